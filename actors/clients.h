@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * clients: the attach socket. Accepts connections, checks credentials, hands out timeline pages, takes descriptors, ties
+ * HELLO to connections, and knows at once when a client's connection ends.
+ */
+#ifndef TY_ACTORS_CLIENTS_H
+#define TY_ACTORS_CLIENTS_H
+
+#include "gpu.h"
+#include "rpc.h"
+#include "cache/key.h"
+
+/* One slot per client; the number in the wire's client field is (generation << 16 | index + 1). Written by clients
+ * before `state` says so, and by its engine (the four counters, of the whole engine), read by metrics. */
+struct ty_client_slot {
+	_Atomic uint32_t state;     /* 0 free, 1 attached, 2 joined; release / acquire */
+	uint64_t number;
+	char name[65], tenant[256], model[256];
+	uint32_t pid, uid;
+	_Atomic uint32_t registrations, sessions, operations; /* its engine's; relaxed */
+	_Atomic uint64_t leases;
+};
+
+#define TY_CLIENT_FDS 64 /* descriptors that a client may have sent and not yet used */
+
+/* A process of an engine, as the engine actor learns of it. Allocated by clients; travels to the engine with JOIN, stays
+ * there, and is freed by the engine after LEAVE (which the same object carries: clients keeps its address for that). */
+struct ty_member {
+	struct ty_msg msg;   /* of JOIN */
+	struct ty_msg leave; /* of LEAVE */
+	uint64_t client;
+	struct ty_client_slot *slot;
+	struct ty_timeline *timeline; /* a reference of the member's */
+	struct ty_descriptor_box *descriptors; /* shared with clients, see there */
+	struct ty_member *next; /* the engine's */
+};
+
+/* Descriptors that arrived over an attach connection and wait for REGISTER. clients puts, the engine takes; each place is
+ * one atomic word (0 = empty, else descriptor + 1), so neither waits for the other. Closed with its last reference. */
+struct ty_descriptor_box {
+	_Atomic uint32_t refs;
+	_Atomic int place[TY_CLIENT_FDS]; /* put: release; take: exchange, acquire */
+};
+void ty_descriptor_box_unref(struct ty_descriptor_box *box);
+
+extern const struct ty_class ty_clients_class; /* arg: struct ty_service */
+
+#endif

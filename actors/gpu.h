@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * gpu: the owner of one device, on one thread, which alone reaches it. Polls while work is in flight, parks otherwise;
+ * never waits in a call that another process could hold up.
+ */
+#ifndef TY_ACTORS_GPU_H
+#define TY_ACTORS_GPU_H
+
+#include "messages.h"
+#include "op.h"
+
+struct ty_service;
+struct ty_piece;
+
+enum ty_gpu_state { TY_GPU_STARTING, TY_GPU_SERVING, TY_GPU_STALLED, TY_GPU_FAILED };
+
+/* Written by the owner (relaxed unless said), read by metrics. */
+struct ty_gpu_stats {
+	_Atomic int state;                      /* enum ty_gpu_state; release, pairs with readers of info and note */
+	struct ty_device_info info;             /* written before state leaves STARTING */
+	char note[160];                         /* likewise */
+	_Atomic(const struct ty_device_stats *) device; /* null until open; release / acquire */
+	_Atomic uint32_t queued, in_flight;
+	_Atomic uint64_t stored_bytes, retrieved_bytes, stored_chunks, retrieved_chunks, failed_ops, mappings;
+	_Atomic uint64_t longest_slow_ns;       /* longest call of the slow lane */
+	struct ty_device_call call;
+};
+
+/* Import or close a client's pool; owned by the engine actor, which sends it and gets it back. */
+struct ty_map {
+	struct ty_msg msg;
+	struct ty_actor *engine;
+	uint32_t registration;
+	const struct ty_layout *layout;
+	struct ty_region regions[TY_MAX_REGIONS]; /* descriptors are the map's: closed by the engine after MAPPED */
+	uint32_t region_count;
+	struct ty_mapping *mapping; /* set by MAP, consumed by UNMAP */
+	enum ty_code code;
+	struct ty_error error;
+};
+
+/* Sent once by each owner to clients, when its device is open or failed to. Lives in the owner's state. */
+struct ty_gpu_ready {
+	struct ty_msg msg;
+	uint32_t device; /* index in the service */
+	enum ty_code code;
+};
+
+struct ty_gpu_arg {
+	struct ty_service *service;
+	uint32_t device; /* index in the service */
+	struct ty_device_options options;
+};
+extern const struct ty_class ty_gpu_class; /* arg: struct ty_gpu_arg */
+
+#endif

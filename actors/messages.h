@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every message type of the service: the map of who may ask what of whom. Each class owns a block of 32 numbers; the
+ * struct that travels is named beside the type and declared in the receiver's header.
+ */
+#ifndef TY_ACTORS_MESSAGES_H
+#define TY_ACTORS_MESSAGES_H
+
+enum ty_message {
+	/* rpc: the nng socket. */
+	TY_RPC_RECEIVED = 0x100, /* struct ty_exchange   from nng: a request came (or the receive failed) */
+	TY_RPC_ANSWER,           /* struct ty_exchange   from anyone it was given to: send the reply */
+	TY_RPC_SENT,             /* struct ty_exchange   from nng: the reply is out */
+	TY_RPC_ROUTE,            /* struct ty_route      from clients: a client came or went */
+	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
+
+	/* clients: the attach socket and who is there. */
+	TY_CLIENTS_HELLO = 0x120, /* struct ty_exchange  from rpc */
+	TY_CLIENTS_ROUTED,        /* struct ty_route     from rpc: the route is in place, or gone */
+	TY_CLIENTS_DEVICE,        /* struct ty_gpu_ready from gpu: a device is open, or is not going to be */
+	TY_CLIENTS_ENGINE_GONE,   /* struct ty_engine_end from engine: all of it has come back */
+	TY_CLIENTS_STOP,          /* struct ty_stop      from main */
+
+	/* engine: one per inference engine: sessions, registrations, operations. */
+	TY_ENGINE_REQUEST = 0x140, /* struct ty_exchange from rpc */
+	TY_ENGINE_JOIN,            /* struct ty_member   from clients: a process of the engine */
+	TY_ENGINE_LEAVE,           /* struct ty_member   from clients: it died, or closed */
+	TY_ENGINE_OP_DONE,         /* struct ty_op       from gpu or eviction */
+	TY_ENGINE_MAPPED,          /* struct ty_map      from gpu */
+	TY_ENGINE_UNMAPPED,        /* struct ty_map      from gpu */
+	TY_ENGINE_RELEASED,        /* struct ty_lease    from eviction */
+	TY_ENGINE_TICK,            /* its deadline timer */
+
+	/* gpu: the owner of one device. */
+	TY_GPU_TRANSFER = 0x160,   /* struct ty_op       from engine or eviction */
+	TY_GPU_MAP,                /* struct ty_map      from engine */
+	TY_GPU_UNMAP,              /* struct ty_map      from engine, when no op of the mapping is out */
+	TY_GPU_PIECE,              /* struct ty_piece    from populate: register it */
+
+	/* eviction: the arena's space and the index. */
+	TY_EVICTION_RESERVE = 0x180, /* struct ty_op     from engine */
+	TY_EVICTION_COMMIT,          /* struct ty_op     from gpu: copied, or failed (op->code) */
+	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
+	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not */
+
+	/* populate: touches the arena's pages. */
+	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */
+
+	/* metrics. */
+	TY_METRICS_STATUS = 0x1c0,   /* struct ty_exchange from rpc */
+	TY_METRICS_SCRAPE,           /* struct ty_scrape   from the HTTP server */
+
+	/* log: writes the lines. */
+	TY_LOG_LINE = 0x1e0,         /* struct ty_log_line from anyone */
+};
+
+#endif

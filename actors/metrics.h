@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * metrics: reads everybody's counters (atomics, no message) and turns them into OpenMetrics text, HTTP answers and STATUS.
+ */
+#ifndef TY_ACTORS_METRICS_H
+#define TY_ACTORS_METRICS_H
+
+#include "messages.h"
+#include "rpc.h"
+
+enum ty_page { TY_PAGE_METRICS, TY_PAGE_HEALTH, TY_PAGE_READY, TY_PAGE_STATUS };
+
+/* An HTTP request: allocated by the HTTP server, filled by metrics, given back by calling `done` (any thread). */
+struct ty_scrape {
+	struct ty_msg msg;
+	enum ty_page page;
+	unsigned status;  /* HTTP */
+	const char *type; /* media type, static */
+	char *body;       /* malloc'd by metrics; the server's */
+	size_t length;
+	void (*done)(struct ty_scrape *scrape);
+	void *user;
+};
+
+extern const struct ty_class ty_metrics_class; /* arg: struct ty_service */
+
+/* The HTTP server (actors/http.c): libmicrohttpd, GET and HEAD only. address is "IP:PORT". */
+struct ty_http;
+TY_MUST_USE enum ty_code ty_http_start(struct ty_service *service, const char *address, struct ty_http **out,
+	struct ty_error *err);
+void ty_http_stop(struct ty_http *http);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A RETRIEVE or STORE on its way. One object, allocated by the engine actor at admission, that
+ * travels and sits in one mailbox at a time:
+ *
+ *   STORE     engine -> eviction (reserve) -> gpu (copy) -> eviction (commit or give back) -> engine
+ *   RETRIEVE  engine -> gpu (copy) -> engine
+ *
+ * Whoever has it may write it; `cancelled` alone is shared. The client's answer does not hang on it:
+ * the engine keeps the exchange (rpc.h) beside it, and may answer TIMEOUT or CANCELLED while the op is
+ * still out; its slots, pins and blocks stay its own until it is back.
+ */
+#ifndef TY_ACTORS_OP_H
+#define TY_ACTORS_OP_H
+
+#include <stdatomic.h>
+#include <tyer/actor.h>
+
+#include "cache/index.h"
+#include "device/device.h"
+
+enum ty_op_kind { TY_OP_STORE, TY_OP_RETRIEVE };
+
+/* What became of one chunk of the op. */
+enum ty_op_fate { TY_FATE_MOVE, TY_FATE_PRESENT, TY_FATE_DROPPED };
+
+struct ty_op_chunk {
+	struct ty_key key;
+	struct ty_chunk *chunk; /* RETRIEVE: pinned by the engine. STORE with FATE_MOVE: being filled by this op */
+	uint32_t slot;          /* this op's part of it */
+	enum ty_op_fate fate;
+};
+
+/* A client's timeline page as the service sees it; reference counted by the clients and engine actors. */
+struct ty_timeline {
+	_Atomic uint64_t *words; /* TY_TIMELINE_WORDS; ready words: written by the client (release), read by owners
+	                            (acquire); done words: written by owners (release), read by the client (acquire) */
+	_Atomic uint32_t refs;
+};
+struct ty_timeline *ty_timeline_ref(struct ty_timeline *timeline);
+void ty_timeline_unref(struct ty_timeline *timeline); /* the last one unmaps and frees it */
+
+struct ty_op {
+	struct ty_msg msg;
+	enum ty_op_kind kind;
+	uint64_t id;               /* the engine's, for its table and for logs */
+	struct ty_actor *engine;   /* where it comes back to; the engine outlives its ops */
+	struct ty_actor *gpu;
+	int64_t deadline;          /* runtime's clock */
+	_Atomic bool cancelled;    /* engine: release; others: acquire. Not begun = need not begin */
+
+	const struct ty_layout *layout; /* of the registration, which outlives its ops */
+	struct ty_mapping *mapping;
+	struct ty_timeline *timeline;
+	struct ty_mark ready, done;
+
+	uint32_t count;
+	struct ty_op_chunk *chunks; /* count */
+	uint32_t *blocks;           /* count * layout->blocks_per_chunk, chunk by chunk */
+
+	/* What the owner moves: the chunks of FATE_MOVE. RETRIEVE: filled by the engine, STORE: by eviction. */
+	uint32_t copy_count;
+	struct ty_copy *copies;     /* room for count */
+
+	/* The outcome. */
+	enum ty_code code;          /* TY_OK, or why the copy failed */
+	char error[160];
+	uint32_t stored, present, dropped;
+
+	/* The owner's, while it has the op. */
+	struct ty_op *next;
+	uint32_t submitted, finished, freed; /* copies: given to the device, done, client's blocks free */
+	bool done_raised;
+
+	/* The eviction actor's, while it waits for the arena to grow. */
+	struct ty_op *waiting_next;
+};
+
+/* Raise the op's done word, if it has one (once; the word only grows). Whoever has the op. */
+void ty_op_raise_done(struct ty_op *op);
+/* code + text, unless a failure is recorded already. */
+void ty_op_fail(struct ty_op *op, enum ty_code code, const char *fmt, ...) TY_PRINTF(3, 4);
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libtyer-actor: actors in C, for programs in which each resource has one owner and everybody else
+ * sends it messages.
+ *
+ *   - An actor is a class (a table of handlers) and a state that only its handlers touch. At most
+ *     one thread runs an actor at a time.
+ *   - A message is a struct of yours that begins with a struct ty_msg. Sending hands the whole
+ *     object over: no copy, no allocation, never blocks. It sits in one mailbox at a time.
+ *   - Messages from one sender to one receiver arrive in the order sent (urgent ones overtake).
+ *   - Ordinary actors share a pool of workers; a dedicated actor has a thread of its own and may
+ *     bring its own way of waiting.
+ *   - Time is the runtime's clock. In deterministic mode (options.seed) it is a logical one, a
+ *     single thread runs everything and the seed decides the schedule.
+ *
+ * Threads: every function says who may call it. "Anyone" includes threads that are no workers.
+ */
+#ifndef TYER_ACTOR_H
+#define TYER_ACTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tyer/result.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ty_runtime; /* opaque: workers, dedicated threads, clock; two may live side by side */
+struct ty_actor;   /* opaque: an actor's address; reference counted */
+
+#define TY_NEVER INT64_MAX /* a time that does not come */
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+/* The header that every message begins with. Zero it once (TY_MSG_INIT or calloc), then leave it to
+ * the runtime. `type` may be read by the receiver. */
+struct ty_msg {
+	struct ty_msg *next; /* the runtime's while the message is in a mailbox */
+	uint32_t type;       /* set by ty_send */
+	uint32_t flags;      /* the runtime's */
+};
+#define TY_MSG_INIT {0}
+
+/* The object that a message header is embedded in. */
+#define ty_container_of(ptr, type, member) \
+	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+/* ---- classes ------------------------------------------------------------------------------- */
+
+/* One message type that a class accepts. */
+struct ty_handler {
+	const char *name; /* for traces, logs and the watchdog */
+	void (*run)(void *self, struct ty_msg *msg);
+};
+
+/* How a dedicated actor's thread waits when its mailbox is empty; null members mean the runtime's
+ * own parking. `wait` is called on the actor's thread and returns when `wake` was called, when
+ * `deadline` (runtime's clock, ns) passed, or earlier; `wake` is called by any sender, at most once
+ * per wait, must not block, and may come before the wait it is meant for (then that wait returns at
+ * once). */
+struct ty_wait {
+	void (*wait)(void *self, int64_t deadline);
+	void (*wake)(void *self);
+};
+
+struct ty_class {
+	const char *name;
+	size_t state_size;             /* bytes of state; allocated with the actor, zeroed */
+	uint32_t first_type;           /* handlers[i] runs messages of type first_type + i */
+	uint32_t type_count;
+	const struct ty_handler *handlers;
+
+	/* Called on the actor's own thread (pool worker or dedicated) before its first message. A
+	 * failure stops the actor; ty_spawn has returned by then, so report it by message. May be null. */
+	enum ty_code (*start)(void *self, void *arg);
+	/* Called last, on the actor's thread, once its mailbox is closed and drained. May be null. */
+	void (*stop)(void *self);
+	/* A message that this actor will not handle: it came after the close, or its type is none of
+	 * the class's. Ownership passes to the callee. Null: the message is dropped and counted, which
+	 * is right only for messages that live in somebody's state. */
+	void (*refuse)(void *self, struct ty_msg *msg);
+
+	/* Dedicated actors only, may be null. Called after every batch of messages and whenever the
+	 * wait ends; does a bounded piece of work and says when it wants to be called again: a time in
+	 * the past = at once (the thread does not park), TY_NEVER = only after a message. */
+	int64_t (*poll)(void *self, int64_t now);
+	struct ty_wait wait;
+};
+
+/* ---- the runtime --------------------------------------------------------------------------- */
+
+struct ty_runtime_options {
+	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
+	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
+	uint32_t workers;         /* pool threads, 1..64; 0 = one per online CPU, at most 8 */
+	uint32_t budget_messages; /* messages an actor may handle per run; 0 = 64 */
+	uint32_t budget_us;       /* time an actor may take per run, checked between messages; 0 = 200 */
+	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0 = chosen */
+	uint64_t seed;            /* not 0: deterministic mode, driven by ty_runtime_step */
+};
+
+/* Create and start. On TY_OK *out is running. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_options *options,
+	struct ty_runtime **out, struct ty_error *err);
+
+/* Stop every actor that still lives (in reverse order of their spawning; each drains what it was
+ * sent before, or refuses it), join all threads, free. Caller: one foreign thread, once; all other
+ * users of the runtime and holders of actor references must be gone, except actors themselves. */
+TY_API void ty_runtime_destroy(struct ty_runtime *rt);
+
+/* Deterministic mode: run one step (one message or one due timer, drawn by the seed). Returns false
+ * when nothing is runnable and no timer is armed; advances the logical clock to the next timer when
+ * only timers remain. Caller: the thread that created the runtime. */
+TY_API bool ty_runtime_step(struct ty_runtime *rt);
+
+/* The runtime's clock in ns: CLOCK_MONOTONIC, or logical. Caller: anyone. */
+TY_API int64_t ty_runtime_now(const struct ty_runtime *rt);
+
+/* Counters, summed over the runtime. Caller: anyone. */
+struct ty_runtime_stats {
+	uint64_t messages;   /* handled */
+	uint64_t runs;       /* times an actor was scheduled and run */
+	uint64_t exhausted;  /* runs that ended by budget with messages left */
+	uint64_t steals;     /* actors taken from another worker's queue */
+	uint64_t parks;      /* times a thread went to sleep */
+	uint64_t wakes;      /* times a thread was woken by a send */
+	uint64_t timers;     /* timers fired */
+	uint64_t refused;    /* messages given to refuse, or dropped for want of it */
+	uint64_t actors;     /* alive now */
+};
+TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out);
+
+/* What runs longest right now: for the watchdog and STATUS. Names are static storage. */
+struct ty_running {
+	const char *actor;   /* class name, null when nothing runs */
+	const char *message; /* handler name, or "poll" */
+	int64_t since;       /* runtime's clock */
+};
+TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
+
+/* ---- actors -------------------------------------------------------------------------------- */
+
+enum ty_executor { TY_POOL, TY_DEDICATED };
+
+struct ty_spawn_options {
+	size_t size;               /* sizeof(struct ty_spawn_options) */
+	enum ty_executor executor;
+	const char *thread_name;   /* dedicated: at most 15 characters; null = the class's name */
+	int cpu;                   /* dedicated: run on this CPU; -1 = anywhere */
+};
+
+/* Spawn an actor; *out holds one reference of the caller's. `arg` is passed to class->start on the
+ * actor's thread and must live until then. TY_STOPPING once the runtime stops. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
+	const struct ty_spawn_options *options, struct ty_actor **out);
+
+/* Another reference, and its end. An address stays valid (a send answers TY_CLOSED) while referenced.
+ * Caller: anyone. */
+TY_API struct ty_actor *ty_actor_ref(struct ty_actor *actor);
+TY_API void ty_actor_unref(struct ty_actor *actor);
+
+/* Ask the actor to stop: it handles what was sent before, then its stop is called. Idempotent.
+ * Caller: anyone. */
+TY_API void ty_actor_stop(struct ty_actor *actor);
+
+/* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
+ * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */
+TY_API TY_MUST_USE enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
+/* The same, overtaking messages that are not urgent. */
+TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
+
+/* The actor that this thread is running, null outside of handlers. Borrowed. */
+TY_API struct ty_actor *ty_self(void);
+/* The clock of the runtime this thread is running for. Caller: handlers. */
+TY_API int64_t ty_now(void);
+
+/* ---- timers -------------------------------------------------------------------------------- */
+
+/* A timer lives in an actor's state and belongs to that actor: only its handlers may call these.
+ * Its message arrives like any other. After ty_timer_cancel, and after an earlier arming was
+ * replaced, no message of it arrives any more, even if it was on its way. Before its state is freed
+ * (the actor's stop) the runtime disarms it. */
+struct ty_timer {
+	struct ty_msg msg;  /* what arrives; its container is the timer */
+	void *opaque[6];    /* the runtime's */
+};
+
+/* Arm, or arm anew, for `deadline` (runtime's clock; the past fires at once). */
+TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
+TY_API void ty_timer_cancel(struct ty_timer *timer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

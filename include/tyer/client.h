@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libtyer-client: an engine's side of Tyer.
+ *
+ * A client belongs to one thread: only the thread that calls ty_client_poll may call any other
+ * function of it. Every request function returns at once; its completion is delivered exactly once by
+ * ty_client_poll, on that thread, with one terminal code. ty_client_fd becomes readable when there
+ * is something to poll for, so a client fits into any event loop.
+ *
+ * The contract behind every field (units, limits, errors) is tyer.proto.
+ */
+#ifndef TYER_CLIENT_H
+#define TYER_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tyer/result.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ty_client; /* opaque */
+
+#define TY_KEY_BYTES 32
+#define TY_UUID_BYTES 16
+#define TY_IPC_HANDLE_BYTES 64
+#define TY_BLOCK_SKIP UINT32_MAX /* a block id that RETRIEVE does not write */
+#define TY_TIMELINE_WORDS 512    /* words of a client's timeline page; word 0 is the service's */
+
+struct ty_client_options {
+	size_t size;             /* sizeof(struct ty_client_options) */
+	const char *url;         /* nng address of the service: "ipc:///run/tyer/tyer.sock" */
+	const char *attach_path; /* its attach socket; null: a client that may only PING and STATUS */
+	const char *name;        /* for people; may be null */
+	uint8_t engine[16];      /* shared by the engine's processes; all zero = drawn at random */
+	const char *tenant, *model, *revision, *dtype, *quantization; /* null = "" */
+	uint32_t max_requests;   /* in flight, 1..64; 0 = 32. One more answers TY_BUSY at the call */
+	uint32_t timeout_us;     /* of each request; 0 = the service's default */
+	uint32_t connect_timeout_us; /* attach, dial and HELLO together; 0 = 5 s */
+};
+
+/* What the service said in HELLO. Valid while the client lives. */
+struct ty_device_info {
+	char name[32];
+	char model[96];
+	uint8_t uuid[TY_UUID_BYTES];
+};
+struct ty_client_info {
+	uint64_t boot;
+	uint64_t client;
+	uint32_t chunk_tokens;
+	uint32_t max_operation_chunks;
+	uint32_t max_operations;
+	uint64_t max_chunk_bytes;
+	uint32_t device_count;
+	const struct ty_device_info *devices;
+};
+
+/* Connect, attach and HELLO; waits for at most connect_timeout_us (the one function that waits). */
+TY_API TY_MUST_USE enum ty_code ty_client_open(const struct ty_client_options *options,
+	struct ty_client **out, struct ty_error *err);
+/* Requests in flight complete with TY_CANCELLED, inside this call. The service releases all that the
+ * client held. Null is allowed. */
+TY_API void ty_client_close(struct ty_client *client);
+
+TY_API const struct ty_client_info *ty_client_info(const struct ty_client *client);
+/* A descriptor to wait on for readability; the client's own. */
+TY_API int ty_client_fd(const struct ty_client *client);
+/* Deliver completions, at most `max` of them (0 = all that are there); returns how many. Waits up to
+ * timeout_us for the first one (0 = does not wait). */
+TY_API uint32_t ty_client_poll(struct ty_client *client, uint32_t max, uint32_t timeout_us);
+
+/* ---- results ------------------------------------------------------------------------------- */
+
+struct ty_result {
+	enum ty_code code;
+	const char *error;     /* the service's words; "" when code is TY_OK; valid in the callback */
+	uint64_t boot;         /* of the service that answered, 0 if none did */
+	union {
+		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
+		struct { uint32_t chunks, hits; } lookup;
+		struct { uint32_t chunks; } retrieve;
+		struct { uint32_t stored, present, dropped; } store;
+		struct { uint32_t released; } end_session;
+		struct { const uint8_t *bytes; size_t length; } status; /* an encoded StatusReply (tyer.proto) */
+	};
+};
+typedef void (*ty_done_fn)(void *user, const struct ty_result *result);
+
+/* ---- the timeline -------------------------------------------------------------------------- */
+
+/* The client's page of TY_TIMELINE_WORDS 64-bit words that only grow, shared with the service. The
+ * client (its CPU or its stream) raises ready words, the service raises done words; which word is
+ * which is up to the client. Null without attach. For registering the page with CUDA; a CPU uses the
+ * two functions below. */
+TY_API void *ty_client_timeline(struct ty_client *client);
+
+struct ty_mark {
+	uint32_t word;  /* 1..TY_TIMELINE_WORDS-1; 0 = none */
+	uint64_t value; /* reached when the word is >= value */
+};
+
+/* Raise a ready word: all that this thread wrote before is visible to the service (release). */
+TY_API void ty_client_raise(struct ty_client *client, struct ty_mark mark);
+/* Is a done word there yet? Then all that the service wrote before is visible (acquire). */
+TY_API bool ty_client_reached(const struct ty_client *client, struct ty_mark mark);
+
+/* ---- requests ------------------------------------------------------------------------------ */
+/* Each returns TY_OK (then `done` is called exactly once) or why it was not sent (then it is not). All
+ * memory passed in may be reused when the function returns. */
+
+TY_API TY_MUST_USE enum ty_code ty_client_ping(struct ty_client *c, ty_done_fn done, void *user,
+	struct ty_error *err);
+TY_API TY_MUST_USE enum ty_code ty_client_status(struct ty_client *c, ty_done_fn done, void *user,
+	struct ty_error *err);
+
+struct ty_region {
+	bool is_fd;                             /* fd: host device; else ipc_handle */
+	int fd;                                 /* sealed memfd; sent over attach, stays the caller's */
+	uint8_t ipc_handle[TY_IPC_HANDLE_BYTES];
+	uint64_t allocation_bytes, offset, length;
+};
+struct ty_plane {
+	uint32_t region;
+	uint64_t offset;
+};
+struct ty_group {
+	uint32_t block_tokens, block_count;
+	uint64_t block_stride;
+	uint32_t run_bytes;
+	uint32_t plane_count;
+	const struct ty_plane *planes;
+};
+struct ty_pool {
+	uint8_t device[TY_UUID_BYTES];
+	uint32_t region_count, group_count;
+	const struct ty_region *regions;
+	const struct ty_group *groups;
+	uint32_t part, parts;
+	const char *format; /* the order inside a run, e.g. "NHD"; null = "" */
+};
+TY_API TY_MUST_USE enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool,
+	ty_done_fn done, void *user, struct ty_error *err);
+TY_API TY_MUST_USE enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration,
+	ty_done_fn done, void *user, struct ty_error *err);
+
+/* Either tokens or hashes; the other pointer null. */
+struct ty_chain {
+	const uint32_t *tokens;
+	size_t token_count;
+	const uint8_t *hashes; /* chunk_count * TY_KEY_BYTES */
+	size_t chunk_count;
+};
+TY_API TY_MUST_USE enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session,
+	const struct ty_chain *chain, ty_done_fn done, void *user, struct ty_error *err);
+/* The same with a LoRA adapter's and multimodal inputs' identity (each at most 64 bytes). */
+TY_API TY_MUST_USE enum ty_code ty_client_lookup_as(struct ty_client *c, uint64_t session,
+	const struct ty_chain *chain, const void *adapter, size_t adapter_bytes, const void *media,
+	size_t media_bytes, ty_done_fn done, void *user, struct ty_error *err);
+
+/* RETRIEVE and STORE: chunks [first, first + count) of the session, block ids group by group, in each
+ * group chunk by chunk. */
+struct ty_transfer {
+	uint64_t session;
+	uint32_t registration;
+	uint32_t first, count;
+	const uint32_t *const *blocks; /* one array a group */
+	const uint32_t *block_counts;  /* their lengths */
+	uint32_t group_count;
+	struct ty_mark ready, done;
+	const struct ty_chain *append; /* STORE only; null = nothing */
+};
+TY_API TY_MUST_USE enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t,
+	ty_done_fn done, void *user, struct ty_error *err);
+TY_API TY_MUST_USE enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t,
+	ty_done_fn done, void *user, struct ty_error *err);
+TY_API TY_MUST_USE enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session,
+	ty_done_fn done, void *user, struct ty_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

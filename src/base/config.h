@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tyerd's configuration: one table of options (config.c) that the command line, the file and --help all come from.
+ */
+#ifndef TY_BASE_CONFIG_H
+#define TY_BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <tyer/result.h>
+
+#define TY_CONFIG_DEVICES 16
+
+struct ty_config {
+	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
+	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
+	char http[64];          /* --http          IP:PORT; default 127.0.0.1:9700; "off" */
+	uint64_t l1_size;       /* --l1-size       bytes, with suffix KiB MiB GiB TiB; default 4GiB; rounded up to 64 MiB */
+	uint64_t l1_ahead;      /* --l1-ahead      bytes of the arena kept touched and free ahead of use; default 1GiB */
+	uint32_t populate_threads; /* --populate-threads  1..8; default 1 */
+	char device[TY_CONFIG_DEVICES][64]; /* --device  "host", "host:FAULTS" or "cuda:N"; repeatable; default: cuda:0 if a driver is there, else host */
+	uint32_t device_count;
+	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
+	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 128MiB */
+	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
+	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
+
+	uint32_t max_request_bytes;    /* --max-request-bytes    default 4MiB */
+	uint32_t max_requests;         /* --max-requests         open at once; default 256 */
+	uint32_t max_timeout_us;       /* --max-timeout-us       default 600 s */
+	uint32_t default_timeout_us;   /* --default-timeout-us   default 30 s */
+	uint32_t max_clients;          /* --max-clients          default 256, at most 1024 */
+	uint32_t max_registrations;    /* --max-registrations    per engine; default 64 */
+	uint32_t max_sessions;         /* --max-sessions         per engine; default 4096 */
+	uint32_t max_session_chunks;   /* --max-session-chunks   default 65536 */
+	uint32_t max_operations;       /* --max-operations       per engine, in flight; default 64 */
+	uint32_t max_operation_chunks; /* --max-operation-chunks default 4096 */
+	uint64_t max_operation_bytes;  /* --max-operation-bytes  per engine, in flight; default 16GiB */
+	uint32_t stop_timeout_us;      /* --stop-timeout-us      default 10 s */
+
+	int log_level;          /* --log-level     error, warn, info, debug; default info */
+	bool log_json;          /* --log-format    text, json; default text */
+};
+
+/* Defaults, then --config FILE (lines "name = value", # comments), then the command line. TY_INVALID names the option (and
+ * file and line), what was found, what was expected. *help or *version: the caller prints and exits 0. */
+TY_MUST_USE enum ty_code ty_config_parse(struct ty_config *config, int argc, char **argv, bool *help, bool *version,
+	struct ty_error *err);
+void ty_config_help(FILE *out, const char *program);
+
+/* "64KiB", "1.5GiB", "4096" -> bytes. Used by every tool. */
+TY_MUST_USE enum ty_code ty_parse_bytes(const char *text, uint64_t *out, struct ty_error *err);
+
+#endif

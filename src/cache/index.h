@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The index: key -> chunk, a liburcu hash table. Read by any thread that is registered with RCU (every thread of the
+ * runtime is), without a message; written by the eviction actor alone.
+ *
+ *   who                     may call                          together with
+ *   any runtime thread      ty_index_pin, ty_chunk_pin/unpin  everything
+ *   the eviction actor      the rest                          pins, itself excepted
+ *
+ * A chunk's state word holds its state and its pins. A reader pins by compare-and-swap, from READY only; eviction
+ * takes it the same way, from READY with no pins to DEAD. Whoever holds a pin may use the chunk's slots.
+ */
+#ifndef TY_CACHE_INDEX_H
+#define TY_CACHE_INDEX_H
+
+#include <stdatomic.h>
+#include <urcu/urcu-memb.h>
+#include <urcu/rculfhash.h>
+
+#include "key.h"
+
+enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD };
+
+struct ty_chunk {
+	struct cds_lfht_node node;  /* the table's */
+	struct ty_key key;          /* immutable */
+	_Atomic uint64_t word;      /* state in the low 8 bits, pins above; see index.c for orders */
+	uint16_t parts;             /* immutable */
+	uint16_t filling;           /* eviction's: parts that an operation is writing now */
+	uint64_t committed;         /* eviction's: bit i = part i is here; all of them = READY */
+	struct ty_chunk *older, *newer; /* eviction's: the policy's list */
+	struct rcu_head rcu;
+	uint32_t slots[];           /* one a part; written by eviction before READY, read by holders of a pin */
+};
+
+struct ty_index; /* opaque */
+
+TY_MUST_USE enum ty_code ty_index_create(struct ty_index **out, struct ty_error *err);
+void ty_index_destroy(struct ty_index *index); /* nobody else uses it any more; frees what is in it */
+
+/* The chunk, pinned, if it is READY; null otherwise. */
+struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key);
+void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin already */
+void ty_chunk_unpin(struct ty_chunk *chunk);
+uint64_t ty_chunk_pins(const struct ty_chunk *chunk);
+
+/* The eviction actor's. */
+struct ty_chunk *ty_index_find(struct ty_index *index, const struct ty_key *key);
+/* A new chunk in state FILLING, in the table; null: no memory. The key is not in the table. */
+struct ty_chunk *ty_index_add(struct ty_index *index, const struct ty_key *key, uint32_t parts);
+void ty_chunk_publish(struct ty_chunk *chunk);        /* FILLING -> READY */
+bool ty_chunk_kill(struct ty_chunk *chunk);           /* READY without pins, or FILLING -> DEAD; false: pinned */
+void ty_index_remove(struct ty_index *index, struct ty_chunk *chunk); /* DEAD; freed after a grace period */
+uint64_t ty_index_count(const struct ty_index *index); /* chunks in the table; any thread */
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's view of one device. Every function but ty_device_call_now is called on the owner's thread only, and
+ * asserts it (release builds too). None waits, except those marked slow: they are the owner's slow
+ * lane, called one at a time when nothing is in flight.
+ *
+ * Two kinds stand behind it: CUDA (cuda.c, the driver API over any number of GPUs) and the host device
+ * (host.c: the same contract over shared memory, copied in bounded slices by ty_device_poll).
+ */
+#ifndef TY_DEVICE_DEVICE_H
+#define TY_DEVICE_DEVICE_H
+
+#include <stdatomic.h>
+
+#include "layout.h"
+
+struct ty_device;  /* one GPU, or host memory */
+struct ty_mapping; /* one client's pool as this device sees it */
+
+enum ty_direction { TY_TO_HOST, TY_TO_DEVICE }; /* store, retrieve */
+
+/* One chunk to move between a pool's blocks and a slot. */
+struct ty_copy {
+	uint8_t *host;          /* the slot: layout->chunk_bytes, inside one registered piece of the arena */
+	const uint32_t *blocks; /* layout->blocks_per_chunk ids, checked already */
+};
+
+/* Chunks that go together. The owner fills the first part and keeps it until the batch is done; the
+ * device fills the rest. */
+struct ty_batch {
+	struct ty_mapping *mapping;
+	enum ty_direction direction;
+	const struct ty_copy *copies;
+	uint32_t count;
+
+	bool client_free; /* set by poll: the client's blocks have been read (TY_TO_HOST), or written */
+	enum ty_code code; /* set when done */
+	void *device_private[4];
+};
+
+struct ty_device_options {
+	const char *name;         /* "host" or "cuda:N" */
+	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
+	const void *kernels;      /* fatbin; null = the one built in */
+	size_t kernels_bytes;
+	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 128 MiB */
+	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
+};
+
+/* Slow. Open the device on this thread, which is its owner from now on. */
+TY_MUST_USE enum ty_code ty_device_open(const struct ty_device_options *options, struct ty_device **out,
+	struct ty_error *err);
+/* Slow. Nothing is in flight and every mapping is closed. */
+void ty_device_close(struct ty_device *dev);
+
+const struct ty_device_info *ty_device_info(const struct ty_device *dev);
+/* What is missing or degraded, in words; "" when nothing is. Static or the device's own. */
+const char *ty_device_note(const struct ty_device *dev);
+
+/* Slow. Make a client's pool reachable: open handles (or map descriptors), check the real extents
+ * against the declared ones. Descriptors stay the caller's. The layout outlives the mapping. */
+TY_MUST_USE enum ty_code ty_device_map(struct ty_device *dev, const struct ty_layout *layout,
+	const struct ty_region *regions, struct ty_mapping **out, struct ty_error *err);
+/* Slow. No batch of this mapping is in flight. */
+void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping);
+
+/* Slow (about 2 ms for 64 MiB). Make arena memory fit for DMA, from every device of the process. Touched before. */
+TY_MUST_USE enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t bytes,
+	struct ty_error *err);
+void ty_device_unregister_host(struct ty_device *dev, void *base);
+
+/* Queue `batch`: TY_OK, TY_BUSY (queue or staging full: poll first; nothing was queued), or TY_DEVICE_FAILED.
+ * At most ty_device_batch_limit chunks of this layout go into one batch. */
+TY_MUST_USE enum ty_code ty_device_submit(struct ty_device *dev, struct ty_batch *batch);
+uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layout *layout);
+
+/* Advance. Sets client_free on batches as it comes true, and returns up to `max` batches that are done, in
+ * `done`. Takes at most about 100 us (the host device copies this long). */
+uint32_t ty_device_poll(struct ty_device *dev, struct ty_batch **done, uint32_t max);
+
+/* Poisoned: an error came that no call on this device recovers from (design: a new process does). */
+TY_MUST_USE enum ty_code ty_device_health(const struct ty_device *dev, struct ty_error *err);
+
+/* The driver call that the owner is in, and since when (CLOCK_MONOTONIC ns); name null = none. Any thread. */
+struct ty_device_call {
+	_Atomic(const char *) name; /* written by the owner (release), read by anyone (acquire) */
+	_Atomic int64_t since;      /* relaxed: read after name */
+};
+/* The owner's thread publishes into this, set before ty_device_open; any thread reads it. */
+void ty_device_publish_calls(struct ty_device_call *where);
+
+/* For the metrics: written by the owner, relaxed; read by anyone. */
+struct ty_device_stats {
+	_Atomic uint64_t longest_call_ns;         /* in steady state (map, unmap, register, open excluded) */
+	_Atomic(const char *) longest_call;
+	_Atomic uint64_t device_bytes;            /* device memory taken: staging, tables */
+	_Atomic uint64_t launches, copies;
+};
+const struct ty_device_stats *ty_device_stats(const struct ty_device *dev);
+
+#endif
