@@ -77,8 +77,10 @@ enum ty_code ty_index_create(struct ty_index **out, struct ty_error *err)
 	index = calloc(1, sizeof *index);
 	if (!index)
 		return ty_fail(err, TY_NO_MEMORY, "index: no memory");
+	ty_tsan_library_begin();
 	index->table = cds_lfht_new_flavor(BUCKETS_MIN, BUCKETS_MIN, BUCKETS_MAX,
 		CDS_LFHT_AUTO_RESIZE | CDS_LFHT_ACCOUNTING, &urcu_memb_flavor, NULL);
+	ty_tsan_library_end();
 	if (!index->table) {
 		free(index);
 		return ty_fail(err, TY_NO_MEMORY, "index: no memory for the table of %u buckets", BUCKETS_MIN);
@@ -101,7 +103,9 @@ static void unlink_chunk(struct ty_index *index, struct ty_chunk *chunk)
 	int failed;
 
 	read_lock();
+	ty_tsan_library_begin();
 	failed = cds_lfht_del(index->table, &chunk->node);
+	ty_tsan_library_end();
 	read_unlock();
 	assert(!failed);
 	(void)failed;
@@ -140,10 +144,12 @@ void ty_index_destroy(struct ty_index *index)
 	assert(!urcu_memb_read_ongoing());
 	ty_tsan_release(index);
 	urcu_memb_call_rcu(&index->drain, drain);
+	ty_tsan_library_begin();
 	urcu_memb_barrier();
 	urcu_memb_barrier();
-	ty_tsan_acquire(index);
 	failed = cds_lfht_destroy(index->table, NULL);
+	ty_tsan_library_end();
+	ty_tsan_acquire(index);
 	assert(!failed);
 	(void)failed;
 	free(index);
@@ -241,7 +247,9 @@ struct ty_chunk *ty_index_add(struct ty_index *index, const struct ty_key *key, 
 	cds_lfht_node_init(&chunk->node);
 	ty_tsan_release(chunk);
 	read_lock();
+	ty_tsan_library_begin();
 	cds_lfht_add(index->table, hash_key(key), &chunk->node);
+	ty_tsan_library_end();
 	read_unlock();
 	atomic_fetch_add_explicit(&index->count, 1, memory_order_relaxed);
 	return chunk;

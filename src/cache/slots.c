@@ -252,7 +252,7 @@ static uint32_t take_bit(struct piece *p)
 			p->summary[i] &= ~(UINT64_C(1) << word % WORD_BITS);
 		return word * WORD_BITS + bit;
 	}
-	assert(!"a piece in its class's list has room");
+	assert(false && "a piece in its class's list has room");
 	return 0;
 }
 

@@ -107,7 +107,7 @@ static void test_ranges_refused(void **state)
 	ty_arena_close(&arena);
 }
 
-static void with_limit(int resource, rlim_t value, struct rlimit *saved)
+static void with_limit(__rlimit_resource_t resource, rlim_t value, struct rlimit *saved)
 {
 	struct rlimit limit;
 
