@@ -26,8 +26,10 @@ static uint32_t gpu_index(const struct eviction *e, const struct ty_actor *gpu)
 	return 0;
 }
 
-/* The owners in turn, those that are well first. */
-static uint32_t choose_gpu(struct eviction *e)
+#define NO_GPU UINT32_MAX
+
+/* The next owner in turn that is well, and is not this one; NO_GPU: there is none. */
+static uint32_t choose_gpu(struct eviction *e, uint32_t not_this)
 {
 	uint32_t count = e->service->gpu_count;
 
@@ -35,13 +37,12 @@ static uint32_t choose_gpu(struct eviction *e)
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t gpu = (e->next_gpu + i) % count;
 
-		if (gpu_is_well(e, gpu)) {
+		if (gpu != not_this && gpu_is_well(e, gpu)) {
 			e->next_gpu = (gpu + 1) % count;
 			return gpu;
 		}
 	}
-	e->next_gpu = (e->next_gpu + 1) % count;
-	return e->next_gpu;
+	return NO_GPU;
 }
 
 /* Pieces that may be hoped for: those that lie with a stalled device may never come. */
@@ -62,11 +63,13 @@ static uint32_t hoped_for(const struct eviction *e)
 static bool ask_for_piece(struct eviction *e)
 {
 	struct ty_service *service = e->service;
-	uint32_t gpu = choose_gpu(e), populate = e->next_populate++ % service->populate_count;
+	uint32_t gpu = choose_gpu(e, NO_GPU), populate = e->next_populate++ % service->populate_count;
 	struct ty_piece *piece = calloc(1, sizeof *piece);
 
 	if (!piece)
 		return false; /* asked for again when something happens */
+	if (gpu == NO_GPU) /* all have failed, or are stalled: one of the latter may recover */
+		gpu = 0;
 	piece->index = e->next_piece;
 	piece->gpu = service->gpu[gpu];
 	piece->tries = 1;
@@ -104,9 +107,12 @@ bool eviction_growing(const struct eviction *e)
 /* Not usable: another owner may do better. True: it is on its way to one. */
 static bool retry_piece(struct eviction *e, struct ty_piece *piece, uint32_t failed)
 {
-	uint32_t gpu = choose_gpu(e);
+	uint32_t gpu;
 
-	if (piece->code == TY_STOPPING || piece->tries >= e->service->gpu_count || gpu == failed || !gpu_is_well(e, gpu))
+	if (piece->code == TY_STOPPING || piece->tries >= e->service->gpu_count)
+		return false;
+	gpu = choose_gpu(e, failed);
+	if (gpu == NO_GPU)
 		return false;
 	piece->tries++;
 	piece->gpu = e->service->gpu[gpu];
