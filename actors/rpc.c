@@ -392,11 +392,19 @@ static enum ty_code start(void *self, void *arg)
 	rpc->socket = arg;
 	rpc->service = rpc->socket->service;
 	rpc->self = ty_actor_ref(ty_self());
+	return TY_OK;
+}
+
+/* Everybody whom a request may go to is there. */
+static void open_up(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+
+	(void)msg;
 	for (uint32_t i = 0; i < rpc->socket->count; i++) {
 		rpc->socket->slots[i].exchange.rpc = rpc->self;
 		ty_rpc_slot_receive(&rpc->socket->slots[i]);
 	}
-	return TY_OK;
 }
 
 static void stop(void *self)
@@ -433,18 +441,19 @@ static void refuse(void *self, struct ty_msg *msg)
 }
 
 static const struct ty_handler handlers[] = {
-	[TY_RPC_RECEIVED - TY_RPC_RECEIVED] = {"received", received},
-	[TY_RPC_ANSWER - TY_RPC_RECEIVED] = {"answer", answered},
-	[TY_RPC_SENT - TY_RPC_RECEIVED] = {"sent", sent},
-	[TY_RPC_ROUTE - TY_RPC_RECEIVED] = {"route", route},
-	[TY_RPC_STOP - TY_RPC_RECEIVED] = {"stop", stop_requested},
-	[TY_RPC_RETRY - TY_RPC_RECEIVED] = {"retry", retry},
+	[TY_RPC_START - TY_RPC_START] = {"start", open_up},
+	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", received},
+	[TY_RPC_ANSWER - TY_RPC_START] = {"answer", answered},
+	[TY_RPC_SENT - TY_RPC_START] = {"sent", sent},
+	[TY_RPC_ROUTE - TY_RPC_START] = {"route", route},
+	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
+	[TY_RPC_RETRY - TY_RPC_START] = {"retry", retry},
 };
 
 const struct ty_class ty_rpc_class = {
 	.name = "rpc",
 	.state_size = sizeof(struct rpc),
-	.first_type = TY_RPC_RECEIVED,
+	.first_type = TY_RPC_START,
 	.type_count = sizeof handlers / sizeof handlers[0],
 	.handlers = handlers,
 	.start = start,

@@ -80,7 +80,8 @@ struct ty_stop {
  * the start of the service, and so that an answer that comes after the actor's end finds its exchange still there:
  *
  *   ty_rpc_open     before any actor is spawned; clients may connect from here on, what they send waits
- *   ty_spawn        ty_rpc_class with the socket as its argument: reading begins
+ *   ty_spawn        ty_rpc_class with the socket as its argument
+ *   TY_RPC_START    reading begins
  *   (the runtime stops the actor: contexts are closed, nng calls back no more)
  *   ty_rpc_close    after ty_runtime_destroy (or after ty_rpc_open, if nothing was spawned)
  *

@@ -78,10 +78,8 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 {
 	struct ty_service *base = &s->base;
-	enum ty_code code = spawn(s, &ty_log_class, NULL, TY_DEDICATED, "log", &base->log, err);
+	enum ty_code code = spawn(s, &ty_log_class, base, TY_DEDICATED, "log", &base->log, err);
 
-	if (code == TY_OK)
-		ty_log_actor_attach(base->log);
 	if (code == TY_OK)
 		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
 	for (uint32_t i = 0; code == TY_OK && i < base->config->populate_threads; i++) {
@@ -141,7 +139,6 @@ static void tear_down(struct service *s)
 		for (uint32_t i = 0; i < sizeof base->populate / sizeof base->populate[0]; i++)
 			release(&base->populate[i]);
 		release(&base->eviction);
-		ty_log_actor_detach();
 		release(&base->log);
 		ty_runtime_destroy(base->rt);
 	}
