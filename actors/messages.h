@@ -46,7 +46,8 @@ enum ty_message {
 	TY_EVICTION_RESERVE,         /* struct ty_op     from engine */
 	TY_EVICTION_COMMIT,          /* struct ty_op     from gpu: copied, or failed (op->code) */
 	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
-	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not */
+	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
+	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

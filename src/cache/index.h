@@ -40,7 +40,7 @@ struct ty_chunk {
 		struct rcu_head rcu; /* from then on: the grace period's */
 	};
 	uint16_t parts;             /* immutable */
-	uint16_t filling;           /* eviction's: parts that an operation is writing now */
+	uint16_t filling;           /* eviction's: parts that an operation is writing now. 0 = in the policy's order */
 	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */
 };
 

@@ -365,7 +365,7 @@ uint64_t ty_slots_used_bytes(const struct ty_slots *slots)
 	return slots->used_bytes;
 }
 
-void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, void (*visit)(void *user, uint32_t slot),
+void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, bool (*visit)(void *user, uint32_t slot),
 	void *user)
 {
 	const struct piece *p = &slots->pieces[piece];
@@ -373,6 +373,6 @@ void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, void (
 	assert(piece < slots->piece_count);
 	/* Looked at anew each time: a visit may empty the piece, which ends its being cut at all. */
 	for (uint32_t number = 0; p->state == PIECE_CUT && number < p->capacity; number++)
-		if (!slot_is_free(p, number))
-			visit(user, piece * TY_SLOTS_PER_PIECE + number);
+		if (!slot_is_free(p, number) && !visit(user, piece * TY_SLOTS_PER_PIECE + number))
+			return;
 }

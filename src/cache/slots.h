@@ -61,8 +61,9 @@ uint64_t ty_slots_used_bytes(const struct ty_slots *slots); /* their lengths tog
 /* Is the record whole? False for one that is being written, or was torn. A free one is. */
 bool ty_slots_record_whole(const struct ty_slot_record *record);
 
-/* Call `visit` for every slot of `piece` that is not free, in order; it may give back any slot of the piece. */
-void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, void (*visit)(void *user, uint32_t slot),
+/* Call `visit` for every slot of `piece` that is not free, in order, until it says false; it may give back any slot of the
+ * piece. */
+void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, bool (*visit)(void *user, uint32_t slot),
 	void *user);
 
 #endif

@@ -141,9 +141,10 @@ static void test_piece_fills_and_changes_class(void **state)
 struct visit {
 	uint32_t count, last;
 	bool give;
+	uint32_t most; /* 0: all */
 };
 
-static void visit_slot(void *user, uint32_t slot)
+static bool visit_slot(void *user, uint32_t slot)
 {
 	struct visit *visit = user;
 
@@ -152,6 +153,7 @@ static void visit_slot(void *user, uint32_t slot)
 	visit->last = slot;
 	if (visit->give)
 		ty_slots_give(slots, slot);
+	return visit->count != visit->most;
 }
 
 static void test_visit_and_empty_a_piece(void **state)
@@ -170,6 +172,9 @@ static void test_visit_and_empty_a_piece(void **state)
 	ty_slots_give(slots, taken[4]);
 	ty_slots_each_in_piece(slots, 2, visit_slot, &visit);
 	assert_int_equal(visit.count, 9);
+	visit = (struct visit){.most = 3};
+	ty_slots_each_in_piece(slots, 2, visit_slot, &visit);
+	assert_int_equal(visit.count, 3);
 	visit = (struct visit){.give = true};
 	ty_slots_each_in_piece(slots, 2, visit_slot, &visit);
 	assert_int_equal(visit.count, 9);
