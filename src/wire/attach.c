@@ -249,8 +249,10 @@ enum ty_code ty_attach_send(int socket, const struct ty_attach_frame *frame, int
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return TY_OK; /* a packet goes whole or not at all */
-	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS)
+	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
 		return ty_fail(err, TY_BUSY, "attach: the socket takes no more now");
+	if (errno == ETOOMANYREFS)
+		return ty_fail(err, TY_LIMIT, "attach: too many descriptors of this user are in flight");
 	if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN)
 		return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
 	return ty_fail(err, TY_IO, "attach: sendmsg: %s", strerror(errno));

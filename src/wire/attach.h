@@ -3,8 +3,8 @@
  * The attach protocol: what a local client and the service say over their UNIX SOCK_SEQPACKET socket. One message is one
  * frame; borders are the kernel's. A connection carries descriptors and credentials, and its end is the client's death.
  *
- *   service -> client   WELCOME {boot, token} + the timeline's memfd     first, once; or
- *                       REFUSED {code, text}                             first, and then the end
+ *   service -> client   WELCOME {boot, token} + the timeline's memfd     first, once
+ *                       REFUSED {code, text}                             instead, or later: why the end follows
  *   client  -> service  DESCRIPTOR {number} + one descriptor             number is then named by REGISTER
  *   service -> client   DESCRIPTOR_OK {number, code}                     one for each
  *
