@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 
 #include "rpc_house.h"

@@ -6,8 +6,8 @@
 #ifndef TESTS_RPC_HOUSE_H
 #define TESTS_RPC_HOUSE_H
 
-#include "rpc_socket.h"
-#include "service.h"
+#include "actors/rpc_socket.h"
+#include "actors/service.h"
 
 #define HOUSE_BOOT 0x1122334455667788u
 #define HOUSE_WAIT_MS 20000 /* nothing that is to happen takes so long */
