@@ -202,6 +202,7 @@ void house_open(struct house *house, bool metrics)
 	service->metrics = spawn(house, metrics ? &ty_metrics_class : &metrics_class, service);
 	service->rpc = spawn(house, &ty_rpc_class, house->socket);
 	house->engine = spawn(house, &engine_class, NULL);
+	assert_int_equal(ty_send(service->rpc, &house->start, TY_RPC_START), TY_OK);
 }
 
 void house_close(struct house *house)

@@ -17,6 +17,7 @@
 #define CLIENT(generation, index) ((uint64_t)(generation) << 16 | ((index) + 1))
 
 struct house {
+	struct ty_msg start;
 	char directory[64];
 	struct ty_config config;
 	struct ty_service *service;
