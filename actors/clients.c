@@ -470,7 +470,7 @@ static enum ty_code start(void *self, void *arg)
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
 		c->free_index[i] = (uint16_t)i;
 		/* a number of an earlier service names nobody in this one */
-		randombytes_buf(&c->generation[i], sizeof c->generation[i]);
+		c->generation[i] = randombytes_random();
 	}
 	c->free_count = TY_MAX_CLIENTS;
 	/* release: pairs with wake */
