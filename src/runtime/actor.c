@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Spawning, addressing and sending.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/runtime.h"
+
+_Thread_local struct ty_thread *ty_current;
+
+static const struct ty_spawn_options default_options = {.size = sizeof(struct ty_spawn_options), .cpu = -1};
+
+static bool class_valid(const struct ty_class *cls, const struct ty_spawn_options *options)
+{
+	if (!cls || !cls->name || cls->state_size > TY_MAX_STATE || (cls->type_count && !cls->handlers))
+		return false;
+	if (!cls->wait.wait != !cls->wait.wake)
+		return false;
+	if (options->size != sizeof *options || options->cpu < -1)
+		return false;
+	if (options->thread_name && strlen(options->thread_name) > 15)
+		return false;
+	if (options->executor == TY_POOL)
+		return !cls->poll && !cls->wait.wait;
+	return options->executor == TY_DEDICATED;
+}
+
+static struct ty_actor *actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
+	const struct ty_spawn_options *options)
+{
+	size_t size = sizeof(struct ty_actor) + cls->state_size;
+	struct ty_actor *actor;
+
+	size = (size + TY_LINE - 1) / TY_LINE * TY_LINE;
+	actor = aligned_alloc(TY_LINE, size);
+	if (!actor)
+		return NULL;
+	memset(actor, 0, size);
+	atomic_init(&actor->box.word, TY_BOX_EMPTY); /* not IDLE: it is scheduled, to start */
+	atomic_init(&actor->refs, 2);                /* the registry's, the caller's */
+	actor->rt = rt;
+	actor->cls = cls;
+	actor->arg = arg;
+	actor->executor = options->executor;
+	actor->number = atomic_fetch_add_explicit(&rt->spawned, 1, memory_order_relaxed);
+	actor->sim_poll = TY_NEVER;
+	if (rt->worker_count)
+		atomic_init(&actor->last, (uint32_t)(actor->number % rt->worker_count));
+	return actor;
+}
+
+static void actor_free(struct ty_actor *actor)
+{
+	ty_dedicated_free(actor);
+	free(actor);
+}
+
+enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
+	const struct ty_spawn_options *options, struct ty_actor **out)
+{
+	struct ty_actor *actor = NULL;
+	enum ty_code code = TY_NO_MEMORY;
+
+	if (!options)
+		options = &default_options;
+	if (!class_valid(cls, options))
+		return TY_INVALID;
+	/* seq_cst, both: counted alive, then looks whether the runtime stops. Pairs with
+	 * ty_runtime_destroy, which says that it stops, then looks who is alive. */
+	atomic_fetch_add_explicit(&rt->alive, 1, memory_order_seq_cst);
+	if (atomic_load_explicit(&rt->stopping, memory_order_seq_cst)) {
+		code = TY_STOPPING;
+		goto fail;
+	}
+	actor = actor_new(rt, cls, arg, options);
+	if (!actor)
+		goto fail;
+	if (options->executor == TY_DEDICATED && !rt->sim) {
+		code = ty_dedicated_create(actor, options);
+		if (code != TY_OK)
+			goto fail;
+	}
+	code = ty_registry_add(&rt->registry, actor, &actor->slot);
+	if (code != TY_OK)
+		goto fail;
+	*out = actor;
+	if (!actor->dedicated) {
+		ty_schedule(actor);
+		return TY_OK;
+	}
+	code = ty_dedicated_start(actor);
+	if (code != TY_OK) {
+		*out = NULL;
+		ty_actor_retire(actor);
+		ty_actor_unref(actor); /* the caller's */
+	}
+	return code;
+
+fail:
+	if (actor)
+		actor_free(actor);
+	atomic_fetch_sub_explicit(&rt->alive, 1, memory_order_seq_cst);
+	ty_park_wake(&rt->park);
+	return code;
+}
+
+void ty_actor_retire(struct ty_actor *actor)
+{
+	struct ty_runtime *rt = actor->rt;
+	bool ours = ty_registry_remove(&rt->registry, actor->slot);
+
+	/* release: destroy sees all that the actor did; it holds a reference if we do not */
+	atomic_store_explicit(&actor->dead, true, memory_order_release);
+	if (ours)
+		ty_actor_unref(actor);
+	/* release, and before the wake: pairs with destroy's look at alive after it drew its ticket. The
+	 * runtime outlives this: destroy joins this thread, or it is the caller's spawn. */
+	atomic_fetch_sub_explicit(&rt->alive, 1, memory_order_seq_cst);
+	ty_park_wake(&rt->park);
+}
+
+struct ty_actor *ty_actor_ref(struct ty_actor *actor)
+{
+	/* relaxed: the caller has a reference, so it cannot be the first or come after the last */
+	uint32_t refs = atomic_fetch_add_explicit(&actor->refs, 1, memory_order_relaxed);
+
+	assert(refs > 0 && refs < UINT32_MAX);
+	return actor;
+}
+
+void ty_actor_unref(struct ty_actor *actor)
+{
+	/* acq_rel: what every holder did is done before the last one frees */
+	uint32_t refs = atomic_fetch_sub_explicit(&actor->refs, 1, memory_order_acq_rel);
+
+	assert(refs > 0);
+	if (refs == 1)
+		actor_free(actor);
+}
+
+void ty_schedule(struct ty_actor *actor)
+{
+	struct ty_runtime *rt = actor->rt;
+
+	if (rt->sim)
+		ty_sim_schedule(actor);
+	else if (actor->dedicated)
+		ty_dedicated_wake(actor);
+	else
+		ty_pool_schedule(rt, actor);
+}
+
+static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
+{
+	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
+	msg->type = type;
+	msg->flags = flags | TY_MSG_QUEUED;
+	switch (ty_mailbox_push(&to->box, msg)) {
+	case TY_PUSH_WOKE:
+		ty_schedule(to);
+		return TY_OK;
+	case TY_PUSH_QUEUED:
+		return TY_OK;
+	case TY_PUSH_CLOSED:
+		break;
+	}
+	msg->flags = 0;
+	return TY_CLOSED;
+}
+
+enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
+{
+	return send(to, msg, type, 0);
+}
+
+enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
+{
+	return send(to, msg, type, TY_MSG_URGENT);
+}
+
+void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags)
+{
+	enum ty_code code = send(to, msg, 0, TY_MSG_INTERNAL | flags);
+
+	(void)code; /* an actor that has stopped needs none of them */
+}
+
+void ty_actor_stop(struct ty_actor *actor)
+{
+	/* relaxed: only who comes first matters; the push orders the rest */
+	if (!atomic_exchange_explicit(&actor->stop_sent, true, memory_order_relaxed))
+		ty_send_internal(actor, &actor->stop_msg, 0);
+}
+
+struct ty_actor *ty_self(void)
+{
+	return ty_current ? ty_current->self : NULL;
+}
+
+int64_t ty_now(void)
+{
+	assert(ty_current);
+	return ty_runtime_now(ty_current->rt);
+}

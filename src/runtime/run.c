@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Running an actor: what its executor calls, whichever that is.
+ */
+#include <assert.h>
+
+#include "runtime/runtime.h"
+
+int64_t ty_thread_clock(struct ty_thread *thread)
+{
+	thread->now = thread->rt->sim ? ty_sim_now(thread->rt) : ty_clock();
+	return thread->now;
+}
+
+bool ty_actor_pending(struct ty_actor *actor)
+{
+	return actor->urgent.head || actor->normal.head || actor->due;
+}
+
+/* Take in what was sent. */
+static bool look(struct ty_actor *actor)
+{
+	struct ty_msg *newest = ty_mailbox_take(&actor->box);
+
+	ty_mailbox_sort(newest, &actor->urgent, &actor->normal);
+	return newest;
+}
+
+/* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
+static struct ty_msg *next(struct ty_actor *actor)
+{
+	if (actor->urgent.head)
+		return ty_fifo_take(&actor->urgent);
+	if (actor->due && (actor->due_turn || !actor->normal.head)) {
+		actor->due_turn = false;
+		ty_count(&ty_current->seat->timers);
+		return ty_timers_take(actor);
+	}
+	actor->due_turn = true;
+	return ty_fifo_take(&actor->normal);
+}
+
+static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+{
+	const struct ty_class *cls = actor->cls;
+
+	msg->next = NULL;
+	msg->flags = 0;
+	ty_count(&thread->seat->refused);
+	if (cls->refuse) {
+		ty_seat_begin(thread->seat, cls, "refuse", thread->now);
+		cls->refuse(actor->state, msg);
+	}
+}
+
+/* The end of an actor: nothing comes in any more, what is left is refused, stop is called. */
+static void finish(struct ty_thread *thread, struct ty_actor *actor)
+{
+	const struct ty_class *cls = actor->cls;
+	struct ty_msg *msg;
+
+	actor->closing = true;
+	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
+	ty_timers_drop(thread, actor);
+	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
+		if (!(msg->flags & TY_MSG_INTERNAL))
+			refuse(thread, actor, msg);
+	if (actor->dedicated)
+		ty_dedicated_settle(actor);
+	if (cls->stop) {
+		ty_seat_begin(thread->seat, cls, "stop", ty_thread_clock(thread));
+		cls->stop(actor->state);
+	}
+	ty_timers_drop(thread, actor); /* those that refuse or stop started */
+	thread->self = NULL;
+	ty_seat_end(thread->seat);
+	ty_actor_retire(actor);
+}
+
+/* False: start failed. */
+static bool start(struct ty_thread *thread, struct ty_actor *actor)
+{
+	actor->started = true;
+	if (!actor->cls->start)
+		return true;
+	ty_seat_begin(thread->seat, actor->cls, "start", ty_thread_clock(thread));
+	return actor->cls->start(actor->state, actor->arg) == TY_OK;
+}
+
+static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+{
+	const struct ty_class *cls = actor->cls;
+	uint32_t index = msg->type - cls->first_type;
+
+	if (index >= cls->type_count || !cls->handlers[index].run) {
+		refuse(thread, actor, msg);
+		return;
+	}
+	msg->next = NULL;
+	msg->flags = 0;
+	if (++thread->ticks % TY_LOOK_EVERY == 0)
+		ty_thread_clock(thread);
+	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->now);
+	ty_count(&thread->seat->messages);
+	cls->handlers[index].run(actor->state, msg);
+}
+
+/* Has the run used up its time? Read at the second message, so that runs of one message do not pay
+ * for a clock, and then as often as the messages are slow. `began` may be a few messages early: then
+ * the actor goes to the back of the queue a little before its time. */
+static bool time_is_up(struct ty_thread *thread, int64_t began, uint32_t done, uint32_t *check)
+{
+	int64_t budget = thread->rt->budget_ns, used;
+
+	if (done != *check)
+		return false;
+	used = ty_thread_clock(thread) - began;
+	*check = done + (used > budget / TY_LOOK_EVERY ? 1 : TY_LOOK_EVERY);
+	return used > budget;
+}
+
+static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget)
+{
+	int64_t began = thread->now;
+	uint32_t done = 0, check = 1;
+
+	for (;;) {
+		struct ty_msg *msg;
+
+		if (actor->timers_changed)
+			ty_timers_sync(thread, actor);
+		if (done % TY_LOOK_EVERY == 0)
+			look(actor); /* for what is urgent */
+		if (!ty_actor_pending(actor) && !look(actor))
+			return TY_RAN_EMPTY;
+		if (done >= budget || time_is_up(thread, began, done, &check))
+			return TY_RAN_MORE;
+		msg = next(actor);
+		if (!(msg->flags & TY_MSG_INTERNAL)) {
+			handle(thread, actor, msg);
+			done++;
+		} else if (msg == &actor->stop_msg) {
+			finish(thread, actor);
+			return TY_RAN_DEAD;
+		} else {
+			ty_timers_internal(actor, msg);
+		}
+	}
+}
+
+enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget)
+{
+	enum ty_ran ran;
+
+	thread->self = actor;
+	ty_count(&thread->seat->runs);
+	if (!actor->started && !start(thread, actor)) {
+		finish(thread, actor);
+		return TY_RAN_DEAD;
+	}
+	ran = run_messages(thread, actor, budget);
+	if (ran == TY_RAN_DEAD)
+		return ran;
+	if (ran == TY_RAN_MORE)
+		ty_count(&thread->seat->exhausted);
+	thread->self = NULL;
+	ty_seat_end(thread->seat);
+	return ran;
+}
+
+int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t now)
+{
+	int64_t again;
+
+	thread->self = actor;
+	ty_seat_begin(thread->seat, actor->cls, "poll", now);
+	again = actor->cls->poll(actor->state, now);
+	thread->self = NULL;
+	ty_seat_end(thread->seat);
+	return again;
+}

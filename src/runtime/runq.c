@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/runq.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "runtime/runtime.h"
+
+static_assert((TY_RING & (TY_RING - 1)) == 0, "places are found by masking");
+
+void ty_runq_push(struct ty_runq *q, struct ty_actor *actor)
+{
+	struct ty_actor *old = atomic_load_explicit(&q->inbox, memory_order_relaxed);
+
+	/* seq_cst: publishes the actor to who takes it, and orders this push before the look at the
+	 * idle workers in worker.c */
+	do
+		actor->run_next = old;
+	while (!atomic_compare_exchange_weak_explicit(
+		&q->inbox, &old, actor, memory_order_seq_cst, memory_order_relaxed));
+}
+
+/* Append to the spill. The owner alone makes it non-null, so after its exchange it stays null until
+ * the store; thieves may only have taken it before. acquire: the chain's links may have been written
+ * when it was another's. */
+static void spill_put(struct ty_runq *q, struct ty_actor *actor)
+{
+	struct ty_actor *chain = atomic_exchange_explicit(&q->spill, NULL, memory_order_acquire);
+
+	actor->run_next = NULL;
+	if (chain)
+		q->spill_tail->run_next = actor;
+	else
+		chain = actor;
+	q->spill_tail = actor;
+	atomic_store_explicit(&q->spill, chain, memory_order_release); /* pairs with who takes it */
+}
+
+/* Owner. False: no place. acquire on head: pairs with the release of the CAS that freed the place. */
+static bool ring_put(struct ty_runq *q, struct ty_actor *actor, uint64_t *length)
+{
+	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
+	uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
+
+	if (tail - head >= TY_RING)
+		return false;
+	atomic_store_explicit(&q->ring[tail & (TY_RING - 1)], actor, memory_order_relaxed);
+	atomic_store_explicit(&q->tail, tail + 1, memory_order_release); /* pairs with thieves' acquire */
+	*length = tail + 1 - head;
+	return true;
+}
+
+uint64_t ty_runq_put(struct ty_runq *q, struct ty_actor *actor)
+{
+	uint64_t length;
+
+	if (!atomic_load_explicit(&q->spill, memory_order_relaxed) && ring_put(q, actor, &length))
+		return length;
+	spill_put(q, actor);
+	return TY_RING;
+}
+
+static void put_chain(struct ty_runq *q, struct ty_actor *chain)
+{
+	while (chain) {
+		struct ty_actor *next = chain->run_next;
+
+		ty_runq_put(q, chain);
+		chain = next;
+	}
+}
+
+/* Take the inbox whole; oldest first. acquire: pairs with the push. */
+static struct ty_actor *take_inbox(struct ty_runq *q)
+{
+	struct ty_actor *newest, *oldest = NULL;
+
+	if (!atomic_load_explicit(&q->inbox, memory_order_relaxed))
+		return NULL;
+	newest = atomic_exchange_explicit(&q->inbox, NULL, memory_order_acquire);
+	while (newest) {
+		struct ty_actor *next = newest->run_next;
+
+		newest->run_next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
+}
+
+/* Owner: move from the spill to the ring what fits. */
+static void refill(struct ty_runq *q)
+{
+	struct ty_actor *tail = q->spill_tail;
+	struct ty_actor *chain = atomic_exchange_explicit(&q->spill, NULL, memory_order_acquire);
+	uint64_t length;
+
+	while (chain) {
+		struct ty_actor *next = chain->run_next;
+
+		if (!ring_put(q, chain, &length)) {
+			q->spill_tail = tail;
+			atomic_store_explicit(&q->spill, chain, memory_order_release);
+			return;
+		}
+		chain = next;
+	}
+}
+
+struct ty_actor *ty_runq_pop(struct ty_runq *q)
+{
+	uint64_t tail, head;
+
+	put_chain(q, take_inbox(q));
+	for (;;) {
+		struct ty_actor *actor;
+
+		tail = atomic_load_explicit(&q->tail, memory_order_relaxed); /* its own */
+		head = atomic_load_explicit(&q->head, memory_order_acquire);
+		if (tail - head <= TY_RING / 2 && atomic_load_explicit(&q->spill, memory_order_relaxed)) {
+			refill(q);
+			continue;
+		}
+		if (tail == head)
+			return NULL;
+		actor = atomic_load_explicit(&q->ring[head & (TY_RING - 1)], memory_order_relaxed);
+		/* release: frees the place for ring_put's acquire */
+		if (atomic_compare_exchange_strong_explicit(
+			    &q->head, &head, head + 1, memory_order_acq_rel, memory_order_relaxed))
+			return actor;
+	}
+}
+
+/* Half of the ring. The places are read before the CAS on head: had the owner put others in their
+ * place, head would have moved, and the CAS fails. acquire on tail: pairs with ring_put. */
+static uint64_t grab_half(struct ty_runq *victim, struct ty_actor *out[TY_RING / 2])
+{
+	for (;;) {
+		uint64_t head = atomic_load_explicit(&victim->head, memory_order_acquire);
+		uint64_t tail = atomic_load_explicit(&victim->tail, memory_order_acquire);
+		uint64_t n = (tail - head) / 2;
+
+		if (n == 0)
+			return 0;
+		if (n > TY_RING / 2) /* head moved between the loads */
+			continue;
+		for (uint64_t i = 0; i < n; i++)
+			out[i] = atomic_load_explicit(
+				&victim->ring[(head + i) & (TY_RING - 1)], memory_order_relaxed);
+		if (atomic_compare_exchange_strong_explicit(
+			    &victim->head, &head, head + n, memory_order_acq_rel, memory_order_relaxed))
+			return n;
+	}
+}
+
+struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own)
+{
+	struct ty_actor *grabbed[TY_RING / 2], *chain = NULL;
+	uint64_t n = grab_half(victim, grabbed);
+
+	if (n) {
+		for (uint64_t i = 1; i < n; i++)
+			ty_runq_put(own, grabbed[i]);
+		return grabbed[0];
+	}
+	if (atomic_load_explicit(&victim->spill, memory_order_relaxed))
+		chain = atomic_exchange_explicit(&victim->spill, NULL, memory_order_acquire);
+	if (!chain)
+		chain = take_inbox(victim);
+	if (chain)
+		put_chain(own, chain->run_next);
+	return chain;
+}
+
+bool ty_runq_stealable(const struct ty_runq *q)
+{
+	uint64_t head;
+
+	if (atomic_load_explicit(&q->inbox, memory_order_seq_cst))
+		return true;
+	if (atomic_load_explicit(&q->spill, memory_order_relaxed))
+		return true;
+	head = atomic_load_explicit(&q->head, memory_order_acquire);
+	return atomic_load_explicit(&q->tail, memory_order_relaxed) - head >= 2;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A worker's run queue: the actors that are scheduled to run on it. Three parts, so that no side
+ * ever waits for another:
+ *
+ *   ring    256 places, filled by the owner alone, emptied by the owner and by thieves (a CAS on the
+ *           head; its 64-bit count never repeats, so a stalled thief's CAS just fails)
+ *   spill   what does not fit: a chain in order, put by the owner, taken whole by anyone
+ *   inbox   what other threads schedule: a LIFO pushed by anyone, taken whole by anyone
+ *
+ *            who with whom   push   put/pop   steal
+ *            push            yes    yes       yes
+ *            put/pop         yes    no: owner yes
+ *            steal           yes    yes       yes (each thief has a queue of its own)
+ *
+ * An actor is in at most one queue, once: its mailbox's IDLE tag sees to that. Order is first in,
+ * first out up to what runs concurrently; an actor put at the back is reached after all before it.
+ */
+#ifndef TY_RUNTIME_RUNQ_H
+#define TY_RUNTIME_RUNQ_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ty_actor;
+
+#define TY_RING 256 /* power of two */
+
+struct ty_runq {
+	alignas(64) _Atomic(uint64_t) head; /* owner and thieves */
+	alignas(64) _Atomic(uint64_t) tail; /* owner; read by thieves */
+	_Atomic(struct ty_actor *) spill;   /* put by the owner (null before), taken by anyone */
+	struct ty_actor *spill_tail;        /* the owner's; valid while spill is not null */
+	alignas(64) _Atomic(struct ty_actor *) inbox;
+	alignas(64) _Atomic(struct ty_actor *) ring[TY_RING];
+};
+
+/* Anyone. Sequentially consistent: see notify in worker.c. */
+void ty_runq_push(struct ty_runq *q, struct ty_actor *actor);
+/* Owner. Puts at the back; returns how many actors are visible to thieves now, at least 1. */
+uint64_t ty_runq_put(struct ty_runq *q, struct ty_actor *actor);
+/* Owner. */
+struct ty_actor *ty_runq_pop(struct ty_runq *q);
+/* A worker other than `victim`, into its own queue: takes half of the ring, or the spill, or the
+ * inbox. Leaves a single actor in the ring alone: its owner is awake and takes it next. */
+struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
+/* Anyone. Would ty_runq_steal find something? Sequentially consistent on the inbox. */
+bool ty_runq_stealable(const struct ty_runq *q);
+
+#endif

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Creating and destroying a runtime, and looking at it from outside.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/runtime.h"
+
+#define DEFAULT_WORKERS 8
+#define DEFAULT_BUDGET 64
+#define DEFAULT_BUDGET_US 200
+#define SPIN_NS 20000      /* what a wake-up costs, or a little less */
+#define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */
+#define MAX_US 10000000    /* limit of the options in us */
+
+/* ---- seats --------------------------------------------------------------------------------- */
+
+struct ty_seat *ty_seat_take(struct ty_runtime *rt)
+{
+	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
+		/* acquire: pairs with the exchange below */
+		struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
+		bool taken = false;
+
+		if (!seat) {
+			struct ty_seat *fresh = aligned_alloc(TY_LINE, sizeof *fresh);
+
+			if (!fresh)
+				return NULL;
+			memset(fresh, 0, sizeof *fresh);
+			atomic_init(&fresh->taken, true);
+			if (atomic_compare_exchange_strong_explicit(
+				    &rt->seats[i], &seat, fresh, memory_order_acq_rel, memory_order_acquire))
+				return fresh;
+			free(fresh); /* another was first; `seat` is its */
+		}
+		/* acquire: pairs with ty_seat_leave, the counters go on from there */
+		if (atomic_compare_exchange_strong_explicit(
+			    &seat->taken, &taken, true, memory_order_acquire, memory_order_relaxed))
+			return seat;
+	}
+	return NULL;
+}
+
+void ty_seat_leave(struct ty_seat *seat)
+{
+	atomic_store_explicit(&seat->taken, false, memory_order_release);
+}
+
+/* ---- creation ------------------------------------------------------------------------------ */
+
+/* No signal is ever handled on a thread of the runtime: the program's other threads get them. */
+int ty_thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*main)(void *), void *arg)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(id, attr, main, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error;
+}
+
+static uint32_t cpus_online(void)
+{
+	cpu_set_t cpus;
+
+	if (sched_getaffinity(0, sizeof cpus, &cpus) == 0)
+		return (uint32_t)CPU_COUNT(&cpus);
+	return 1;
+}
+
+static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_error *err)
+{
+	if (o->size != sizeof *o)
+		return ty_fail(err, TY_INVALID, "options.size is %zu, expected %zu", o->size, sizeof *o);
+	if (o->name && strlen(o->name) > 8)
+		return ty_fail(err, TY_INVALID, "options.name is \"%.40s\", expected at most 8 characters", o->name);
+	if (o->workers > TY_MAX_WORKERS)
+		return ty_fail(err, TY_INVALID, "options.workers is %u, expected at most %d", o->workers,
+			TY_MAX_WORKERS);
+	if (o->budget_us > MAX_US)
+		return ty_fail(err, TY_INVALID, "options.budget_us is %u, expected at most %d", o->budget_us, MAX_US);
+	if (o->spin_us > MAX_US)
+		return ty_fail(err, TY_INVALID, "options.spin_us is %u, expected at most %d", o->spin_us, MAX_US);
+	return TY_OK;
+}
+
+static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options *o)
+{
+	uint32_t cpus = cpus_online();
+
+	snprintf(rt->name, sizeof rt->name, "%s", o->name ? o->name : "tyer");
+	rt->worker_count = o->workers;
+	if (!rt->worker_count)
+		rt->worker_count = cpus < DEFAULT_WORKERS ? cpus : DEFAULT_WORKERS;
+	rt->budget_messages = o->budget_messages ? o->budget_messages : DEFAULT_BUDGET;
+	rt->budget_ns = (int64_t)(o->budget_us ? o->budget_us : DEFAULT_BUDGET_US) * 1000;
+	rt->spin_ns = (int64_t)o->spin_us * 1000;
+	if (!o->spin_us)
+		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
+	if (o->seed)
+		rt->worker_count = 0;
+}
+
+static void join_workers(struct ty_runtime *rt, uint32_t started)
+{
+	/* seq_cst: pairs with must_stay in worker.c */
+	atomic_store_explicit(&rt->joining, true, memory_order_seq_cst);
+	for (uint32_t i = 0; i < started; i++)
+		ty_park_wake(&rt->workers[i].park);
+	for (uint32_t i = 0; i < started; i++)
+		pthread_join(rt->workers[i].id, NULL);
+}
+
+static void free_runtime(struct ty_runtime *rt)
+{
+	ty_registry_free(&rt->registry);
+	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++)
+		free(atomic_load_explicit(&rt->seats[i], memory_order_relaxed));
+	free(rt->workers);
+	free(rt);
+}
+
+static enum ty_code start_workers(struct ty_runtime *rt, struct ty_error *err)
+{
+	size_t size = rt->worker_count * sizeof(struct ty_worker);
+
+	rt->workers = aligned_alloc(TY_LINE, size);
+	if (!rt->workers)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for %u workers", rt->worker_count);
+	memset(rt->workers, 0, size);
+	for (uint32_t i = 0; i < rt->worker_count; i++) {
+		struct ty_worker *worker = &rt->workers[i];
+
+		worker->thread.rt = rt;
+		worker->thread.worker = worker;
+		worker->index = worker->random = i;
+		ty_park_init(&worker->park);
+		worker->thread.seat = ty_seat_take(rt);
+		if (!worker->thread.seat)
+			return ty_fail(err, TY_NO_MEMORY, "no memory for worker %u", i);
+	}
+	for (uint32_t i = 0; i < rt->worker_count; i++) {
+		char name[16];
+		int error = ty_thread_create(&rt->workers[i].id, NULL, ty_worker_main, &rt->workers[i]);
+
+		if (error) {
+			join_workers(rt, i);
+			return ty_fail(err, TY_LIMIT, "thread of worker %u: %s", i, strerror(error));
+		}
+		snprintf(name, sizeof name, "%s-w%hhu", rt->name, (unsigned char)i);
+		pthread_setname_np(rt->workers[i].id, name);
+	}
+	return TY_OK;
+}
+
+enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct ty_runtime **out, struct ty_error *err)
+{
+	static const struct ty_runtime_options defaults = {.size = sizeof defaults};
+	struct ty_runtime *rt;
+	enum ty_code code;
+
+	if (!options)
+		options = &defaults;
+	code = check_options(options, err);
+	if (code != TY_OK)
+		return code;
+	rt = aligned_alloc(TY_LINE, sizeof *rt);
+	if (!rt)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a runtime");
+	memset(rt, 0, sizeof *rt);
+	ty_park_init(&rt->park);
+	apply_options(rt, options);
+	code = options->seed ? ty_sim_create(rt, options->seed, err) : start_workers(rt, err);
+	if (code != TY_OK) {
+		free_runtime(rt);
+		return code;
+	}
+	*out = rt;
+	return TY_OK;
+}
+
+/* ---- destruction --------------------------------------------------------------------------- */
+
+/* acquire: pairs with ty_actor_retire */
+static bool is_dead(const struct ty_actor *actor)
+{
+	return atomic_load_explicit(&actor->dead, memory_order_acquire);
+}
+
+static void stop_and_wait(struct ty_runtime *rt, struct ty_actor *actor)
+{
+	ty_actor_stop(actor);
+	for (;;) {
+		uint32_t ticket = ty_park_ticket(&rt->park);
+
+		if (is_dead(actor))
+			return;
+		if (rt->sim)
+			ty_sim_step(rt);
+		else
+			ty_park_wait(&rt->park, ticket, TY_NEVER);
+	}
+}
+
+static void stop_all(struct ty_runtime *rt)
+{
+	for (;;) {
+		uint32_t ticket = ty_park_ticket(&rt->park);
+		struct ty_actor *actor = ty_registry_take_all(&rt->registry);
+
+		if (!actor) {
+			/* seq_cst: pairs with ty_spawn, which may be about to add one, or to give up */
+			if (atomic_load_explicit(&rt->alive, memory_order_seq_cst) == 0)
+				return;
+			if (rt->sim)
+				ty_sim_step(rt);
+			else
+				ty_park_wait(&rt->park, ticket, ty_clock() + 1000000);
+			continue;
+		}
+		while (actor) {
+			struct ty_actor *next = actor->list_next;
+
+			stop_and_wait(rt, actor);
+			ty_actor_unref(actor); /* the registry's */
+			actor = next;
+		}
+	}
+}
+
+static void join_dedicated(struct ty_runtime *rt)
+{
+	for (;;) {
+		uint32_t ticket = ty_park_ticket(&rt->park);
+
+		ty_dedicated_reap(rt, true);
+		if (atomic_load_explicit(&rt->threads, memory_order_relaxed) == 0)
+			return;
+		ty_park_wait(&rt->park, ticket, TY_NEVER);
+	}
+}
+
+void ty_runtime_destroy(struct ty_runtime *rt)
+{
+	if (!rt)
+		return;
+	assert(!ty_current || ty_current->rt != rt);
+	/* seq_cst: says that it stops, then looks who is alive; pairs with ty_spawn */
+	atomic_store_explicit(&rt->stopping, true, memory_order_seq_cst);
+	stop_all(rt);
+	join_dedicated(rt);
+	if (rt->sim) {
+		ty_sim_free(rt);
+	} else {
+		join_workers(rt, rt->worker_count);
+		for (uint32_t i = 0; i < rt->worker_count; i++)
+			ty_alarms_free(&rt->workers[i].thread);
+	}
+	free_runtime(rt);
+}
+
+/* ---- from outside -------------------------------------------------------------------------- */
+
+bool ty_runtime_step(struct ty_runtime *rt)
+{
+	assert(rt->sim);
+	return ty_sim_step(rt);
+}
+
+int64_t ty_runtime_now(const struct ty_runtime *rt)
+{
+	return rt->sim ? ty_sim_now(rt) : ty_clock();
+}
+
+static uint64_t read_counter(const _Atomic(uint64_t) *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
+{
+	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
+	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
+		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
+
+		if (!seat)
+			break; /* they are made in order */
+		out->messages += read_counter(&seat->messages);
+		out->runs += read_counter(&seat->runs);
+		out->exhausted += read_counter(&seat->exhausted);
+		out->steals += read_counter(&seat->steals);
+		out->parks += read_counter(&seat->parks);
+		out->wakes += read_counter(&seat->wakes);
+		out->timers += read_counter(&seat->timers);
+		out->refused += read_counter(&seat->refused);
+	}
+}
+
+struct ty_running ty_runtime_longest(const struct ty_runtime *rt)
+{
+	struct ty_running longest = {.since = TY_NEVER};
+
+	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
+		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
+		const struct ty_class *cls;
+		const char *what;
+		int64_t since;
+
+		if (!seat)
+			break;
+		/* acquire: pairs with ty_seat_begin, names before the time */
+		what = atomic_load_explicit(&seat->what, memory_order_acquire);
+		cls = atomic_load_explicit(&seat->cls, memory_order_acquire);
+		since = atomic_load_explicit(&seat->since, memory_order_relaxed);
+		if (what && cls && since < longest.since)
+			longest = (struct ty_running){.actor = cls->name, .message = what, .since = since};
+	}
+	if (!longest.actor)
+		longest.since = 0;
+	return longest;
+}

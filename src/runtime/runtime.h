@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The runtime's own structures. Who touches a field is said beside it; "runner" is the thread that
+ * runs the actor at the time: at most one, handed on through the mailbox's IDLE tag and a run queue.
+ */
+#ifndef TY_RUNTIME_RUNTIME_H
+#define TY_RUNTIME_RUNTIME_H
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tyer/actor.h>
+
+#include "runtime/heap.h"
+#include "runtime/mailbox.h"
+#include "runtime/park.h"
+#include "runtime/registry.h"
+#include "runtime/runq.h"
+
+#define TY_LINE 64
+#define TY_MAX_WORKERS 64
+#define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
+#define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox, and at the clock */
+#define TY_MAX_STATE ((size_t)1 << 40)
+
+struct ty_sim;
+struct ty_thread;
+
+/* A thread's counters and what it runs. Written by the thread that holds the seat (load and store,
+ * no read-modify-write), read by anyone; all relaxed but for `what`, see ty_seat_begin. Seats outlive
+ * their threads and are used again, so that sums never fall. */
+struct ty_seat {
+	alignas(TY_LINE) _Atomic(uint64_t) messages;
+	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
+	alignas(TY_LINE) _Atomic(int64_t) since;
+	_Atomic(const struct ty_class *) cls;
+	_Atomic(const char *) what; /* null: nothing runs */
+	_Atomic(bool) taken;        /* CAS by spawn: acquire; store by the leaver: release */
+};
+
+static inline void ty_count(_Atomic(uint64_t) *counter)
+{
+	atomic_store_explicit(
+		counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* `since` first, then the names, read in the opposite order (acquire): whoever reads the names of a
+ * message never sees a time before its start's, so a torn reading raises no false alarm. */
+static inline void ty_seat_begin(struct ty_seat *seat, const struct ty_class *cls, const char *what, int64_t now)
+{
+	atomic_store_explicit(&seat->since, now, memory_order_relaxed);
+	atomic_store_explicit(&seat->cls, cls, memory_order_release);
+	atomic_store_explicit(&seat->what, what, memory_order_release);
+}
+
+static inline void ty_seat_end(struct ty_seat *seat)
+{
+	atomic_store_explicit(&seat->what, NULL, memory_order_relaxed);
+}
+
+/* The part of a thread that runs actors. Private to the thread but for `nudges`. */
+struct ty_thread {
+	struct ty_runtime *rt;
+	struct ty_seat *seat;
+	struct ty_actor *self;    /* null between runs */
+	struct ty_worker *worker; /* null: dedicated or simulated */
+	int64_t now;              /* the clock, at most TY_LOOK_EVERY messages old */
+	uint32_t ticks;           /* messages since */
+	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
+	alignas(TY_LINE) _Atomic(struct ty_actor *) nudges; /* pushed by anyone, taken whole by the thread */
+};
+
+struct ty_worker {
+	struct ty_thread thread;
+	struct ty_runq queue;
+	alignas(TY_LINE) struct ty_park park;
+	uint32_t index;
+	uint32_t random; /* where the search for work begins */
+	pthread_t id;
+};
+
+struct ty_actor {
+	/* senders' line */
+	alignas(TY_LINE) struct ty_mailbox box;
+
+	/* constant since the spawn */
+	alignas(TY_LINE) struct ty_runtime *rt;
+	const struct ty_class *cls;
+	struct ty_dedicated *dedicated; /* null: pooled (or simulated) */
+	enum ty_executor executor;
+	uint32_t slot;                  /* in the registry */
+	uint64_t number;                /* order of spawning */
+	void *arg;
+
+	/* runner's */
+	alignas(TY_LINE) struct ty_fifo urgent;
+	struct ty_fifo normal;
+	struct ty_heap timers;          /* armed */
+	struct ty_heap_node *due, *due_last; /* expired: a list through next and prev */
+	bool started, closing;
+	bool due_turn;                  /* take the next message from due */
+	bool timers_changed;            /* ty_timers_sync has something to do */
+	bool nudge_out;                 /* the nudge is with alarm_home */
+	struct ty_thread *alarm_home;   /* where the alarm is set; null: it is here */
+	int64_t alarm_at;               /* for when, while alarm_home is not null */
+
+	/* handed on with the actor */
+	alignas(TY_LINE) struct ty_actor *run_next; /* whoever scheduled it, then the queue's owner */
+	_Atomic(uint32_t) last;         /* worker that ran it: written by the runner, a hint to senders */
+	bool sim_queued;                /* the simulation's thread */
+	struct ty_actor *sim_next;      /* likewise */
+	int64_t sim_poll;               /* likewise: when poll wants to be called */
+
+	/* the alarm: written by the thread that holds it (alarm_home), else by the runner */
+	struct ty_heap_node alarm;
+	bool alarm_set;                 /* in alarm_home's heap */
+	struct ty_actor *nudge_next;
+	struct ty_msg alarm_msg, nudge_msg, stop_msg;
+
+	/* anyone's */
+	alignas(TY_LINE) _Atomic(uint32_t) refs;
+	_Atomic(bool) stop_sent;
+	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
+	struct ty_actor *list_next; /* destroy's list, or the list of ended dedicated actors */
+
+	alignas(TY_LINE) unsigned char state[];
+};
+
+static_assert(offsetof(struct ty_actor, rt) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
+static_assert(offsetof(struct ty_actor, urgent) - offsetof(struct ty_actor, rt) >= TY_LINE, "constants apart");
+static_assert(offsetof(struct ty_actor, refs) % TY_LINE == 0, "references apart");
+static_assert(offsetof(struct ty_actor, state) % TY_LINE == 0, "the state's alignment");
+
+struct ty_runtime {
+	/* constant since ty_runtime_create */
+	struct ty_worker *workers;
+	struct ty_sim *sim; /* null: real time */
+	uint32_t worker_count;
+	uint32_t budget_messages;
+	int64_t budget_ns;
+	int64_t spin_ns;
+	char name[9];
+
+	/* workers that park or are about to: a worker sets its own bit, whoever clears it wakes it */
+	alignas(TY_LINE) _Atomic(uint64_t) idle;
+	_Atomic(uint32_t) searching; /* workers that look for work and will look again before they park */
+	_Atomic(bool) joining;       /* set by destroy: workers end */
+
+	alignas(TY_LINE) _Atomic(bool) stopping; /* set by destroy: no spawn any more */
+	_Atomic(uint64_t) alive;
+	_Atomic(uint64_t) spawned;
+	_Atomic(uint64_t) threads;        /* dedicated threads not joined; the joiner reads it alone at the end */
+	_Atomic(struct ty_actor *) ended; /* dedicated actors whose threads want joining */
+	struct ty_park park;              /* destroy waits here for actors to end */
+	struct ty_registry registry;
+	_Atomic(struct ty_seat *) seats[TY_MAX_WORKERS + TY_MAX_DEDICATED]; /* release by who makes one */
+};
+
+extern _Thread_local struct ty_thread *ty_current __attribute__((tls_model("initial-exec")));
+
+/* ---- run.c ---- */
+
+enum ty_ran {
+	TY_RAN_EMPTY, /* nothing more to do, as far as seen: make it IDLE, or it goes on */
+	TY_RAN_MORE,  /* the budget is used up, messages are left */
+	TY_RAN_DEAD,  /* it has stopped: do not touch it */
+};
+/* Run the actor for at most `budget` messages. Caller: the runner. */
+enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget);
+/* Call class->poll. Caller: the runner; the class has one. */
+int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t now);
+bool ty_actor_pending(struct ty_actor *actor); /* messages taken in, or due timers */
+int64_t ty_thread_clock(struct ty_thread *thread); /* read the clock, and keep it in thread->now */
+
+/* ---- actor.c ---- */
+
+/* Make a runnable actor known to its executor. Caller: who saw its mailbox leave IDLE, once. */
+void ty_schedule(struct ty_actor *actor);
+/* A message of the runtime's own; dropped when the mailbox is closed. */
+void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags);
+/* The actor is over (or never began): leave the registry, tell destroy. Drops a reference. */
+void ty_actor_retire(struct ty_actor *actor);
+
+/* ---- timer.c ---- */
+
+/* After timers changed, an alarm came back, or at the end of a wait: collect what is due at thread->now
+ * (read afresh) and set the alarm for the rest. Caller: the runner. */
+void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor);
+int64_t ty_timers_next(const struct ty_actor *actor); /* earliest armed, or TY_NEVER */
+struct ty_msg *ty_timers_take(struct ty_actor *actor);
+void ty_timers_internal(struct ty_actor *actor, const struct ty_msg *msg);
+void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor);
+
+/* Alarms of a thread. Caller: the thread. */
+void ty_alarms_run(struct ty_thread *thread, int64_t now);
+int64_t ty_alarms_next(const struct ty_thread *thread);
+void ty_alarms_free(struct ty_thread *thread); /* at the runtime's end, by destroy */
+
+/* ---- worker.c ---- */
+
+void *ty_worker_main(void *worker);
+void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor);
+void ty_worker_wake(struct ty_worker *worker); /* only if it parks; once */
+
+/* ---- dedicated.c ---- */
+
+TY_MUST_USE enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_options *options);
+TY_MUST_USE enum ty_code ty_dedicated_start(struct ty_actor *actor);
+void ty_dedicated_free(struct ty_actor *actor);
+void ty_dedicated_wake(struct ty_actor *actor);
+/* Once the mailbox is closed: wait until no sender is inside class->wait.wake any more. */
+void ty_dedicated_settle(struct ty_actor *actor);
+/* Join the threads of ended actors: those that have ended, or (wait) all of them. */
+void ty_dedicated_reap(struct ty_runtime *rt, bool wait);
+
+/* ---- runtime.c ---- */
+
+struct ty_seat *ty_seat_take(struct ty_runtime *rt); /* null: none left, or no memory */
+void ty_seat_leave(struct ty_seat *seat);
+int ty_thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*main)(void *), void *arg);
+
+/* ---- sim.c ---- */
+
+TY_MUST_USE enum ty_code ty_sim_create(struct ty_runtime *rt, uint64_t seed, struct ty_error *err);
+void ty_sim_free(struct ty_runtime *rt);
+void ty_sim_schedule(struct ty_actor *actor);
+bool ty_sim_step(struct ty_runtime *rt);
+int64_t ty_sim_now(const struct ty_runtime *rt);
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Timers. An actor's timers are in a heap of the actor's own, which only its runner touches: start
+ * and cancel are plain code, wherever the actor runs, and a cancelled timer is nowhere any more. What
+ * crosses threads is one alarm an actor: "send me a message at this time". It is a token:
+ *
+ *	here (alarm_home null)  --arm-->  in the heap of the thread that ran the actor
+ *	in that heap            --time--> alarm_msg in the mailbox --handled--> here
+ *
+ * An alarm that turns out too early costs a run that finds nothing due. One that is too late, in
+ * another thread's heap, is called back by the nudge, a second token: pushed to that thread, which
+ * gives back both with nudge_msg. While the nudge is out the alarm is not armed anew, so that thread
+ * may look at it. Each token that is out holds a reference to the actor.
+ */
+#include <assert.h>
+
+#include "runtime/runtime.h"
+
+enum timer_state { TIMER_OFF, TIMER_ARMED, TIMER_DUE };
+
+/* What ty_timer.opaque holds. */
+struct timer_core {
+	struct ty_heap_node node;
+	struct ty_actor *owner;
+	uintptr_t state;
+};
+static_assert(sizeof(struct timer_core) <= sizeof(((struct ty_timer *)0)->opaque), "fits");
+static_assert(alignof(struct timer_core) <= alignof(void *), "fits");
+
+static struct timer_core *core_of(struct ty_timer *timer)
+{
+	return (struct timer_core *)(void *)timer->opaque;
+}
+
+static struct ty_timer *timer_of(struct ty_heap_node *node)
+{
+	return ty_container_of(node, struct ty_timer, opaque);
+}
+static_assert(offsetof(struct timer_core, node) == 0, "timer_of");
+
+static void due_append(struct ty_actor *actor, struct ty_heap_node *node)
+{
+	node->next = NULL;
+	node->prev = actor->due_last;
+	if (actor->due_last)
+		actor->due_last->next = node;
+	else
+		actor->due = node;
+	actor->due_last = node;
+}
+
+static void due_remove(struct ty_actor *actor, struct ty_heap_node *node)
+{
+	if (node->prev)
+		node->prev->next = node->next;
+	else
+		actor->due = node->next;
+	if (node->next)
+		node->next->prev = node->prev;
+	else
+		actor->due_last = node->prev;
+	node->next = node->prev = NULL;
+}
+
+static void disarm(struct ty_actor *actor, struct timer_core *core)
+{
+	if (core->state == TIMER_ARMED)
+		ty_heap_remove(&actor->timers, &core->node);
+	else if (core->state == TIMER_DUE)
+		due_remove(actor, &core->node);
+	core->state = TIMER_OFF;
+	actor->timers_changed = true;
+}
+
+static struct ty_actor *owner_of_call(const struct timer_core *core)
+{
+	assert(ty_current && ty_current->self); /* timers are for handlers */
+	assert(core->state == TIMER_OFF || core->owner == ty_current->self);
+	return ty_current->self;
+}
+
+void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline)
+{
+	struct timer_core *core = core_of(timer);
+	struct ty_actor *actor = owner_of_call(core);
+
+	assert(type - actor->cls->first_type < actor->cls->type_count);
+	disarm(actor, core);
+	if (deadline == TY_NEVER)
+		return;
+	timer->msg = (struct ty_msg){.type = type};
+	core->owner = actor;
+	core->state = TIMER_ARMED;
+	ty_heap_insert(&actor->timers, &core->node, deadline);
+}
+
+void ty_timer_cancel(struct ty_timer *timer)
+{
+	struct timer_core *core = core_of(timer);
+
+	disarm(owner_of_call(core), core);
+}
+
+struct ty_msg *ty_timers_take(struct ty_actor *actor)
+{
+	struct ty_timer *timer = timer_of(actor->due);
+
+	due_remove(actor, actor->due);
+	core_of(timer)->state = TIMER_OFF; /* before the handler: it may start it again */
+	return &timer->msg;
+}
+
+int64_t ty_timers_next(const struct ty_actor *actor)
+{
+	return actor->timers.top ? actor->timers.top->key : TY_NEVER;
+}
+
+/* ---- the alarm ----------------------------------------------------------------------------- */
+
+static struct ty_actor *actor_of(struct ty_heap_node *alarm)
+{
+	return ty_container_of(alarm, struct ty_actor, alarm);
+}
+
+static void alarm_insert(struct ty_thread *home, struct ty_actor *actor, int64_t at)
+{
+	ty_actor_ref(actor);
+	actor->alarm_home = home;
+	actor->alarm_at = at;
+	actor->alarm_set = true;
+	ty_heap_insert(&home->alarms, &actor->alarm, at);
+}
+
+/* The heap's thread. The caller drops the alarm's reference. */
+static void alarm_remove(struct ty_thread *home, struct ty_actor *actor)
+{
+	ty_heap_remove(&home->alarms, &actor->alarm);
+	actor->alarm_set = false;
+}
+
+static void nudge(struct ty_actor *actor)
+{
+	struct ty_thread *home = actor->alarm_home;
+	struct ty_actor *old = atomic_load_explicit(&home->nudges, memory_order_relaxed);
+
+	actor->nudge_out = true;
+	ty_actor_ref(actor);
+	/* seq_cst: publishes the actor's fields, and orders the push before ty_worker_wake's look at the
+	 * idle bit; pairs with the worker, which sets its bit and then looks at its nudges */
+	do
+		actor->nudge_next = old;
+	while (!atomic_compare_exchange_weak_explicit(
+		&home->nudges, &old, actor, memory_order_seq_cst, memory_order_relaxed));
+	ty_worker_wake(home->worker);
+}
+
+static void arm(struct ty_thread *thread, struct ty_actor *actor, int64_t at)
+{
+	if (actor->nudge_out)
+		return; /* both tokens are about to come back; then sync is called again */
+	if (!actor->alarm_home) {
+		alarm_insert(thread, actor, at);
+	} else if (actor->alarm_home == thread) {
+		if (actor->alarm_set && actor->alarm_at != at) { /* not set: alarm_msg is on its way */
+			alarm_remove(thread, actor);
+			alarm_insert(thread, actor, at);
+			ty_actor_unref(actor);
+		}
+	} else if (actor->alarm_at > at) {
+		nudge(actor);
+	}
+}
+
+/* Nothing armed any more: spare the thread a wake-up for nothing, where that is cheap. */
+static void take_back_alarm(struct ty_thread *thread, struct ty_actor *actor)
+{
+	if (actor->alarm_home == thread && actor->alarm_set) {
+		alarm_remove(thread, actor);
+		actor->alarm_home = NULL;
+		ty_actor_unref(actor);
+	}
+}
+
+void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
+{
+	struct ty_heap_node *top = actor->timers.top;
+	int64_t now;
+
+	actor->timers_changed = false;
+	if (!top) {
+		take_back_alarm(thread, actor);
+		return;
+	}
+	/* An alarm that is not too late is left alone, so that a deadline that is moved back again and
+	 * again costs nothing. Not in a simulation: there it would move the clock. */
+	if (actor->alarm_home && actor->alarm_at <= top->key && !thread->rt->sim)
+		return;
+	now = ty_thread_clock(thread);
+	while ((top = actor->timers.top) && top->key <= now) {
+		ty_heap_remove(&actor->timers, top);
+		((struct timer_core *)(void *)top)->state = TIMER_DUE;
+		due_append(actor, top);
+	}
+	if (actor->dedicated)
+		return; /* its thread looks at ty_timers_next before it waits */
+	if (top)
+		arm(thread, actor, top->key);
+	else
+		take_back_alarm(thread, actor);
+}
+
+/* alarm_msg or nudge_msg arrived. An alarm that fired before the nudge was seen was sent before it,
+ * by the same thread, so with nudge_msg both tokens are here. */
+void ty_timers_internal(struct ty_actor *actor, const struct ty_msg *msg)
+{
+	if (msg == &actor->nudge_msg)
+		actor->nudge_out = false;
+	actor->alarm_home = NULL;
+	actor->timers_changed = true;
+}
+
+void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor)
+{
+	while (actor->timers.top)
+		disarm(actor, (struct timer_core *)(void *)actor->timers.top);
+	while (actor->due)
+		disarm(actor, (struct timer_core *)(void *)actor->due);
+	actor->timers_changed = false;
+	if (actor->alarm_home == thread)
+		take_back_alarm(thread, actor);
+	else if (actor->alarm_home && !actor->nudge_out)
+		nudge(actor); /* so that its reference is dropped now, not at the deadline */
+}
+
+/* ---- a thread's alarms --------------------------------------------------------------------- */
+
+static void answer_nudges(struct ty_thread *thread)
+{
+	/* acquire: pairs with nudge */
+	struct ty_actor *actor = atomic_exchange_explicit(&thread->nudges, NULL, memory_order_acquire);
+
+	while (actor) {
+		struct ty_actor *next = actor->nudge_next;
+		bool set = actor->alarm_set;
+
+		if (set)
+			alarm_remove(thread, actor);
+		ty_send_internal(actor, &actor->nudge_msg, TY_MSG_URGENT);
+		if (set)
+			ty_actor_unref(actor);
+		ty_actor_unref(actor);
+		actor = next;
+	}
+}
+
+void ty_alarms_run(struct ty_thread *thread, int64_t now)
+{
+	if (atomic_load_explicit(&thread->nudges, memory_order_relaxed))
+		answer_nudges(thread);
+	while (thread->alarms.top && thread->alarms.top->key <= now) {
+		struct ty_actor *actor = actor_of(thread->alarms.top);
+
+		alarm_remove(thread, actor);
+		ty_send_internal(actor, &actor->alarm_msg, TY_MSG_URGENT);
+		ty_actor_unref(actor);
+	}
+}
+
+int64_t ty_alarms_next(const struct ty_thread *thread)
+{
+	return thread->alarms.top ? thread->alarms.top->key : TY_NEVER;
+}
+
+void ty_alarms_free(struct ty_thread *thread)
+{
+	answer_nudges(thread);
+	while (thread->alarms.top) {
+		struct ty_actor *actor = actor_of(thread->alarms.top);
+
+		alarm_remove(thread, actor);
+		ty_actor_unref(actor);
+	}
+}

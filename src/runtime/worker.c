@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pool: workers that run scheduled actors, steal from each other, spin a little, and park.
+ *
+ * Who is woken, and when. A worker sets its bit in rt->idle, then looks at everything once more, then
+ * parks; whoever schedules an actor from outside pushes it, then looks at rt->idle and clears one bit
+ * to wake its worker. All four steps are sequentially consistent, so one of the two sees the other.
+ * While a worker searches (rt->searching), nobody is woken: it will look again before it parks; if it
+ * finds something first, and was the last to search, it wakes another when more is to be had.
+ * A worker that schedules an actor for itself wakes nobody for the first in its ring: it runs it next.
+ */
+#include <assert.h>
+#include <urcu/urcu-memb.h>
+
+#include "runtime/runtime.h"
+
+#define ALARMS_EVERY 16 /* runs between two looks at the alarms */
+
+void ty_worker_wake(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+	uint64_t bit = (uint64_t)1 << worker->index;
+
+	/* seq_cst: after the caller's push; pairs with park. Whoever clears the bit wakes, once. */
+	if (!(atomic_load_explicit(&rt->idle, memory_order_seq_cst) & bit))
+		return;
+	if (atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst) & bit)
+		ty_park_wake(&worker->park);
+}
+
+/* Something stealable was made known: wake at most one worker, if nobody is looking. */
+static void notify(struct ty_runtime *rt, uint32_t preferred)
+{
+	/* seq_cst: after the caller's push; pairs with park and leave_search */
+	uint64_t idle = atomic_load_explicit(&rt->idle, memory_order_seq_cst);
+
+	while (idle) {
+		uint32_t index = idle >> preferred & 1 ? preferred : (uint32_t)__builtin_ctzll(idle);
+		uint64_t bit = (uint64_t)1 << index;
+
+		if (atomic_load_explicit(&rt->searching, memory_order_seq_cst))
+			return;
+		idle = atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst);
+		if (idle & bit) {
+			ty_park_wake(&rt->workers[index].park);
+			return;
+		}
+	}
+}
+
+void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
+{
+	struct ty_worker *own = ty_current && ty_current->rt == rt ? ty_current->worker : NULL;
+	uint32_t index;
+
+	if (own) {
+		if (ty_runq_put(&own->queue, actor) > 1)
+			notify(rt, own->index);
+		return;
+	}
+	index = atomic_load_explicit(&actor->last, memory_order_relaxed); /* before the push: then it may run */
+	ty_runq_push(&rt->workers[index].queue, actor);
+	notify(rt, index);
+}
+
+/* ---- looking for work ---------------------------------------------------------------------- */
+
+static struct ty_actor *steal(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+	uint32_t first;
+
+	worker->random = worker->random * 1664525u + 1013904223u;
+	first = (worker->random >> 16) % rt->worker_count;
+	for (uint32_t i = 0; i < rt->worker_count; i++) {
+		struct ty_worker *victim = &rt->workers[(first + i) % rt->worker_count];
+		struct ty_actor *actor;
+
+		if (victim == worker || !ty_runq_stealable(&victim->queue))
+			continue;
+		actor = ty_runq_steal(&victim->queue, &worker->queue);
+		if (actor) {
+			ty_count(&worker->thread.seat->steals);
+			return actor;
+		}
+	}
+	return NULL;
+}
+
+static bool anything_stealable(const struct ty_runtime *rt)
+{
+	for (uint32_t i = 0; i < rt->worker_count; i++)
+		if (ty_runq_stealable(&rt->workers[i].queue))
+			return true;
+	return false;
+}
+
+/* The last look before parking. Its own ring and spill are empty: only it fills them. */
+static bool must_stay(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+
+	return atomic_load_explicit(&rt->joining, memory_order_seq_cst) ||
+		atomic_load_explicit(&worker->thread.nudges, memory_order_seq_cst) || anything_stealable(rt);
+}
+
+static void park(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+	uint64_t bit = (uint64_t)1 << worker->index;
+	uint32_t ticket = ty_park_ticket(&worker->park);
+
+	/* Say that I may sleep, and only then that I search no more: between the two a sender sees at
+	 * least one of them. seq_cst, with the loads in must_stay: pairs with notify, ty_worker_wake. */
+	atomic_fetch_or_explicit(&rt->idle, bit, memory_order_seq_cst);
+	atomic_fetch_sub_explicit(&rt->searching, 1, memory_order_seq_cst);
+	if (!must_stay(worker)) {
+		ty_count(&worker->thread.seat->parks);
+		if (ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread)))
+			ty_count(&worker->thread.seat->wakes);
+	}
+	atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst); /* unless a sender did */
+	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
+}
+
+/* Found something. Whoever saw us search relied on us for what they had pushed. */
+static void leave_search(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+
+	/* seq_cst: then look; pairs with notify */
+	if (atomic_fetch_sub_explicit(&rt->searching, 1, memory_order_seq_cst) == 1 && anything_stealable(rt))
+		notify(rt, worker->index);
+}
+
+static struct ty_actor *search_once(struct ty_worker *worker)
+{
+	struct ty_actor *actor;
+
+	ty_alarms_run(&worker->thread, worker->thread.now);
+	actor = ty_runq_pop(&worker->queue);
+	return actor ? actor : steal(worker);
+}
+
+/* Spin, then park, until there is an actor to run; null: the runtime ends. */
+static struct ty_actor *search(struct ty_worker *worker)
+{
+	struct ty_runtime *rt = worker->thread.rt;
+	struct ty_actor *actor;
+
+	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
+	for (;;) {
+		int64_t until = ty_thread_clock(&worker->thread) + rt->spin_ns;
+
+		do {
+			actor = search_once(worker);
+			if (actor || atomic_load_explicit(&rt->joining, memory_order_relaxed)) {
+				leave_search(worker);
+				return actor;
+			}
+			ty_pause();
+		} while (ty_thread_clock(&worker->thread) < until);
+		park(worker);
+	}
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static void run(struct ty_worker *worker, struct ty_actor *actor)
+{
+	struct ty_thread *thread = &worker->thread;
+	enum ty_ran ran;
+
+	atomic_store_explicit(&actor->last, worker->index, memory_order_relaxed);
+	ran = ty_actor_run(thread, actor, thread->rt->budget_messages);
+	if (ran == TY_RAN_DEAD)
+		return;
+	if (ran == TY_RAN_EMPTY && ty_mailbox_try_idle(&actor->box))
+		return; /* it may run elsewhere by now */
+	if (ty_runq_put(&worker->queue, actor) > 1)
+		notify(thread->rt, worker->index);
+}
+
+void *ty_worker_main(void *arg)
+{
+	struct ty_worker *worker = arg;
+	struct ty_thread *thread = &worker->thread;
+	uint32_t runs = 0;
+
+	urcu_memb_register_thread();
+	ty_current = thread;
+	ty_thread_clock(thread);
+	for (;;) {
+		struct ty_actor *actor = ty_runq_pop(&worker->queue);
+
+		if (!actor)
+			actor = search(worker);
+		if (!actor)
+			break;
+		run(worker, actor);
+		if (++runs % ALARMS_EVERY == 0 && thread->alarms.top)
+			ty_thread_clock(thread);
+		ty_alarms_run(thread, thread->now);
+	}
+	ty_current = NULL;
+	urcu_memb_unregister_thread();
+	return NULL;
+}
