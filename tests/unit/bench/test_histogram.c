@@ -69,7 +69,7 @@ static void test_quantiles_against_sorted_values(void **state)
 	(void)state;
 	ty_histogram_reset(&h);
 	for (unsigned i = 0; i < VALUES; i++) {
-		values[i] = next_random() >> (20 + next_random() % 44);
+		values[i] = next_random() >> (21 + next_random() % 43);
 		ty_histogram_add(&h, values[i]);
 		sum += (double)values[i];
 	}

@@ -324,7 +324,7 @@ static void test_copy(void **state)
 	fake.busy_every = 7;
 	run = run_bench("copy", "--chunks 10 --op-chunks 3 --depth 2 --repeats 3 --warmup 1");
 	if (run.code != 0)
-		fail_msg("%s", run.err);
+		fail_msg("exit code %d: %s\n%s", run.code, run.out, run.err);
 	assert_int_equal(figure(&run, NULL, "repeats"), 3);
 	assert_int_equal(figure(&run, NULL, "chunks_stored"), 40);
 	assert_int_equal(figure(&run, NULL, "chunks_checked"), 40);

@@ -128,7 +128,7 @@ static void test_help_names_every_option(void **state)
 	fclose(out);
 	assert_non_null(strstr(text, "--concurrency N"));
 	assert_non_null(strstr(text, "(default: 8)"));
-	assert_null(strstr(text, "--chunks"));
+	assert_null(strstr(text, "--op-chunks"));
 	free(text);
 }
 
