@@ -158,7 +158,7 @@ void ty_rpc_slot_send(struct ty_rpc_slot *slot, nng_msg *message)
 {
 	slot->sending = true;
 	nng_aio_set_msg(slot->exchange.aio, message);
-	nng_aio_set_timeout(slot->exchange.aio, TY_RPC_SEND_TIMEOUT_MS);
+	nng_aio_set_timeout(slot->exchange.aio, slot->socket->send_timeout_ms);
 	nng_ctx_send(slot->exchange.ctx, slot->exchange.aio);
 }
 
@@ -216,6 +216,7 @@ static enum ty_code open_slots(struct ty_rpc_socket *socket, const char *url, st
 		struct ty_exchange *exchange = &socket->slots[i].exchange;
 		int error = nng_aio_alloc(&exchange->aio, aio_done, &socket->slots[i]);
 
+		socket->slots[i].socket = socket;
 		if (error != 0)
 			return nng_failure(err, url, "nng_aio_alloc", error);
 		error = nng_ctx_open(&exchange->ctx, socket->socket);
@@ -275,6 +276,7 @@ enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out,
 	}
 	socket->bucket_mask = (uint32_t)buckets - 1;
 	socket->service = service;
+	socket->send_timeout_ms = TY_RPC_SEND_TIMEOUT_MS;
 	socket->count = (uint32_t)count;
 	error = nng_rep0_open(&socket->socket);
 	code = error == 0 ? open_slots(socket, url, err) : nng_failure(err, url, "nng_rep0_open", error);

@@ -13,6 +13,7 @@
 struct ty_rpc_slot {
 	struct ty_exchange exchange; /* first: the message says which slot it is */
 	nng_pipe pipe;               /* where the request came from */
+	struct ty_rpc_socket *socket;
 	bool sending;                /* what nng has it for: written before it is given to nng, read by its callback */
 
 	/* The actor's. */
@@ -25,6 +26,7 @@ struct ty_rpc_slot {
 struct ty_rpc_socket {
 	struct ty_service *service;
 	nng_socket socket;
+	nng_duration send_timeout_ms; /* TY_RPC_SEND_TIMEOUT_MS, but for tests */
 	/* The actor's table of open requests, by client and id; made here so that its start cannot fail. */
 	struct ty_rpc_slot **buckets;
 	uint32_t bucket_mask;

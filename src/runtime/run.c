@@ -98,7 +98,7 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	}
 	msg->next = NULL;
 	msg->flags = 0;
-	if (++thread->ticks % TY_LOOK_EVERY == 0)
+	if (++thread->ticks % TY_CLOCK_EVERY == 0)
 		ty_thread_clock(thread);
 	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->now);
 	ty_count(&thread->seat->messages);

@@ -6,6 +6,7 @@
 #ifndef TY_RUNTIME_RUNTIME_H
 #define TY_RUNTIME_RUNTIME_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -24,7 +25,8 @@
 #define TY_LINE 64
 #define TY_MAX_WORKERS 64
 #define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
-#define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox, and at the clock */
+#define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox for urgent ones */
+#define TY_CLOCK_EVERY 16      /* messages between two readings of the clock, at most */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
 struct ty_sim;
@@ -68,7 +70,7 @@ struct ty_thread {
 	struct ty_seat *seat;
 	struct ty_actor *self;    /* null between runs */
 	struct ty_worker *worker; /* null: dedicated or simulated */
-	int64_t now;              /* the clock, at most TY_LOOK_EVERY messages old */
+	int64_t now;              /* the clock, at most TY_CLOCK_EVERY messages old */
 	uint32_t ticks;           /* messages since */
 	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
 	alignas(TY_LINE) _Atomic(struct ty_actor *) nudges; /* pushed by anyone, taken whole by the thread */
@@ -192,7 +194,7 @@ void ty_actor_retire(struct ty_actor *actor);
 void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor);
 int64_t ty_timers_next(const struct ty_actor *actor); /* earliest armed, or TY_NEVER */
 struct ty_msg *ty_timers_take(struct ty_actor *actor);
-void ty_timers_internal(struct ty_actor *actor, const struct ty_msg *msg);
+void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg);
 void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor);
 
 /* Alarms of a thread. Caller: the thread. */

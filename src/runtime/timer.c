@@ -211,8 +211,9 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 
 /* alarm_msg or nudge_msg arrived. An alarm that fired before the nudge was seen was sent before it,
  * by the same thread, so with nudge_msg both tokens are here. */
-void ty_timers_internal(struct ty_actor *actor, const struct ty_msg *msg)
+void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg)
 {
+	msg->flags = 0; /* it may be sent again */
 	if (msg == &actor->nudge_msg)
 		actor->nudge_out = false;
 	actor->alarm_home = NULL;

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a message costs: hop [messages]
+ *
+ *   pingpong   two actors on one worker, one message to and fro: ns a hop
+ *   ring       100 actors on one worker, one message round and round: ns a hop
+ *   counting   the program's thread sends, one actor counts: ns a message
+ *   threads    two dedicated actors, one message to and fro: ns a hop, wake-ups included
+ *   timer      an actor starts and cancels a timer: ns for both
+ *
+ * Every case checks its result. Prints the median and the best of five rounds.
+ */
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <tyer/actor.h>
+
+#define ROUNDS 5
+#define RING 100
+
+enum { HOP = 1, COUNT, TIMER, TYPE_END };
+
+struct hop {
+	struct ty_msg msg;
+	uint64_t left;
+};
+
+struct link {
+	struct ty_actor *next;
+	uint64_t counted, expected;
+	struct ty_timer timer;
+};
+
+static _Atomic(int) done;
+
+static void must(enum ty_code code)
+{
+	if (code != TY_OK) {
+		fprintf(stderr, "hop: %s\n", ty_code_name(code));
+		exit(1);
+	}
+}
+
+static enum ty_code on_start(void *self, void *arg)
+{
+	*(struct link **)arg = self; /* main sets next before it sends */
+	atomic_fetch_add_explicit(&done, 1, memory_order_release);
+	return TY_OK;
+}
+
+static void on_hop(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+	struct hop *hop = ty_container_of(msg, struct hop, msg);
+
+	if (hop->left-- == 0)
+		atomic_fetch_add_explicit(&done, 1, memory_order_release);
+	else
+		must(ty_send(link->next, msg, HOP));
+}
+
+static void on_count(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+
+	(void)msg;
+	if (++link->counted == link->expected)
+		atomic_fetch_add_explicit(&done, 1, memory_order_release);
+}
+
+static void on_timer(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+	struct hop *hop = ty_container_of(msg, struct hop, msg);
+	int64_t later = ty_now() + INT64_C(3600000000000);
+
+	for (; hop->left; hop->left--) {
+		ty_timer_start(&link->timer, COUNT, later);
+		ty_timer_cancel(&link->timer);
+	}
+	atomic_fetch_add_explicit(&done, 1, memory_order_release);
+}
+
+static const struct ty_handler handlers[] = {{"hop", on_hop}, {"count", on_count}, {"timer", on_timer}};
+static const struct ty_class cls = {
+	.name = "link",
+	.state_size = sizeof(struct link),
+	.first_type = HOP,
+	.type_count = TYPE_END - HOP,
+	.handlers = handlers,
+	.start = on_start,
+};
+
+static void wait_done(int count)
+{
+	/* asleep, so that what is measured has the CPU */
+	while (atomic_load_explicit(&done, memory_order_acquire) < count)
+		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+	atomic_store_explicit(&done, 0, memory_order_relaxed);
+}
+
+static int64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+struct bench {
+	const char *name;
+	uint32_t actors;
+	enum ty_executor executor;
+	uint32_t type;
+	uint64_t share; /* messages: the argument divided by this */
+};
+
+static int64_t run_counting(struct ty_actor *actor, struct link *link, uint64_t messages)
+{
+	struct hop *hops = calloc(messages, sizeof *hops);
+	int64_t began;
+
+	if (!hops)
+		exit(1);
+	link->expected = messages;
+	began = clock_ns();
+	for (uint64_t i = 0; i < messages; i++)
+		must(ty_send(actor, &hops[i].msg, COUNT));
+	wait_done(1);
+	began = clock_ns() - began;
+	if (link->counted != messages)
+		exit(1);
+	free(hops);
+	return began;
+}
+
+static int64_t run_round(const struct bench *bench, uint64_t messages)
+{
+	struct ty_runtime_options options = {.size = sizeof options, .workers = 1};
+	struct ty_spawn_options spawn = {.size = sizeof spawn, .executor = bench->executor, .cpu = -1};
+	struct ty_actor *actors[RING];
+	struct link *links[RING];
+	struct hop hop = {.left = messages};
+	struct ty_runtime *rt;
+	int64_t took;
+
+	must(ty_runtime_create(&options, &rt, NULL));
+	for (uint32_t i = 0; i < bench->actors; i++)
+		must(ty_spawn(rt, &cls, &links[i], &spawn, &actors[i]));
+	wait_done((int)bench->actors);
+	for (uint32_t i = 0; i < bench->actors; i++)
+		links[i]->next = actors[(i + 1) % bench->actors];
+	if (bench->type == COUNT) {
+		took = run_counting(actors[0], links[0], messages);
+	} else {
+		took = clock_ns();
+		must(ty_send(actors[0], &hop.msg, bench->type));
+		wait_done(1);
+		took = clock_ns() - took;
+	}
+	for (uint32_t i = 0; i < bench->actors; i++)
+		ty_actor_unref(actors[i]);
+	ty_runtime_destroy(rt);
+	return took;
+}
+
+static int compare(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct bench benches[] = {
+		{"pingpong", 2, TY_POOL, HOP, 1},
+		{"ring", RING, TY_POOL, HOP, 1},
+		{"counting", 1, TY_POOL, COUNT, 4},
+		{"threads", 2, TY_DEDICATED, HOP, 40},
+		{"timer", 1, TY_POOL, TIMER, 1},
+	};
+	uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
+
+	for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
+		uint64_t n = messages / benches[i].share + 1;
+		int64_t took[ROUNDS];
+
+		for (int r = 0; r < ROUNDS; r++)
+			took[r] = run_round(&benches[i], n);
+		qsort(took, ROUNDS, sizeof took[0], compare);
+		printf("%-9s %9.1f ns median %9.1f ns best  (%" PRIu64 " messages)\n", benches[i].name,
+			(double)took[ROUNDS / 2] / (double)n, (double)took[0] / (double)n, n);
+	}
+	return 0;
+}
