@@ -15,6 +15,7 @@
 #include "report.h"
 
 #define RETRY_NS 1000000ll
+#define GIVE_UP_NS 60000000000ll /* of LOOKUP and END_SESSION */
 
 struct copy_run;
 
@@ -38,7 +39,7 @@ struct copy_run {
 	enum bench_row verb; /* of the phase */
 	uint32_t next, end;  /* chunks of the phase not yet sent */
 	uint32_t in_flight;
-	bool replied, failed;
+	bool replied, busy, failed;
 	struct copy_op ops[64];
 	double *store, *retrieve, *raw_store, *raw_retrieve, *store_ratio, *retrieve_ratio; /* of the repeats */
 };
@@ -56,13 +57,16 @@ static void on_session(void *user, enum bench_row verb, const struct ty_result *
 	struct copy_run *run = user;
 
 	run->replied = true;
-	if (result->code != TY_OK)
+	run->busy = result->code == TY_BUSY;
+	if (run->busy)
+		run->engine->stats->busy_retries++;
+	else if (result->code != TY_OK)
 		copy_error(run, verb, result);
 	else if (verb == BENCH_ROW_LOOKUP)
 		run->hits = result->lookup.hits;
 }
 
-static bool call_session(struct copy_run *run, enum bench_row verb)
+static bool call_session_once(struct copy_run *run, enum bench_row verb)
 {
 	struct bench_engine *e = run->engine;
 	struct ty_chain chain = {.hashes = run->hashes, .chunk_count = run->chunks};
@@ -79,10 +83,25 @@ static bool call_session(struct copy_run *run, enum bench_row verb)
 		struct ty_result refused = {.code = code, .error = err.text};
 
 		bench_call_refused(call);
-		copy_error(run, verb, &refused);
-		return false;
+		on_session(run, verb, &refused);
 	}
 	return bench_engine_wait(e, &run->replied) && !run->failed;
+}
+
+static bool call_session(struct copy_run *run, enum bench_row verb)
+{
+	int64_t end = bench_now() + GIVE_UP_NS;
+
+	while (call_session_once(run, verb)) {
+		if (!run->busy)
+			return true;
+		if (bench_now() > end) {
+			bench_fatal(run->engine->stats, 1, "%s: BUSY for too long", bench_row_name(verb));
+			return false;
+		}
+		ty_client_poll(run->engine->client, 0, RETRY_NS / 1000);
+	}
+	return false;
 }
 
 /* ---- STORE and RETRIEVE -------------------------------------------------------------------- */

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GRACE_NS 10000000000ll /* after a request's own deadline: then its reply is lost */
 #define CONNECT_TIMEOUT_US 5000000u
 
 bool bench_engine_open(struct bench_engine *e, const struct bench_options *o, struct bench_stats *stats, unsigned number,
@@ -42,13 +41,19 @@ bool bench_engine_open(struct bench_engine *e, const struct bench_options *o, st
 	return true;
 }
 
+/* After its own deadline and the grace, a request's reply is lost. */
+static int64_t patience(const struct bench_engine *e)
+{
+	return ((int64_t)e->options->timeout_us + (int64_t)e->options->grace_us) * 1000;
+}
+
 bool bench_engine_overdue(struct bench_engine *e)
 {
-	int64_t age = (int64_t)e->options->timeout_us * 1000 + GRACE_NS;
+	int64_t age = patience(e);
 	uint32_t overdue = bench_calls_overdue(e->calls, bench_now(), age);
 
 	if (overdue)
-		bench_fatal(e->stats, 1, "%u requests have had no reply for %lld s", overdue, (long long)(age / 1000000000));
+		bench_fatal(e->stats, 1, "%u requests have had no reply for %lld ms", overdue, (long long)(age / 1000000));
 	return overdue != 0;
 }
 
@@ -87,7 +92,7 @@ static void on_registered(void *user, const struct ty_result *result)
 
 static bool wait_registered(struct bench_engine *e, const struct registered *r)
 {
-	int64_t end = bench_now() + (int64_t)e->options->timeout_us * 1000 + GRACE_NS;
+	int64_t end = bench_now() + patience(e);
 
 	while (!r->done && bench_now() < end)
 		ty_client_poll(e->client, 0, 100000);

@@ -160,7 +160,7 @@ void bench_shape_place(const struct bench_shape *s, uint32_t index, char *text, 
 	uint32_t plane = (uint32_t)(in_block / s->plane_bytes), in_plane = (uint32_t)(in_block % s->plane_bytes);
 	uint32_t layer = plane / g->planes, kind = plane % g->planes;
 	uint32_t token = in_plane / (s->plane_bytes / g->block_tokens);
-	char name[16];
+	char name[24];
 
 	if (g->planes == 2)
 		snprintf(name, sizeof name, "%s", kind ? "V" : "K");

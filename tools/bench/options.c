@@ -47,7 +47,9 @@ static const struct option table[] = {
 	{"tenant", "NAME", R | C, TEXT, FIELD(tenant), 0, 0, "", "tenant of the namespace"},
 	{"model", "NAME", R | C, TEXT, FIELD(model), 0, 0, "tyer-bench", "model of the namespace"},
 	{"timeout", "TIME", R | C | P, TIME, FIELD(timeout_us), 1000, 600 * SECOND, "30s",
-		"deadline of each request; one without an answer 10 s later is lost"},
+		"deadline of each request"},
+	{"grace", "TIME", R | C | P, TIME, FIELD(grace_us), 1000, 600 * SECOND, "10s",
+		"a request without a reply so long after its deadline is lost, and ends the run"},
 	{"json", "FILE", R | C | P, TEXT, FIELD(json), 0, 0, "", "write the report as JSON too; - is standard output"},
 	{"no-progress", NULL, R, FLAG, FIELD(no_progress), 0, 0, NULL, "no progress line, even on a terminal"},
 

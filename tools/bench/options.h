@@ -22,7 +22,7 @@ struct bench_options {
 	/* where */
 	char connect[256], attach[108];
 	char tenant[64], model[64];
-	uint64_t timeout_us; /* of each request */
+	uint64_t timeout_us, grace_us; /* of each request */
 	char json[512];      /* "" = none */
 	bool no_progress;
 

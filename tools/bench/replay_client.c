@@ -192,7 +192,7 @@ static void run_loop(struct client_run *run)
 			break;
 		due = worked ? now : next_due(run, now);
 		ty_client_poll(e->client, 0, due > now ? (uint32_t)((due - now) / 1000) + 1 : 0);
-		if (now - age_checked > 1000000000) {
+		if (now - age_checked > 100000000) {
 			age_checked = now;
 			if (bench_engine_overdue(e) || stuck(run, now))
 				break;

@@ -147,7 +147,7 @@ static void print_trouble(const struct bench_report *r, const struct bench_stats
 		fprintf(stderr, "error: %s\n", s->errors[i]);
 	for (unsigned i = 0; i < s->wrong_texts; i++)
 		fprintf(stderr, "wrong: %s\n", s->wrong[i]);
-	if (s->exit_code)
+	if (s->exit_code && s == r->stats) /* the PINGs' fate is part of the load's */
 		fprintf(stderr, "tyer-bench: %s\n", s->fatal);
 }
 

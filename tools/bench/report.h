@@ -41,6 +41,12 @@ struct bench_report {
 /* Sorts `values`. */
 struct bench_spread bench_spread_of(double *values, uint32_t count);
 
+/* Of both reports. */
+double bench_share(uint64_t part, uint64_t all);
+double bench_rate_in_operation(uint64_t bytes, const struct ty_histogram *row); /* GB/s */
+double bench_rate(uint64_t bytes, double seconds);                              /* GB/s */
+uint64_t bench_sum_codes(const struct bench_stats *stats, enum ty_code code);
+
 /* Prints it all (to standard error what went wrong, in words), writes the JSON, and returns the exit code. */
 int bench_report(const struct bench_report *report);
 
