@@ -33,6 +33,7 @@ static int set_up(void **state)
 	struct ty_spawn_options spawn = {.size = sizeof spawn, .executor = TY_DEDICATED, .cpu = -1};
 	struct ty_error err;
 	int ends[2];
+	char up;
 
 	(void)state;
 	assert_false(ty_log_actor_sink("nobody\n", 7)); /* no actor, no line */
@@ -47,6 +48,8 @@ static int set_up(void **state)
 	assert_int_equal(ty_spawn(service->rt, &ty_log_class, service, &spawn, &actor), TY_OK);
 	while (!ty_log_actor_sink("up\n", 3)) /* until it has started: earlier lines are written by whoever logs */
 		usleep(100);
+	while (read(out, &up, 1) != 1 || up != '\n')
+		;
 	return 0;
 }
 
@@ -188,11 +191,9 @@ static void test_gives_up_at_the_end(void **state)
 
 static void test_closed(void **state)
 {
-	char up[3];
 	uint64_t dropped = ty_log_dropped(), lost = ty_log_lost();
 
 	(void)state;
-	assert_int_equal(read(out, up, 3), 3);
 	close(out);
 	for (int i = 0; i < 100; i++)
 		ty_log(TY_LOG_INFO, "test", "to nobody");
@@ -228,7 +229,7 @@ static void test_pool_goes_round(void **state)
 	end();
 	pthread_join(reader, NULL);
 	assert_int_equal(ty_log_lost(), lost);
-	assert_int_equal(lines + (ty_log_dropped() - dropped), 20 * TY_LOG_LINES + 2);
+	assert_int_equal(lines + (ty_log_dropped() - dropped), 20 * TY_LOG_LINES + 1);
 	assert_true(lines > TY_LOG_LINES);
 }
 
