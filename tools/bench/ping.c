@@ -69,6 +69,7 @@ int bench_ping(const struct bench_options *o)
 	struct bench_engine engine = {0};
 	struct bench_report report = {.options = o, .stats = stats};
 	int64_t start;
+	int code;
 
 	if (!stats) {
 		fputs("tyer-bench: no memory\n", stderr);
@@ -80,5 +81,7 @@ int bench_ping(const struct bench_options *o)
 		report.wall_s = (double)(stats->finished - start) * 1e-9;
 	}
 	bench_engine_close(&engine);
-	return bench_report(&report);
+	code = bench_report(&report);
+	free(stats);
+	return code;
 }
