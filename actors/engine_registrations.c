@@ -127,17 +127,17 @@ static enum ty_code check_fingerprint(const struct engine *e, const struct regis
 static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer__V1__Register *request, struct ty_error *err)
 {
 	const struct ty_config *config = e->service->config;
-	struct ty_wire_pool wire;
-	enum ty_code code = ty_wire_pool_decode(request, &wire, err);
+	struct ty_pool *pool;
+	enum ty_code code = ty_pool_from_register(request, &pool, err);
 
 	if (code != TY_OK)
 		return code;
-	r->map.region_count = wire.pool.region_count;
-	memcpy(r->map.regions, wire.pool.regions, wire.pool.region_count * sizeof wire.pool.regions[0]);
-	code = find_device(e, wire.pool.device, &r->device, err);
+	r->map.region_count = pool->region_count;
+	memcpy(r->map.regions, pool->regions, pool->region_count * sizeof pool->regions[0]);
+	code = find_device(e, pool->device, &r->device, err);
 	if (code == TY_OK)
-		code = ty_layout_create(&wire.pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
-	ty_wire_pool_free(&wire);
+		code = ty_layout_create(pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
+	ty_pool_free(pool);
 	if (code == TY_OK)
 		code = check_fingerprint(e, r, err);
 	if (code != TY_OK) {

@@ -14,6 +14,7 @@ enum ty_message {
 	TY_RPC_SENT,             /* struct ty_exchange   from nng: the reply is out */
 	TY_RPC_ROUTE,            /* struct ty_route      from clients: a client came or went */
 	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
+	TY_RPC_RETRY,            /* its timer: receive again after an error of nng's */
 
 	/* clients: the attach socket and who is there. */
 	TY_CLIENTS_START = 0x120, /* struct ty_msg       from main: everybody is there, accept */

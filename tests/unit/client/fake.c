@@ -272,6 +272,13 @@ void fake_wait_holding(struct fake *f, uint32_t count)
 		poll(NULL, 0, 1);
 }
 
+void fake_release(struct fake *f)
+{
+	fake_order(f, &f->release);
+	while (atomic_load_explicit(&f->holding, memory_order_acquire) != 0)
+		poll(NULL, 0, 1);
+}
+
 void fake_stop(struct fake *f)
 {
 	fake_order(f, &f->stop);

@@ -23,7 +23,7 @@ struct fake;
 
 enum fake_answer {
 	FAKE_REPLY,   /* send the reply */
-	FAKE_HOLD,    /* keep the request; fake_release answers it */
+	FAKE_HOLD,    /* keep the request until it is released */
 	FAKE_GARBAGE, /* send bytes that are no reply */
 };
 
@@ -60,6 +60,7 @@ void fake_start(struct fake *f, const struct fake_options *options);
 void fake_stop(struct fake *f);
 void fake_order(struct fake *f, _Atomic bool *what); /* drop_attach, drop_rep or release; returns at once */
 void fake_descriptor_ok(struct fake *f, uint32_t number, enum ty_code code); /* the service's thread */
+void fake_release(struct fake *f); /* answer all that is kept, and wait until that is done */
 void fake_wait_holding(struct fake *f, uint32_t count);
 
 /* Options for a client of it. */
