@@ -491,6 +491,8 @@ static void test_health(void **state)
 	snprintf(service->gpu_stats[1].note, sizeof service->gpu_stats[1].note, "an illegal address");
 	atomic_store(&service->gpu_stats[1].state, TY_GPU_FAILED);
 	expect_page(TY_PAGE_HEALTH, 503, "device cuda:1 failed: an illegal address");
+	service->gpu_stats[1].note[0] = '\0';
+	expect_page(TY_PAGE_HEALTH, 503, "device cuda:1 failed: the log says why");
 	atomic_store(&service->stopping, true);
 	expect_page(TY_PAGE_HEALTH, 503, "stopping");
 }
