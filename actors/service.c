@@ -131,6 +131,8 @@ static void tear_down(struct service *s)
 
 	ty_http_stop(s->http);
 	if (base->rt) {
+		ty_runtime_destroy(base->rt);
+		/* Only now: until its end an actor may send to any other. */
 		release(&base->rpc);
 		release(&base->clients);
 		release(&base->metrics);
@@ -140,7 +142,6 @@ static void tear_down(struct service *s)
 			release(&base->populate[i]);
 		release(&base->eviction);
 		release(&base->log);
-		ty_runtime_destroy(base->rt);
 	}
 	ty_clients_close(s->attach);
 	ty_rpc_close(s->socket);

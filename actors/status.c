@@ -68,7 +68,7 @@ static bool add_client(Tyer__V1__StatusReply *status, const struct ty_client_slo
 	if (c == NULL)
 		return false;
 	tyer__v1__client_status__init(c);
-	status->clients[status->n_clients++] = c;
+	status->clients[status->n_clients++] = c; /* from here on it is freed with the rest */
 	c->name = copy_text(slot->name, sizeof slot->name);
 	c->tenant = copy_text(slot->tenant, sizeof slot->tenant);
 	c->model = copy_text(slot->model, sizeof slot->model);
@@ -91,8 +91,15 @@ static bool add_clients(Tyer__V1__StatusReply *status, const struct ty_view *vie
 		const struct ty_client_slot *slot = &view->service->client_slots[i];
 
 		/* Pairs with the clients actor's release: what it wrote before is there to read. */
-		if (atomic_load_explicit(&slot->state, memory_order_acquire) == 2 && !add_client(status, slot))
+		if (atomic_load_explicit(&slot->state, memory_order_acquire) != 2)
+			continue;
+		if (!add_client(status, slot))
 			return false;
+		/* The client left meanwhile: its place may be another's by now, and what was read of both. */
+		if (atomic_load_explicit(&slot->state, memory_order_acquire) != 2) {
+			status->n_clients--;
+			tyer__v1__client_status__free_unpacked(status->clients[status->n_clients], NULL);
+		}
 	}
 	return true;
 }

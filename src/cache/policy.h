@@ -19,9 +19,9 @@ struct ty_policy_class {
 	void (*destroy)(struct ty_policy *policy); /* the chunks are not its own */
 	/* The chunk becomes evictable. It is in no order now. */
 	void (*insert)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* It was used. It is in the order, or parked; afterwards it is in the order. */
+	/* It was used. It is in the order, or parked; afterwards it is in the order. What is inserted counts as used now. */
 	void (*touch)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* It is pinned: not now. It is in the order. */
+	/* It is pinned: not now. It is in the order, or parked; afterwards it is parked, behind the others. */
 	void (*park)(struct ty_policy *policy, struct ty_chunk *chunk);
 	/* Out, whether in the order or parked: evicted, or being written to. */
 	void (*remove)(struct ty_policy *policy, struct ty_chunk *chunk);

@@ -148,7 +148,7 @@ static void push_ended(struct ty_runtime *rt, struct ty_actor *actor)
 	struct ty_actor *old = atomic_load_explicit(&rt->ended, memory_order_relaxed);
 
 	do
-		actor->list_next = old;
+		actor->ended_next = old;
 	while (!atomic_compare_exchange_weak_explicit(
 		&rt->ended, &old, actor, memory_order_release, memory_order_relaxed));
 }
@@ -207,7 +207,7 @@ void ty_dedicated_reap(struct ty_runtime *rt, bool wait)
 	struct ty_actor *actor = atomic_exchange_explicit(&rt->ended, NULL, memory_order_acquire);
 
 	while (actor) {
-		struct ty_actor *next = actor->list_next;
+		struct ty_actor *next = actor->ended_next;
 
 		/* a thread that pushed itself is about to return: nothing of ours runs on it any more */
 		if (!wait && pthread_tryjoin_np(actor->dedicated->id, NULL)) {

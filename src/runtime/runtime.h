@@ -127,7 +127,8 @@ struct ty_actor {
 	alignas(TY_LINE) _Atomic(uint32_t) refs;
 	_Atomic(bool) stop_sent;
 	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
-	struct ty_actor *list_next; /* destroy's list, or the list of ended dedicated actors */
+	struct ty_actor *list_next;  /* destroy's list */
+	struct ty_actor *ended_next; /* the list of dedicated actors that have ended */
 
 	alignas(TY_LINE) unsigned char state[];
 };

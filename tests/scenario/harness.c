@@ -45,7 +45,7 @@ void h_start(struct h_service *s)
 {
 	struct ty_error err = {.code = TY_OK};
 
-	snprintf(s->url, sizeof s->url, "%s", s->config.listen);
+	snprintf(s->url, sizeof s->url, "%.127s", s->config.listen);
 	if (ty_service_start(&s->config, &s->service, &err) != TY_OK)
 		fail_msg("%s", err.text);
 }
@@ -103,7 +103,7 @@ void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], c
 	assert_ptr_not_equal(c->pool, MAP_FAILED);
 	if (!parts)
 		return;
-	if (h_wait(c, ty_client_register(c->client, h_pool(c, part, parts), h_done, c, NULL)) != TY_OK)
+	if (h_wait(c, ty_client_register(c->client, h_pool(c, part, parts), h_done, c, &c->refused)) != TY_OK)
 		fail_msg("%s", c->error);
 	assert_int_equal(c->last.registered.chunk_bytes, H_CHUNK_BYTES);
 	c->registration = c->last.registered.registration;
@@ -129,8 +129,10 @@ static const uint64_t PENDING = 99;
 
 enum ty_code h_wait(struct h_client *c, enum ty_code sent)
 {
-	if (sent != TY_OK)
+	if (sent != TY_OK) {
+		snprintf(c->error, sizeof c->error, "%s", c->refused.text);
 		return sent;
+	}
 	c->last.code = (enum ty_code)PENDING;
 	while ((uint64_t)c->last.code == PENDING)
 		ty_client_poll(c->client, 0, 100000);
@@ -155,7 +157,7 @@ const struct ty_chain *h_chain(uint32_t base, uint32_t count)
 
 enum ty_code h_lookup(struct h_client *c, uint64_t session, uint32_t base, uint32_t count)
 {
-	return h_wait(c, ty_client_lookup(c->client, session, h_chain(base, count), h_done, c, NULL));
+	return h_wait(c, ty_client_lookup(c->client, session, h_chain(base, count), h_done, c, &c->refused));
 }
 
 static const struct ty_transfer *transfer(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
@@ -175,17 +177,17 @@ static const struct ty_transfer *transfer(struct h_client *c, uint64_t session, 
 
 enum ty_code h_store(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
 {
-	return h_wait(c, ty_client_store(c->client, transfer(c, session, first, count, block), h_done, c, NULL));
+	return h_wait(c, ty_client_store(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
 }
 
 enum ty_code h_retrieve(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
 {
-	return h_wait(c, ty_client_retrieve(c->client, transfer(c, session, first, count, block), h_done, c, NULL));
+	return h_wait(c, ty_client_retrieve(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
 }
 
 enum ty_code h_end(struct h_client *c, uint64_t session)
 {
-	return h_wait(c, ty_client_end_session(c->client, session, h_done, c, NULL));
+	return h_wait(c, ty_client_end_session(c->client, session, h_done, c, &c->refused));
 }
 
 /* ---- contents: split layout, each plane an array of blocks ------------------------------------------------ */

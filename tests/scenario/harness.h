@@ -43,6 +43,7 @@ struct h_client {
 	uint32_t registration;
 	struct ty_result last;      /* of the last h_wait; its error text is below */
 	char error[256];
+	struct ty_error refused;    /* filled by a request that was not even sent */
 };
 
 /* engine: null = one of its own. part/parts: as in REGISTER; parts = 0: opens without registering. */

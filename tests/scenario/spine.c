@@ -154,17 +154,6 @@ static const struct ty_class clients_class = {
 	.name = "clients", .state_size = 8, .first_type = TY_CLIENTS_START, .type_count = 5, .handlers = clients_handlers,
 };
 
-/* TEMP */
-void ty_descriptor_box_unref(struct ty_descriptor_box *box)
-{
-	if (atomic_fetch_sub(&box->refs, 1) == 1) {
-		for (int i = 0; i < TY_CLIENT_FDS; i++)
-			if (box->place[i])
-				close(box->place[i] - 1);
-		free(box);
-	}
-}
-
 /* ---- contents ----------------------------------------------------------------------------------------- */
 
 static uint32_t tag_of(const struct prompt *p, uint32_t chunk)
@@ -609,12 +598,12 @@ static void stop_service(void)
 	struct ty_service *s = w.service;
 	struct ty_actor *all[] = {s->rpc, s->clients, s->eviction, s->populate[0], s->gpu[0]};
 
+	ty_runtime_destroy(w.rt);
 	for (int i = 0; i < ENGINES; i++)
 		if (w.engines[i].actor)
 			ty_actor_unref(w.engines[i].actor);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
 		ty_actor_unref(all[i]);
-	ty_runtime_destroy(w.rt);
 	ty_index_destroy(s->index);
 	ty_slots_close(s->slots);
 	ty_arena_close(&s->arena);

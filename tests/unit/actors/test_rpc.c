@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -490,6 +491,65 @@ static void test_receive_errors(void **state)
 	nng_close(s);
 }
 
+/* Many at once, while routes come and go: each request gets its own answer, whatever it is. */
+#define CROWD 6
+#define CROWD_REQUESTS 150
+
+struct member {
+	pthread_t thread;
+	uint32_t index, answers[TY_CODE_COUNT];
+};
+
+static void *crowd_member(void *arg)
+{
+	struct member *m = arg;
+	nng_socket s = house_dial(&house);
+
+	for (uint32_t i = 0; i < CROWD_REQUESTS; i++) {
+		/* all of the crowd share two clients, and some of the ids */
+		uint64_t id = m->index % 2 ? i : (uint64_t)m->index << 32 | i;
+		unsigned verb = TYER__V1__REQUEST__VERB_PING + (i + m->index) % 9;
+		Tyer__V1__Reply *r = ask_verb(s, verb, m->index % 3 ? ONE : TWO, id, 0);
+
+		if (r->id == id)
+			m->answers[r->code]++;
+		if (r->code == TYER__V1__CODE__OK && verb != TYER__V1__REQUEST__VERB_PING &&
+			verb != TYER__V1__REQUEST__VERB_UNREGISTER && (unsigned)r->verb_case != verb)
+			m->answers[TY_INTERNAL]++;
+		done(r);
+	}
+	nng_close(s);
+	return NULL;
+}
+
+static void test_crowd(void **state)
+{
+	struct member crowd[CROWD] = {0};
+	uint32_t sums[TY_CODE_COUNT] = {0}, all = 0;
+
+	(void)state;
+	house_route(&house, ONE, house.engine);
+	for (uint32_t i = 0; i < CROWD; i++) {
+		crowd[i].index = i;
+		assert_int_equal(pthread_create(&crowd[i].thread, NULL, crowd_member, &crowd[i]), 0);
+	}
+	for (int i = 0; i < 50; i++) {
+		house_route(&house, TWO, house.engine);
+		house_route(&house, TWO, NULL);
+	}
+	for (uint32_t i = 0; i < CROWD; i++) {
+		pthread_join(crowd[i].thread, NULL);
+		for (unsigned code = 0; code < TY_CODE_COUNT; code++) {
+			sums[code] += crowd[i].answers[code];
+			all += crowd[i].answers[code];
+		}
+	}
+	assert_int_equal(all, CROWD * CROWD_REQUESTS);
+	assert_int_equal(sums[TY_OK] + sums[TY_EXISTS] + sums[TY_UNKNOWN_CLIENT], all);
+	assert_int_equal(get(&house.service->rpc_stats.replies[TY_OK]), sums[TY_OK]);
+	house_wait(&house.service->rpc_stats.open, 0);
+}
+
 /* ---- the stop --------------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t stops;
@@ -580,6 +640,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_client_that_does_not_read, set_up_impatient, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_that_leaves, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_receive_errors, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_crowd, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_idle, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_with_requests_open, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_answer_after_the_end, set_up, tear_down),
