@@ -94,8 +94,11 @@ static void judge_health(struct ty_view *view)
 		const struct ty_device_view *device = &view->devices[i];
 
 		if (device->state == TY_GPU_FAILED) {
+			/* what went wrong later than the opening is only in the log */
+			const char *note = view->service->gpu_stats[i].note;
+
 			snprintf(view->health, sizeof view->health, "device %s failed: %.159s\n", device->name,
-				view->service->gpu_stats[i].note);
+				note[0] ? note : "the log says why");
 			return;
 		}
 		if (device->call && device->call_ns > (uint64_t)TY_STALL_NS) {

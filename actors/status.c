@@ -96,7 +96,8 @@ static bool add_clients(Tyer__V1__StatusReply *status, const struct ty_view *vie
 		if (!add_client(status, slot))
 			return false;
 		/* The client left meanwhile: its place may be another's by now, and what was read of both. */
-		if (atomic_load_explicit(&slot->state, memory_order_acquire) != 2) {
+		if (atomic_load_explicit(&slot->state, memory_order_acquire) != 2 ||
+			slot->number != status->clients[status->n_clients - 1]->client) {
 			status->n_clients--;
 			tyer__v1__client_status__free_unpacked(status->clients[status->n_clients], NULL);
 		}

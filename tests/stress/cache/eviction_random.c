@@ -223,7 +223,7 @@ static void run(uint64_t seed)
 	world_close();
 }
 
-static uint64_t seeds = 100, first = 1;
+static uint64_t seeds = 50, first = 1;
 
 static void test_seeds(void **state)
 {

@@ -491,6 +491,8 @@ static void test_health(void **state)
 	snprintf(service->gpu_stats[1].note, sizeof service->gpu_stats[1].note, "an illegal address");
 	atomic_store(&service->gpu_stats[1].state, TY_GPU_FAILED);
 	expect_page(TY_PAGE_HEALTH, 503, "device cuda:1 failed: an illegal address");
+	service->gpu_stats[1].note[0] = '\0';
+	expect_page(TY_PAGE_HEALTH, 503, "device cuda:1 failed: the log says why");
 	atomic_store(&service->stopping, true);
 	expect_page(TY_PAGE_HEALTH, 503, "stopping");
 }
@@ -525,6 +527,46 @@ static void test_hostile_names(void **state)
 	expect_sample("tyer_device_queued{device=\"a_b_c_d}\"}", 0);
 }
 
+/* ---- the handbook ---------------------------------------------------------------------------------------------------- */
+
+static char *read_file(const char *path)
+{
+	char *text = calloc(1, 1 << 18);
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		fail_msg("cannot open %s", path);
+	assert_true(fread(text, 1, (1 << 18) - 1, f) > 0);
+	fclose(f);
+	return text;
+}
+
+/* docs/operations.md has a row for each metric, with its type and its words, and no row for any other. */
+static void test_handbook(void **state)
+{
+	static const char *const types[] = {"counter", "gauge", "histogram", "info", "stateset"};
+	char *text = read_file(TY_SOURCE_ROOT "/docs/operations.md"), row[512];
+	size_t rows = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ty_metric_count; i++) {
+		const char *at, *help;
+
+		snprintf(row, sizeof row, "\n| `%s` | %s | ", ty_metrics[i].name, types[ty_metrics[i].type]);
+		at = strstr(text, row);
+		if (!at)
+			fail_msg("no row for %s", ty_metrics[i].name);
+		snprintf(row, sizeof row, "| %s |\n", ty_metrics[i].help);
+		help = strstr(at, row);
+		if (!help || help > strchr(at + 1, '\n'))
+			fail_msg("%s: the row does not say \"%s\"", ty_metrics[i].name, ty_metrics[i].help);
+	}
+	for (const char *at = text; (at = strstr(at, "\n| `tyer_")) != NULL; at++)
+		rows++;
+	assert_int_equal(rows, ty_metric_count);
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -534,6 +576,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_health, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_readiness, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_hostile_names, set_up, tear_down),
+		cmocka_unit_test(test_handbook),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

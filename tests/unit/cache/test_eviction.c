@@ -420,6 +420,33 @@ static void test_op_waits_half_way(void **state)
 	check_and_close();
 }
 
+/* A store that could be served at once does not pass one that waits. */
+static void test_nobody_overtakes(void **state)
+{
+	struct world_op *big, *small;
+
+	(void)state;
+	world_open(&(struct world_options){.pieces = 2, .ahead = TY_PIECE_BYTES});
+	world.hold_pieces = true;
+	assert_int_equal(world_store_now(0, 0, 1, 3 * MIB), TY_OK); /* there is room for twenty more of these */
+	big = world_store(1, 0, 1, 64 * MIB, 0, 1);
+	while (stat_of(waiting) == 0)
+		assert_true(ty_runtime_step(world.rt));
+	small = world_store(0, 1, 1, 3 * MIB, 0, 1);
+	world_steps(4);
+	assert_int_equal(stat_of(waiting), 2);
+	assert_int_equal(world.at_gpu_count, 0);
+	world_let_pieces();
+	world_idle();
+	assert_int_equal(stat_of(evictions), 0);
+	world_copied(big, TY_OK);
+	world_copied(small, TY_OK);
+	world_idle();
+	world_free(big);
+	world_free(small);
+	check_and_close();
+}
+
 static void test_growth_that_is_stuck(void **state)
 {
 	struct world_op *op;
@@ -463,6 +490,15 @@ static void test_another_owner_registers(void **state)
 	assert_int_equal(stat_of(failed_bytes), 0);
 	assert_int_equal(world.piece_tries[0], 4);
 	assert_int_equal(world.piece_tries[1], 2);
+	check_and_close();
+
+	/* Also when they are asked for one by one. */
+	world_open(&(struct world_options){.pieces = 5, .ahead = TY_PIECE_BYTES, .gpus = 2, .dont_start = true});
+	world.piece_code[0] = TY_DEVICE_FAILED;
+	world_idle();
+	assert_int_equal(world_store_now(0, 0, 40, 8 * MIB), TY_OK);
+	assert_int_equal(stat_of(evictions), 0);
+	assert_int_equal(stat_of(ready_bytes), 5 * TY_PIECE_BYTES);
 	check_and_close();
 }
 
@@ -589,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_growth_ahead),
 		cmocka_unit_test(test_ops_wait_for_growth),
 		cmocka_unit_test(test_op_waits_half_way),
+		cmocka_unit_test(test_nobody_overtakes),
 		cmocka_unit_test(test_growth_that_is_stuck),
 		cmocka_unit_test(test_pieces_that_fail),
 		cmocka_unit_test(test_another_owner_registers),

@@ -27,11 +27,11 @@ struct world_options {
 
 struct world_op { /* op first: the engine gets it back as one */
 	struct ty_op op;
-	struct ty_layout layout;
 	struct world_op *next;   /* at the owner */
 	bool back;
 	_Atomic uint64_t words[2]; /* of its timeline; word 1 is its done word */
 	struct ty_timeline timeline;
+	struct ty_layout layout; /* last: its planes, of which there are none, would follow */
 };
 
 extern struct world {
