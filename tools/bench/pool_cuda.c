@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A pool in GPU memory: one allocation, exported by its IPC handle, filled and checked by kernels.
+ * A pool in GPU memory: one allocation, exported by its IPC handle, filled and checked by kernels; in a build without
+ * kernels, run by run through host memory.
  */
 #include "pool.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "device/cuda_client.h"
@@ -15,7 +17,7 @@ struct pool_cuda {
 	struct ty_cuda_client *gpu;
 	uint64_t base;
 	struct ty_pattern_run *runs; /* RUNS_AT_ONCE */
-	uint32_t count;
+	uint64_t *bounce; /* one run, in a build without kernels; null: kernels */
 	void *other; /* page-locked; the raw copies' other end */
 	uint64_t other_bytes;
 };
@@ -36,8 +38,61 @@ static void cuda_close(struct bench_pool *pool)
 			ty_cuda_client_free(c->gpu, c->base);
 		ty_cuda_client_close(c->gpu);
 	}
+	free(c->bounce);
 	free(c->runs);
 	free(c);
+}
+
+/* Are there kernels? Found out by the first one's refusal. */
+static bool without_kernels(struct pool_cuda *c, enum ty_code code)
+{
+	if (code == TY_UNSUPPORTED && !c->bounce)
+		c->bounce = malloc(c->pool.shape.run_bytes);
+	return c->bounce != NULL;
+}
+
+static enum ty_code fill_runs(struct pool_cuda *c, uint64_t seed, uint32_t count, struct ty_error *err)
+{
+	const struct bench_shape *s = &c->pool.shape;
+	enum ty_code code = TY_OK;
+
+	if (!c->bounce)
+		code = ty_cuda_client_fill(c->gpu, seed, c->runs, count, s->run_words, err);
+	if (!without_kernels(c, code))
+		return code;
+	code = TY_OK;
+	for (uint32_t i = 0; i < count && code == TY_OK; i++) {
+		bench_fill_run(c->bounce, seed, c->runs[i].tag, c->runs[i].first_word, s->run_words);
+		code = ty_cuda_client_write(c->gpu, c->runs[i].address, c->bounce, s->run_bytes, err);
+	}
+	return code;
+}
+
+static enum ty_code check_runs(struct pool_cuda *c, uint64_t seed, uint32_t count, struct ty_pattern_wrong *wrong,
+	struct ty_error *err)
+{
+	const struct bench_shape *s = &c->pool.shape;
+	enum ty_code code = TY_OK;
+
+	*wrong = (struct ty_pattern_wrong){0};
+	if (!c->bounce)
+		code = ty_cuda_client_check(c->gpu, seed, c->runs, count, s->run_words, wrong, err);
+	if (!without_kernels(c, code))
+		return code;
+	code = TY_OK;
+	for (uint32_t i = 0; i < count && code == TY_OK; i++) {
+		uint32_t where, bad;
+		uint64_t found;
+
+		code = ty_cuda_client_read(c->gpu, c->bounce, c->runs[i].address, s->run_bytes, err);
+		if (code != TY_OK)
+			break;
+		bad = bench_check_run(c->bounce, seed, c->runs[i].tag, c->runs[i].first_word, s->run_words, &where, &found);
+		if (bad && wrong->count == 0)
+			*wrong = (struct ty_pattern_wrong){.run = i, .word = where, .found = found};
+		wrong->count += bad;
+	}
+	return code;
 }
 
 /* A run of an item, counted over all items: its place in the pool and what belongs there. */
@@ -75,7 +130,7 @@ static enum ty_code cuda_fill(struct bench_pool *pool, uint64_t seed, const stru
 	for (uint64_t first = 0; first < total && code == TY_OK; first += RUNS_AT_ONCE) {
 		uint32_t runs = make_runs(c, items, first, total);
 
-		code = ty_cuda_client_fill(c->gpu, seed, c->runs, runs, pool->shape.run_words, err);
+		code = fill_runs(c, seed, runs, err);
 	}
 	return code;
 }
@@ -93,9 +148,9 @@ static enum ty_code count_wrong_chunks(struct pool_cuda *c, uint64_t seed, const
 
 		for (uint64_t first = 0; first < per_chunk && code == TY_OK; first += RUNS_AT_ONCE) {
 			uint32_t runs = make_runs(c, items + i, first, per_chunk);
-			struct ty_pattern_wrong found = {0};
+			struct ty_pattern_wrong found;
 
-			code = ty_cuda_client_check(c->gpu, seed, c->runs, runs, c->pool.shape.run_words, &found, err);
+			code = check_runs(c, seed, runs, &found, err);
 			bad |= found.count != 0;
 		}
 		wrong->chunks += bad;
@@ -116,9 +171,9 @@ static enum ty_code cuda_check(struct bench_pool *pool, uint64_t seed, const str
 
 	for (uint64_t first = 0; first < total && code == TY_OK; first += RUNS_AT_ONCE) {
 		uint32_t runs = make_runs(c, items, first, total);
-		struct ty_pattern_wrong found = {0};
+		struct ty_pattern_wrong found;
 
-		code = ty_cuda_client_check(c->gpu, seed, c->runs, runs, s->run_words, &found, err);
+		code = check_runs(c, seed, runs, &found, err);
 		if (code == TY_OK && found.count && wrong->words == 0) {
 			uint64_t number = first + found.run;
 
