@@ -6,7 +6,7 @@
 #define TY_TEST_ENGINE_H
 
 #include "device/cuda_client.h"
-#include "pools.h"
+#include "trip.h"
 #include "standin/standin.h"
 
 struct standin {
