@@ -107,11 +107,13 @@ static void refill(struct ty_runq *q)
 	}
 }
 
-struct ty_actor *ty_runq_pop(struct ty_runq *q)
+struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 {
+	struct ty_actor *chain = take_inbox(q);
 	uint64_t tail, head;
 
-	put_chain(q, take_inbox(q));
+	*took_inbox = chain;
+	put_chain(q, chain);
 	for (;;) {
 		struct ty_actor *actor;
 
