@@ -88,6 +88,12 @@ static struct ty_actor *take_inbox(struct ty_runq *q)
 	return oldest;
 }
 
+uint64_t ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor)
+{
+	put_chain(q, take_inbox(q));
+	return ty_runq_put(q, actor);
+}
+
 /* Owner: move from the spill to the ring what fits. */
 static void refill(struct ty_runq *q)
 {

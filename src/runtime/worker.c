@@ -178,7 +178,7 @@ static void run(struct ty_worker *worker, struct ty_actor *actor)
 		return;
 	if (ran == TY_RAN_EMPTY && ty_mailbox_try_idle(&actor->box))
 		return; /* it may run elsewhere by now */
-	if (ty_runq_put(&worker->queue, actor) > 1)
+	if (ty_runq_put_last(&worker->queue, actor) > 1)
 		notify(thread->rt, worker->index);
 }
 
