@@ -43,6 +43,25 @@ struct ty_descriptor_box {
 };
 void ty_descriptor_box_unref(struct ty_descriptor_box *box);
 
-extern const struct ty_class ty_clients_class; /* arg: struct ty_service */
+/* The attach socket, apart from the actor, so that an address that is taken fails the start of the service:
+ *
+ *   ty_clients_listen  before any actor is spawned; clients may connect from here on, and wait to be greeted
+ *   ty_spawn           ty_clients_class, dedicated, with a struct ty_clients_arg
+ *   TY_CLIENTS_START   accepting begins
+ *   TY_CLIENTS_STOP    nobody is accepted any more, every connection ends as if its client had died; `stopped` is called when
+ *                      no engine is left
+ *   ty_clients_close   after ty_runtime_destroy (or after ty_clients_listen, if nothing was spawned) */
+struct ty_clients_socket;
+
+/* Listen on service->config->attach (its directory is made if missing, 0700; the socket is 0600; what a dead server left is
+ * removed). TY_EXISTS: somebody listens there, or it is no socket. TY_INVALID, TY_IO, TY_NO_MEMORY. The text names the path. */
+TY_MUST_USE enum ty_code ty_clients_listen(struct ty_service *service, struct ty_clients_socket **out, struct ty_error *err);
+void ty_clients_close(struct ty_clients_socket *socket); /* null is allowed */
+
+struct ty_clients_arg { /* copied by the actor's start */
+	struct ty_service *service;
+	struct ty_clients_socket *socket;
+};
+extern const struct ty_class ty_clients_class; /* arg: struct ty_clients_arg */
 
 #endif

@@ -14,12 +14,18 @@ struct ty_service;
 
 /* Written by the actor (relaxed), read by metrics. */
 struct ty_eviction_stats {
-	_Atomic uint64_t ready_bytes, failed_bytes, used_bytes, chunks, evictions, no_space, commits, aborts, present,
-		reclaimed_pieces, waiting;
+	_Atomic uint64_t ready_bytes, failed_bytes; /* of pieces */
+	_Atomic uint64_t used_bytes;                /* lengths of the slots that hold or receive a part */
+	_Atomic uint64_t chunks;                    /* visible */
+	_Atomic uint64_t evictions;                 /* chunks */
+	_Atomic uint64_t no_space, commits, aborts, present; /* parts: dropped, stored, given back, here already */
+	_Atomic uint64_t reclaimed_pieces;          /* emptied for another size class */
+	_Atomic uint64_t waiting;                   /* ops that wait for the arena to grow */
 };
 
 /* Chunks that a session (or an op) gives back: pinned until here. Head of the prompt first; touched tail first, so that the
- * head is the younger. Comes back to `engine` as TY_ENGINE_RELEASED, which frees it. */
+ * head is the younger. Comes back to `engine` as TY_ENGINE_RELEASED, which frees it; it is one allocation, freed by
+ * eviction if the engine is gone. */
 struct ty_lease {
 	struct ty_msg msg;
 	struct ty_actor *engine;
@@ -27,11 +33,13 @@ struct ty_lease {
 	struct ty_chunk *chunks[];
 };
 
-/* A piece of the arena on its way to usefulness: eviction -> populate -> gpu -> eviction. */
+/* A piece of the arena on its way to usefulness: eviction -> populate -> gpu -> eviction. Allocated by eviction; whoever
+ * cannot send it on frees it with free(). */
 struct ty_piece {
 	struct ty_msg msg;
 	uint32_t index;
 	struct ty_actor *gpu; /* the owner that registers it */
+	uint32_t tries;       /* eviction's: owners that were asked */
 	enum ty_code code;
 	struct ty_error error;
 };

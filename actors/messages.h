@@ -8,14 +8,17 @@
 
 enum ty_message {
 	/* rpc: the nng socket. */
-	TY_RPC_RECEIVED = 0x100, /* struct ty_exchange   from nng: a request came (or the receive failed) */
+	TY_RPC_START = 0x100,    /* struct ty_msg        from main: everybody is there, receive */
+	TY_RPC_RECEIVED,         /* struct ty_exchange   from nng: a request came (or the receive failed) */
 	TY_RPC_ANSWER,           /* struct ty_exchange   from anyone it was given to: send the reply */
 	TY_RPC_SENT,             /* struct ty_exchange   from nng: the reply is out */
 	TY_RPC_ROUTE,            /* struct ty_route      from clients: a client came or went */
 	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
+	TY_RPC_RETRY,            /* its timer: receive again after an error of nng's */
 
 	/* clients: the attach socket and who is there. */
-	TY_CLIENTS_HELLO = 0x120, /* struct ty_exchange  from rpc */
+	TY_CLIENTS_START = 0x120, /* struct ty_msg       from main: everybody is there, accept */
+	TY_CLIENTS_HELLO,         /* struct ty_exchange  from rpc */
 	TY_CLIENTS_ROUTED,        /* struct ty_route     from rpc: the route is in place, or gone */
 	TY_CLIENTS_DEVICE,        /* struct ty_gpu_ready from gpu: a device is open, or is not going to be */
 	TY_CLIENTS_ENGINE_GONE,   /* struct ty_engine_end from engine: all of it has come back */
@@ -32,16 +35,19 @@ enum ty_message {
 	TY_ENGINE_TICK,            /* its deadline timer */
 
 	/* gpu: the owner of one device. */
-	TY_GPU_TRANSFER = 0x160,   /* struct ty_op       from engine or eviction */
+	TY_GPU_START = 0x160,      /* struct ty_msg      from main: everybody is there, open the device */
+	TY_GPU_TRANSFER,           /* struct ty_op       from engine or eviction */
 	TY_GPU_MAP,                /* struct ty_map      from engine */
 	TY_GPU_UNMAP,              /* struct ty_map      from engine, when no op of the mapping is out */
 	TY_GPU_PIECE,              /* struct ty_piece    from populate: register it */
 
 	/* eviction: the arena's space and the index. */
-	TY_EVICTION_RESERVE = 0x180, /* struct ty_op     from engine */
+	TY_EVICTION_START = 0x180,   /* struct ty_msg    from main: everybody is there, let the arena grow */
+	TY_EVICTION_RESERVE,         /* struct ty_op     from engine */
 	TY_EVICTION_COMMIT,          /* struct ty_op     from gpu: copied, or failed (op->code) */
 	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
-	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not */
+	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
+	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

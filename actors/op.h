@@ -70,6 +70,7 @@ struct ty_op {
 	/* The owner's, while it has the op. */
 	struct ty_op *next;
 	uint32_t submitted, finished, freed; /* copies: given to the device, done, client's blocks free */
+	bool queued;                         /* in one of the owner's queues */
 	bool done_raised;
 
 	/* The eviction actor's, while it waits for the arena to grow. */

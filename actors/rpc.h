@@ -18,7 +18,7 @@ struct ty_service;
  * answers and comes back as TY_RPC_ANSWER; `request` is readable and `reply` writable by whoever has it. */
 struct ty_exchange {
 	struct ty_msg msg;
-	struct ty_actor *rpc;
+	struct ty_actor *rpc; /* whoever has the exchange has a reference through it, until ty_exchange_answer */
 	nng_ctx ctx;
 	nng_aio *aio;
 	Tyer__V1__Request *request;
@@ -42,7 +42,8 @@ struct ty_exchange {
 	struct ty_exchange *next; /* of whoever has it */
 };
 
-/* Finish: set the code (and the text, when it is not TY_OK) and send it home. Whoever has it, once. */
+/* Finish: set the code (and the text, when it is not TY_OK) and send it home. Whoever has it, once; any thread. The exchange
+ * is gone with the call. Its reply is zeroed before it is handed out. */
 void ty_exchange_answer(struct ty_exchange *exchange);
 void ty_exchange_refuse(struct ty_exchange *exchange, enum ty_code code, const char *fmt, ...) TY_PRINTF(3, 4);
 
@@ -56,13 +57,18 @@ struct ty_route {
 };
 
 /* Written by rpc (relaxed), read by metrics. */
-#define TY_VERBS 19 /* by the oneof's field number */
+#define TY_VERBS 19 /* by the oneof's field number; 0: the request could not be read, or its verb is unknown */
+#define TY_LATENCY_BUCKETS 8
 struct ty_rpc_stats {
 	_Atomic uint64_t requests[TY_VERBS];
 	_Atomic uint64_t replies[TY_CODE_COUNT];
 	_Atomic uint64_t malformed, latency_us_sum[TY_VERBS];
-	_Atomic uint32_t open; /* requests not answered yet */
+	_Atomic uint64_t latency[TY_VERBS][TY_LATENCY_BUCKETS]; /* answers that took at most ty_latency_bound_us[i] */
+	_Atomic uint64_t receive_errors; /* of nng, other than the close */
+	_Atomic uint64_t unsent;         /* replies that the client did not take in time: its connection was closed */
+	_Atomic uint32_t open;           /* requests not answered yet */
 };
+extern const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS]; /* the last one is UINT64_MAX */
 
 struct ty_stop {
 	struct ty_msg msg;
@@ -70,6 +76,28 @@ struct ty_stop {
 	void *user;
 };
 
-extern const struct ty_class ty_rpc_class; /* arg: struct ty_service */
+/* The listening socket, and all that nng owns of a request. Apart from the actor, so that an address that is taken fails
+ * the start of the service, and so that an answer that comes after the actor's end finds its exchange still there:
+ *
+ *   ty_rpc_open     before any actor is spawned; clients may connect from here on, what they send waits
+ *   ty_spawn        ty_rpc_class with the socket as its argument
+ *   TY_RPC_START    reading begins
+ *   (the runtime stops the actor: contexts are closed, nng calls back no more)
+ *   ty_rpc_close    after ty_runtime_destroy (or after ty_rpc_open, if nothing was spawned)
+ *
+ * service->config is read by ty_rpc_open; service->rt, boot, clients and metrics by the actor. */
+struct ty_rpc_socket;
+
+#define TY_RPC_SPARE 8          /* contexts beyond config->max_requests: they answer PING, STATUS and HELLO, and BUSY */
+#define TY_RPC_SEND_TIMEOUT_MS 10000 /* a client that does not take its reply for so long loses its connection */
+
+/* Listen on service->config->listen: "ipc://PATH" (its directory is made if missing, 0700; the socket is 0600; what a dead
+ * server left is removed) or "tcp://127.0.0.1:PORT", "tcp://[::1]:PORT". TY_INVALID: no such URL. TY_DENIED: an address that
+ * other machines reach. TY_EXISTS: somebody listens there. TY_IO, TY_NO_MEMORY. The text names the address. */
+TY_MUST_USE enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err);
+void ty_rpc_close(struct ty_rpc_socket *socket); /* null is allowed */
+
+/* A struct ty_route is heap memory: rpc frees one that it can send back to nobody, because clients has stopped. */
+extern const struct ty_class ty_rpc_class; /* arg: struct ty_rpc_socket */
 
 #endif

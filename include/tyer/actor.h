@@ -108,8 +108,9 @@ TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_option
 	struct ty_runtime **out, struct ty_error *err);
 
 /* Stop every actor that still lives (in reverse order of their spawning; each drains what it was
- * sent before, or refuses it), join all threads, free. Caller: one foreign thread, once; all other
- * users of the runtime and holders of actor references must be gone, except actors themselves. */
+ * sent before, or refuses it), join all threads, free. References to actors may be dropped after it
+ * (no other use may be made of them). Caller: one foreign thread, once; all other foreign users of the
+ * runtime must be gone. */
 TY_API void ty_runtime_destroy(struct ty_runtime *rt);
 
 /* Deterministic mode: run one step (one message or one due timer, drawn by the seed; then its poll, if

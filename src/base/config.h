@@ -6,6 +6,7 @@
 #define TY_BASE_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -50,7 +51,25 @@ TY_MUST_USE enum ty_code ty_config_parse(struct ty_config *config, int argc, cha
 	struct ty_error *err);
 void ty_config_help(FILE *out, const char *program);
 
-/* "64KiB", "1.5GiB", "4096" -> bytes. Used by every tool. */
+/* Every option with its effective value, in the file's own form: name and value of each call are a valid line of a config
+ * file, and all lines together give the same configuration. Repeatable options take one call a value. */
+void ty_config_dump(const struct ty_config *config, void (*line)(void *user, const char *name, const char *value),
+	void *user);
+
+/* Where the service listens when nothing else was said: under /run/tyer for root, else $XDG_RUNTIME_DIR/tyer, else
+ * /tmp/tyer-UID. What tools connect to when nothing else was said. */
+TY_MUST_USE enum ty_code ty_default_listen(char *out, size_t size, struct ty_error *err);
+/* The attach socket beside a listen URL: attach.sock in the folder of an ipc:// path, else in the default folder. */
+TY_MUST_USE enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struct ty_error *err);
+
+/* "64KiB", "1.5GiB", "4096" -> bytes (a fraction of a byte is cut off). Used by every tool. */
 TY_MUST_USE enum ty_code ty_parse_bytes(const char *text, uint64_t *out, struct ty_error *err);
+/* "250ms", "1.5s", "30us", "4096" -> microseconds. */
+TY_MUST_USE enum ty_code ty_parse_time_us(const char *text, uint64_t *out, struct ty_error *err);
+/* "42": decimal digits alone, at most `max`. */
+TY_MUST_USE enum ty_code ty_parse_count(const char *text, uint64_t max, uint64_t *out, struct ty_error *err);
+/* The other way round: the largest unit that gives a whole number, "4GiB", "250ms". At least 32 bytes of room. */
+void ty_format_bytes(char *out, size_t size, uint64_t bytes);
+void ty_format_time_us(char *out, size_t size, uint64_t us);
 
 #endif

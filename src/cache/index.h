@@ -5,7 +5,7 @@
  *
  *   who                     may call                          together with
  *   any runtime thread      ty_index_pin, ty_chunk_pin/unpin  everything
- *   the eviction actor      the rest                          pins, itself excepted
+ *   the eviction actor      the rest                          the above, in any thread
  *
  * A chunk's state word holds its state and its pins. A reader pins by compare-and-swap, from READY only; eviction
  * takes it the same way, from READY with no pins to DEAD. Whoever holds a pin may use the chunk's slots.
@@ -14,6 +14,7 @@
 #define TY_CACHE_INDEX_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <urcu/urcu-memb.h>
 #include <urcu/rculfhash.h>
 
@@ -21,22 +22,34 @@
 
 enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD };
 
+/* The policy's order (policy.h): one ring through the chunks. */
+struct ty_link {
+	struct ty_link *older, *newer;
+};
+
+#define TY_CHUNK_MAX_PARTS 64
+
+/* 84 bytes and 4 a part: there are hundreds of thousands of them. */
 struct ty_chunk {
 	struct cds_lfht_node node;  /* the table's */
 	struct ty_key key;          /* immutable */
 	_Atomic uint64_t word;      /* state in the low 8 bits, pins above; see index.c for orders */
-	uint16_t parts;             /* immutable */
-	uint16_t filling;           /* eviction's: parts that an operation is writing now */
 	uint64_t committed;         /* eviction's: bit i = part i is here; all of them = READY */
-	struct ty_chunk *older, *newer; /* eviction's: the policy's list */
-	struct rcu_head rcu;
-	uint32_t slots[];           /* one a part; written by eviction before READY, read by holders of a pin */
+	union {
+		struct ty_link link; /* eviction's, until it is DEAD: the policy's */
+		struct rcu_head rcu; /* from then on: the grace period's */
+	};
+	uint16_t parts;             /* immutable */
+	uint16_t filling;           /* eviction's: parts that an operation is writing now. 0 = in the policy's order */
+	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */
 };
 
 struct ty_index; /* opaque */
 
 TY_MUST_USE enum ty_code ty_index_create(struct ty_index **out, struct ty_error *err);
-void ty_index_destroy(struct ty_index *index); /* nobody else uses it any more; frees what is in it */
+/* Nobody else uses it any more; frees what is in it. Waits for a grace period: any thread that is in no read-side section
+ * and is not liburcu's own, registered or not. */
+void ty_index_destroy(struct ty_index *index);
 
 /* The chunk, pinned, if it is READY; null otherwise. */
 struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key);
@@ -50,6 +63,8 @@ struct ty_chunk *ty_index_find(struct ty_index *index, const struct ty_key *key)
 struct ty_chunk *ty_index_add(struct ty_index *index, const struct ty_key *key, uint32_t parts);
 void ty_chunk_publish(struct ty_chunk *chunk);        /* FILLING -> READY */
 bool ty_chunk_kill(struct ty_chunk *chunk);           /* READY without pins, or FILLING -> DEAD; false: pinned */
+enum ty_chunk_state ty_chunk_state(const struct ty_chunk *chunk);
+uint64_t ty_chunk_all_parts(const struct ty_chunk *chunk); /* what `committed` is when every part is here */
 void ty_index_remove(struct ty_index *index, struct ty_chunk *chunk); /* DEAD; freed after a grace period */
 uint64_t ty_index_count(const struct ty_index *index); /* chunks in the table; any thread */
 

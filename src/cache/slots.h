@@ -11,6 +11,8 @@
 #ifndef TY_CACHE_SLOTS_H
 #define TY_CACHE_SLOTS_H
 
+#include <stdbool.h>
+
 #include "arena.h"
 #include "key.h"
 
@@ -18,7 +20,8 @@
 
 enum ty_slot_state { TY_SLOT_FREE = 0, TY_SLOT_FILLING = 1, TY_SLOT_READY = 2 };
 
-/* One slot, in shared memory: fixed layout, 64 bytes. */
+/* One slot, in shared memory: fixed layout, 64 bytes. A free slot's is all zero. It is written with `state` last, and
+ * `check` covers everything else, so whoever finds the table after a crash knows a record that was being written. */
 struct ty_slot_record {
 	uint32_t state;
 	uint16_t part, parts;
@@ -36,8 +39,12 @@ void ty_slots_close(struct ty_slots *slots);
 /* A piece became usable. */
 void ty_slots_add_piece(struct ty_slots *slots, uint32_t piece);
 
+/* The size class of `bytes` (1..TY_PIECE_BYTES): bytes of its slots. There is one class for each number of slots that a piece
+ * may hold, and its slots are as large as that allows, so that nearly equal sizes share pieces. */
+uint64_t ty_slots_class_of(uint64_t bytes);
+
 /* A slot of `bytes` (1..TY_PIECE_BYTES), or TY_NO_SLOT: from a piece of that size class with room, else from a free
- * piece, which becomes one of that class. State FILLING. */
+ * piece, which becomes one of that class. State FILLING. Constant time, but for a piece's first slot. */
 uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts);
 void ty_slots_commit(struct ty_slots *slots, uint32_t slot);
 /* Back; a piece all of whose slots are free is free again, for any class. */
@@ -48,9 +55,15 @@ const struct ty_slot_record *ty_slots_record(const struct ty_slots *slots, uint3
 uint32_t ty_slots_piece(uint32_t slot);
 uint64_t ty_slots_class(const struct ty_slots *slots, uint32_t slot); /* bytes of its piece's slots */
 uint32_t ty_slots_free_pieces(const struct ty_slots *slots);
+uint32_t ty_slots_used(const struct ty_slots *slots);      /* slots that are not free */
+uint64_t ty_slots_used_bytes(const struct ty_slots *slots); /* their lengths together */
 
-/* Call `visit` for every slot of `piece` that is not free. */
-void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, void (*visit)(void *user, uint32_t slot),
+/* Is the record whole? False for one that is being written, or was torn. A free one is. */
+bool ty_slots_record_whole(const struct ty_slot_record *record);
+
+/* Call `visit` for every slot of `piece` that is not free, in order, until it says false; it may give back any slot of the
+ * piece. */
+void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, bool (*visit)(void *user, uint32_t slot),
 	void *user);
 
 #endif

@@ -41,9 +41,10 @@ struct ty_batch {
 struct ty_device_options {
 	const char *name;         /* "host" or "cuda:N" */
 	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
-	const void *kernels;      /* fatbin; null = the one built in */
+	const void *kernels;      /* fatbin; null = the one built in (none if this build has none: see ty_device_note) */
 	size_t kernels_bytes;
-	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 128 MiB */
+	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 128 MiB, at least 4 MiB */
+	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = half a direction's. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
 };
 

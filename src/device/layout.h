@@ -26,6 +26,7 @@ struct ty_layout_group {
 	uint32_t first_plane;      /* index into ty_layout.planes */
 	uint32_t blocks_per_chunk; /* chunk_tokens / block_tokens */
 	uint32_t first_block;      /* of this group among a chunk's block ids */
+	uint32_t page_group;       /* first group that lays its runs over the same pages; itself when none does */
 	uint64_t tile_offset;      /* of this group in a slot */
 	uint64_t tile_bytes;       /* blocks_per_chunk * plane_count * run_bytes */
 };
@@ -43,12 +44,16 @@ struct ty_layout {
 
 /* Check every number of `pool` against every other (bounds, alignment, overlap of planes, that
  * the last block ends inside its region, products by checked arithmetic) and build the layout; TY_INVALID names the
- * field and what was expected. chunk_bytes is at most max_chunk_bytes, else TY_LIMIT. Free with free(). */
+ * field and what was expected. chunk_bytes is at most max_chunk_bytes, else TY_LIMIT. Free with free().
+ *
+ * No run of one (plane, block) overlaps another's. One exception, which hybrid models live by: groups that cut the same pages
+ * differently, so that block b of one lies where block b of the other lies, and nowhere else. They share page_group. */
 TY_MUST_USE enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 	uint64_t max_chunk_bytes, struct ty_layout **out, struct ty_error *err);
 
 /* Are these the block ids of `chunks` chunks, chunk by chunk, in each chunk group by group? Every id is below its
- * group's block_count; with allow_skip TY_BLOCK_SKIP is an id too; with unique no other id occurs twice in a group. */
+ * group's block_count; with allow_skip TY_BLOCK_SKIP is an id too; with unique no other id occurs twice in a group, or in
+ * two groups of one page_group. */
 TY_MUST_USE enum ty_code ty_layout_check_blocks(const struct ty_layout *layout, const uint32_t *blocks,
 	uint32_t chunks, bool allow_skip, bool unique, struct ty_error *err);
 

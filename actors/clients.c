@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The attach connections: accepted, greeted, listened to, and their end. Waits in epoll.
+ */
+#include "clients_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define EVENTS_MAX 64          /* of one turn */
+#define ACCEPTS_MAX 16         /* likewise */
+#define FRAMES_MAX 16          /* of one connection in one turn */
+#define ACCEPT_PAUSE_NS 100000000 /* out of descriptors, the reserve too */
+#define NUMBER_BITS 48         /* of a generation, above the index */
+
+/* In epoll's data: a connection's index, or one of these. */
+#define EVENT_LISTENER UINT32_MAX
+#define EVENT_WAKE (UINT32_MAX - 1)
+
+void ty_descriptor_box_unref(struct ty_descriptor_box *box)
+{
+	/* acq_rel: what every holder put or took happens before the last one looks */
+	if (box == NULL || atomic_fetch_sub_explicit(&box->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (uint32_t i = 0; i < TY_CLIENT_FDS; i++) {
+		int place = atomic_load_explicit(&box->place[i], memory_order_relaxed);
+
+		if (place != 0)
+			close(place - 1);
+	}
+	free(box);
+}
+
+/* ---- the end of a connection ------------------------------------------------------------------------------------------ */
+
+void connection_release(struct clients *c, struct connection *conn)
+{
+	uint32_t index = conn->index;
+
+	assert(conn->fd < 0 && c->connections[index] == conn);
+	ty_timeline_unref(conn->timeline);
+	ty_descriptor_box_unref(conn->box);
+	free(conn->route);
+	free(conn);
+	c->connections[index] = NULL;
+	c->taken--;
+	c->free_index[(c->free_head + c->free_count++) % TY_MAX_CLIENTS] = (uint16_t)index;
+}
+
+void connection_end(struct clients *c, struct connection *conn, const char *why)
+{
+	struct ty_client_slot *slot = &c->service->client_slots[conn->index];
+
+	if (conn->fd < 0)
+		return;
+	ty_log(TY_LOG_INFO, "clients", "client %llu (%s, pid %u) is gone: %s", (unsigned long long)conn->number,
+		conn->state == CONNECTION_ATTACHED ? "no HELLO" : slot->name, slot->pid, why);
+	close(conn->fd); /* nobody has a duplicate: it leaves the epoll set */
+	conn->fd = -1;
+	c->open--;
+	atomic_store_explicit(&slot->state, 0, memory_order_release);
+	switch (conn->state) {
+	case CONNECTION_ATTACHED:
+		connection_release(c, conn);
+		break;
+	case CONNECTION_JOINING: /* its route comes back first */
+		break;
+	case CONNECTION_JOINED:
+		clients_leave(c, conn);
+		break;
+	default:
+		assert(false);
+	}
+}
+
+/* A violation: say why, in case that anybody reads it. */
+static void connection_refuse(struct clients *c, struct connection *conn, enum ty_code code, const char *text)
+{
+	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
+	enum ty_code sent;
+
+	snprintf(frame.refused.text, sizeof frame.refused.text, "%s", text);
+	sent = ty_attach_send(conn->fd, &frame, -1, NULL);
+	(void)sent;
+	connection_end(c, conn, text);
+}
+
+void clients_settle(struct clients *c)
+{
+	struct ty_stop *stop = c->stop;
+
+	if (stop == NULL || c->taken != 0 || c->engines != NULL)
+		return;
+	c->stop = NULL;
+	stop->stopped(stop); /* it is gone after this */
+}
+
+/* ---- accepting --------------------------------------------------------------------------------------------------------- */
+
+static void listen_events(struct clients *c, bool on)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_LISTENER};
+
+	if (on == c->accepting)
+		return;
+	if (epoll_ctl(c->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, c->socket->fd, &event) == 0) {
+		c->accepting = on;
+		c->accept_again = TY_NEVER;
+	} else {
+		ty_log(TY_LOG_ERROR, "clients", "attach: epoll_ctl: %s", strerror(errno));
+		c->accept_again = ty_now() + ACCEPT_PAUSE_NS;
+	}
+}
+
+static bool is_power_of_two(uint64_t n)
+{
+	return (n & (n - 1)) == 0;
+}
+
+static void refuse_new(struct clients *c, int fd, enum ty_code code, const char *text)
+{
+	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
+	enum ty_code sent;
+
+	snprintf(frame.refused.text, sizeof frame.refused.text, "%s", text);
+	sent = ty_attach_send(fd, &frame, -1, NULL);
+	(void)sent; /* it hears the end of the connection in any case */
+	close(fd);
+	/* the first, and then ever more seldom: whoever is refused tries again */
+	if (is_power_of_two(++c->refused))
+		ty_log(TY_LOG_WARN, "clients", "refused a connection (%llu so far): %s", (unsigned long long)c->refused, text);
+}
+
+/* The page, mapped here; *fd is for the client. */
+static struct ty_timeline *make_timeline(int *fd, struct ty_error *err)
+{
+	struct ty_timeline *t = calloc(1, sizeof *t);
+	void *page = NULL;
+	enum ty_code code;
+
+	*fd = -1;
+	if (t == NULL) {
+		ty_fail(err, TY_NO_MEMORY, "no memory for a timeline");
+		return NULL;
+	}
+	code = ty_attach_timeline_create(fd, err);
+	if (code == TY_OK)
+		code = ty_attach_timeline_map(*fd, &page, err);
+	if (code != TY_OK) {
+		if (*fd >= 0)
+			close(*fd);
+		free(t);
+		return NULL;
+	}
+	t->words = page;
+	atomic_init(&t->refs, 1);
+	return t;
+}
+
+static void fill_slot(struct clients *c, const struct connection *conn, const struct ucred *who)
+{
+	struct ty_client_slot *slot = &c->service->client_slots[conn->index];
+
+	slot->number = conn->number;
+	slot->name[0] = slot->tenant[0] = slot->model[0] = '\0';
+	slot->pid = (uint32_t)who->pid;
+	slot->uid = who->uid;
+	atomic_store_explicit(&slot->registrations, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->sessions, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->operations, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->leases, 0, memory_order_relaxed);
+	/* pairs with metrics' acquire */
+	atomic_store_explicit(&slot->state, 1, memory_order_release);
+}
+
+static struct connection *make_connection(struct clients *c, int fd, int *timeline_fd, struct ty_error *err)
+{
+	struct connection *conn = calloc(1, sizeof *conn);
+
+	if (conn == NULL) {
+		ty_fail(err, TY_NO_MEMORY, "no memory for a client");
+		return NULL;
+	}
+	conn->box = calloc(1, sizeof *conn->box);
+	conn->timeline = make_timeline(timeline_fd, err);
+	if (conn->box == NULL || conn->timeline == NULL) {
+		if (conn->box == NULL)
+			ty_fail(err, TY_NO_MEMORY, "no memory for a client");
+		if (conn->timeline != NULL)
+			close(*timeline_fd);
+		ty_timeline_unref(conn->timeline);
+		free(conn->box);
+		free(conn);
+		return NULL;
+	}
+	atomic_init(&conn->box->refs, 1);
+	conn->state = CONNECTION_ATTACHED;
+	conn->fd = fd;
+	conn->index = c->free_index[c->free_head];
+	c->free_head = (c->free_head + 1) % TY_MAX_CLIENTS;
+	c->free_count--;
+	c->connections[conn->index] = conn;
+	c->taken++;
+	c->open++;
+	c->generation[conn->index] = (c->generation[conn->index] + 1) & ((UINT64_C(1) << NUMBER_BITS) - 1);
+	conn->number = c->generation[conn->index] << 16 | (conn->index + 1);
+	conn->hello_by = ty_now() + TY_CLIENTS_HELLO_NS;
+	randombytes_buf(conn->token, sizeof conn->token);
+	return conn;
+}
+
+static void greet(struct clients *c, int fd, const struct ucred *who)
+{
+	struct ty_attach_frame frame = {.type = TY_ATTACH_WELCOME, .welcome.boot = c->service->boot};
+	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
+	struct connection *conn;
+	struct ty_error err;
+	enum ty_code code;
+	int page;
+
+	conn = make_connection(c, fd, &page, &err);
+	if (conn == NULL) {
+		refuse_new(c, fd, err.code, err.text);
+		return;
+	}
+	fill_slot(c, conn, who);
+	memcpy(frame.welcome.token, conn->token, sizeof conn->token);
+	code = ty_attach_send(fd, &frame, page, &err);
+	close(page);
+	event.data.u32 = conn->index;
+	if (code != TY_OK)
+		connection_end(c, conn, err.text);
+	else if (epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+		connection_refuse(c, conn, TY_IO, "attach: epoll_ctl failed");
+}
+
+/* No descriptor is free: take the connection with the one in reserve, so that it does not stay in the backlog and wake us for
+ * ever, and end it. */
+static bool accept_and_drop(struct clients *c)
+{
+	int fd = -1;
+
+	if (c->reserve_fd >= 0) {
+		close(c->reserve_fd);
+		fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0)
+			close(fd);
+		c->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	if (is_power_of_two(++c->dropped_accepts))
+		ty_log(TY_LOG_ERROR, "clients", "out of descriptors: %llu connections dropped so far",
+			(unsigned long long)c->dropped_accepts);
+	return fd >= 0;
+}
+
+static void accept_some(struct clients *c)
+{
+	for (int i = 0; i < ACCEPTS_MAX; i++) {
+		struct ucred who = {0};
+		socklen_t length = sizeof who;
+		int fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0) {
+			if (errno == EINTR || errno == ECONNABORTED)
+				continue;
+			if (errno == EAGAIN || errno == EWOULDBLOCK)
+				return;
+			if ((errno == EMFILE || errno == ENFILE) && accept_and_drop(c))
+				continue;
+			listen_events(c, false); /* not even that: do not spin */
+			c->accept_again = ty_now() + ACCEPT_PAUSE_NS;
+			return;
+		}
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || length != sizeof who)
+			refuse_new(c, fd, TY_DENIED, "no credentials");
+		else if (who.uid != geteuid() && who.uid != 0)
+			refuse_new(c, fd, TY_DENIED, "this user may not attach: only the service's own and root may");
+		else if (c->open >= c->service->config->max_clients)
+			refuse_new(c, fd, TY_LIMIT, "max_clients are attached");
+		else if (c->free_count == 0)
+			refuse_new(c, fd, TY_LIMIT, "too many clients are leaving: try again");
+		else
+			greet(c, fd, &who);
+	}
+}
+
+/* ---- what clients send -------------------------------------------------------------------------------------------------- */
+
+static void put_descriptor(struct clients *c, struct connection *conn, uint32_t number, int fd)
+{
+	struct ty_attach_frame frame = {.type = TY_ATTACH_DESCRIPTOR_OK, .descriptor_ok = {.number = number, .code = TY_OK}};
+	struct ty_error err;
+	int old;
+
+	/* release: pairs with the engine's acquire. One that is still there belongs to a REGISTER that failed: it is replaced. */
+	old = atomic_exchange_explicit(&conn->box->place[number], fd + 1, memory_order_acq_rel);
+	if (old != 0)
+		close(old - 1);
+	/* a client that does not read 64 answers has no room for more: that is its end */
+	if (ty_attach_send(conn->fd, &frame, -1, &err) != TY_OK)
+		connection_end(c, conn, err.text);
+}
+
+static void read_frames(struct clients *c, struct connection *conn)
+{
+	struct ty_attach_frame frame;
+	struct ty_error err;
+	int fd;
+
+	for (int i = 0; i < FRAMES_MAX && conn->fd >= 0; i++) {
+		enum ty_code code = ty_attach_recv(conn->fd, &frame, &fd, &err);
+
+		if (code == TY_BUSY)
+			return;
+		if (code == TY_CLOSED || code == TY_IO) {
+			connection_end(c, conn, err.text);
+			return; /* it may be released */
+		}
+		if (code != TY_OK || frame.type != TY_ATTACH_DESCRIPTOR) {
+			if (code == TY_OK && fd >= 0)
+				close(fd);
+			connection_refuse(c, conn, TY_PROTOCOL, code == TY_OK ? "attach: not a client's frame" : err.text);
+			return;
+		}
+		uint32_t index = conn->index;
+
+		put_descriptor(c, conn, frame.descriptor.number, fd);
+		if (c->connections[index] != conn)
+			return;
+	}
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------------------------ */
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct clients *c = self;
+	struct pollfd p = {.fd = c->epoll_fd, .events = POLLIN};
+	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_runtime_now(c->service->rt);
+	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+	uint64_t count;
+
+	if (deadline != TY_NEVER && left <= 0)
+		return;
+	ppoll(&p, 1, deadline == TY_NEVER ? NULL : &ts, NULL);
+	/* a wake that came is served by this return; one that comes after this read ends the next wait */
+	(void)!read(atomic_load_explicit(&c->wake_fd, memory_order_relaxed) - 1, &count, sizeof count);
+}
+
+static void wake(void *self)
+{
+	struct clients *c = self;
+	const uint64_t one = 1;
+	int fd = atomic_load_explicit(&c->wake_fd, memory_order_acquire);
+
+	if (fd != 0) /* else it has not begun to wait: it looks at its mailbox before it does */
+		(void)!write(fd - 1, &one, sizeof one);
+}
+
+/* Connections that do not say HELLO; returns when the next one is due. */
+static int64_t expire_connections(struct clients *c, int64_t now)
+{
+	int64_t next = TY_NEVER;
+	uint32_t left = c->taken;
+
+	for (uint32_t i = 0; left > 0 && i < TY_MAX_CLIENTS; i++) {
+		struct connection *conn = c->connections[i];
+
+		if (conn == NULL)
+			continue;
+		left--;
+		if (conn->state != CONNECTION_ATTACHED || conn->hello)
+			continue;
+		if (conn->hello_by <= now)
+			connection_refuse(c, conn, TY_TIMEOUT, "no HELLO in time");
+		else if (conn->hello_by < next)
+			next = conn->hello_by;
+	}
+	return next;
+}
+
+static int64_t poll_connections(void *self, int64_t now)
+{
+	struct clients *c = self;
+	struct epoll_event events[EVENTS_MAX];
+	int n = epoll_wait(c->epoll_fd, events, EVENTS_MAX, 0);
+	int64_t next, other;
+
+	for (int i = 0; i < n; i++) {
+		uint32_t what = events[i].data.u32;
+
+		if (what == EVENT_LISTENER) {
+			if (c->accepting)
+				accept_some(c);
+		} else if (what != EVENT_WAKE && c->connections[what] != NULL && c->connections[what]->fd >= 0) {
+			read_frames(c, c->connections[what]);
+		}
+	}
+	if (c->accept_again <= now && !c->stopping) {
+		c->accept_again = TY_NEVER;
+		listen_events(c, true);
+	}
+	next = expire_connections(c, now);
+	other = clients_expire_hellos(c, now);
+	if (other < next)
+		next = other;
+	if (c->accept_again < next)
+		next = c->accept_again;
+	clients_settle(c);
+	return n == EVENTS_MAX ? now : next;
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------------------- */
+
+static void on_start(void *self, struct ty_msg *msg)
+{
+	struct clients *c = self;
+
+	(void)msg;
+	if (!c->stopping)
+		listen_events(c, true);
+}
+
+static void on_stop(void *self, struct ty_msg *msg)
+{
+	struct clients *c = self;
+
+	assert(!c->stopping);
+	c->stopping = true;
+	c->stop = ty_container_of(msg, struct ty_stop, msg);
+	c->accepting = false;
+	c->accept_again = TY_NEVER;
+	clients_socket_shut(c->socket); /* leaves the epoll set with it */
+	clients_expire_hellos(c, ty_now());
+	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++)
+		if (c->connections[i] != NULL && c->connections[i]->fd >= 0)
+			connection_refuse(c, c->connections[i], TY_STOPPING, "the service is stopping");
+	clients_settle(c);
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_WAKE};
+	const struct ty_clients_arg *a = arg;
+	struct clients *c = self;
+	int wake_fd;
+
+	c->service = a->service;
+	c->socket = a->socket;
+	c->waiting_end = &c->waiting;
+	c->accept_again = TY_NEVER;
+	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	c->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (c->epoll_fd < 0 || wake_fd < 0 || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, wake_fd, &event) != 0) {
+		ty_log(TY_LOG_ERROR, "clients", "epoll and eventfd: %s", strerror(errno));
+		abort(); /* nobody could ever join, and nobody would be told */
+	}
+	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
+		c->free_index[i] = (uint16_t)i;
+		/* a number of an earlier service names nobody in this one */
+		c->generation[i] = randombytes_random();
+	}
+	c->free_count = TY_MAX_CLIENTS;
+	/* release: pairs with wake */
+	atomic_store_explicit(&c->wake_fd, wake_fd + 1, memory_order_release);
+	return TY_OK;
+}
+
+static void stop(void *self)
+{
+	struct clients *c = self;
+	int wake_fd = atomic_exchange_explicit(&c->wake_fd, 0, memory_order_relaxed);
+
+	/* After TY_CLIENTS_STOP nobody is left; without it (a start that failed half way) connections just end. */
+	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
+		struct connection *conn = c->connections[i];
+
+		if (conn == NULL)
+			continue;
+		assert(conn->state == CONNECTION_ATTACHED);
+		connection_end(c, conn, "the service is stopping");
+	}
+	assert(c->engines == NULL && c->waiting == NULL);
+	close(c->epoll_fd);
+	close(wake_fd - 1);
+	if (c->reserve_fd >= 0)
+		close(c->reserve_fd);
+}
+
+/* What comes after the end. Devices and engines have their messages in their own state. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	if (msg->type == TY_CLIENTS_HELLO) {
+		ty_exchange_refuse(ty_container_of(msg, struct ty_exchange, msg), TY_STOPPING, "the service is stopping");
+	} else if (msg->type == TY_CLIENTS_ROUTED) {
+		struct ty_route *route = ty_container_of(msg, struct ty_route, msg);
+
+		if (route->hello != NULL)
+			ty_exchange_refuse(route->hello, TY_STOPPING, "the service is stopping");
+		free(route);
+	}
+}
+
+static const struct ty_handler handlers[] = {
+	[TY_CLIENTS_START - TY_CLIENTS_START] = {"start", on_start},
+	[TY_CLIENTS_HELLO - TY_CLIENTS_START] = {"hello", clients_on_hello},
+	[TY_CLIENTS_ROUTED - TY_CLIENTS_START] = {"routed", clients_on_routed},
+	[TY_CLIENTS_DEVICE - TY_CLIENTS_START] = {"device", clients_on_device},
+	[TY_CLIENTS_ENGINE_GONE - TY_CLIENTS_START] = {"engine gone", clients_on_engine_gone},
+	[TY_CLIENTS_STOP - TY_CLIENTS_START] = {"stop", on_stop},
+};
+
+const struct ty_class ty_clients_class = {
+	.name = "clients",
+	.state_size = sizeof(struct clients),
+	.first_type = TY_CLIENTS_START,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.refuse = refuse,
+	.poll = poll_connections,
+	.wait = {wait_for_events, wake},
+};

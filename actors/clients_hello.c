@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * HELLO: a request that came over nng is tied to an attach connection and to an engine. And the way back, when that connection
+ * has ended:
+ *
+ *   HELLO -> (devices known) -> JOIN to the engine -> ROUTE to rpc -> ROUTED: answered
+ *   the connection ends      -> ROUTE without an engine to rpc -> ROUTED: LEAVE to the engine
+ *
+ * so that a request reaches an engine only between the JOIN and the LEAVE of its client.
+ */
+#include "clients_state.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "wire/request.h"
+
+#define NAME_MAX_BYTES 64
+
+static void wait_for_devices(struct clients *c, struct ty_exchange *x)
+{
+	x->next = NULL;
+	*c->waiting_end = x;
+	c->waiting_end = &x->next;
+}
+
+int64_t clients_expire_hellos(struct clients *c, int64_t now)
+{
+	struct ty_exchange **link = &c->waiting;
+	int64_t next = TY_NEVER;
+
+	while (*link != NULL) {
+		struct ty_exchange *x = *link;
+
+		if (!c->stopping && x->deadline > now) {
+			if (x->deadline < next)
+				next = x->deadline;
+			link = &x->next;
+			continue;
+		}
+		*link = x->next;
+		if (c->stopping)
+			ty_exchange_refuse(x, TY_STOPPING, "the service is stopping");
+		else
+			ty_exchange_refuse(x, TY_TIMEOUT, "the devices are not all open yet: %u of %u", c->devices_known,
+				c->service->gpu_count);
+	}
+	c->waiting_end = link;
+	return next;
+}
+
+/* ---- who says it ------------------------------------------------------------------------------------------------------- */
+
+static struct connection *by_token(struct clients *c, const ProtobufCBinaryData *token)
+{
+	struct connection *found = NULL;
+	uint32_t left = c->taken;
+
+	if (token->len != TY_ATTACH_TOKEN_BYTES)
+		return NULL;
+	for (uint32_t i = 0; left > 0 && i < TY_MAX_CLIENTS; i++) {
+		struct connection *conn = c->connections[i];
+
+		if (conn == NULL)
+			continue;
+		left--;
+		/* how long this takes says nothing of how much of a guess was right */
+		if (sodium_memcmp(conn->token, token->data, TY_ATTACH_TOKEN_BYTES) == 0 && conn->fd >= 0)
+			found = conn;
+	}
+	return found;
+}
+
+static struct connection *by_number(struct clients *c, uint64_t number)
+{
+	uint64_t index = (number & 0xffff) - 1;
+	struct connection *conn = index < TY_MAX_CLIENTS ? c->connections[index] : NULL;
+
+	return conn != NULL && conn->number == number ? conn : NULL;
+}
+
+/* ---- its engine -------------------------------------------------------------------------------------------------------- */
+
+/* Two clients of one engine must agree on all that is part of a key. */
+static enum ty_code same_identity(const struct ty_identity *a, const struct ty_identity *b, struct ty_error *err)
+{
+	static const struct {
+		const char *name;
+		size_t offset;
+	} fields[] = {
+		{"tenant", offsetof(struct ty_identity, tenant)},
+		{"model", offsetof(struct ty_identity, model)},
+		{"revision", offsetof(struct ty_identity, revision)},
+		{"dtype", offsetof(struct ty_identity, dtype)},
+		{"quantization", offsetof(struct ty_identity, quantization)},
+	};
+
+	for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+		const char *have = (const char *)a + fields[i].offset, *got = (const char *)b + fields[i].offset;
+
+		/* both may be 255 bytes long: cut for the text, compared whole */
+		if (strcmp(have, got) != 0)
+			return ty_fail(err, TY_INVALID, "Hello.namespace.%s is \"%.60s\", the engine's other clients have \"%.60s\"",
+				fields[i].name, got, have);
+	}
+	return TY_OK;
+}
+
+static enum ty_code spawn_engine(struct clients *c, const uint8_t id[16], const struct ty_identity *identity,
+	struct engine_entry **out, struct ty_error *err)
+{
+	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_POOL, .cpu = -1};
+	struct engine_entry *entry = calloc(1, sizeof *entry);
+	struct ty_engine_arg *arg = calloc(1, sizeof *arg);
+	enum ty_code code;
+
+	if (entry == NULL || arg == NULL) {
+		free(entry);
+		free(arg);
+		return ty_fail(err, TY_NO_MEMORY, "no memory for an engine");
+	}
+	memcpy(entry->id, id, sizeof entry->id);
+	entry->identity = *identity;
+	arg->service = c->service;
+	arg->identity = *identity;
+	memcpy(arg->engine, id, sizeof arg->engine);
+	code = ty_spawn(c->service->rt, &ty_engine_class, arg, &options, &entry->actor);
+	if (code != TY_OK) {
+		free(arg); /* else the engine's start frees it */
+		free(entry);
+		return ty_fail(err, code, "the engine's actor could not be started");
+	}
+	entry->next = c->engines;
+	c->engines = entry;
+	*out = entry;
+	return TY_OK;
+}
+
+static enum ty_code find_engine(struct clients *c, const uint8_t id[16], const struct ty_identity *identity,
+	struct engine_entry **out, struct ty_error *err)
+{
+	for (struct engine_entry *e = c->engines; e != NULL; e = e->next) {
+		if (e->members == 0 || memcmp(e->id, id, sizeof e->id) != 0)
+			continue;
+		*out = e;
+		return same_identity(&e->identity, identity, err);
+	}
+	return spawn_engine(c, id, identity, out, err);
+}
+
+/* ---- joining ----------------------------------------------------------------------------------------------------------- */
+
+/* All that is checked of a HELLO, but for its token. */
+static enum ty_code check_hello(const Tyer__V1__Hello *hello, struct ty_identity *identity, struct ty_error *err)
+{
+	static const uint8_t zero[16];
+	const Tyer__V1__Namespace *n = hello->namespace_;
+	enum ty_code code;
+
+	if (hello->engine.len != sizeof zero)
+		return ty_fail(err, TY_INVALID, "Hello.engine has %zu bytes, expected %zu", hello->engine.len, sizeof zero);
+	if (memcmp(hello->engine.data, zero, sizeof zero) == 0)
+		return ty_fail(err, TY_INVALID, "Hello.engine is all zero, expected 16 random bytes");
+	if (n == NULL)
+		return ty_fail(err, TY_INVALID, "Hello.namespace is absent");
+	code = ty_wire_check_text("Hello.name", hello->name, 0, NAME_MAX_BYTES, err);
+	if (code != TY_OK)
+		return code;
+	return ty_identity_set(identity, n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
+}
+
+/* The engine's view of the connection, with references of its own. */
+static struct ty_member *make_member(struct clients *c, struct connection *conn)
+{
+	struct ty_member *m = calloc(1, sizeof *m);
+
+	if (m == NULL)
+		return NULL;
+	m->client = conn->number;
+	m->slot = &c->service->client_slots[conn->index];
+	m->timeline = ty_timeline_ref(conn->timeline);
+	/* relaxed: we have a reference */
+	atomic_fetch_add_explicit(&conn->box->refs, 1, memory_order_relaxed);
+	m->descriptors = conn->box;
+	return m;
+}
+
+static void free_member(struct ty_member *m)
+{
+	ty_timeline_unref(m->timeline);
+	ty_descriptor_box_unref(m->descriptors);
+	free(m);
+}
+
+/* Names for people, before the slot's state says joined. */
+static void name_slot(struct clients *c, const struct connection *conn, const Tyer__V1__Hello *hello,
+	const struct ty_identity *identity)
+{
+	struct ty_client_slot *slot = &c->service->client_slots[conn->index];
+
+	/* metrics reads the names of joined slots only; each fits by its check */
+	strcpy(slot->name, hello->name);
+	strcpy(slot->tenant, identity->tenant);
+	strcpy(slot->model, identity->model);
+}
+
+static enum ty_code join(struct clients *c, struct connection *conn, struct ty_exchange *x, struct ty_error *err)
+{
+	const Tyer__V1__Hello *hello = x->request->hello;
+	struct engine_entry *engine = NULL;
+	struct ty_identity identity;
+	struct ty_member *member;
+	struct ty_route *route;
+	enum ty_code code;
+
+	code = check_hello(hello, &identity, err);
+	if (code != TY_OK)
+		return code;
+	route = calloc(1, sizeof *route);
+	member = make_member(c, conn);
+	if (route == NULL || member == NULL)
+		code = ty_fail(err, TY_NO_MEMORY, "no memory for a member");
+	if (code == TY_OK)
+		code = find_engine(c, hello->engine.data, &identity, &engine, err);
+	if (code == TY_OK) {
+		code = ty_send(engine->actor, &member->msg, TY_ENGINE_JOIN);
+		assert(code == TY_OK); /* it lives until we stop it, and one that ends takes nobody */
+		engine->members++;
+		conn->state = CONNECTION_JOINING;
+		conn->engine = engine;
+		conn->member = member;
+		name_slot(c, conn, hello, &identity);
+		route->client = conn->number;
+		route->engine = engine->actor;
+		route->hello = x;
+		code = ty_send(c->service->rpc, &route->msg, TY_RPC_ROUTE);
+		assert(code == TY_OK); /* rpc runs as long as anybody is here */
+		return TY_OK;
+	}
+	free(route);
+	if (member != NULL)
+		free_member(member);
+	return code;
+}
+
+/* Devices are known. */
+static void answer_hello(struct clients *c, struct ty_exchange *x)
+{
+	struct connection *conn = by_token(c, &x->request->hello->token);
+	struct ty_error err;
+	enum ty_code code;
+
+	if (conn == NULL) {
+		ty_exchange_refuse(x, TY_DENIED, "Hello.token is of no attach connection that is open");
+		return;
+	}
+	if (conn->state != CONNECTION_ATTACHED) {
+		ty_exchange_refuse(x, TY_EXISTS, "this attach connection has said HELLO already");
+		return;
+	}
+	code = join(c, conn, x, &err);
+	if (code != TY_OK) {
+		conn->hello = false;
+		conn->hello_by = ty_now() + TY_CLIENTS_HELLO_NS;
+		ty_exchange_refuse(x, code, "%s", err.text);
+	}
+}
+
+void clients_on_hello(void *self, struct ty_msg *msg)
+{
+	struct ty_exchange *x = ty_container_of(msg, struct ty_exchange, msg);
+	struct clients *c = self;
+	struct connection *conn;
+
+	if (c->stopping) {
+		ty_exchange_refuse(x, TY_STOPPING, "the service is stopping");
+		return;
+	}
+	conn = by_token(c, &x->request->hello->token);
+	if (conn != NULL)
+		conn->hello = true; /* it may wait as long as its request may */
+	if (conn == NULL || c->devices_known >= c->service->gpu_count)
+		answer_hello(c, x);
+	else
+		wait_for_devices(c, x);
+}
+
+void clients_on_device(void *self, struct ty_msg *msg)
+{
+	const struct ty_gpu_ready *ready = ty_container_of(msg, struct ty_gpu_ready, msg);
+	struct clients *c = self;
+	struct ty_exchange *x;
+
+	assert(ready->device < TY_MAX_DEVICES && c->devices_known < c->service->gpu_count);
+	c->device_open[ready->device] = ready->code == TY_OK;
+	if (++c->devices_known < c->service->gpu_count)
+		return;
+	x = c->waiting;
+	c->waiting = NULL;
+	c->waiting_end = &c->waiting;
+	while (x != NULL) {
+		struct ty_exchange *next = x->next;
+
+		answer_hello(c, x);
+		x = next;
+	}
+}
+
+/* ---- the answer -------------------------------------------------------------------------------------------------------- */
+
+/* A copy on the heap, allocated as rpc will free it. */
+static Tyer__V1__HelloReply *copy_reply(const Tyer__V1__HelloReply *reply)
+{
+	size_t length = tyer__v1__hello_reply__get_packed_size(reply);
+	uint8_t *bytes = malloc(length);
+	Tyer__V1__HelloReply *copy;
+
+	if (bytes == NULL)
+		return NULL;
+	tyer__v1__hello_reply__pack(reply, bytes);
+	copy = tyer__v1__hello_reply__unpack(NULL, length, bytes);
+	free(bytes);
+	return copy;
+}
+
+static Tyer__V1__HelloReply *make_reply(const struct clients *c, uint64_t number)
+{
+	const struct ty_config *config = c->service->config;
+	Tyer__V1__Device devices[TY_MAX_DEVICES], *device_at[TY_MAX_DEVICES];
+	Tyer__V1__HelloReply reply = TYER__V1__HELLO_REPLY__INIT;
+	Tyer__V1__Limits limits = TYER__V1__LIMITS__INIT;
+
+	for (uint32_t i = 0; i < c->service->gpu_count; i++) {
+		struct ty_gpu_stats *stats = &c->service->gpu_stats[i];
+		Tyer__V1__Device *device = &devices[reply.n_devices];
+
+		/* acquire: pairs with the owner's release; its info was written before */
+		if (!c->device_open[i] || atomic_load_explicit(&stats->state, memory_order_acquire) == TY_GPU_STARTING)
+			continue;
+		tyer__v1__device__init(device);
+		device->name = stats->info.name;
+		device->model = stats->info.model;
+		device->uuid = (ProtobufCBinaryData){.len = TY_UUID_BYTES, .data = stats->info.uuid};
+		device_at[reply.n_devices++] = device;
+	}
+	reply.devices = device_at;
+	reply.client = number;
+	reply.chunk_tokens = config->chunk_tokens;
+	limits.max_request_bytes = config->max_request_bytes;
+	limits.max_timeout_us = config->max_timeout_us;
+	limits.max_clients = config->max_clients;
+	limits.max_registrations = config->max_registrations;
+	limits.max_sessions = config->max_sessions;
+	limits.max_session_chunks = config->max_session_chunks;
+	limits.max_operations = config->max_operations;
+	limits.max_operation_chunks = config->max_operation_chunks;
+	limits.max_operation_bytes = config->max_operation_bytes;
+	limits.max_chunk_bytes = TY_PIECE_BYTES; /* no slot crosses a piece's border */
+	reply.limits = &limits;
+	return copy_reply(&reply);
+}
+
+static void joined(struct clients *c, struct connection *conn, struct ty_route *route)
+{
+	struct ty_client_slot *slot = &c->service->client_slots[conn->index];
+	struct ty_exchange *x = route->hello;
+
+	conn->state = CONNECTION_JOINED;
+	conn->route = route;
+	route->hello = NULL;
+	if (conn->fd < 0) { /* it ended meanwhile */
+		ty_exchange_refuse(x, TY_CLOSED, "the attach connection ended");
+		clients_leave(c, conn);
+		return;
+	}
+	x->reply.hello = make_reply(c, conn->number);
+	if (x->reply.hello == NULL) {
+		ty_exchange_refuse(x, TY_NO_MEMORY, "no memory for the answer");
+		connection_end(c, conn, "no memory for the answer to HELLO");
+		return;
+	}
+	/* release: pairs with metrics' acquire */
+	atomic_store_explicit(&slot->state, 2, memory_order_release);
+	ty_log(TY_LOG_INFO, "clients", "client %llu joined: %s (pid %u, uid %u), tenant \"%s\", model \"%s\"",
+		(unsigned long long)conn->number, slot->name, slot->pid, slot->uid, slot->tenant, slot->model);
+	ty_exchange_answer(x);
+}
+
+void clients_on_routed(void *self, struct ty_msg *msg)
+{
+	struct ty_route *route = ty_container_of(msg, struct ty_route, msg);
+	struct clients *c = self;
+	struct connection *conn = by_number(c, route->client);
+	struct engine_entry *engine;
+	enum ty_code sent;
+
+	assert(conn != NULL);
+	if (conn->state == CONNECTION_JOINING) {
+		joined(c, conn, route);
+		return;
+	}
+	assert(conn->state == CONNECTION_LEAVING);
+	free(route);
+	engine = conn->engine;
+	/* nothing of this client comes to the engine behind this any more; the member is freed there */
+	sent = ty_send(engine->actor, &conn->member->leave, TY_ENGINE_LEAVE);
+	assert(sent == TY_OK);
+	engine->members--;
+	connection_release(c, conn);
+	clients_settle(c);
+}
+
+void clients_leave(struct clients *c, struct connection *conn)
+{
+	struct ty_route *route = conn->route;
+	enum ty_code sent;
+
+	assert(conn->state == CONNECTION_JOINED && conn->fd < 0);
+	conn->state = CONNECTION_LEAVING;
+	conn->route = NULL;
+	route->engine = NULL;
+	route->hello = NULL;
+	sent = ty_send(c->service->rpc, &route->msg, TY_RPC_ROUTE);
+	assert(sent == TY_OK); /* rpc runs as long as anybody is here */
+}
+
+void clients_on_engine_gone(void *self, struct ty_msg *msg)
+{
+	/* lives in the engine's state: not touched after its stop */
+	struct ty_actor *actor = ty_container_of(msg, struct ty_engine_end, msg)->engine;
+	struct clients *c = self;
+
+	for (struct engine_entry **link = &c->engines; *link != NULL; link = &(*link)->next) {
+		struct engine_entry *entry = *link;
+
+		if (entry->actor != actor)
+			continue;
+		assert(entry->members == 0);
+		*link = entry->next;
+		ty_actor_stop(actor);
+		ty_actor_unref(actor);
+		free(entry);
+		clients_settle(c);
+		return;
+	}
+	assert(!"an engine that is none of ours");
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The attach socket's address: taken before the service starts, given back at its end.
+ */
+#include "clients_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 128
+
+static enum ty_code make_directory(const char *path, struct ty_error *err)
+{
+	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL || slash == path)
+		return TY_OK;
+	memcpy(directory, path, (size_t)(slash - path));
+	directory[slash - path] = '\0';
+	if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+		return ty_fail(err, TY_IO, "attach: cannot make the directory \"%s\": %s", directory, strerror(errno));
+	return TY_OK;
+}
+
+/* What lies at the path: a socket that refuses is a dead server's, and is removed. All else stays, and is an error. */
+static enum ty_code clear_path(const struct sockaddr_un *address, struct ty_error *err)
+{
+	const char *path = address->sun_path;
+	int fd, rv, error;
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT ? TY_OK : ty_fail(err, TY_IO, "attach \"%s\": %s", path, strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return ty_fail(err, TY_EXISTS, "attach \"%s\": is there and no socket", path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
+	rv = connect(fd, (const struct sockaddr *)address, sizeof *address);
+	error = errno;
+	close(fd);
+	/* EAGAIN: its backlog is full. EPROTOTYPE: a socket of another kind, and somebody listens. */
+	if (rv == 0 || error == EAGAIN || error == EPROTOTYPE)
+		return ty_fail(err, TY_EXISTS, "attach \"%s\": address in use: somebody listens there", path);
+	if (error != ECONNREFUSED)
+		return ty_fail(err, TY_IO, "attach \"%s\": %s", path, strerror(error));
+	if (unlink(path) != 0 && errno != ENOENT)
+		return ty_fail(err, TY_IO, "attach \"%s\": cannot remove a dead server's socket: %s", path, strerror(errno));
+	return TY_OK;
+}
+
+static enum ty_code bind_and_listen(struct ty_clients_socket *s, const struct sockaddr_un *address, struct ty_error *err)
+{
+	struct stat st;
+
+	s->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->fd < 0)
+		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
+	/* the mode that bind gives the path, without a moment in which it is wider (and without umask, which is the process's) */
+	if (fchmod(s->fd, 0600) != 0)
+		return ty_fail(err, TY_IO, "attach: fchmod: %s", strerror(errno));
+	if (bind(s->fd, (const struct sockaddr *)address, sizeof *address) != 0)
+		return ty_fail(err, errno == EADDRINUSE ? TY_EXISTS : TY_IO, "attach \"%s\": bind: %s", address->sun_path,
+			strerror(errno));
+	if (lstat(address->sun_path, &st) == 0) {
+		s->device = st.st_dev;
+		s->inode = st.st_ino;
+	}
+	if (listen(s->fd, BACKLOG) != 0)
+		return ty_fail(err, TY_IO, "attach \"%s\": listen: %s", address->sun_path, strerror(errno));
+	return TY_OK;
+}
+
+enum ty_code ty_clients_listen(struct ty_service *service, struct ty_clients_socket **out, struct ty_error *err)
+{
+	const char *path = service->config->attach;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ty_clients_socket *s;
+	enum ty_code code;
+
+	*out = NULL;
+	if (path[0] == '\0' || strlen(path) >= sizeof address.sun_path)
+		return ty_fail(err, TY_INVALID, "attach is %zu bytes long, expected 1..%zu", strlen(path),
+			sizeof address.sun_path - 1);
+	memcpy(address.sun_path, path, strlen(path));
+	s = calloc(1, sizeof *s);
+	if (s == NULL)
+		return ty_fail(err, TY_NO_MEMORY, "attach: no memory");
+	s->fd = -1;
+	memcpy(s->path, path, strlen(path));
+	code = make_directory(path, err);
+	if (code == TY_OK)
+		code = clear_path(&address, err);
+	if (code == TY_OK)
+		code = bind_and_listen(s, &address, err);
+	if (code != TY_OK) {
+		ty_clients_close(s);
+		return code;
+	}
+	*out = s;
+	return TY_OK;
+}
+
+void clients_socket_shut(struct ty_clients_socket *s)
+{
+	struct stat st;
+
+	if (s->fd < 0)
+		return;
+	close(s->fd);
+	s->fd = -1;
+	if (lstat(s->path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == s->device && st.st_ino == s->inode)
+		unlink(s->path);
+}
+
+void ty_clients_close(struct ty_clients_socket *s)
+{
+	if (s == NULL)
+		return;
+	clients_socket_shut(s);
+	free(s);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the clients actor's files share. All of it is the actor's own.
+ */
+#ifndef TY_ACTORS_CLIENTS_STATE_H
+#define TY_ACTORS_CLIENTS_STATE_H
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "clients.h"
+#include "engine.h"
+#include "service.h"
+#include "wire/attach.h"
+
+#define TY_CLIENTS_HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
+
+struct ty_clients_socket {
+	int fd; /* -1: closed */
+	char path[sizeof((struct ty_config *)0)->attach];
+	dev_t device; /* of the path, so that nobody else's socket is removed */
+	ino_t inode;
+};
+/* Close the listener and remove its path. Idempotent. */
+void clients_socket_shut(struct ty_clients_socket *socket);
+
+/* An engine actor that has members, or had. */
+struct engine_entry {
+	uint8_t id[16];
+	struct ty_identity identity;
+	struct ty_actor *actor;
+	uint32_t members; /* 0: it ends, and takes nobody any more */
+	struct engine_entry *next;
+};
+
+enum connection_state {
+	CONNECTION_FREE,
+	CONNECTION_ATTACHED, /* greeted */
+	CONNECTION_JOINING,  /* HELLO is fine; its route is on the way */
+	CONNECTION_JOINED,
+	CONNECTION_LEAVING,  /* over; the end of its route is on the way */
+};
+
+struct connection {
+	enum connection_state state;
+	int fd;      /* -1: over */
+	uint32_t index;
+	uint64_t number;
+	uint8_t token[TY_ATTACH_TOKEN_BYTES];
+	bool hello;       /* one is being answered, or was */
+	int64_t hello_by; /* else the connection ends then */
+	struct ty_timeline *timeline;
+	struct ty_descriptor_box *box;
+	struct engine_entry *engine; /* JOINING and later */
+	struct ty_member *member;    /* the engine's; its address is ours for LEAVE */
+	struct ty_route *route;      /* JOINED: kept for the end */
+};
+
+struct clients {
+	struct ty_service *service;
+	struct ty_clients_socket *socket;
+	int epoll_fd, reserve_fd;
+	_Atomic int wake_fd; /* eventfd + 1, 0 before start and after stop; start: release, senders: acquire */
+	bool accepting;      /* the listener is in the epoll set */
+	int64_t accept_again; /* when it is not for want of descriptors: when to try, else TY_NEVER */
+
+	struct connection *connections[TY_MAX_CLIENTS]; /* null: free */
+	uint32_t open;  /* whose descriptor is open: against max_clients */
+	uint32_t taken; /* entries of connections[] */
+	/* Free indices, oldest first: a slot that metrics may still read is used again last. */
+	uint16_t free_index[TY_MAX_CLIENTS];
+	uint32_t free_head, free_count;
+	uint64_t generation[TY_MAX_CLIENTS];
+
+	struct engine_entry *engines;
+	uint32_t devices_known;
+	bool device_open[TY_MAX_DEVICES];
+	struct ty_exchange *waiting, **waiting_end; /* HELLOs, until every device is open or failed */
+	struct ty_stop *stop;
+	bool stopping;
+	uint64_t refused, dropped_accepts;
+};
+
+/* clients.c */
+void connection_end(struct clients *c, struct connection *conn, const char *why);
+/* Nothing refers to it any more. */
+void connection_release(struct clients *c, struct connection *conn);
+/* Has everything ended that STOP waits for? Then say so. */
+void clients_settle(struct clients *c);
+
+/* clients_hello.c */
+void clients_on_hello(void *self, struct ty_msg *msg);
+void clients_on_routed(void *self, struct ty_msg *msg);
+void clients_on_device(void *self, struct ty_msg *msg);
+void clients_on_engine_gone(void *self, struct ty_msg *msg);
+/* The connection of a member is over: take its route back, then LEAVE. */
+void clients_leave(struct clients *c, struct connection *conn);
+/* HELLOs that wait: those whose deadline has passed are refused (all of them when the service stops). Returns when the next one
+ * is due. */
+int64_t clients_expire_hellos(struct clients *c, int64_t now);
+
+#endif

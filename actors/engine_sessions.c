@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * LOOKUP and END_SESSION: the session's chain of keys, and the lease on the leading chunks that are here. The index is
+ * read right here, without a message; a pin taken here holds until eviction gets the lease back.
+ */
+#include "engine_state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct session **bucket(struct engine *e, uint64_t id)
+{
+	return &e->sessions[(id * 0x9e3779b97f4a7c15ull >> 32) % SESSION_BUCKETS];
+}
+
+struct session *engine_find_session(struct engine *e, uint64_t id)
+{
+	struct session *s = *bucket(e, id);
+
+	while (s && s->id != id)
+		s = s->next;
+	return s;
+}
+
+static struct session *open_session(struct engine *e, struct peer *peer, uint64_t id)
+{
+	struct session *s = calloc(1, sizeof *s), **head = bucket(e, id);
+
+	if (!s)
+		return NULL;
+	s->id = id;
+	s->peer = peer;
+	s->next = *head;
+	*head = s;
+	e->session_count++;
+	return s;
+}
+
+/* The lease goes to eviction, which touches its chunks, unpins them, and sends it back to be freed. */
+static uint32_t release(struct engine *e, struct ty_lease *lease)
+{
+	if (!lease)
+		return 0;
+
+	uint32_t count = lease->count;
+
+	e->leased -= count;
+	e->leases_out++;
+	enum ty_code sent = ty_send(e->service->eviction, &lease->msg, TY_EVICTION_RELEASE);
+	assert(sent == TY_OK); /* eviction outlives engines */
+	return count;
+}
+
+static uint32_t close_session(struct engine *e, struct session *s)
+{
+	struct session **link = bucket(e, s->id);
+	uint32_t released = release(e, s->lease);
+
+	while (*link != s)
+		link = &(*link)->next;
+	*link = s->next;
+	e->session_count--;
+	free(s->keys);
+	free(s);
+	return released;
+}
+
+void engine_drop_sessions(struct engine *e, const struct peer *peer)
+{
+	for (uint32_t b = 0; b < SESSION_BUCKETS; b++) {
+		for (struct session *s = e->sessions[b], *next; s; s = next) {
+			next = s->next;
+			if (s->peer == peer)
+				close_session(e, s);
+		}
+	}
+}
+
+/* ---- chains -------------------------------------------------------------------------------------------- */
+
+/* How many chunks a chain has; TY_INVALID when it says two things at once or half a hash. */
+enum ty_code engine_chain_length(const struct engine *e, const Tyer__V1__Chain *chain, size_t *chunks,
+	struct ty_error *err)
+{
+	*chunks = 0;
+	if (!chain)
+		return TY_OK;
+	if (chain->n_tokens && chain->hashes.len)
+		return ty_fail(err, TY_INVALID, "chain: has both tokens and hashes; expected one of them");
+	if (chain->hashes.len % TY_KEY_BYTES)
+		return ty_fail(err, TY_INVALID, "chain.hashes: %zu bytes; expected a multiple of %d", chain->hashes.len,
+			TY_KEY_BYTES);
+	*chunks = chain->hashes.len ? chain->hashes.len / TY_KEY_BYTES : chain->n_tokens / e->service->config->chunk_tokens;
+	return TY_OK;
+}
+
+enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain, struct ty_error *err)
+{
+	uint32_t limit = e->service->config->max_session_chunks;
+	size_t more;
+	enum ty_code code = engine_chain_length(e, chain, &more, err);
+
+	if (code != TY_OK || !more)
+		return code;
+	if (more > limit - s->chunks)
+		return ty_fail(err, TY_LIMIT, "max-session-chunks: the chain would have %zu chunks; at most %u", s->chunks + more,
+			limit);
+	if (s->chunks + more > s->room) {
+		uint32_t room = s->chunks + (uint32_t)more;
+		struct ty_key *keys = realloc(s->keys, room * sizeof *keys);
+
+		if (!keys)
+			return ty_fail(err, TY_NO_MEMORY, "no memory for %u keys", room);
+		s->keys = keys;
+		s->room = room;
+	}
+	if (chain->hashes.len)
+		ty_key_from_hashes(&s->root, chain->hashes.data, more, s->keys + s->chunks);
+	else
+		ty_key_from_tokens(&s->root, s->chunks ? &s->keys[s->chunks - 1] : NULL, chain->tokens, chain->n_tokens,
+			e->service->config->chunk_tokens, s->keys + s->chunks);
+	s->chunks += (uint32_t)more;
+	return TY_OK;
+}
+
+/* ---- verbs --------------------------------------------------------------------------------------------- */
+
+/* Pin the longest prefix that is here. */
+static enum ty_code lease_prefix(struct engine *e, struct session *s, struct ty_error *err)
+{
+	struct ty_lease *lease;
+	uint32_t room = s->chunks;
+
+	s->lease = NULL;
+	if (!room)
+		return TY_OK;
+	lease = malloc(sizeof *lease + room * sizeof lease->chunks[0]);
+	if (!lease)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a lease of %u chunks", room);
+	lease->msg = (struct ty_msg)TY_MSG_INIT;
+	lease->engine = ty_self();
+	lease->count = 0;
+	while (lease->count < room) {
+		struct ty_chunk *chunk = ty_index_pin(e->service->index, &s->keys[lease->count]);
+
+		if (!chunk)
+			break;
+		lease->chunks[lease->count++] = chunk;
+	}
+	if (!lease->count) {
+		free(lease);
+		return TY_OK;
+	}
+	e->leased += lease->count;
+	s->lease = lease;
+	return TY_OK;
+}
+
+static enum ty_code check_lookup(struct engine *e, const Tyer__V1__Lookup *q, struct ty_error *err)
+{
+	if (!q->session)
+		return ty_fail(err, TY_INVALID, "session: 0; expected a number that the engine chose, not 0");
+	if (q->adapter.len > TY_DIGEST_FIELD_MAX || q->media.len > TY_DIGEST_FIELD_MAX)
+		return ty_fail(err, TY_INVALID, "%s: longer than %d bytes", q->adapter.len > TY_DIGEST_FIELD_MAX ? "adapter" : "media",
+			TY_DIGEST_FIELD_MAX);
+	if (!e->has_fingerprint)
+		return ty_fail(err, TY_UNKNOWN_REGISTRATION,
+			"this engine has registered no pool yet: the layout is part of every key, so REGISTER comes first");
+	return TY_OK;
+}
+
+void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
+{
+	const Tyer__V1__Lookup *q = x->request->lookup;
+	struct ty_error err;
+	enum ty_code code = check_lookup(e, q, &err);
+	struct session *s = code == TY_OK ? engine_find_session(e, q->session) : NULL;
+	bool opened = false;
+
+	if (code == TY_OK && !s) {
+		if (e->session_count >= e->service->config->max_sessions)
+			code = ty_fail(&err, TY_LIMIT, "max-sessions: this engine has %u open; END_SESSION some", e->session_count);
+		else if (!(s = open_session(e, peer, q->session)))
+			code = ty_fail(&err, TY_NO_MEMORY, "no memory for a session");
+		opened = true;
+	}
+	if (code == TY_OK) {
+		struct ty_lease *before = s->lease;
+
+		ty_key_root(&e->identity, e->fingerprint, q->adapter.data, q->adapter.len, q->media.data, q->media.len, &s->root);
+		s->chunks = 0;
+		s->lease = NULL;
+		code = engine_append(e, s, q->chain, &err);
+		if (code == TY_OK)
+			code = lease_prefix(e, s, &err);
+		/* After the new pins, so that what both have in common cannot be evicted between. */
+		release(e, before);
+	}
+	if (code != TY_OK) {
+		ty_exchange_refuse(x, code, "%s", err.text);
+		if (s && opened)
+			close_session(e, s);
+		return;
+	}
+	x->reply.lookup.chunks = s->chunks;
+	x->reply.lookup.hits = s->lease ? s->lease->count : 0;
+	ty_exchange_answer(x);
+}
+
+void engine_end_session(struct engine *e, struct ty_exchange *x)
+{
+	uint64_t id = x->request->end_session->session;
+	struct session *s = engine_find_session(e, id);
+
+	if (!s) {
+		ty_exchange_refuse(x, TY_UNKNOWN_SESSION, "session: %llu is not open; LOOKUP opens one", (unsigned long long)id);
+		return;
+	}
+	x->reply.end_session.released = close_session(e, s);
+	ty_exchange_answer(x);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine actor's state, shared by its four files and nobody else:
+ *   engine.c                members, dispatch, deadlines, the end
+ *   engine_registrations.c  REGISTER, UNREGISTER
+ *   engine_sessions.c       LOOKUP, END_SESSION, leases
+ *   engine_operations.c     RETRIEVE, STORE
+ */
+#ifndef TY_ACTORS_ENGINE_STATE_H
+#define TY_ACTORS_ENGINE_STATE_H
+
+#include "engine.h"
+#include "service.h"
+
+/* A process of the engine. Freed when it has left and nothing refers to it any more. */
+struct peer {
+	struct peer *next;
+	struct ty_member *member;
+	bool left;
+	uint32_t uses; /* registrations and flights that use its timeline */
+};
+
+enum registration_state { REG_MAPPING, REG_READY, REG_CLOSING, REG_UNMAPPING };
+
+struct registration {
+	struct registration *next;
+	uint32_t id;
+	struct peer *peer;
+	enum registration_state state;
+	uint32_t device;
+	struct ty_layout *layout;
+	struct ty_map map;  /* while `away` the owner's */
+	bool away;          /* the map is with the device's owner */
+	uint64_t identities[TY_MAX_REGIONS][2]; /* of descriptors: device and inode, to know a pool again */
+	uint32_t flights;                       /* that use the mapping */
+	struct ty_exchange *exchange;           /* REGISTER's or UNREGISTER's that waits for an answer, or null */
+};
+
+struct session {
+	struct session *next; /* of its bucket */
+	uint64_t id;
+	struct peer *peer;    /* who opened it: it ends with that one */
+	struct ty_key root;
+	struct ty_key *keys;  /* of the whole chain */
+	uint32_t chunks, room;
+	struct ty_lease *lease; /* the leading chunks that a LOOKUP found; null: none */
+};
+
+/* An op that is out, and the exchange that waits for it (null: answered before its time). */
+struct flight {
+	struct flight *next, **link;
+	struct peer *peer;
+	struct registration *registration;
+	struct ty_exchange *exchange;
+	uint64_t bytes;
+	struct ty_op op; /* what travels */
+};
+
+#define SESSION_BUCKETS 1024
+
+struct engine {
+	struct ty_service *service;
+	struct ty_identity identity;
+	uint8_t fingerprint[TY_KEY_BYTES];
+	bool has_fingerprint;
+
+	struct peer *peers;
+	struct registration *registrations;
+	uint32_t registration_count, last_registration;
+	struct session *sessions[SESSION_BUCKETS];
+	uint32_t session_count;
+	uint64_t leased;     /* chunks in leases of sessions */
+	uint32_t leases_out; /* leases on their way through eviction */
+	struct flight *flights;
+	uint32_t flight_count;
+	uint64_t flight_bytes, last_op;
+
+	struct ty_timer tick;
+	bool tick_armed, ending;
+	struct ty_engine_end end;
+};
+
+/* engine.c */
+struct peer *engine_peer(struct engine *e, uint64_t client); /* null: none, or it has left */
+void engine_watch(struct engine *e);                          /* something with a deadline is out: keep the tick going */
+void engine_settle(struct engine *e);                         /* free what nothing uses; end when all is back */
+
+/* engine_registrations.c */
+void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_unregister(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_mapped(struct engine *e, struct registration *r);
+void engine_unmapped(struct engine *e, struct registration *r);
+void engine_close_registration(struct engine *e, struct registration *r); /* unmaps as soon as nothing uses it */
+struct registration *engine_find_registration(struct engine *e, const struct peer *peer, uint32_t id);
+
+/* engine_sessions.c */
+void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_end_session(struct engine *e, struct ty_exchange *x);
+void engine_drop_sessions(struct engine *e, const struct peer *peer); /* those that it opened */
+struct session *engine_find_session(struct engine *e, uint64_t id);
+TY_MUST_USE enum ty_code engine_chain_length(const struct engine *e, const Tyer__V1__Chain *chain, size_t *chunks,
+	struct ty_error *err);
+TY_MUST_USE enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain,
+	struct ty_error *err);
+
+/* engine_operations.c */
+void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_landed(struct engine *e, struct flight *f);
+void engine_give_up(struct flight *f, enum ty_code code, const char *why); /* answer now; the op comes back later */
+
+#endif

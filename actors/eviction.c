@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "eviction_state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+
+#define TICK_NS INT64_C(20000000) /* how often ops that wait are looked at: 20 ms */
+
+static void publish(struct eviction *e)
+{
+	struct ty_eviction_stats *stats = &e->service->eviction_stats;
+
+	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
+	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);
+	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
+}
+
+static void op_home(struct ty_op *op)
+{
+	enum ty_code sent = ty_send(op->engine, &op->msg, TY_ENGINE_OP_DONE);
+
+	assert(sent == TY_OK); /* an engine outlives its ops */
+	(void)sent;
+}
+
+/* Nothing of it is to be copied, or ever will be. */
+static void end_op(struct ty_op *op)
+{
+	ty_op_raise_done(op);
+	op_home(op);
+}
+
+static void give_back(struct eviction *e, struct ty_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		if (op->chunks[i].fate != TY_FATE_MOVE)
+			continue;
+		eviction_abort_part(e, op->chunks[i].chunk, op->layout->part);
+		op->chunks[i].fate = TY_FATE_DROPPED;
+		op->chunks[i].chunk = NULL;
+		eviction_count(&e->service->eviction_stats.aborts, 1);
+	}
+	op->copy_count = 0;
+}
+
+/* How many of its chunks have been decided on, from the head. */
+static uint32_t decided(const struct ty_op *op)
+{
+	return op->copy_count + op->present + op->dropped;
+}
+
+/* While an op is looked at, nothing of its prompt is evicted for the rest of it: the chunks that are here are held, which is
+ * also what touches them, tail first, when they are let go. op->chunks[i].chunk says what is held. */
+static void hold(struct eviction *e, struct ty_op *op, uint32_t from)
+{
+	for (uint32_t i = from; i < op->count; i++) {
+		struct ty_chunk *chunk = ty_index_find(e->service->index, &op->chunks[i].key);
+
+		if (chunk && chunk->filling) /* held already: by an op that fills it, or the key is here twice */
+			chunk = NULL;
+		if (chunk)
+			eviction_begin_filling(e, chunk);
+		op->chunks[i].chunk = chunk;
+		op->chunks[i].fate = TY_FATE_DROPPED;
+	}
+}
+
+static void let_go(struct eviction *e, struct ty_op *op, uint32_t from)
+{
+	for (uint32_t i = op->count; i-- > from;) {
+		struct ty_op_chunk *c = &op->chunks[i];
+
+		if (c->fate == TY_FATE_MOVE || !c->chunk)
+			continue;
+		eviction_end_filling(e, c->chunk);
+		c->chunk = NULL;
+	}
+}
+
+enum verdict { DECIDED, NO_ROOM, WAIT };
+
+/* A slot for the op's part of a chunk; NO_ROOM or WAIT if there is none (now). */
+static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct ty_key *key, uint32_t *slot)
+{
+	const struct ty_layout *layout = op->layout;
+	uint64_t class = ty_slots_class_of(layout->chunk_bytes);
+
+	for (;;) {
+		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts);
+		if (*slot != TY_NO_SLOT)
+			return DECIDED;
+		eviction_grow(e);
+		if (eviction_growing(e))
+			return WAIT;
+		if (!eviction_make_room(e, class))
+			return NO_ROOM;
+	}
+}
+
+/* What becomes of the op's i-th chunk. */
+static enum verdict decide(struct eviction *e, struct ty_op *op, uint32_t i)
+{
+	const struct ty_layout *layout = op->layout;
+	struct ty_op_chunk *c = &op->chunks[i];
+	bool held = c->chunk != NULL;
+	struct ty_chunk *chunk = held ? c->chunk : ty_index_find(e->service->index, &c->key);
+	enum verdict verdict;
+
+	if (chunk && chunk->parts != layout->parts)
+		return NO_ROOM; /* the fingerprint is part of the key, so this takes a key of somebody else's making */
+	if (chunk && chunk->slots[layout->part] != TY_NO_SLOT) {
+		c->fate = TY_FATE_PRESENT;
+		op->present++;
+		return DECIDED;
+	}
+	verdict = find_slot(e, op, &c->key, &c->slot);
+	if (verdict != DECIDED)
+		return verdict;
+	if (!chunk) {
+		chunk = ty_index_add(e->service->index, &c->key, layout->parts);
+		if (!chunk) {
+			ty_slots_give(e->service->slots, c->slot);
+			return NO_ROOM;
+		}
+	}
+	if (!held) /* then somebody fills another part of it, or it is new: it is in no order */
+		chunk->filling++;
+	chunk->slots[layout->part] = c->slot;
+	c->chunk = chunk;
+	c->fate = TY_FATE_MOVE;
+	op->copies[op->copy_count++] = (struct ty_copy){
+		.host = ty_slots_address(e->service->slots, c->slot),
+		.blocks = op->blocks + (size_t)i * layout->blocks_per_chunk,
+	};
+	return DECIDED;
+}
+
+/* Decide on what is not decided yet. False: it has to wait for the arena to grow. */
+static bool reserve(struct eviction *e, struct ty_op *op)
+{
+	uint32_t from = decided(op);
+	enum verdict verdict = DECIDED;
+
+	eviction_begin_search(e);
+	hold(e, op, from);
+	for (uint32_t i = from; i < op->count && verdict == DECIDED; i++)
+		verdict = decide(e, op, i);
+	let_go(e, op, from);
+	/* The head is worth more than the tail: where space ends, the op ends. */
+	if (verdict == NO_ROOM)
+		op->dropped = op->count - op->copy_count - op->present;
+	return verdict != WAIT;
+}
+
+/* Everything is decided. */
+static void send_on(struct eviction *e, struct ty_op *op)
+{
+	struct ty_eviction_stats *stats = &e->service->eviction_stats;
+
+	eviction_count(&stats->present, op->present);
+	eviction_count(&stats->no_space, op->dropped);
+	if (op->copy_count) {
+		if (ty_send(op->gpu, &op->msg, TY_GPU_TRANSFER) == TY_OK)
+			return;
+		ty_op_fail(op, TY_STOPPING, "the device's owner has stopped");
+		give_back(e, op);
+	} else if (!op->present) {
+		ty_op_fail(op, TY_NO_SPACE, "no space for any of %u chunks: all that is here is in use", op->count);
+	}
+	end_op(op);
+}
+
+/* Nobody wants it any more? Then its code says why. */
+static bool given_up(struct ty_op *op)
+{
+	/* acquire: pairs with the engine's release */
+	if (atomic_load_explicit(&op->cancelled, memory_order_acquire))
+		ty_op_fail(op, TY_CANCELLED, "cancelled before its copy began");
+	else if (ty_now() >= op->deadline)
+		ty_op_fail(op, TY_TIMEOUT, "deadline passed before there was space");
+	return op->code != TY_OK;
+}
+
+static void wait_for_growth(struct eviction *e, struct ty_op *op)
+{
+	op->waiting_next = NULL;
+	*e->waiting_tail = op;
+	e->waiting_tail = &op->waiting_next;
+	e->waiting_count++;
+	if (!e->ticking)
+		ty_timer_start(&e->tick, TY_EVICTION_TICK, ty_now() + TICK_NS);
+	e->ticking = true;
+}
+
+static void unlink_waiting(struct eviction *e, struct ty_op **link)
+{
+	struct ty_op *op = *link;
+
+	*link = op->waiting_next;
+	if (!op->waiting_next)
+		e->waiting_tail = link;
+	op->waiting_next = NULL;
+	e->waiting_count--;
+}
+
+/* Look at the ops that wait: those that were given up go home, the others go on in their order as far as there is space. */
+static void serve_waiting(struct eviction *e)
+{
+	struct ty_op *op;
+
+	for (struct ty_op **link = &e->waiting; (op = *link);) {
+		if (!given_up(op)) {
+			link = &op->waiting_next;
+			continue;
+		}
+		unlink_waiting(e, link);
+		give_back(e, op);
+		end_op(op);
+	}
+	while ((op = e->waiting) && reserve(e, op)) {
+		unlink_waiting(e, &e->waiting);
+		send_on(e, op);
+	}
+}
+
+/* ---- the actor ----------------------------------------------------------------------------------------- */
+
+static void on_start(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	eviction_grow(self);
+}
+
+static void on_reserve(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+	struct ty_op *op = ty_container_of(msg, struct ty_op, msg);
+
+	assert(op->kind == TY_OP_STORE && op->layout->part < op->layout->parts);
+	op->copy_count = op->stored = op->present = op->dropped = 0;
+	for (uint32_t i = 0; i < op->count; i++) {
+		op->chunks[i].fate = TY_FATE_DROPPED;
+		op->chunks[i].chunk = NULL;
+	}
+	if (given_up(op))
+		end_op(op);
+	else if (e->waiting || !reserve(e, op)) /* nobody overtakes */
+		wait_for_growth(e, op);
+	else
+		send_on(e, op);
+	eviction_grow(e);
+	publish(e);
+}
+
+/* Tail first: the head becomes the youngest. */
+static void commit(struct eviction *e, struct ty_op *op)
+{
+	for (uint32_t i = op->count; i-- > 0;) {
+		struct ty_op_chunk *c = &op->chunks[i];
+
+		if (c->fate != TY_FATE_MOVE)
+			continue;
+		eviction_commit_part(e, c->chunk, op->layout->part);
+		op->stored++;
+	}
+	eviction_count(&e->service->eviction_stats.commits, op->stored);
+}
+
+static void on_commit(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+	struct ty_op *op = ty_container_of(msg, struct ty_op, msg);
+
+	if (op->code == TY_OK)
+		commit(e, op);
+	else
+		give_back(e, op);
+	op_home(op);
+	publish(e);
+}
+
+static void on_release(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+	struct ty_lease *lease = ty_container_of(msg, struct ty_lease, msg);
+
+	for (uint32_t i = lease->count; i-- > 0;) {
+		e->policy->cls->touch(e->policy, lease->chunks[i]); /* pinned: so it is visible, so it is in the order */
+		ty_chunk_unpin(lease->chunks[i]);
+	}
+	if (ty_send(lease->engine, &lease->msg, TY_ENGINE_RELEASED) != TY_OK)
+		free(lease);
+}
+
+static void on_piece(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+
+	eviction_take_piece(e, ty_container_of(msg, struct ty_piece, msg));
+	serve_waiting(e);
+	eviction_grow(e);
+	publish(e);
+}
+
+static void on_tick(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+
+	(void)msg;
+	e->ticking = false;
+	serve_waiting(e);
+	if (e->waiting) {
+		ty_timer_start(&e->tick, TY_EVICTION_TICK, ty_now() + TICK_NS);
+		e->ticking = true;
+	}
+	eviction_grow(e);
+	publish(e);
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct eviction *e = self;
+
+	e->service = arg;
+	e->waiting_tail = &e->waiting;
+	e->policy = ty_policy_lru.create();
+	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);
+	if (e->policy && e->tried)
+		return TY_OK;
+	ty_log(TY_LOG_ERROR, "eviction", "no memory to start with");
+	return TY_NO_MEMORY;
+}
+
+/* The runtime stops. Chunks and slots stay as they are: whoever opened index and table closes them. */
+static void stop(void *self)
+{
+	struct eviction *e = self;
+
+	for (struct ty_op *op; (op = e->waiting);) {
+		unlink_waiting(e, &e->waiting);
+		ty_op_fail(op, TY_STOPPING, "the service stops");
+		give_back(e, op);
+		end_op(op);
+	}
+	if (e->policy)
+		e->policy->cls->destroy(e->policy);
+	free(e->tried);
+}
+
+/* Came after the stop. Nothing new begins, what is out comes in. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	switch (msg->type) {
+	case TY_EVICTION_RESERVE: {
+		struct ty_op *op = ty_container_of(msg, struct ty_op, msg);
+
+		ty_op_fail(op, TY_STOPPING, "the service stops");
+		end_op(op);
+		break;
+	}
+	case TY_EVICTION_COMMIT:
+		on_commit(self, msg);
+		break;
+	case TY_EVICTION_RELEASE:
+		on_release(self, msg);
+		break;
+	case TY_EVICTION_PIECE:
+		free(ty_container_of(msg, struct ty_piece, msg));
+		break;
+	default: /* START and TICK live elsewhere */
+		break;
+	}
+}
+
+static const struct ty_handler handlers[] = {
+	{"start", on_start},
+	{"reserve", on_reserve},
+	{"commit", on_commit},
+	{"release", on_release},
+	{"piece", on_piece},
+	{"tick", on_tick},
+};
+
+const struct ty_class ty_eviction_class = {
+	.name = "eviction",
+	.state_size = sizeof(struct eviction),
+	.first_type = TY_EVICTION_START,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.refuse = refuse,
+};

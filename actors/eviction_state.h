@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The eviction actor's state, and what its rooms do for one another:
+ *
+ *   eviction.c         ops: reserve, commit or give back, release; those that wait
+ *   eviction_space.c   chunks, and slots for their parts at the cost of the oldest ones
+ *   eviction_growth.c  pieces of the arena on their way to the slot table
+ *
+ * What holds between any two messages: a chunk is in the policy's order exactly when no part of it is being filled
+ * (filling == 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
+ */
+#ifndef TY_ACTORS_EVICTION_STATE_H
+#define TY_ACTORS_EVICTION_STATE_H
+
+#include "cache/policy.h"
+#include "eviction.h"
+#include "service.h"
+
+/* A search for victims, for one op: what it has passed by it does not look at again. */
+struct eviction_search {
+	struct ty_chunk *passed; /* the last one, in the policy's order: older ones are no use for this op; null: none */
+	uint32_t looks, rescues;
+	uint32_t stamp;          /* of this search, in `tried` */
+};
+
+struct eviction {
+	struct ty_service *service;
+	struct ty_policy *policy;
+	uint64_t visible;           /* chunks */
+
+	struct eviction_search search;
+	uint32_t *tried;            /* a piece's stamp: of the last search that could not empty it */
+
+	uint32_t next_piece;        /* the first one that was never asked for */
+	uint32_t coming;            /* pieces on their way ... */
+	uint32_t coming_at[TY_MAX_DEVICES]; /* ... by the device that registers them */
+	uint32_t next_populate, next_gpu;
+	int64_t grown;              /* when a piece came last, or was asked for with none on its way */
+
+	struct ty_op *waiting, **waiting_tail; /* for the arena to grow */
+	uint64_t waiting_count;
+	struct ty_timer tick;
+	bool ticking;
+};
+
+/* One writer, this actor. */
+static inline void eviction_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* ---- eviction_space.c ---- */
+
+void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
+void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk);   /* the last one: back, as the youngest */
+void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
+/* The part was not filled. The last one to go takes the chunk with it. */
+void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
+
+void eviction_begin_search(struct eviction *e); /* for the next op */
+/* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
+bool eviction_make_room(struct eviction *e, uint64_t class);
+
+/* ---- eviction_growth.c ---- */
+
+void eviction_grow(struct eviction *e); /* keep l1_ahead bytes of pieces free or on their way */
+bool eviction_growing(const struct eviction *e); /* is it worth waiting for a piece? */
+void eviction_take_piece(struct eviction *e, struct ty_piece *piece);
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libmicrohttpd on a thread of its own. A page is made by the metrics actor: its connection is suspended until the scrape
+ * comes back, so neither thread waits for the other.
+ */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include "base/log.h"
+#include "metrics.h"
+#include "service.h"
+
+struct ty_http {
+	struct ty_service *service;
+	struct MHD_Daemon *daemon;
+	uint16_t port;
+	/* Scrapes that are out, and CLOSING once ty_http_stop was called: from then on there are no more. Whoever takes the
+	 * last one home after that raises `drained`. Acquire-release throughout: a scrape's end happens before the stop. */
+	_Atomic uint32_t out;
+	int drained;
+};
+#define CLOSING 0x80000000u
+
+/* One HTTP request. Made by the server's thread, which also ends it; in between metrics has `scrape`. */
+struct request {
+	struct ty_scrape scrape;
+	struct ty_http *http;
+	struct MHD_Connection *connection;
+	bool asked; /* the server thread's: it is on its way, or back */
+};
+
+static const char index_page[] =
+	"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tyer</title></head>\n"
+	"<body><h1>Tyer " TY_VERSION "</h1>\n<ul>\n"
+	"<li><a href=\"/metrics\">/metrics</a>: OpenMetrics</li>\n"
+	"<li><a href=\"/healthz\">/healthz</a>: is it alive</li>\n"
+	"<li><a href=\"/readyz\">/readyz</a>: does it serve</li>\n"
+	"<li><a href=\"/status\">/status</a>: devices, clients, counters (JSON)</li>\n"
+	"</ul></body></html>\n";
+
+/* ---- the address ---------------------------------------------------------------------------------------------------- */
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static enum ty_code parse_address(const char *text, union address *out, struct ty_error *err)
+{
+	const char *colon = strrchr(text, ':');
+	size_t host_length = colon ? (size_t)(colon - text) : 0;
+	char host[INET6_ADDRSTRLEN + 2];
+	unsigned port = 0;
+
+	memset(out, 0, sizeof *out);
+	if (colon == NULL || host_length == 0 || host_length >= sizeof host)
+		return ty_fail(err, TY_INVALID, "http is \"%s\", expected IP:PORT", text);
+	memcpy(host, text, host_length);
+	host[host_length] = '\0';
+	if (colon[1] == '\0' || strlen(colon + 1) > 5 || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+		sscanf(colon + 1, "%5u", &port) != 1 || port > 65535)
+		return ty_fail(err, TY_INVALID, "http is \"%s\": its port is \"%s\", expected 0..65535", text, colon + 1);
+	if (host[0] == '[' && host[host_length - 1] == ']') {
+		host[host_length - 1] = '\0';
+		out->v6.sin6_family = AF_INET6;
+		out->v6.sin6_port = htons((uint16_t)port);
+		if (inet_pton(AF_INET6, host + 1, &out->v6.sin6_addr) == 1)
+			return TY_OK;
+	} else {
+		out->v4.sin_family = AF_INET;
+		out->v4.sin_port = htons((uint16_t)port);
+		if (inet_pton(AF_INET, host, &out->v4.sin_addr) == 1)
+			return TY_OK;
+	}
+	return ty_fail(err, TY_INVALID, "http is \"%s\": \"%.*s\" is no numeric address (IPv6 goes in brackets)", text,
+		(int)host_length, text);
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------------- */
+
+static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status, const char *type, const char *body,
+	size_t length, enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(length, (void *)(uintptr_t)body, mode);
+	enum MHD_Result result;
+
+	if (response == NULL) {
+		if (mode == MHD_RESPMEM_MUST_FREE)
+			free((void *)(uintptr_t)body);
+		return MHD_NO; /* closes the connection */
+	}
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+		(void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	(void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result respond_text(struct MHD_Connection *connection, unsigned status, const char *text)
+{
+	return respond(connection, status, "text/plain; charset=utf-8", text, strlen(text), MHD_RESPMEM_PERSISTENT);
+}
+
+static enum MHD_Result respond_page(struct request *request)
+{
+	struct ty_scrape *scrape = &request->scrape;
+	char *body = scrape->body;
+
+	if (body == NULL)
+		return respond_text(request->connection, scrape->status,
+			scrape->status == 503 ? "stopping\n" : "no memory for this page\n");
+	scrape->body = NULL; /* the response's from here on */
+	return respond(request->connection, scrape->status, scrape->type, body, scrape->length, MHD_RESPMEM_MUST_FREE);
+}
+
+/* ---- scrapes -------------------------------------------------------------------------------------------------------- */
+
+static bool scrape_begins(struct ty_http *http)
+{
+	uint32_t out = atomic_load_explicit(&http->out, memory_order_relaxed);
+
+	do
+		if (out & CLOSING)
+			return false;
+	while (!atomic_compare_exchange_weak_explicit(&http->out, &out, out + 1, memory_order_acq_rel, memory_order_relaxed));
+	return true;
+}
+
+static void scrape_ends(struct ty_http *http)
+{
+	if (atomic_fetch_sub_explicit(&http->out, 1, memory_order_acq_rel) == (CLOSING | 1)) {
+		uint64_t one = 1;
+		ssize_t n = write(http->drained, &one, sizeof one);
+
+		assert(n == sizeof one);
+	}
+}
+
+/* From metrics, on a thread of the runtime. The request is the server thread's as soon as the connection goes on. */
+static void scrape_done(struct ty_scrape *scrape)
+{
+	struct request *request = scrape->user;
+	struct ty_http *http = request->http;
+
+	MHD_resume_connection(request->connection);
+	scrape_ends(http);
+}
+
+static enum MHD_Result ask(struct request *request)
+{
+	struct ty_http *http = request->http;
+
+	request->asked = true;
+	request->scrape.status = 503; /* if nobody is there to say better */
+	if (!scrape_begins(http))
+		return respond_page(request);
+	MHD_suspend_connection(request->connection);
+	if (ty_send(http->service->metrics, &request->scrape.msg, TY_METRICS_SCRAPE) != TY_OK)
+		scrape_done(&request->scrape);
+	return MHD_YES;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+static bool page_of(const char *url, enum ty_page *page)
+{
+	static const struct {
+		const char *url;
+		enum ty_page page;
+	} pages[] = {
+		{"/metrics", TY_PAGE_METRICS},
+		{"/healthz", TY_PAGE_HEALTH},
+		{"/readyz", TY_PAGE_READY},
+		{"/status", TY_PAGE_STATUS},
+	};
+
+	for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++)
+		if (strcmp(url, pages[i].url) == 0) {
+			*page = pages[i].page;
+			return true;
+		}
+	return false;
+}
+
+/* Called with the headers, with each piece of a body, at its end, and again when a suspended connection goes on. */
+static enum MHD_Result handle(void *user, struct MHD_Connection *connection, const char *url, const char *method,
+	const char *version, const char *upload, size_t *upload_length, void **state)
+{
+	struct request *request = *state;
+	enum ty_page page = TY_PAGE_STATUS;
+
+	(void)version;
+	(void)upload;
+	if (request == NULL) { /* the headers */
+		if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+			return respond_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+		if (strcmp(url, "/") == 0)
+			return respond(connection, MHD_HTTP_OK, "text/html; charset=utf-8", index_page, sizeof index_page - 1,
+				MHD_RESPMEM_PERSISTENT);
+		if (!page_of(url, &page))
+			return respond_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n");
+		request = calloc(1, sizeof *request);
+		if (request == NULL)
+			return MHD_NO;
+		request->scrape.page = page;
+		request->scrape.done = scrape_done;
+		request->scrape.user = request;
+		request->http = user;
+		request->connection = connection;
+		*state = request;
+		return MHD_YES;
+	}
+	if (*upload_length != 0) { /* a GET with a body: nobody reads it */
+		*upload_length = 0;
+		return MHD_YES;
+	}
+	return request->asked ? respond_page(request) : ask(request);
+}
+
+static void completed(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
+{
+	struct request *request = *state;
+
+	(void)user;
+	(void)connection;
+	(void)why;
+	if (request) {
+		free(request->scrape.body);
+		free(request);
+		*state = NULL;
+	}
+}
+
+static void server_says(void *user, const char *fmt, va_list args)
+{
+	char text[512];
+	size_t n;
+
+	(void)user;
+	vsnprintf(text, sizeof text, fmt, args);
+	n = strlen(text);
+	if (n > 0 && text[n - 1] == '\n')
+		text[n - 1] = '\0';
+	ty_log(TY_LOG_WARN, "http", "%s", text);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
+
+static enum ty_code start_daemon(struct ty_http *http, const char *text, const union address *address, struct ty_error *err)
+{
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	const union MHD_DaemonInfo *info;
+
+	if (address->any.sa_family == AF_INET6)
+		flags |= MHD_USE_IPv6;
+	errno = 0;
+	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, http,
+		MHD_OPTION_EXTERNAL_LOGGER, server_says, NULL, /* first: it takes what the others say */
+		MHD_OPTION_SOCK_ADDR, &address->any,
+		MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)TY_HTTP_CONNECTIONS,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)TY_HTTP_CONNECTION_BYTES,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TY_HTTP_TIMEOUT_S,
+		MHD_OPTION_END);
+	if (http->daemon == NULL)
+		return ty_fail(err, errno == EADDRINUSE ? TY_EXISTS : TY_IO, "http: cannot serve on %s: %s", text,
+			errno ? strerror(errno) : "the server did not start (the log says more)");
+	info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_BIND_PORT);
+	http->port = info ? info->port : 0;
+	return TY_OK;
+}
+
+enum ty_code ty_http_start(struct ty_service *service, const char *address, struct ty_http **out, struct ty_error *err)
+{
+	union address parsed;
+	enum ty_code code = parse_address(address, &parsed, err);
+	struct ty_http *http;
+
+	*out = NULL;
+	if (code != TY_OK)
+		return code;
+	http = calloc(1, sizeof *http);
+	if (http == NULL)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for the HTTP server");
+	http->service = service;
+	http->drained = eventfd(0, EFD_CLOEXEC);
+	code = http->drained < 0 ? ty_fail(err, TY_IO, "http: eventfd: %s", strerror(errno))
+				 : start_daemon(http, address, &parsed, err);
+	if (code != TY_OK) {
+		if (http->drained >= 0)
+			close(http->drained);
+		free(http);
+		return code;
+	}
+	ty_log(TY_LOG_INFO, "http", "serving on %.*s:%u", (int)(strrchr(address, ':') - address), address, http->port);
+	*out = http;
+	return TY_OK;
+}
+
+uint16_t ty_http_port(const struct ty_http *http)
+{
+	return http->port;
+}
+
+void ty_http_stop(struct ty_http *http)
+{
+	uint64_t ignored;
+
+	if (http == NULL)
+		return;
+	/* libmicrohttpd must not be stopped with connections suspended. */
+	if (atomic_fetch_or_explicit(&http->out, CLOSING, memory_order_acq_rel) != 0)
+		while (read(http->drained, &ignored, sizeof ignored) < 0 && errno == EINTR)
+			;
+	MHD_stop_daemon(http->daemon);
+	close(http->drained);
+	free(http);
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every metric, once: /metrics and the counters of STATUS both come from this table.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "log.h"
+#include "metrics_view.h"
+#include "wire/request.h"
+
+static struct ty_value whole(uint64_t number)
+{
+	return (struct ty_value){.whole = true, .number = number};
+}
+
+static struct ty_value real(double number)
+{
+	return (struct ty_value){.real = number};
+}
+
+static uint64_t load64(const void *base, size_t offset)
+{
+	return atomic_load_explicit((const _Atomic uint64_t *)(const void *)((const char *)base + offset), memory_order_relaxed);
+}
+
+static uint32_t load32(const void *base, size_t offset)
+{
+	return atomic_load_explicit((const _Atomic uint32_t *)(const void *)((const char *)base + offset), memory_order_relaxed);
+}
+
+static void put(const struct ty_metric *m, struct ty_metric_sink *sink, const char *labels, struct ty_value value)
+{
+	sink->sample(sink, m, m->type == TY_COUNTER ? "_total" : "", labels, value);
+}
+
+/* ---- limits: struct ty_config --------------------------------------------------------------------------------------- */
+
+static void limit_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(*(const uint32_t *)(const void *)((const char *)v->config + m->offset)));
+}
+
+static void limit_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(*(const uint64_t *)(const void *)((const char *)v->config + m->offset)));
+}
+
+static void limit_us(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", real(*(const uint32_t *)(const void *)((const char *)v->config + m->offset) / 1e6));
+}
+
+static void limit_constant(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	(void)v;
+	put(m, sink, "", whole(m->offset));
+}
+
+/* ---- the service, the process, the runtime -------------------------------------------------------------------------- */
+
+static void service_info(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[96];
+
+	snprintf(labels, sizeof labels, "version=\"%s\",boot=\"%016" PRIx64 "\"", TY_VERSION, v->service->boot);
+	sink->sample(sink, m, "_info", labels, whole(1));
+}
+
+static void uptime(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", real((double)v->uptime_ns / 1e9));
+}
+
+static void stopping(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->stopping));
+}
+
+static void healthy(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->healthy));
+}
+
+static void ready(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->ready));
+}
+
+static void resident(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->resident_bytes));
+}
+
+static void log_dropped(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	(void)v;
+	put(m, sink, "", whole(ty_log_dropped()));
+}
+
+static void log_lost(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	(void)v;
+	put(m, sink, "", whole(ty_log_lost()));
+}
+
+static void runtime(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(*(const uint64_t *)(const void *)((const char *)&v->runtime + m->offset)));
+}
+
+static void running(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[128];
+
+	if (v->running.actor == NULL)
+		return;
+	snprintf(labels, sizeof labels, "actor=\"%.40s\",message=\"%.40s\"", v->running.actor,
+		v->running.message ? v->running.message : "");
+	put(m, sink, labels, real((double)v->running_ns / 1e9));
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+/* The label of the oneof's field number; null: no such verb. 0 stands for what could not be read. */
+static const char *verb_label(unsigned verb, char out[24])
+{
+	const char *name = ty_verb_name(verb);
+
+	if (verb == 0)
+		name = "none";
+	else if (name[0] == '?')
+		return NULL;
+	snprintf(out, 24, "verb=\"%s\"", name);
+	return out;
+}
+
+static void requests(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	const struct ty_rpc_stats *stats = &v->service->rpc_stats;
+	char labels[24];
+
+	for (unsigned verb = 0; verb < TY_VERBS; verb++)
+		if (verb_label(verb, labels))
+			put(m, sink, labels, whole(load64(&stats->requests[verb], 0)));
+}
+
+static void replies(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[40];
+
+	for (unsigned code = 0; code < TY_CODE_COUNT; code++) {
+		snprintf(labels, sizeof labels, "code=\"%s\"", ty_code_name((enum ty_code)code));
+		put(m, sink, labels, whole(load64(&v->service->rpc_stats.replies[code], 0)));
+	}
+}
+
+static void rpc_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->rpc_stats, m->offset)));
+}
+
+static void rpc_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load32(&v->service->rpc_stats, m->offset)));
+}
+
+static void latency(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	const struct ty_rpc_stats *stats = &v->service->rpc_stats;
+	char verb_text[24], labels[64];
+
+	for (unsigned verb = 0; verb < TY_VERBS; verb++) {
+		uint64_t sum = 0;
+
+		if (!verb_label(verb, verb_text))
+			continue;
+		for (unsigned i = 0; i < TY_LATENCY_BUCKETS; i++) {
+			sum += load64(&stats->latency[verb][i], 0);
+			if (i + 1 < TY_LATENCY_BUCKETS) /* "1.0", not "1": the canonical form */
+				snprintf(labels, sizeof labels, ty_latency_bound_us[i] % 1000000 ? "%s,le=\"%g\"" : "%s,le=\"%.1f\"",
+					verb_text, (double)ty_latency_bound_us[i] / 1e6);
+			else
+				snprintf(labels, sizeof labels, "%s,le=\"+Inf\"", verb_text);
+			sink->sample(sink, m, "_bucket", labels, whole(sum));
+		}
+		sink->sample(sink, m, "_count", verb_text, whole(sum));
+		sink->sample(sink, m, "_sum", verb_text, real((double)load64(&stats->latency_us_sum[verb], 0) / 1e6));
+	}
+}
+
+static void clients(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "state=\"attached\"", whole(v->attached));
+	put(m, sink, "state=\"joined\"", whole(v->joined));
+}
+
+/* ---- the cache ------------------------------------------------------------------------------------------------------ */
+
+static void arena_size(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->service->arena.bytes));
+}
+
+static void arena_huge(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->service->arena.huge));
+}
+
+static void eviction(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->eviction_stats, m->offset)));
+}
+
+/* ---- devices -------------------------------------------------------------------------------------------------------- */
+
+static const char *device_label(const struct ty_view *v, uint32_t i, char out[64])
+{
+	snprintf(out, 64, "device=\"%s\"", v->devices[i].name);
+	return out;
+}
+
+static void device_state(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char device[64], labels[128];
+
+	for (uint32_t i = 0; i < v->device_count; i++)
+		for (int state = TY_GPU_STARTING; state <= TY_GPU_FAILED; state++) {
+			snprintf(labels, sizeof labels, "%s,%s=\"%s\"", device_label(v, i, device), m->name,
+				ty_device_state_name((enum ty_gpu_state)state));
+			put(m, sink, labels, whole(v->devices[i].state == (enum ty_gpu_state)state));
+		}
+}
+
+static void device_call(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++)
+		put(m, sink, device_label(v, i, labels), real((double)v->devices[i].call_ns / 1e9));
+}
+
+static void gpu_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++)
+		put(m, sink, device_label(v, i, labels), whole(load64(&v->service->gpu_stats[i], m->offset)));
+}
+
+static void gpu_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++)
+		put(m, sink, device_label(v, i, labels), whole(load32(&v->service->gpu_stats[i], m->offset)));
+}
+
+static void gpu_ns(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++)
+		put(m, sink, device_label(v, i, labels), real((double)load64(&v->service->gpu_stats[i], m->offset) / 1e9));
+}
+
+/* What the device itself counts; nothing until it is open. */
+static const struct ty_device_stats *device_stats(const struct ty_view *v, uint32_t i)
+{
+	return atomic_load_explicit(&v->service->gpu_stats[i].device, memory_order_acquire); /* pairs with the owner's release */
+}
+
+static void device_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++) {
+		const struct ty_device_stats *stats = device_stats(v, i);
+
+		put(m, sink, device_label(v, i, labels), whole(stats ? load64(stats, m->offset) : 0));
+	}
+}
+
+static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->device_count; i++) {
+		const struct ty_device_stats *stats = device_stats(v, i);
+
+		put(m, sink, device_label(v, i, labels), real(stats ? (double)load64(stats, m->offset) / 1e9 : 0));
+	}
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------------ */
+
+#define LIMIT(name, unit, read, field, help) {"tyer_limit_" name, TY_GAUGE, unit, read, offsetof(struct ty_config, field), help}
+#define CONSTANT(name, unit, value, help) {"tyer_limit_" name, TY_GAUGE, unit, limit_constant, value, help}
+#define RUNTIME(name, type, field, help) {"tyer_runtime_" name, type, "", runtime, offsetof(struct ty_runtime_stats, field), help}
+#define RPC(name, type, read, field, help) {"tyer_" name, type, "", read, offsetof(struct ty_rpc_stats, field), help}
+#define CACHE(name, type, unit, field, help) \
+	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
+#define GPU(name, type, unit, read, field, help) \
+	{"tyer_device_" name, type, unit, read, offsetof(struct ty_gpu_stats, field), help}
+#define DEVICE(name, type, unit, read, field, help) \
+	{"tyer_device_" name, type, unit, read, offsetof(struct ty_device_stats, field), help}
+
+const struct ty_metric ty_metrics[] = {
+	{"tyer_service", TY_INFO, "", service_info, 0, "The version, and the boot id that every reply carries."},
+	{"tyer_uptime_seconds", TY_GAUGE, "seconds", uptime, 0, "Time since the service started."},
+	{"tyer_stopping", TY_GAUGE, "", stopping, 0, "1 while the service stops."},
+	{"tyer_healthy", TY_GAUGE, "", healthy, 0, "1 when /healthz answers 200."},
+	{"tyer_ready", TY_GAUGE, "", ready, 0, "1 when /readyz answers 200."},
+	{"tyer_process_resident_bytes", TY_GAUGE, "bytes", resident, 0,
+		"Memory of the process beside the arena: anonymous and file-backed pages."},
+	{"tyer_log_dropped", TY_COUNTER, "", log_dropped, 0, "Log lines dropped because too many were on their way."},
+	{"tyer_log_lost", TY_COUNTER, "", log_lost, 0, "Log lines that standard error did not take."},
+
+	RPC("requests", TY_COUNTER, requests, requests, "Requests received."),
+	RPC("replies", TY_COUNTER, replies, replies, "Requests answered."),
+	RPC("requests_malformed", TY_COUNTER, rpc_u64, malformed, "Requests that could not be read."),
+	RPC("requests_open", TY_GAUGE, rpc_u32, open, "Requests received whose reply is not out yet."),
+	{"tyer_request_seconds", TY_HISTOGRAM, "seconds", latency, 0, "Time from a request's receipt to its answer."},
+	RPC("receive_errors", TY_COUNTER, rpc_u64, receive_errors, "Receives that failed."),
+	RPC("replies_unsent", TY_COUNTER, rpc_u64, unsent, "Replies that the client did not take; its connection was closed."),
+	{"tyer_clients", TY_GAUGE, "", clients, 0, "Clients that hold an attach connection, before and after HELLO."},
+
+	{"tyer_arena_size_bytes", TY_GAUGE, "bytes", arena_size, 0, "Size of the arena."},
+	{"tyer_arena_huge_pages", TY_GAUGE, "", arena_huge, 0, "1 when the arena lies in huge pages."},
+	CACHE("arena_ready_bytes", TY_GAUGE, "bytes", ready_bytes, "Touched and registered: usable."),
+	CACHE("arena_failed_bytes", TY_GAUGE, "bytes", failed_bytes, "Pieces whose registration failed: never used."),
+	CACHE("arena_used_bytes", TY_GAUGE, "bytes", used_bytes, "In slots that hold or receive a chunk."),
+	CACHE("arena_reclaimed_pieces", TY_COUNTER, "", reclaimed_pieces, "Pieces emptied for slots of another size."),
+	CACHE("cache_chunks", TY_GAUGE, "", chunks, "Chunks that a LOOKUP can find."),
+	CACHE("cache_evictions", TY_COUNTER, "", evictions, "Chunks evicted."),
+	CACHE("cache_no_space", TY_COUNTER, "", no_space, "Parts dropped because everything was pinned."),
+	CACHE("cache_commits", TY_COUNTER, "", commits, "Parts stored."),
+	CACHE("cache_aborts", TY_COUNTER, "", aborts, "Parts whose store failed or was cancelled."),
+	CACHE("cache_present", TY_COUNTER, "", present, "Parts that were there already when they came to be stored."),
+	CACHE("cache_waiting", TY_GAUGE, "", waiting, "Stores that wait for the arena to grow."),
+
+	{"tyer_device_state", TY_STATESET, "", device_state, 0, "What the device does."},
+	{"tyer_device_call_seconds", TY_GAUGE, "seconds", device_call, 0,
+		"How long the owner has been inside the driver call it is in; 0 when in none."},
+	GPU("queued", TY_GAUGE, "", gpu_u32, queued, "Operations that wait."),
+	GPU("in_flight", TY_GAUGE, "", gpu_u32, in_flight, "Operations under way."),
+	GPU("stored_bytes", TY_COUNTER, "bytes", gpu_u64, stored_bytes, "Copied into the arena."),
+	GPU("retrieved_bytes", TY_COUNTER, "bytes", gpu_u64, retrieved_bytes, "Copied out of the arena."),
+	GPU("stored_chunks", TY_COUNTER, "", gpu_u64, stored_chunks, "Parts of chunks copied into the arena."),
+	GPU("retrieved_chunks", TY_COUNTER, "", gpu_u64, retrieved_chunks, "Parts of chunks copied out of the arena."),
+	GPU("failed_operations", TY_COUNTER, "", gpu_u64, failed_ops, "Operations that failed."),
+	GPU("mappings", TY_GAUGE, "", gpu_u64, mappings, "Client pools that are open."),
+	GPU("longest_slow_call_seconds", TY_GAUGE, "seconds", gpu_ns, longest_slow_ns,
+		"The longest open, close or registration of memory so far."),
+	DEVICE("longest_call_seconds", TY_GAUGE, "seconds", device_ns, longest_call_ns,
+		"The longest driver call so far in steady state."),
+	DEVICE("memory_bytes", TY_GAUGE, "bytes", device_u64, device_bytes, "Device memory taken by the service."),
+	DEVICE("launches", TY_COUNTER, "", device_u64, launches, "Kernels launched."),
+	DEVICE("copies", TY_COUNTER, "", device_u64, copies, "Copies queued."),
+
+	RUNTIME("actors", TY_GAUGE, actors, "Actors alive."),
+	RUNTIME("messages", TY_COUNTER, messages, "Messages handled."),
+	RUNTIME("runs", TY_COUNTER, runs, "Times an actor was scheduled and run."),
+	RUNTIME("exhausted", TY_COUNTER, exhausted, "Runs that ended by their budget with messages left."),
+	RUNTIME("steals", TY_COUNTER, steals, "Actors taken from another worker's queue."),
+	RUNTIME("parks", TY_COUNTER, parks, "Times a thread went to sleep."),
+	RUNTIME("wakes", TY_COUNTER, wakes, "Times a thread was woken."),
+	RUNTIME("timers", TY_COUNTER, timers, "Timers fired."),
+	RUNTIME("refused", TY_COUNTER, refused, "Messages that came after their actor's end."),
+	{"tyer_runtime_running_seconds", TY_GAUGE, "seconds", running, 0, "The message that has been running longest right now."},
+
+	LIMIT("arena_bytes", "bytes", limit_u64, l1_size, "--l1-size"),
+	LIMIT("arena_ahead_bytes", "bytes", limit_u64, l1_ahead, "--l1-ahead"),
+	LIMIT("populate_threads", "", limit_u32, populate_threads, "--populate-threads"),
+	LIMIT("staging_bytes", "bytes", limit_u64, staging, "--staging, per GPU"),
+	LIMIT("chunk_tokens", "", limit_u32, chunk_tokens, "--chunk-tokens"),
+	LIMIT("workers", "", limit_u32, workers, "--workers, 0 for one per CPU"),
+	LIMIT("request_bytes", "bytes", limit_u32, max_request_bytes, "--max-request-bytes"),
+	LIMIT("requests", "", limit_u32, max_requests, "--max-requests, open at once"),
+	LIMIT("timeout_seconds", "seconds", limit_us, max_timeout_us, "--max-timeout-us"),
+	LIMIT("default_timeout_seconds", "seconds", limit_us, default_timeout_us, "--default-timeout-us"),
+	LIMIT("clients", "", limit_u32, max_clients, "--max-clients"),
+	LIMIT("registrations", "", limit_u32, max_registrations, "--max-registrations, per engine"),
+	LIMIT("sessions", "", limit_u32, max_sessions, "--max-sessions, per engine"),
+	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
+	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
+	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
+	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),
+	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),
+	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),
+	CONSTANT("http_connections", "", TY_HTTP_CONNECTIONS, "HTTP connections open at once."),
+};
+const size_t ty_metric_count = sizeof ty_metrics / sizeof ty_metrics[0];

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+struct ty_timeline *ty_timeline_ref(struct ty_timeline *timeline)
+{
+	/* relaxed: whoever takes a reference has one already */
+	atomic_fetch_add_explicit(&timeline->refs, 1, memory_order_relaxed);
+	return timeline;
+}
+
+void ty_timeline_unref(struct ty_timeline *timeline)
+{
+	/* acq_rel: what every holder did with the page happens before the last one unmaps it */
+	if (timeline && atomic_fetch_sub_explicit(&timeline->refs, 1, memory_order_acq_rel) == 1) {
+		munmap((void *)timeline->words, TY_TIMELINE_WORDS * sizeof(uint64_t));
+		free(timeline);
+	}
+}
+
+/* Two owners may raise one word, and its client may scribble on it: retry for those that play by the rules, but not for
+ * ever for those that do not. */
+#define RAISE_TRIES 64
+
+void ty_op_raise_done(struct ty_op *op)
+{
+	if (!op->done.word || op->done_raised)
+		return;
+	op->done_raised = true;
+
+	_Atomic uint64_t *word = &op->timeline->words[op->done.word];
+	uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* release: the blocks' contents before the word; pairs with the client's acquire (ty_client_reached) */
+	for (int i = 0; i < RAISE_TRIES && seen < op->done.value; i++)
+		if (atomic_compare_exchange_weak_explicit(word, &seen, op->done.value, memory_order_release,
+			    memory_order_relaxed))
+			return;
+}
+
+void ty_op_fail(struct ty_op *op, enum ty_code code, const char *fmt, ...)
+{
+	va_list args;
+
+	if (op->code != TY_OK)
+		return;
+	op->code = code;
+	va_start(args, fmt);
+	vsnprintf(op->error, sizeof op->error, fmt, args);
+	va_end(args);
+}

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A request's way here: received() takes the message from nng and unpacks it, admit() says whether it may go on, dispatch()
+ * hands it to whoever answers, answered() takes it back, reply() packs and sends, sent() receives the next one.
+ */
+#include "rpc.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "rpc_socket.h"
+#include "service.h"
+#include "wire/request.h"
+
+#define RETRY_NS 100000000 /* after an error of nng's, before it is asked again */
+
+const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS] = {100, 1000, 10000, 100000, 1000000, 10000000, 100000000, UINT64_MAX};
+
+/* Where a client's requests go. Its place is in the client's number (clients.h), all of which is compared. */
+struct place {
+	uint64_t client;
+	struct ty_actor *engine; /* a reference; null: nobody is there */
+};
+
+struct rpc {
+	struct ty_rpc_socket *socket;
+	struct ty_service *service;
+	struct ty_actor *self; /* a reference */
+	struct place places[TY_MAX_CLIENTS];
+
+	uint32_t routed;    /* open requests that an engine has; at most config->max_requests */
+	uint32_t held;      /* open requests that a stop waits for */
+	bool stopping;
+	struct ty_stop *stop; /* who waits; null once it was told */
+
+	struct ty_rpc_slot *failed; /* wait for `retry` */
+	struct ty_timer retry;
+};
+
+static struct ty_rpc_slot *slot_of(struct ty_exchange *exchange)
+{
+	return ty_container_of(exchange, struct ty_rpc_slot, exchange);
+}
+
+static struct ty_exchange *exchange_of(struct ty_msg *msg)
+{
+	return ty_container_of(msg, struct ty_exchange, msg);
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t more)
+{
+	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+/* ---- open requests by id -------------------------------------------------------------------------------------------- */
+
+static uint32_t bucket_of(const struct rpc *rpc, const Tyer__V1__Request *request)
+{
+	uint64_t h = (request->client ^ (request->id + 0x9e3779b97f4a7c15u)) * 0xbf58476d1ce4e5b9u;
+
+	return (uint32_t)((h ^ h >> 32) & rpc->socket->bucket_mask);
+}
+
+/* False: the client has a request of this id open. */
+static bool list(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	const Tyer__V1__Request *request = slot->exchange.request;
+	struct ty_rpc_slot **bucket = &rpc->socket->buckets[bucket_of(rpc, request)];
+
+	for (struct ty_rpc_slot *other = *bucket; other; other = other->chain)
+		if (other->exchange.request->id == request->id && other->exchange.request->client == request->client)
+			return false;
+	slot->chain = *bucket;
+	*bucket = slot;
+	slot->listed = true;
+	return true;
+}
+
+static void unlist(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	struct ty_rpc_slot **at = &rpc->socket->buckets[bucket_of(rpc, slot->exchange.request)];
+
+	if (!slot->listed)
+		return;
+	while (*at != slot)
+		at = &(*at)->chain;
+	*at = slot->chain;
+	slot->listed = false;
+}
+
+/* ---- replies -------------------------------------------------------------------------------------------------------- */
+
+/* The slot is done with: receive the next request with it. */
+static void release(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	atomic_fetch_sub_explicit(&rpc->service->rpc_stats.open, 1, memory_order_relaxed);
+	if (slot->held) {
+		slot->held = false;
+		rpc->held--;
+	}
+	ty_rpc_slot_receive(slot);
+	if (rpc->stop && rpc->held == 0) {
+		struct ty_stop *stop = rpc->stop;
+
+		rpc->stop = NULL;
+		stop->stopped(stop);
+	}
+}
+
+static void note_latency(struct rpc *rpc, const struct ty_exchange *exchange, unsigned verb)
+{
+	struct ty_rpc_stats *stats = &rpc->service->rpc_stats;
+	int64_t took = ty_now() - exchange->received;
+	uint64_t us = took > 0 ? (uint64_t)took / 1000 : 0;
+	unsigned i = 0;
+
+	while (us > ty_latency_bound_us[i])
+		i++;
+	count(&stats->latency[verb][i], 1);
+	count(&stats->latency_us_sum[verb], us);
+}
+
+static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	struct ty_exchange *exchange = &slot->exchange;
+	unsigned verb = exchange->request ? (unsigned)exchange->request->verb_case : 0;
+	nng_msg *message;
+
+	if ((unsigned)exchange->code >= TY_CODE_COUNT) {
+		ty_log(TY_LOG_ERROR, "rpc", "%s was answered with %d, which is no code", ty_verb_name(verb),
+			(int)exchange->code);
+		exchange->code = TY_INTERNAL;
+	}
+	message = ty_rpc_reply_pack(exchange, rpc->service->boot);
+	if (!message && exchange->code == TY_OK) {
+		exchange->code = ty_fail(&exchange->error, TY_NO_MEMORY, "no memory for the reply");
+		message = ty_rpc_reply_pack(exchange, rpc->service->boot);
+	}
+	count(&rpc->service->rpc_stats.replies[exchange->code], 1);
+	note_latency(rpc, exchange, verb);
+	if (exchange->request)
+		unlist(rpc, slot); /* before the reply is out: with it in hand the client may use the id again */
+	if (slot->routed) {
+		slot->routed = false;
+		rpc->routed--;
+	}
+	ty_rpc_slot_clear(slot);
+	if (message) {
+		ty_rpc_slot_send(slot, message);
+	} else {
+		/* Not even a few bytes: the client's deadline tells it. Receiving again drops the request. */
+		ty_log(TY_LOG_ERROR, "rpc", "no memory for a reply: %s stays unanswered", ty_verb_name(verb));
+		release(rpc, slot);
+	}
+}
+
+static void refuse_here(struct rpc *rpc, struct ty_rpc_slot *slot, enum ty_code code, const char *fmt, ...) TY_PRINTF(4, 5);
+
+static void refuse_here(struct rpc *rpc, struct ty_rpc_slot *slot, enum ty_code code, const char *fmt, ...)
+{
+	va_list args;
+
+	slot->exchange.code = slot->exchange.error.code = code;
+	va_start(args, fmt);
+	vsnprintf(slot->exchange.error.text, sizeof slot->exchange.error.text, fmt, args);
+	va_end(args);
+	reply(rpc, slot);
+}
+
+static void answered(void *self, struct ty_msg *msg)
+{
+	reply(self, slot_of(exchange_of(msg)));
+}
+
+static void sent(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+	struct ty_rpc_slot *slot = slot_of(exchange_of(msg));
+
+	if (!ty_rpc_slot_sent(slot))
+		count(&rpc->service->rpc_stats.unsent, 1);
+	release(rpc, slot);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+static struct place *place_of(struct rpc *rpc, uint64_t client)
+{
+	uint64_t index = client & 0xffff;
+
+	return index >= 1 && index <= TY_MAX_CLIENTS ? &rpc->places[index - 1] : NULL;
+}
+
+/* Hand the exchange over, with a reference to this actor in it. */
+static void hand_over(struct rpc *rpc, struct ty_rpc_slot *slot, struct ty_actor *to, uint32_t type)
+{
+	ty_actor_ref(rpc->self);
+	if (ty_send(to, &slot->exchange.msg, type) == TY_OK)
+		return;
+	ty_actor_unref(rpc->self);
+	if (rpc->stopping || atomic_load_explicit(&rpc->service->stopping, memory_order_acquire))
+		refuse_here(rpc, slot, TY_STOPPING, "the service is stopping");
+	else
+		refuse_here(rpc, slot, TY_CLOSED, "client %llu: whoever answers %s for it is gone",
+			(unsigned long long)slot->exchange.request->client,
+			ty_verb_name((uint32_t)slot->exchange.request->verb_case));
+}
+
+static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	const Tyer__V1__Request *request = slot->exchange.request;
+	struct place *place = place_of(rpc, request->client);
+
+	if (!place || !place->engine || place->client != request->client) {
+		refuse_here(rpc, slot, TY_UNKNOWN_CLIENT, "client %llu is none of this service (boot %016llx): HELLO first",
+			(unsigned long long)request->client, (unsigned long long)rpc->service->boot);
+		return;
+	}
+	if (rpc->routed >= rpc->service->config->max_requests) {
+		refuse_here(rpc, slot, TY_BUSY, "max_requests = %u requests are open", rpc->service->config->max_requests);
+		return;
+	}
+	if (!list(rpc, slot)) {
+		refuse_here(rpc, slot, TY_EXISTS, "id %llu: client %llu has a request of this id open",
+			(unsigned long long)request->id, (unsigned long long)request->client);
+		return;
+	}
+	slot->routed = true;
+	rpc->routed++;
+	hand_over(rpc, slot, place->engine, TY_ENGINE_REQUEST);
+}
+
+static void dispatch(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	switch (slot->exchange.request->verb_case) {
+	case TYER__V1__REQUEST__VERB_PING:
+		reply(rpc, slot);
+		break;
+	case TYER__V1__REQUEST__VERB_STATUS:
+		hand_over(rpc, slot, rpc->service->metrics, TY_METRICS_STATUS);
+		break;
+	case TYER__V1__REQUEST__VERB_HELLO:
+		hand_over(rpc, slot, rpc->service->clients, TY_CLIENTS_HELLO);
+		break;
+	default:
+		dispatch_to_engine(rpc, slot);
+		break;
+	}
+}
+
+/* A request is open from here on. */
+static void begin(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	struct ty_exchange *exchange = &slot->exchange;
+
+	exchange->received = ty_now();
+	exchange->deadline = TY_NEVER;
+	exchange->hello_done = false;
+	exchange->next = NULL;
+	exchange->code = exchange->error.code = TY_OK;
+	exchange->error.text[0] = '\0';
+	memset(&exchange->reply, 0, sizeof exchange->reply);
+	slot->held = !rpc->stopping;
+	rpc->held += slot->held;
+	atomic_fetch_add_explicit(&rpc->service->rpc_stats.open, 1, memory_order_relaxed);
+}
+
+static void take(struct rpc *rpc, struct ty_rpc_slot *slot, nng_msg *message)
+{
+	const struct ty_config *config = rpc->service->config;
+	struct ty_exchange *exchange = &slot->exchange;
+	uint32_t timeout_us;
+
+	begin(rpc, slot);
+	exchange->code = ty_request_unpack(nng_msg_body(message), nng_msg_len(message), config->max_request_bytes,
+		&exchange->request, &exchange->error);
+	nng_msg_free(message);
+	if (exchange->code != TY_OK) {
+		count(&rpc->service->rpc_stats.malformed, 1);
+		count(&rpc->service->rpc_stats.requests[0], 1);
+		reply(rpc, slot);
+		return;
+	}
+	assert((unsigned)exchange->request->verb_case < TY_VERBS);
+	count(&rpc->service->rpc_stats.requests[exchange->request->verb_case], 1);
+	if (rpc->stopping) {
+		refuse_here(rpc, slot, TY_STOPPING, "the service is stopping");
+		return;
+	}
+	exchange->code = ty_request_check(exchange->request, config->max_timeout_us, &exchange->error);
+	if (exchange->code != TY_OK) {
+		reply(rpc, slot);
+		return;
+	}
+	timeout_us = exchange->request->timeout_us ? exchange->request->timeout_us : config->default_timeout_us;
+	exchange->deadline = exchange->received + (int64_t)timeout_us * 1000;
+	dispatch(rpc, slot);
+}
+
+static void received(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+	struct ty_rpc_slot *slot = slot_of(exchange_of(msg));
+	int error;
+	nng_msg *message = ty_rpc_slot_received(slot, &error);
+
+	if (message) {
+		take(rpc, slot, message);
+		return;
+	}
+	if (error == NNG_ECLOSED || error == NNG_ECANCELED)
+		return; /* the context is closed: this actor ends */
+	count(&rpc->service->rpc_stats.receive_errors, 1);
+	if (!rpc->failed) {
+		ty_log(TY_LOG_WARN, "rpc", "receive: %s; trying again", nng_strerror(error));
+		ty_timer_start(&rpc->retry, TY_RPC_RETRY, ty_now() + RETRY_NS);
+	}
+	slot->chain = rpc->failed;
+	rpc->failed = slot;
+}
+
+static void retry(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+	struct ty_rpc_slot *slot = rpc->failed;
+
+	(void)msg;
+	rpc->failed = NULL;
+	while (slot) {
+		struct ty_rpc_slot *next = slot->chain;
+
+		ty_rpc_slot_receive(slot);
+		slot = next;
+	}
+}
+
+/* ---- clients come and go -------------------------------------------------------------------------------------------- */
+
+static void send_route_back(struct ty_actor *clients, struct ty_route *route)
+{
+	if (ty_send(clients, &route->msg, TY_CLIENTS_ROUTED) == TY_OK)
+		return;
+	if (route->hello)
+		ty_exchange_refuse(route->hello, TY_STOPPING, "the service is stopping");
+	free(route);
+}
+
+static void route(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+	struct ty_route *r = ty_container_of(msg, struct ty_route, msg);
+	struct place *place = place_of(rpc, r->client);
+
+	assert(place);
+	if (r->engine) {
+		assert(!place->engine || place->client == r->client);
+		ty_actor_ref(r->engine);
+		if (place->engine)
+			ty_actor_unref(place->engine);
+		place->engine = r->engine;
+		place->client = r->client;
+	} else if (place->engine && place->client == r->client) {
+		ty_actor_unref(place->engine);
+		place->engine = NULL;
+	}
+	send_route_back(rpc->service->clients, r);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
+
+static void stop_requested(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+	struct ty_stop *stop = ty_container_of(msg, struct ty_stop, msg);
+
+	assert(!rpc->stopping);
+	rpc->stopping = true;
+	if (rpc->held > 0) {
+		ty_log(TY_LOG_INFO, "rpc", "stopping: %u requests are open", rpc->held);
+		rpc->stop = stop;
+	} else {
+		stop->stopped(stop);
+	}
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct rpc *rpc = self;
+
+	rpc->socket = arg;
+	rpc->service = rpc->socket->service;
+	rpc->self = ty_actor_ref(ty_self());
+	return TY_OK;
+}
+
+/* Everybody whom a request may go to is there. */
+static void open_up(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+
+	(void)msg;
+	for (uint32_t i = 0; i < rpc->socket->count; i++) {
+		rpc->socket->slots[i].exchange.rpc = rpc->self;
+		ty_rpc_slot_receive(&rpc->socket->slots[i]);
+	}
+}
+
+static void stop(void *self)
+{
+	struct rpc *rpc = self;
+
+	ty_rpc_socket_end(rpc->socket);
+	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++)
+		if (rpc->places[i].engine)
+			ty_actor_unref(rpc->places[i].engine);
+	if (rpc->stop) /* not all was answered in time; whoever asked is told all the same */
+		rpc->stop->stopped(rpc->stop);
+	ty_actor_unref(rpc->self);
+}
+
+/* After the close. Exchanges are the socket's: they need nothing. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+
+	switch (msg->type) {
+	case TY_RPC_ROUTE:
+		send_route_back(rpc->service->clients, ty_container_of(msg, struct ty_route, msg));
+		break;
+	case TY_RPC_STOP: {
+		struct ty_stop *request = ty_container_of(msg, struct ty_stop, msg);
+
+		request->stopped(request);
+		break;
+	}
+	default:
+		break;
+	}
+}
+
+static const struct ty_handler handlers[] = {
+	[TY_RPC_START - TY_RPC_START] = {"start", open_up},
+	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", received},
+	[TY_RPC_ANSWER - TY_RPC_START] = {"answer", answered},
+	[TY_RPC_SENT - TY_RPC_START] = {"sent", sent},
+	[TY_RPC_ROUTE - TY_RPC_START] = {"route", route},
+	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
+	[TY_RPC_RETRY - TY_RPC_START] = {"retry", retry},
+};
+
+const struct ty_class ty_rpc_class = {
+	.name = "rpc",
+	.state_size = sizeof(struct rpc),
+	.first_type = TY_RPC_START,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.refuse = refuse,
+};

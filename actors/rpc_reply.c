@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An exchange's end: answering it, and packing what was answered.
+ */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "rpc_socket.h"
+
+void ty_exchange_answer(struct ty_exchange *exchange)
+{
+	/* Once it is sent the exchange may carry another request already: nothing of it is read after that. */
+	struct ty_actor *rpc = exchange->rpc;
+	enum ty_code code = ty_send(rpc, &exchange->msg, TY_RPC_ANSWER);
+
+	/* TY_CLOSED: rpc has stopped, and its sockets with it. The exchange is the socket's then, which outlives all actors. */
+	(void)code;
+	ty_actor_unref(rpc);
+}
+
+void ty_exchange_refuse(struct ty_exchange *exchange, enum ty_code code, const char *fmt, ...)
+{
+	va_list args;
+
+	assert(code != TY_OK);
+	exchange->code = code;
+	exchange->error.code = code;
+	va_start(args, fmt);
+	vsnprintf(exchange->error.text, sizeof exchange->error.text, fmt, args);
+	va_end(args);
+	ty_exchange_answer(exchange);
+}
+
+/* The verb's own reply, in one of the structs that lie beside it on the caller's stack. */
+union verb_reply {
+	Tyer__V1__RegisterReply registered;
+	Tyer__V1__LookupReply lookup;
+	Tyer__V1__RetrieveReply retrieve;
+	Tyer__V1__StoreReply store;
+	Tyer__V1__EndSessionReply end_session;
+};
+
+static void fill_verb(const struct ty_exchange *exchange, Tyer__V1__Reply *reply, union verb_reply *verb)
+{
+	switch (exchange->request->verb_case) {
+	case TYER__V1__REQUEST__VERB_STATUS:
+		assert(exchange->reply.status != NULL);
+		reply->verb_case = TYER__V1__REPLY__VERB_STATUS;
+		reply->status = exchange->reply.status;
+		break;
+	case TYER__V1__REQUEST__VERB_HELLO:
+		assert(exchange->reply.hello != NULL);
+		reply->verb_case = TYER__V1__REPLY__VERB_HELLO;
+		reply->hello = exchange->reply.hello;
+		break;
+	case TYER__V1__REQUEST__VERB_REGISTER:
+		tyer__v1__register_reply__init(&verb->registered);
+		verb->registered.registration = exchange->reply.registered.registration;
+		verb->registered.chunk_bytes = exchange->reply.registered.chunk_bytes;
+		verb->registered.fingerprint.len = sizeof exchange->reply.registered.fingerprint;
+		verb->registered.fingerprint.data = (uint8_t *)(uintptr_t)exchange->reply.registered.fingerprint;
+		reply->verb_case = TYER__V1__REPLY__VERB_REGISTER;
+		reply->register_ = &verb->registered;
+		break;
+	case TYER__V1__REQUEST__VERB_LOOKUP:
+		tyer__v1__lookup_reply__init(&verb->lookup);
+		verb->lookup.chunks = exchange->reply.lookup.chunks;
+		verb->lookup.hits = exchange->reply.lookup.hits;
+		reply->verb_case = TYER__V1__REPLY__VERB_LOOKUP;
+		reply->lookup = &verb->lookup;
+		break;
+	case TYER__V1__REQUEST__VERB_RETRIEVE:
+		tyer__v1__retrieve_reply__init(&verb->retrieve);
+		verb->retrieve.chunks = exchange->reply.retrieve.chunks;
+		reply->verb_case = TYER__V1__REPLY__VERB_RETRIEVE;
+		reply->retrieve = &verb->retrieve;
+		break;
+	case TYER__V1__REQUEST__VERB_STORE:
+		tyer__v1__store_reply__init(&verb->store);
+		verb->store.stored = exchange->reply.store.stored;
+		verb->store.present = exchange->reply.store.present;
+		verb->store.dropped = exchange->reply.store.dropped;
+		reply->verb_case = TYER__V1__REPLY__VERB_STORE;
+		reply->store = &verb->store;
+		break;
+	case TYER__V1__REQUEST__VERB_END_SESSION:
+		tyer__v1__end_session_reply__init(&verb->end_session);
+		verb->end_session.released = exchange->reply.end_session.released;
+		reply->verb_case = TYER__V1__REPLY__VERB_END_SESSION;
+		reply->end_session = &verb->end_session;
+		break;
+	default: /* PING, UNREGISTER: the code is the answer */
+		break;
+	}
+}
+
+nng_msg *ty_rpc_reply_pack(const struct ty_exchange *exchange, uint64_t boot)
+{
+	Tyer__V1__Reply reply = TYER__V1__REPLY__INIT;
+	char text[sizeof exchange->error.text * 2];
+	union verb_reply verb;
+	nng_msg *message;
+	size_t bytes;
+
+	reply.boot = boot;
+	reply.id = exchange->request ? exchange->request->id : 0;
+	if ((unsigned)exchange->code < TY_CODE_COUNT) {
+		reply.code = (Tyer__V1__Code)exchange->code;
+	} else {
+		reply.code = TYER__V1__CODE__INTERNAL;
+	}
+	if (reply.code == TYER__V1__CODE__OK) {
+		fill_verb(exchange, &reply, &verb);
+	} else {
+		/* It may quote the client, or end in half a character: a string on the wire is well-formed UTF-8. */
+		ty_escape(text, sizeof text, exchange->error.text, strnlen(exchange->error.text, sizeof exchange->error.text),
+			TY_ESCAPE_TEXT, NULL);
+		reply.error = text;
+	}
+	bytes = tyer__v1__reply__get_packed_size(&reply);
+	if (nng_msg_alloc(&message, bytes) != 0)
+		return NULL;
+	tyer__v1__reply__pack(&reply, nng_msg_body(message));
+	return message;
+}

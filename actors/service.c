@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Start and stop. Start: memory, sockets (so that their errors are told before anything runs), actors, then one START
+ * message to each that begins something by itself. Stop: the reverse, from the edge inwards.
+ */
+#include "service.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "log.h"
+#include "populate.h"
+
+struct starts { /* the START messages; they live as long as the service */
+	struct ty_msg rpc, clients, eviction, gpu[TY_MAX_DEVICES];
+};
+
+struct service { /* what only this file sees */
+	struct ty_service base;
+	struct ty_rpc_socket *socket;
+	struct ty_clients_socket *attach;
+	struct ty_http *http;
+	struct starts starts;
+	struct ty_gpu_arg gpu_args[TY_MAX_DEVICES];
+	
+	struct ty_clients_arg clients_arg;
+};
+
+static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *arg, enum ty_executor executor,
+	const char *thread_name, struct ty_actor **out, struct ty_error *err)
+{
+	struct ty_spawn_options options = {
+		.size = sizeof options, .executor = executor, .thread_name = thread_name, .cpu = -1,
+	};
+	enum ty_code code = ty_spawn(s->base.rt, cls, arg, &options, out);
+
+	return code == TY_OK ? TY_OK : ty_fail(err, code, "could not start the actor %s", cls->name);
+}
+
+static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
+{
+	const struct ty_config *config = s->base.config;
+
+	for (uint32_t i = 0; i < config->device_count; i++) {
+		char thread[16];
+
+		/* "host:FAULTS" is the host device with faults to inject */
+		char *fault = NULL;
+
+		s->gpu_args[i] = (struct ty_gpu_arg){
+			.service = &s->base,
+			.device = i,
+			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging},
+		};
+		if (strncmp(config->device[i], "host:", 5) == 0) {
+			fault = (char *)config->device[i] + 5;
+			s->gpu_args[i].options.name = "host";
+			s->gpu_args[i].options.fault = fault;
+		}
+		snprintf(thread, sizeof thread, "owner-%u", i);
+		enum ty_code code = spawn(s, &ty_gpu_class, &s->gpu_args[i], TY_DEDICATED, thread, &s->base.gpu[i], err);
+
+		if (code != TY_OK)
+			return code;
+		s->base.gpu_count = i + 1;
+	}
+	return TY_OK;
+}
+
+/* Spawned in this order and stopped in the reverse one: an actor outlives those that send to it unasked. */
+static enum ty_code spawn_all(struct service *s, struct ty_error *err)
+{
+	struct ty_service *base = &s->base;
+	enum ty_code code = spawn(s, &ty_log_class, base, TY_DEDICATED, "log", &base->log, err);
+
+	if (code == TY_OK)
+		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
+	for (uint32_t i = 0; code == TY_OK && i < base->config->populate_threads; i++) {
+		code = spawn(s, &ty_populate_class, base, TY_DEDICATED, "populate", &base->populate[i], err);
+		if (code == TY_OK)
+			base->populate_count = i + 1;
+	}
+	if (code == TY_OK)
+		code = spawn_owners(s, err);
+	if (code == TY_OK)
+		code = spawn(s, &ty_metrics_class, base, TY_POOL, NULL, &base->metrics, err);
+	s->clients_arg = (struct ty_clients_arg){base, s->attach};
+	if (code == TY_OK)
+		code = spawn(s, &ty_clients_class, &s->clients_arg, TY_DEDICATED, "clients", &base->clients, err);
+	
+	if (code == TY_OK)
+		code = spawn(s, &ty_rpc_class, s->socket, TY_POOL, NULL, &base->rpc, err);
+	return code;
+}
+
+/* Now that every address is set, let go those that begin something by themselves. */
+static void start_all(struct service *s)
+{
+	struct ty_service *base = &s->base;
+	enum ty_code sent = TY_OK;
+
+	for (uint32_t i = 0; i < base->gpu_count && sent == TY_OK; i++)
+		sent = ty_send(base->gpu[i], &s->starts.gpu[i], TY_GPU_START);
+	if (sent == TY_OK)
+		sent = ty_send(base->eviction, &s->starts.eviction, TY_EVICTION_START);
+	if (sent == TY_OK)
+		sent = ty_send(base->clients, &s->starts.clients, TY_CLIENTS_START);
+	if (sent == TY_OK)
+		sent = ty_send(base->rpc, &s->starts.rpc, TY_RPC_START);
+	assert(sent == TY_OK); /* nobody stops before ty_service_stop */
+}
+
+static void release(struct ty_actor **actor)
+{
+	if (*actor)
+		ty_actor_unref(*actor);
+	*actor = NULL;
+}
+
+/* The way back from any point of the start. */
+static void tear_down(struct service *s)
+{
+	struct ty_service *base = &s->base;
+
+	ty_http_stop(s->http);
+	if (base->rt) {
+		ty_runtime_destroy(base->rt);
+		/* Only now: until its end an actor may send to any other. */
+		release(&base->rpc);
+		release(&base->clients);
+		release(&base->metrics);
+		for (uint32_t i = 0; i < TY_MAX_DEVICES; i++)
+			release(&base->gpu[i]);
+		for (uint32_t i = 0; i < sizeof base->populate / sizeof base->populate[0]; i++)
+			release(&base->populate[i]);
+		release(&base->eviction);
+		release(&base->log);
+	}
+	ty_clients_close(s->attach);
+	ty_rpc_close(s->socket);
+	if (base->index)
+		ty_index_destroy(base->index);
+	if (base->slots)
+		ty_slots_close(base->slots);
+	if (base->arena.base)
+		ty_arena_close(&base->arena);
+	free(s);
+}
+
+enum ty_code ty_service_start(const struct ty_config *config, struct ty_service **out, struct ty_error *err)
+{
+	struct service *s = calloc(1, sizeof *s);
+	struct ty_runtime_options options = {.size = sizeof options, .name = "tyer", .workers = config->workers};
+	enum ty_code code;
+
+	if (!s)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for the service");
+	if (sodium_init() < 0) {
+		free(s);
+		return ty_fail(err, TY_INTERNAL, "libsodium could not be initialized");
+	}
+	s->base.config = config;
+	randombytes_buf(&s->base.boot, sizeof s->base.boot);
+	code = ty_arena_open(config->l1_size, &s->base.arena, err);
+	if (code == TY_OK)
+		code = ty_slots_open(&s->base.arena, &s->base.slots, err);
+	if (code == TY_OK)
+		code = ty_index_create(&s->base.index, err);
+	if (code == TY_OK)
+		code = ty_rpc_open(&s->base, &s->socket, err);
+	if (code == TY_OK)
+		code = ty_clients_listen(&s->base, &s->attach, err);
+	if (code == TY_OK)
+		code = ty_runtime_create(&options, &s->base.rt, err);
+	if (code == TY_OK) {
+		s->base.started = ty_runtime_now(s->base.rt);
+		code = spawn_all(s, err);
+	}
+	if (code == TY_OK && strcmp(config->http, "off") != 0)
+		code = ty_http_start(&s->base, config->http, &s->http, err);
+	if (code != TY_OK) {
+		tear_down(s);
+		return code;
+	}
+	start_all(s);
+	*out = &s->base;
+	return TY_OK;
+}
+
+/* ---- stop ------------------------------------------------------------------------------------------------ */
+
+static void stopped(struct ty_stop *stop)
+{
+	uint64_t one = 1;
+
+	(void)!write(*(int *)stop->user, &one, sizeof one);
+}
+
+/* Did `count` actors say that they have stopped? Waits for them; only the thread that stops the service waits at all. */
+static bool wait_stopped(int fd, uint64_t *seen, uint64_t count, uint32_t timeout_us)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint64_t n;
+
+	while (*seen < count) {
+		if (poll(&p, 1, (int)(timeout_us / 1000)) <= 0)
+			return false;
+		if (read(fd, &n, sizeof n) == sizeof n)
+			*seen += n;
+	}
+	return true;
+}
+
+void ty_service_stop(struct ty_service *service)
+{
+	struct service *s = ty_container_of(service, struct service, base);
+	uint32_t timeout = service->config->stop_timeout_us;
+	int fd = eventfd(0, EFD_CLOEXEC);
+	struct ty_stop rpc = {.stopped = stopped, .user = &fd}, clients = rpc;
+	uint64_t seen = 0;
+	bool all;
+
+	/* release: pairs with the health pages' acquire */
+	atomic_store_explicit(&service->stopping, true, memory_order_release);
+	if (ty_send(service->rpc, &rpc.msg, TY_RPC_STOP) != TY_OK)
+		abort();
+	/* Half of the time for what is open to end by itself; then its clients are taken to be gone, and it is cancelled. */
+	if (!wait_stopped(fd, &seen, 1, timeout / 2))
+		ty_log(TY_LOG_WARN, "main", "requests are still open: cancelling them");
+	if (ty_send(service->clients, &clients.msg, TY_CLIENTS_STOP) != TY_OK)
+		abort();
+	all = wait_stopped(fd, &seen, 2, timeout / 2);
+	if (!all) {
+		/* An owner sits in a call that does not return: joining its thread would wait for ever. */
+		struct ty_running r = ty_runtime_longest(service->rt);
+
+		ty_log_set_sink(NULL);
+		ty_log(TY_LOG_ERROR, "main", "not everything came back in time (longest: %s, %s): exiting as it is",
+			r.actor ? r.actor : "-", r.message ? r.message : "-");
+		_exit(EXIT_FAILURE);
+	}
+	tear_down(s);
+	close(fd);
+}

@@ -1,0 +1,663 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The one table of options. Command line, file, --help and the dump all walk it; the defaults are its texts, taken through
+ * the same parser as everybody's.
+ */
+#include "base/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/text.h"
+
+#define FILE_MAX_BYTES (256u << 10)
+#define LINE_MAX_BYTES 1024u
+#define PIECE_BYTES (64ull << 20) /* the arena comes in pieces of this size */
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define TIB (1024 * GIB)
+#define SECOND 1000000ull
+
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, LEVEL, FORMAT, FILENAME, HELP, VERSION };
+
+struct option {
+	const char *name;
+	enum kind kind;
+	size_t offset, size; /* of the member */
+	uint64_t min, max;   /* BYTES, COUNT, MICROS */
+	const char *initial; /* default, in the option's own form; null: computed by fill_in */
+	const char *shown;   /* what --help says instead of `initial` */
+	const char *help;
+};
+
+#define FIELD(member) offsetof(struct ty_config, member), sizeof(((struct ty_config *)0)->member)
+
+static const struct option options[] = {
+	{ "config", FILENAME, 0, 0, 0, 0, NULL, "none",
+	  "file with lines \"name = value\" (names as here without --; # starts a comment); the command line overrides it" },
+	{ "listen", URL, FIELD(listen), 0, 0, NULL, "ipc:///run/tyer/tyer.sock; see below if not root",
+	  "where requests are answered: ipc://PATH or tcp://HOST:PORT" },
+	{ "attach", PATH, FIELD(attach), 0, 0, NULL, "attach.sock beside --listen", "UNIX socket over which clients hand descriptors" },
+	{ "http", ADDRESS, FIELD(http), 0, 0, "127.0.0.1:9700", NULL,
+	  "IP:PORT of /metrics, /healthz, /readyz and /status (port 0: any free one), or off" },
+	{ "l1-size", BYTES, FIELD(l1_size), PIECE_BYTES, 8 * TIB, "4GiB", NULL, "host memory for chunks; rounded up to 64MiB" },
+	{ "l1-ahead", BYTES, FIELD(l1_ahead), PIECE_BYTES, 8 * TIB, "1GiB", NULL,
+	  "how much of it is kept touched and free ahead of use; never more than --l1-size" },
+	{ "populate-threads", COUNT, FIELD(populate_threads), 1, 8, "1", NULL, "threads that touch it" },
+	{ "device", DEVICE, FIELD(device), 0, 0, NULL, "cuda:0 if an NVIDIA driver is loaded, else host",
+	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
+	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },
+	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "128MiB", NULL, "device memory that Tyer takes on each GPU" },
+	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },
+	{ "workers", COUNT, FIELD(workers), 0, 64, "0", NULL, "threads that ordinary actors share; 0: one per CPU, at most 8" },
+	{ "max-request-bytes", BYTES, FIELD(max_request_bytes), 4 * KIB, 256 * MIB, "4MiB", NULL, "size of one request" },
+	{ "max-requests", COUNT, FIELD(max_requests), 1, 65536, "256", NULL, "requests open at once" },
+	{ "max-timeout-us", MICROS, FIELD(max_timeout_us), 1000, 3600 * SECOND, "600s", NULL,
+	  "longest deadline that a request may ask for" },
+	{ "default-timeout-us", MICROS, FIELD(default_timeout_us), 1000, 3600 * SECOND, "30s", NULL,
+	  "deadline of a request that asks for none" },
+	{ "max-clients", COUNT, FIELD(max_clients), 1, 1024, "256", NULL, "attached clients" },
+	{ "max-registrations", COUNT, FIELD(max_registrations), 1, 4096, "64", NULL, "registered pools, per engine" },
+	{ "max-sessions", COUNT, FIELD(max_sessions), 1, 1u << 20, "4096", NULL, "open sessions, per engine" },
+	{ "max-session-chunks", COUNT, FIELD(max_session_chunks), 1, 1u << 20, "65536", NULL, "chunks of one session" },
+	{ "max-operations", COUNT, FIELD(max_operations), 1, 4096, "64", NULL, "retrieves and stores in flight, per engine" },
+	{ "max-operation-chunks", COUNT, FIELD(max_operation_chunks), 1, 65536, "4096", NULL, "chunks of one retrieve or store" },
+	{ "max-operation-bytes", BYTES, FIELD(max_operation_bytes), PIECE_BYTES, 8 * TIB, "16GiB", NULL,
+	  "bytes of retrieves and stores in flight, per engine" },
+	{ "stop-timeout-us", MICROS, FIELD(stop_timeout_us), 0, 600 * SECOND, "10s", NULL,
+	  "how long open requests may take to finish when the service stops" },
+	{ "log-level", LEVEL, FIELD(log_level), 0, 0, "info", NULL, "error, warn, info or debug" },
+	{ "log-format", FORMAT, FIELD(log_json), 0, 0, "text", NULL, "text, or json: one object a line" },
+	{ "help", HELP, 0, 0, 0, 0, NULL, NULL, "show this and exit" },
+	{ "version", VERSION, 0, 0, 0, 0, NULL, NULL, "show the version and exit" },
+};
+#define OPTION_COUNT (sizeof options / sizeof options[0])
+
+static const char *const level_names[] = { "error", "warn", "info", "debug" };
+
+/* Where a value came from: a line of a file, or the command line (file null). */
+struct source {
+	const char *file;
+	unsigned line;
+	bool seen[OPTION_COUNT];
+};
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+#define SHOWN_MAX 64 /* bytes of outside text in an error */
+
+static const char *shown(char out[SHOWN_MAX], const char *text, size_t length)
+{
+	bool cut;
+	size_t n = ty_escape(out, SHOWN_MAX - 4, text, length, TY_ESCAPE_TEXT, &cut);
+
+	if (cut)
+		memcpy(out + n, "...", 4);
+	return out;
+}
+
+TY_PRINTF(4, 5)
+static enum ty_code refuse(const struct source *from, const char *name, struct ty_error *err, const char *fmt, ...)
+{
+	char text[192], file[SHOWN_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	if (!from->file)
+		return ty_fail(err, TY_INVALID, "--%s: %s", name, text);
+	shown(file, from->file, strlen(from->file));
+	return ty_fail(err, TY_INVALID, "%s:%u: %s%s%s", file, from->line, name, *name ? ": " : "", text);
+}
+
+/* ---- one value ----------------------------------------------------------------------------- */
+
+static void *member(struct ty_config *config, const struct option *o)
+{
+	return (char *)config + o->offset;
+}
+
+static uint64_t number_of(const struct ty_config *config, const struct option *o)
+{
+	const char *at = (const char *)config + o->offset;
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (o->size == sizeof wide) {
+		memcpy(&wide, at, sizeof wide);
+		return wide;
+	}
+	memcpy(&narrow, at, sizeof narrow);
+	return narrow;
+}
+
+static void set_number(struct ty_config *config, const struct option *o, uint64_t value)
+{
+	uint32_t narrow = (uint32_t)value;
+
+	if (o->size == sizeof value)
+		memcpy(member(config, o), &value, sizeof value);
+	else
+		memcpy(member(config, o), &narrow, sizeof narrow);
+}
+
+static void format_number(char *out, size_t size, enum kind kind, uint64_t value)
+{
+	if (kind == BYTES)
+		ty_format_bytes(out, size, value);
+	else if (kind == MICROS)
+		ty_format_time_us(out, size, value);
+	else
+		snprintf(out, size, "%" PRIu64, value);
+}
+
+static enum ty_code set_count(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	char low[32], high[32], found[SHOWN_MAX];
+	struct ty_error why;
+	enum ty_code code;
+	uint64_t number;
+
+	if (o->kind == BYTES)
+		code = ty_parse_bytes(value, &number, &why);
+	else if (o->kind == MICROS)
+		code = ty_parse_time_us(value, &number, &why);
+	else
+		code = ty_parse_count(value, UINT64_MAX, &number, &why);
+	format_number(low, sizeof low, o->kind, o->min);
+	format_number(high, sizeof high, o->kind, o->max);
+	if (code == TY_INVALID && o->kind == COUNT)
+		return refuse(from, o->name, err, "found \"%s\", expected a whole number, %s to %s",
+			shown(found, value, strlen(value)), low, high);
+	if (code)
+		return refuse(from, o->name, err, "%s, %s to %s", why.text, low, high);
+	if (number < o->min || number > o->max)
+		return refuse(from, o->name, err, "found \"%s\", expected %s to %s", shown(found, value, strlen(value)),
+			low, high);
+	set_number(config, o, number);
+	return TY_OK;
+}
+
+/* Printable, and such that a config file can say it: no space at an end, nothing that starts a comment. */
+static bool is_plain(const char *text)
+{
+	size_t length = strlen(text);
+
+	for (size_t at = 0; at < length;) {
+		uint32_t code;
+
+		at += ty_utf8_next(text + at, length - at, &code);
+		if (code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xfffd)
+			return false;
+	}
+	return length && text[0] != ' ' && text[0] != '#' && text[length - 1] != ' ' && !strstr(text, " #");
+}
+
+/* Digits without a leading zero, at most max. */
+static bool is_number(const char *text, uint64_t max)
+{
+	uint64_t value;
+
+	return (text[0] != '0' || !text[1]) && !ty_parse_count(text, max, &value, NULL);
+}
+
+static bool is_url(const char *text)
+{
+	const char *port = strrchr(text, ':');
+
+	if (!strncmp(text, "ipc://", 6))
+		return text[6] && strlen(text + 6) < sizeof(((struct ty_config *)0)->attach);
+	return !strncmp(text, "tcp://", 6) && port > text + 6 && is_number(port + 1, 65535);
+}
+
+/* 1.2.3.4:80 or [::1]:80; whether the address itself is one is the socket's to say, its characters are ours. */
+static bool is_address(const char *text)
+{
+	const char *port = strrchr(text, ':');
+	size_t host;
+
+	if (!strcmp(text, "off"))
+		return true;
+	if (!port || !is_number(port + 1, 65535))
+		return false;
+	host = (size_t)(port - text);
+	if (text[0] == '[')
+		return host > 3 && strspn(text + 1, "0123456789abcdefABCDEF:.") == host - 2 && text[host - 1] == ']';
+	return host > 6 && strspn(text, "0123456789.") == host;
+}
+
+static bool is_device(const char *text)
+{
+	if (!strncmp(text, "cuda:", 5))
+		return is_number(text + 5, 255);
+	return !strcmp(text, "host") || (!strncmp(text, "host:", 5) && text[5]);
+}
+
+static enum ty_code set_text(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	static const char *const expected[] = {
+		[URL] = "ipc://PATH (a path below 108 bytes) or tcp://HOST:PORT",
+		[PATH] = "a path",
+		[ADDRESS] = "IP:PORT or off",
+		[TEXT] = "a file name",
+		[DEVICE] = "cuda:N, host or host:FAULTS",
+	};
+	size_t size = o->kind == DEVICE ? sizeof config->device[0] : o->size, length = strlen(value);
+	char found[SHOWN_MAX];
+	char *to = member(config, o);
+	bool good = is_plain(value);
+
+	shown(found, value, length);
+	if (length >= size)
+		return refuse(from, o->name, err, "found \"%s\" of %zu bytes, expected at most %zu", found, length, size - 1);
+	if (o->kind == URL)
+		good = good && is_url(value);
+	else if (o->kind == ADDRESS)
+		good = good && is_address(value);
+	else if (o->kind == DEVICE)
+		good = good && is_device(value);
+	if (!good)
+		return refuse(from, o->name, err, "found \"%s\", expected %s", found, expected[o->kind]);
+	if (o->kind == DEVICE) {
+		/* two names of one device: clients could not tell them apart, and a device has one owner */
+		size_t name = !strncmp(value, "host", 4) ? 4 : length + 1;
+
+		for (uint32_t i = 0; i < config->device_count; i++)
+			if (!strncmp(config->device[i], value, name))
+				return refuse(from, o->name, err, "found \"%s\" again, expected each device once", found);
+		if (config->device_count == TY_CONFIG_DEVICES)
+			return refuse(from, o->name, err, "found more than %d devices", TY_CONFIG_DEVICES);
+		to = config->device[config->device_count++];
+	}
+	memcpy(to, value, length + 1);
+	return TY_OK;
+}
+
+static enum ty_code set_value(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	char found[SHOWN_MAX];
+
+	switch (o->kind) {
+	case BYTES:
+	case COUNT:
+	case MICROS:
+		return set_count(config, o, value, from, err);
+	case LEVEL:
+		for (int i = 0; i <= TY_LOG_DEBUG; i++)
+			if (!strcmp(value, level_names[i])) {
+				config->log_level = i;
+				return TY_OK;
+			}
+		break;
+	case FORMAT:
+		config->log_json = !strcmp(value, "json");
+		if (config->log_json || !strcmp(value, "text"))
+			return TY_OK;
+		break;
+	case FILENAME:
+	case HELP:
+	case VERSION:
+		assert(false);
+		break;
+	default:
+		return set_text(config, o, value, from, err);
+	}
+	return refuse(from, o->name, err, "found \"%s\", expected one of %s", shown(found, value, strlen(value)), o->help);
+}
+
+/* A value from a source: each option at most once per source, but for devices, of which a source's first replaces those of
+ * the sources before it. */
+static enum ty_code take(struct ty_config *config, const struct option *o, const char *value, struct source *from,
+	struct ty_error *err)
+{
+	size_t index = (size_t)(o - options);
+
+	if (from->seen[index] && o->kind != DEVICE)
+		return refuse(from, o->name, err, "given twice");
+	if (!from->seen[index] && o->kind == DEVICE)
+		config->device_count = 0;
+	from->seen[index] = true;
+	return set_value(config, o, value, from, err);
+}
+
+static const struct option *find(const char *name, size_t length)
+{
+	for (size_t i = 0; i < OPTION_COUNT; i++)
+		if (strlen(options[i].name) == length && !memcmp(options[i].name, name, length))
+			return &options[i];
+	return NULL;
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+/* One line without its newline; it is changed. */
+static enum ty_code take_line(struct ty_config *config, char *line, size_t length, struct source *from,
+	struct ty_error *err)
+{
+	char found[SHOWN_MAX];
+	const struct option *o;
+	char *equals, *name, *value;
+	size_t name_length;
+
+	if (length > LINE_MAX_BYTES)
+		return refuse(from, "", err, "found a line of %zu bytes, expected at most %u", length, LINE_MAX_BYTES);
+	if (memchr(line, 0, length))
+		return refuse(from, "", err, "found a zero byte, expected text");
+	line[length] = 0;
+	for (size_t i = 0; i < length; i++)
+		if (line[i] == '#' && (i == 0 || line[i - 1] == ' ' || line[i - 1] == '\t')) {
+			line[i] = 0;
+			length = i;
+		}
+	while (length && strchr(" \t\r", line[length - 1]))
+		line[--length] = 0;
+	name = line + strspn(line, " \t");
+	if (!*name)
+		return TY_OK;
+	equals = strchr(name, '=');
+	if (!equals)
+		return refuse(from, "", err, "found \"%s\", expected name = value", shown(found, name, strlen(name)));
+	value = equals + 1 + strspn(equals + 1, " \t");
+	while (equals > name && (equals[-1] == ' ' || equals[-1] == '\t'))
+		equals--;
+	name_length = (size_t)(equals - name);
+	o = find(name, name_length);
+	if (!o || o->kind == FILENAME || o->kind == HELP || o->kind == VERSION)
+		return refuse(from, "", err, "found option \"%s\", expected one that --help lists for files",
+			shown(found, name, name_length));
+	if (!*value)
+		return refuse(from, o->name, err, "found no value, expected one");
+	return take(config, o, value, from, err);
+}
+
+static enum ty_code take_file(struct ty_config *config, const char *path, struct ty_error *err)
+{
+	struct source from = { .file = path };
+	char *text = malloc(FILE_MAX_BYTES + 2), *at, *end;
+	enum ty_code code = TY_OK;
+	char name[SHOWN_MAX];
+	FILE *file = NULL;
+	size_t size;
+
+	shown(name, path, strlen(path));
+	if (!text)
+		return ty_fail(err, TY_NO_MEMORY, "--config: no memory for %s", name);
+	file = fopen(path, "re");
+	if (!file) {
+		code = ty_fail(err, TY_IO, "--config: cannot open %s: %m", name);
+		goto out;
+	}
+	size = fread(text, 1, FILE_MAX_BYTES + 1, file);
+	if (ferror(file)) {
+		code = ty_fail(err, TY_IO, "--config: cannot read %s: %m", name);
+		goto out;
+	}
+	if (size > FILE_MAX_BYTES) {
+		code = ty_fail(err, TY_INVALID, "--config: %s is larger than %u bytes", name, FILE_MAX_BYTES);
+		goto out;
+	}
+	for (at = text, end = text + size; at < end && !code;) {
+		char *newline = memchr(at, '\n', (size_t)(end - at));
+		size_t length = (size_t)((newline ? newline : end) - at);
+
+		from.line++;
+		code = take_line(config, at, length, &from, err);
+		at += length + 1;
+	}
+out:
+	if (file)
+		fclose(file);
+	free(text);
+	return code;
+}
+
+/* ---- the command line ---------------------------------------------------------------------- */
+
+struct walk {
+	int argc;
+	char **argv;
+	int at;
+};
+
+/* The next option with its value (null for --help and --version); *o null at the end. */
+static enum ty_code next_argument(struct walk *walk, const struct option **o, const char **value, struct ty_error *err)
+{
+	const struct source from = { .file = NULL };
+	char found[SHOWN_MAX];
+	const char *arg, *equals;
+	size_t length;
+
+	*o = NULL;
+	*value = NULL;
+	if (walk->at >= walk->argc)
+		return TY_OK;
+	arg = walk->argv[walk->at++];
+	if (!strcmp(arg, "-h"))
+		arg = "--help";
+	if (strncmp(arg, "--", 2) || !arg[2])
+		return ty_fail(err, TY_INVALID, "found argument \"%s\", expected --name value or --name=value (see --help)",
+			shown(found, arg, strlen(arg)));
+	arg += 2;
+	equals = strchr(arg, '=');
+	length = equals ? (size_t)(equals - arg) : strlen(arg);
+	*o = find(arg, length);
+	if (!*o)
+		return ty_fail(err, TY_INVALID, "found option \"--%s\", expected one that --help lists",
+			shown(found, arg, length));
+	if ((*o)->kind == HELP || (*o)->kind == VERSION)
+		return equals ? refuse(&from, (*o)->name, err, "found a value, expected none") : TY_OK;
+	if (equals)
+		*value = equals + 1;
+	else if (walk->at < walk->argc && strncmp(walk->argv[walk->at], "--", 2))
+		*value = walk->argv[walk->at++];
+	if (!*value || !**value)
+		return refuse(&from, (*o)->name, err, "found no value, expected one");
+	return TY_OK;
+}
+
+/* ---- defaults ------------------------------------------------------------------------------ */
+
+static enum ty_code default_folder(char *out, size_t size, struct ty_error *err)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	uid_t uid = geteuid();
+	int n;
+
+	if (uid == 0)
+		n = snprintf(out, size, "/run/tyer");
+	else if (runtime && runtime[0] == '/') /* the XDG specification has relative ones ignored */
+		n = snprintf(out, size, "%s/tyer", runtime);
+	else
+		n = snprintf(out, size, "/tmp/tyer-%lu", (unsigned long)uid);
+	if (n < 0 || (size_t)n >= size)
+		return ty_fail(err, TY_INVALID, "XDG_RUNTIME_DIR: found %d bytes with /tyer, expected below %zu", n, size);
+	return TY_OK;
+}
+
+enum ty_code ty_default_listen(char *out, size_t size, struct ty_error *err)
+{
+	char folder[96]; /* so that the socket's path stays below the 108 bytes of a UNIX address */
+	enum ty_code code = default_folder(folder, sizeof folder, err);
+
+	if (!code && (size_t)snprintf(out, size, "ipc://%s/tyer.sock", folder) >= size)
+		code = ty_fail(err, TY_INVALID, "listen: the default address under %s is longer than %zu bytes", folder, size);
+	return code;
+}
+
+enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struct ty_error *err)
+{
+	const char *path = strncmp(listen, "ipc://", 6) ? NULL : listen + 6, *slash = path ? strrchr(path, '/') : NULL;
+	enum ty_code code = TY_OK;
+	char folder[96];
+	int n;
+
+	if (path) {
+		n = snprintf(out, size, "%.*sattach.sock", slash ? (int)(slash + 1 - path) : 0, path);
+	} else {
+		code = default_folder(folder, sizeof folder, err);
+		n = snprintf(out, size, "%s/attach.sock", code ? "" : folder);
+	}
+	if (!code && (n < 0 || (size_t)n >= size))
+		code = ty_fail(err, TY_INVALID, "attach: the path beside --listen has %d bytes, expected below %zu", n, size);
+	return code;
+}
+
+/* What depends on the machine or on other options. */
+static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
+{
+	char small[32], large[32];
+	enum ty_code code = TY_OK;
+
+	if (!config->listen[0])
+		code = ty_default_listen(config->listen, sizeof config->listen, err);
+	if (!code && !config->attach[0])
+		code = ty_default_attach(config->listen, config->attach, sizeof config->attach, err);
+	if (code)
+		return code;
+	if (!strncmp(config->listen, "ipc://", 6) && !strcmp(config->listen + 6, config->attach))
+		return ty_fail(err, TY_INVALID, "--attach: found the path of --listen, expected another");
+	if (!config->device_count) {
+		/* the node that the kernel driver makes; a path given in --cuda-driver says as much */
+		bool driver = access("/dev/nvidiactl", F_OK) == 0 ||
+			      (strchr(config->cuda_driver, '/') && access(config->cuda_driver, R_OK) == 0);
+
+		snprintf(config->device[0], sizeof config->device[0], driver ? "cuda:0" : "host");
+		config->device_count = 1;
+	}
+	config->l1_size = (config->l1_size + PIECE_BYTES - 1) / PIECE_BYTES * PIECE_BYTES; /* max 8 TiB: no overflow */
+	if (config->l1_ahead > config->l1_size)
+		config->l1_ahead = config->l1_size;
+	if (config->default_timeout_us > config->max_timeout_us) {
+		ty_format_time_us(small, sizeof small, config->default_timeout_us);
+		ty_format_time_us(large, sizeof large, config->max_timeout_us);
+		return ty_fail(err, TY_INVALID, "--default-timeout-us: found %s, expected at most --max-timeout-us, %s",
+			small, large);
+	}
+	return TY_OK;
+}
+
+enum ty_code ty_config_parse(struct ty_config *config, int argc, char **argv, bool *help, bool *version,
+	struct ty_error *err)
+{
+	struct source from = { .file = NULL };
+	struct walk walk = { argc, argv, 1 };
+	const char *value, *path = NULL;
+	const struct option *o;
+	enum ty_code code;
+
+	*help = *version = false;
+	memset(config, 0, sizeof *config);
+	for (size_t i = 0; i < OPTION_COUNT; i++)
+		if (options[i].initial) {
+			code = set_value(config, &options[i], options[i].initial, &from, err);
+			assert(!code);
+		}
+	/* once over the command line for its form and the file, then the file, then the command line's values */
+	do {
+		code = next_argument(&walk, &o, &value, err);
+		if (code)
+			return code;
+		if (o && o->kind == FILENAME) {
+			if (path)
+				return refuse(&from, o->name, err, "given twice");
+			path = value;
+		}
+		if (o && (o->kind == HELP || o->kind == VERSION)) {
+			*(o->kind == HELP ? help : version) = true;
+			return TY_OK;
+		}
+	} while (o);
+	if (path)
+		code = take_file(config, path, err);
+	for (walk.at = 1; !code;) {
+		code = next_argument(&walk, &o, &value, err);
+		if (!code && !o)
+			return fill_in(config, err);
+		if (!code && o->kind != FILENAME)
+			code = take(config, o, value, &from, err);
+	}
+	return code;
+}
+
+/* ---- showing ------------------------------------------------------------------------------- */
+
+static const char *placeholder(enum kind kind)
+{
+	static const char *const names[] = {
+		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
+		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [LEVEL] = " LEVEL", [FORMAT] = " FORMAT",
+		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
+	};
+	return names[kind];
+}
+
+void ty_config_help(FILE *out, const char *program)
+{
+	fprintf(out, "Usage: %s [--name value | --name=value]...\n\n"
+		     "Keeps the KV caches of inference engines in host memory.\n\n",
+		program);
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct option *o = &options[i];
+		const char *initial = o->shown ? o->shown : o->initial;
+
+		fprintf(out, "  --%s%s\n      %s\n", o->name, placeholder(o->kind), o->help);
+		if (initial)
+			fprintf(out, "      default %s", initial);
+		if (o->kind <= MICROS) {
+			char low[32], high[32];
+
+			format_number(low, sizeof low, o->kind, o->min);
+			format_number(high, sizeof high, o->kind, o->max);
+			fprintf(out, "; %s to %s", low, high);
+		}
+		if (initial)
+			fputc('\n', out);
+	}
+	fprintf(out, "\nBYTES: a number, or one with KiB, MiB, GiB or TiB (1.5GiB). TIME: microseconds, or a number with us, ms\n"
+		     "or s. Sockets lie in /run/tyer if started by root, else in $XDG_RUNTIME_DIR/tyer, else in /tmp/tyer-UID.\n");
+}
+
+void ty_config_dump(const struct ty_config *config, void (*line)(void *user, const char *name, const char *value),
+	void *user)
+{
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct option *o = &options[i];
+		char number[32];
+
+		switch (o->kind) {
+		case BYTES:
+		case COUNT:
+		case MICROS:
+			format_number(number, sizeof number, o->kind, number_of(config, o));
+			line(user, o->name, number);
+			break;
+		case LEVEL:
+			line(user, o->name, level_names[config->log_level]);
+			break;
+		case FORMAT:
+			line(user, o->name, config->log_json ? "json" : "text");
+			break;
+		case DEVICE:
+			for (uint32_t d = 0; d < config->device_count; d++)
+				line(user, o->name, config->device[d]);
+			break;
+		case FILENAME:
+		case HELP:
+		case VERSION:
+			break;
+		default:
+			line(user, o->name, (const char *)config + o->offset);
+		}
+	}
+}

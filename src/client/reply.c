@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/reply.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/request.h"
+
+#define DEVICES_MAX 64 /* of one service */
+
+static enum ty_code absent(uint32_t verb, struct ty_error *err)
+{
+	return ty_fail(err, TY_PROTOCOL, "the reply to %s has code OK and no message for it", ty_verb_name(verb));
+}
+
+static enum ty_code decode_registered(const Tyer__V1__RegisterReply *in, struct ty_result *out, struct ty_error *err)
+{
+	if (in->fingerprint.len != sizeof out->registered.fingerprint)
+		return ty_fail(err, TY_PROTOCOL, "RegisterReply.fingerprint has %zu bytes, expected %zu", in->fingerprint.len,
+			sizeof out->registered.fingerprint);
+	out->registered.registration = in->registration;
+	out->registered.chunk_bytes = in->chunk_bytes;
+	memcpy(out->registered.fingerprint, in->fingerprint.data, sizeof out->registered.fingerprint);
+	return TY_OK;
+}
+
+/* The client hands the message on as bytes (client.h knows no protobuf). */
+static enum ty_code decode_status(const Tyer__V1__StatusReply *in, struct ty_decoded *out)
+{
+	size_t length = tyer__v1__status_reply__get_packed_size(in);
+
+	out->status = malloc(length != 0 ? length : 1);
+	if (out->status == NULL)
+		return ty_fail(&out->error, TY_NO_MEMORY, "STATUS: no memory for %zu bytes", length);
+	out->result.status.length = tyer__v1__status_reply__pack(in, out->status);
+	out->result.status.bytes = out->status;
+	return TY_OK;
+}
+
+/* The verb's message of a reply whose code is OK. */
+static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
+{
+	const Tyer__V1__Reply *in = out->reply;
+	struct ty_result *r = &out->result;
+
+	if (verb == TYER__V1__REQUEST__VERB_PING || verb == TYER__V1__REQUEST__VERB_UNREGISTER)
+		return TY_OK; /* they have none */
+	if ((uint32_t)in->verb_case != verb)
+		return absent(verb, &out->error);
+	switch (in->verb_case) {
+	case TYER__V1__REPLY__VERB_STATUS:
+		return decode_status(in->status, out);
+	case TYER__V1__REPLY__VERB_HELLO:
+		return TY_OK; /* ty_hello_decode reads it */
+	case TYER__V1__REPLY__VERB_REGISTER:
+		return decode_registered(in->register_, r, &out->error);
+	case TYER__V1__REPLY__VERB_LOOKUP:
+		if (in->lookup->hits > in->lookup->chunks)
+			return ty_fail(&out->error, TY_PROTOCOL, "LookupReply.hits is %u of %u chunks", in->lookup->hits,
+				in->lookup->chunks);
+		r->lookup.chunks = in->lookup->chunks;
+		r->lookup.hits = in->lookup->hits;
+		return TY_OK;
+	case TYER__V1__REPLY__VERB_RETRIEVE:
+		r->retrieve.chunks = in->retrieve->chunks;
+		return TY_OK;
+	case TYER__V1__REPLY__VERB_STORE:
+		r->store.stored = in->store->stored;
+		r->store.present = in->store->present;
+		r->store.dropped = in->store->dropped;
+		return TY_OK;
+	case TYER__V1__REPLY__VERB_END_SESSION:
+		r->end_session.released = in->end_session->released;
+		return TY_OK;
+	default:
+		return absent(verb, &out->error);
+	}
+}
+
+void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t length, struct ty_decoded *out)
+{
+	struct ty_result *r = &out->result;
+
+	memset(out, 0, sizeof *out);
+	r->error = "";
+	r->code = ty_reply_unpack(bytes, length, &out->reply, &out->error);
+	if (r->code == TY_LIMIT) /* for the caller the same: the peer broke the contract */
+		r->code = TY_PROTOCOL;
+	if (r->code == TY_OK && out->reply->id != id) {
+		r->code = ty_fail(&out->error, TY_PROTOCOL, "a reply to request %llu, expected %llu",
+			(unsigned long long)out->reply->id, (unsigned long long)id);
+		ty_reply_free(out->reply);
+		out->reply = NULL;
+	}
+	if (r->code != TY_OK) {
+		r->error = out->error.text;
+		return;
+	}
+	r->boot = out->reply->boot;
+	r->code = (enum ty_code)out->reply->code;
+	if (r->code != TY_OK) {
+		r->error = out->reply->error != NULL ? out->reply->error : "";
+		return;
+	}
+	r->code = decode_verb(verb, out);
+	if (r->code != TY_OK)
+		r->error = out->error.text;
+}
+
+void ty_reply_failed(enum ty_code code, const char *text, struct ty_decoded *out)
+{
+	memset(out, 0, sizeof *out);
+	assert(code != TY_OK);
+	out->result.code = ty_fail(&out->error, code, "%s", text);
+	out->result.error = out->error.text;
+}
+
+void ty_decoded_free(struct ty_decoded *decoded)
+{
+	ty_reply_free(decoded->reply);
+	free(decoded->status);
+	decoded->reply = NULL;
+	decoded->status = NULL;
+}
+
+/* ---- HELLO ----------------------------------------------------------------------------------------------------------- */
+
+static enum ty_code decode_device(const Tyer__V1__Device *in, size_t index, struct ty_device_info *out, struct ty_error *err)
+{
+	char field[48];
+	enum ty_code code;
+
+	if (in->uuid.len != TY_UUID_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "HelloReply.devices[%zu].uuid has %zu bytes, expected %d", index, in->uuid.len,
+			TY_UUID_BYTES);
+	memcpy(out->uuid, in->uuid.data, TY_UUID_BYTES);
+	snprintf(field, sizeof field, "HelloReply.devices[%zu].name", index);
+	code = ty_wire_check_text(field, in->name, 1, sizeof out->name - 1, err);
+	if (code == TY_OK) {
+		snprintf(field, sizeof field, "HelloReply.devices[%zu].model", index);
+		code = ty_wire_check_text(field, in->model, 0, sizeof out->model - 1, err);
+	}
+	if (code != TY_OK) {
+		if (err != NULL)
+			err->code = TY_PROTOCOL;
+		return TY_PROTOCOL;
+	}
+	snprintf(out->name, sizeof out->name, "%s", in->name);
+	snprintf(out->model, sizeof out->model, "%s", in->model != NULL ? in->model : "");
+	return TY_OK;
+}
+
+enum ty_code ty_hello_decode(const Tyer__V1__Reply *reply, struct ty_client_info *info, struct ty_device_info **devices,
+	struct ty_error *err)
+{
+	const Tyer__V1__HelloReply *h;
+	enum ty_code code = TY_OK;
+	size_t i;
+
+	*devices = NULL;
+	if (reply->verb_case != TYER__V1__REPLY__VERB_HELLO || reply->hello == NULL)
+		return absent(TYER__V1__REQUEST__VERB_HELLO, err);
+	h = reply->hello;
+	if (h->client == 0)
+		return ty_fail(err, TY_PROTOCOL, "HelloReply.client is 0");
+	if (h->chunk_tokens == 0)
+		return ty_fail(err, TY_PROTOCOL, "HelloReply.chunk_tokens is 0");
+	if (h->limits == NULL)
+		return ty_fail(err, TY_PROTOCOL, "HelloReply.limits is absent");
+	if (h->n_devices > DEVICES_MAX)
+		return ty_fail(err, TY_PROTOCOL, "HelloReply.devices has %zu entries, expected at most %d", h->n_devices,
+			DEVICES_MAX);
+	*devices = calloc(h->n_devices + 1, sizeof **devices);
+	if (*devices == NULL)
+		return ty_fail(err, TY_NO_MEMORY, "HELLO: no memory for %zu devices", h->n_devices);
+	for (i = 0; code == TY_OK && i < h->n_devices; i++)
+		code = decode_device(h->devices[i], i, &(*devices)[i], err);
+	if (code != TY_OK) {
+		free(*devices);
+		*devices = NULL;
+		return code;
+	}
+	*info = (struct ty_client_info){
+		.boot = reply->boot,
+		.client = h->client,
+		.chunk_tokens = h->chunk_tokens,
+		.max_operation_chunks = h->limits->max_operation_chunks,
+		.max_operations = h->limits->max_operations,
+		.max_chunk_bytes = h->limits->max_chunk_bytes,
+		.device_count = (uint32_t)h->n_devices,
+		.devices = *devices,
+	};
+	return TY_OK;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The verbs: arguments into messages. What the service alone can know (leases, block ids in range) it alone checks.
+ */
+#include "client/internal.h"
+
+#include <string.h>
+
+#include "device/layout.h"
+#include "wire/pool.h"
+
+#define ADAPTER_MAX 64 /* bytes, as tyer.proto says */
+
+/* protobuf-c's structs know no const; packing only reads. */
+static void *unconst(const void *p)
+{
+	return (void *)(uintptr_t)p;
+}
+
+static enum ty_code submit(struct ty_client *c, Tyer__V1__Request *request, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	struct ty_request_slot *slot;
+	enum ty_code code;
+
+	if (done == NULL)
+		return ty_fail(err, TY_INVALID, "done is null");
+	code = ty_slot_take(c, &slot, err);
+	return code != TY_OK ? code : ty_slot_submit(slot, request, done, user, err);
+}
+
+enum ty_code ty_client_ping(struct ty_client *c, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Ping ping = TYER__V1__PING__INIT;
+
+	request.verb_case = TYER__V1__REQUEST__VERB_PING;
+	request.ping = &ping;
+	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_status(struct ty_client *c, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Status status = TYER__V1__STATUS__INIT;
+
+	request.verb_case = TYER__V1__REQUEST__VERB_STATUS;
+	request.status = &status;
+	return submit(c, &request, done, user, err);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+
+enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	uint32_t numbers[TY_MAX_REGIONS] = {0};
+	Tyer__V1__Register *reg = NULL;
+	struct ty_request_slot *slot;
+	enum ty_code code;
+
+	if (done == NULL)
+		return ty_fail(err, TY_INVALID, "done is null");
+	if (pool->region_count > TY_MAX_REGIONS)
+		return ty_fail(err, TY_LIMIT, "pool.regions has %u entries, expected 1..%d", pool->region_count, TY_MAX_REGIONS);
+	code = ty_slot_take(c, &slot, err);
+	if (code != TY_OK)
+		return code;
+	if (c->info.client != 0) /* else submit says why not */
+		code = ty_attaching_create(c, pool, numbers, &slot->attaching, err);
+	if (code == TY_OK)
+		code = ty_register_from_pool(pool, numbers, &reg, err);
+	if (code == TY_OK) {
+		request.verb_case = TYER__V1__REQUEST__VERB_REGISTER;
+		request.register_ = reg;
+		code = ty_slot_submit(slot, &request, done, user, err);
+	}
+	if (code != TY_OK) {
+		ty_attaching_free(c, slot->attaching);
+		slot->attaching = NULL;
+	}
+	ty_register_free(reg);
+	return code;
+}
+
+enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Unregister unregister = TYER__V1__UNREGISTER__INIT;
+
+	unregister.registration = registration;
+	request.verb_case = TYER__V1__REQUEST__VERB_UNREGISTER;
+	request.unregister = &unregister;
+	return submit(c, &request, done, user, err);
+}
+
+/* ---- prompts --------------------------------------------------------------------------------------------------------- */
+
+static enum ty_code fill_chain(const char *field, const struct ty_chain *in, Tyer__V1__Chain *out, struct ty_error *err)
+{
+	tyer__v1__chain__init(out);
+	if (in == NULL)
+		return ty_fail(err, TY_INVALID, "%s is null", field);
+	if (in->tokens != NULL && in->hashes != NULL)
+		return ty_fail(err, TY_INVALID, "%s has tokens and hashes, expected one of them", field);
+	if ((in->tokens == NULL && in->token_count != 0) || (in->hashes == NULL && in->chunk_count != 0))
+		return ty_fail(err, TY_INVALID, "%s has a count without its array", field);
+	if (in->chunk_count > SIZE_MAX / TY_KEY_BYTES)
+		return ty_fail(err, TY_LIMIT, "%s.chunk_count is %zu", field, in->chunk_count);
+	if (in->tokens != NULL) {
+		out->n_tokens = in->token_count;
+		out->tokens = unconst(in->tokens);
+	}
+	if (in->hashes != NULL)
+		out->hashes = (ProtobufCBinaryData){.len = in->chunk_count * TY_KEY_BYTES, .data = unconst(in->hashes)};
+	return TY_OK;
+}
+
+static enum ty_code fill_digest(const char *field, const void *bytes, size_t length, ProtobufCBinaryData *out,
+	struct ty_error *err)
+{
+	if (length > ADAPTER_MAX)
+		return ty_fail(err, TY_INVALID, "%s has %zu bytes, expected at most %d", field, length, ADAPTER_MAX);
+	if (length != 0 && bytes == NULL)
+		return ty_fail(err, TY_INVALID, "%s is null and has %zu bytes", field, length);
+	*out = (ProtobufCBinaryData){.len = length, .data = unconst(bytes)};
+	return TY_OK;
+}
+
+enum ty_code ty_client_lookup_as(struct ty_client *c, uint64_t session, const struct ty_chain *chain, const void *adapter,
+	size_t adapter_bytes, const void *media, size_t media_bytes, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
+	Tyer__V1__Chain message;
+	enum ty_code code;
+
+	code = fill_chain("chain", chain, &message, err);
+	if (code == TY_OK)
+		code = fill_digest("adapter", adapter, adapter_bytes, &lookup.adapter, err);
+	if (code == TY_OK)
+		code = fill_digest("media", media, media_bytes, &lookup.media, err);
+	if (code != TY_OK)
+		return code;
+	lookup.session = session;
+	lookup.chain = &message;
+	request.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
+	request.lookup = &lookup;
+	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session, const struct ty_chain *chain, ty_done_fn done,
+	void *user, struct ty_error *err)
+{
+	return ty_client_lookup_as(c, session, chain, NULL, 0, NULL, 0, done, user, err);
+}
+
+enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__EndSession end = TYER__V1__END_SESSION__INIT;
+
+	end.session = session;
+	request.verb_case = TYER__V1__REQUEST__VERB_END_SESSION;
+	request.end_session = &end;
+	return submit(c, &request, done, user, err);
+}
+
+/* ---- transfers ------------------------------------------------------------------------------------------------------- */
+
+struct transfer_parts {
+	Tyer__V1__BlockIds ids[TY_MAX_GROUPS], *at[TY_MAX_GROUPS];
+	Tyer__V1__Mark ready, done;
+	Tyer__V1__Chain append;
+};
+
+static enum ty_code fill_mark(const char *field, const struct ty_mark *in, Tyer__V1__Mark *out, Tyer__V1__Mark **at,
+	struct ty_error *err)
+{
+	if (in->word >= TY_TIMELINE_WORDS)
+		return ty_fail(err, TY_INVALID, "%s.word is %u, expected 0..%d", field, in->word, TY_TIMELINE_WORDS - 1);
+	tyer__v1__mark__init(out);
+	out->word = in->word;
+	out->value = in->value;
+	*at = in->word != 0 ? out : NULL;
+	return TY_OK;
+}
+
+static enum ty_code fill_blocks(const struct ty_transfer *t, struct transfer_parts *parts, struct ty_error *err)
+{
+	uint32_t g;
+
+	if (t->group_count == 0 || t->group_count > TY_MAX_GROUPS)
+		return ty_fail(err, TY_INVALID, "transfer.group_count is %u, expected 1..%d", t->group_count, TY_MAX_GROUPS);
+	if (t->blocks == NULL || t->block_counts == NULL)
+		return ty_fail(err, TY_INVALID, "transfer.blocks or transfer.block_counts is null");
+	for (g = 0; g < t->group_count; g++) {
+		if (t->blocks[g] == NULL && t->block_counts[g] != 0)
+			return ty_fail(err, TY_INVALID, "transfer.blocks[%u] is null and has %u ids", g, t->block_counts[g]);
+		tyer__v1__block_ids__init(&parts->ids[g]);
+		parts->ids[g].n_ids = t->block_counts[g];
+		parts->ids[g].ids = unconst(t->blocks[g]);
+		parts->at[g] = &parts->ids[g];
+	}
+	return TY_OK;
+}
+
+enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Retrieve retrieve = TYER__V1__RETRIEVE__INIT;
+	struct transfer_parts parts;
+	enum ty_code code;
+
+	if (t->append != NULL)
+		return ty_fail(err, TY_INVALID, "transfer.append is STORE's, expected null");
+	code = fill_blocks(t, &parts, err);
+	if (code == TY_OK)
+		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &retrieve.ready, err);
+	if (code == TY_OK)
+		code = fill_mark("transfer.done", &t->done, &parts.done, &retrieve.done, err);
+	if (code != TY_OK)
+		return code;
+	retrieve.session = t->session;
+	retrieve.registration = t->registration;
+	retrieve.first = t->first;
+	retrieve.count = t->count;
+	retrieve.n_blocks = t->group_count;
+	retrieve.blocks = parts.at;
+	request.verb_case = TYER__V1__REQUEST__VERB_RETRIEVE;
+	request.retrieve = &retrieve;
+	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Store store = TYER__V1__STORE__INIT;
+	struct transfer_parts parts;
+	enum ty_code code;
+
+	code = fill_blocks(t, &parts, err);
+	if (code == TY_OK)
+		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &store.ready, err);
+	if (code == TY_OK)
+		code = fill_mark("transfer.done", &t->done, &parts.done, &store.done, err);
+	if (code == TY_OK && t->append != NULL) {
+		code = fill_chain("transfer.append", t->append, &parts.append, err);
+		store.append = &parts.append;
+	}
+	if (code != TY_OK)
+		return code;
+	store.session = t->session;
+	store.registration = t->registration;
+	store.first = t->first;
+	store.count = t->count;
+	store.n_blocks = t->group_count;
+	store.blocks = parts.at;
+	request.verb_case = TYER__V1__REQUEST__VERB_STORE;
+	request.store = &store;
+	return submit(c, &request, done, user, err);
+}

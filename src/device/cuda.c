@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A GPU's life: open, register host memory, close. Slow lane only.
+ */
+#include "cuda_private.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct ty_device_kind cuda_kind;
+
+void ty_cuda_poison(struct cuda_device *dev, const char *call, cu_result result)
+{
+	if (dev->base.poisoned)
+		return;
+	dev->base.poisoned = true;
+	(void)ty_fail(&dev->base.failure, TY_DEVICE_FAILED, "%s: %s: %s (%d)", dev->base.info.name, call,
+		ty_cuda_error_name(&dev->api, result), result);
+}
+
+enum ty_code ty_cuda_slow_failed(struct cuda_device *dev, struct ty_error *err, const char *what, cu_result result)
+{
+	if (ty_cuda_sticky(result))
+		ty_cuda_poison(dev, what, result);
+	return ty_cuda_fail(&dev->api, err, what, result);
+}
+
+enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream stream, const char *what, struct ty_error *err)
+{
+	int64_t deadline = ty_device_clock() + TY_CUDA_SLOW_NS;
+	cu_result result = CU(dev, cuEventRecord, dev->slow, stream);
+
+	while (result == CU_SUCCESS) {
+		result = CU(dev, cuEventQuery, dev->slow);
+		if (result == CU_SUCCESS)
+			return TY_OK;
+		if (result != CU_NOT_READY)
+			break;
+		if (ty_device_clock() > deadline) {
+			/* what is queued can no more be taken back: the device is of no use */
+			ty_cuda_poison(dev, what, result);
+			return ty_fail(err, TY_DEVICE_STALLED, "%s: not done after %d s", what,
+				(int)(TY_CUDA_SLOW_NS / 1000000000));
+		}
+		sched_yield();
+		result = CU_SUCCESS;
+	}
+	ty_cuda_poison(dev, what, result);
+	return ty_cuda_fail(&dev->api, err, what, result);
+}
+
+static void note(struct cuda_device *dev, const char *fmt, ...) TY_PRINTF(2, 3);
+static void note(struct cuda_device *dev, const char *fmt, ...)
+{
+	size_t used = strlen(dev->base.note);
+	va_list args;
+
+	if (used && used + 2 < sizeof dev->base.note) {
+		strcpy(dev->base.note + used, "; ");
+		used += 2;
+	}
+	va_start(args, fmt);
+	vsnprintf(dev->base.note + used, sizeof dev->base.note - used, fmt, args);
+	va_end(args);
+}
+
+static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
+{
+	struct ty_device_info *info = &dev->base.info;
+	struct cu_uuid uuid;
+	cu_result result;
+	int processors = 0;
+
+	result = CU(dev, cuDeviceGetName, info->model, (int)sizeof info->model - 1, dev->device);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&dev->api, err, "cuDeviceGetName", result);
+	result = CU(dev, cuDeviceGetUuid, &uuid, dev->device);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&dev->api, err, "cuDeviceGetUuid", result);
+	memcpy(info->uuid, uuid.bytes, sizeof info->uuid);
+	result = CU(dev, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, dev->device);
+	if (result != CU_SUCCESS || processors < 1)
+		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);
+	dev->grid_max = (uint32_t)processors * 8; /* thread blocks that are resident at once */
+	return TY_OK;
+}
+
+static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
+{
+	cu_result result = CU(dev, cuEventCreate, &dev->slow, CU_EVENT_NO_TIMING);
+
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
+	for (unsigned i = 0; i < 2; i++) {
+		struct cuda_lane *lane = &dev->lanes[i];
+
+		result = CU(dev, cuStreamCreate, &lane->kernel, CU_STREAM_NON_BLOCKING);
+		if (result == CU_SUCCESS)
+			result = CU(dev, cuStreamCreate, &lane->copy, CU_STREAM_NON_BLOCKING);
+		if (result != CU_SUCCESS)
+			return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
+		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
+			result = CU(dev, cuEventCreate, &lane->units[u].middle, CU_EVENT_NO_TIMING);
+			if (result == CU_SUCCESS)
+				result = CU(dev, cuEventCreate, &lane->units[u].end, CU_EVENT_NO_TIMING);
+			if (result != CU_SUCCESS)
+				return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
+		}
+	}
+	result = CU(dev, cuMemHostAlloc, (void **)&dev->upload, TY_MAX_GROUPS * TY_MAX_PLANES * sizeof *dev->upload,
+		CU_HOST_PORTABLE);
+	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&dev->api, err, "cuMemHostAlloc for plane tables", result);
+}
+
+/* A GPU that cannot run the image still copies long runs well, so that is no failure of the device. */
+static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
+{
+	const void *image = options->kernels ? options->kernels : ty_kernels_image;
+	size_t bytes = options->kernels ? options->kernels_bytes : ty_kernels_image_bytes;
+	const char *call = "cuModuleLoadData";
+	cu_result result;
+
+	if (bytes == 0) {
+		note(dev, "no kernels in this build: short runs are copied one by one");
+		return TY_OK;
+	}
+	result = CU(dev, cuModuleLoadData, &dev->module, image);
+	if (result == CU_SUCCESS) {
+		call = "cuModuleGetFunction";
+		result = CU(dev, cuModuleGetFunction, &dev->gather, dev->module, TY_KERNEL_GATHER);
+	}
+	if (result == CU_SUCCESS)
+		result = CU(dev, cuModuleGetFunction, &dev->scatter, dev->module, TY_KERNEL_SCATTER);
+	if (result == CU_SUCCESS)
+		return TY_OK;
+	if (ty_cuda_sticky(result))
+		return ty_cuda_fail(&dev->api, err, call, result);
+	dev->gather = dev->scatter = NULL;
+	note(dev, "the kernels do not load (%s: %s): short runs are copied one by one", call,
+		ty_cuda_error_name(&dev->api, result));
+	return TY_OK;
+}
+
+static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
+{
+	uint64_t want = options->staging_bytes ? options->staging_bytes : TY_CUDA_STAGING_DEFAULT, bytes, ring;
+	cu_result result = CU_SUCCESS;
+
+	if (want < TY_CUDA_STAGING_LEAST)
+		return ty_fail(err, TY_INVALID, "staging: %llu bytes, expected at least %llu", (unsigned long long)want,
+			(unsigned long long)TY_CUDA_STAGING_LEAST);
+	for (bytes = want; bytes >= TY_CUDA_STAGING_LEAST; bytes /= 2) {
+		result = CU(dev, cuMemAlloc, &dev->staging, bytes);
+		if (result != CU_OUT_OF_MEMORY)
+			break;
+	}
+	if (result != CU_SUCCESS)
+		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_DEVICE_FAILED,
+			"staging: %llu bytes of GPU memory cannot be had, nor %llu: %s (%d)", (unsigned long long)want,
+			(unsigned long long)TY_CUDA_STAGING_LEAST, ty_cuda_error_name(&dev->api, result), result);
+	if (bytes < want)
+		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
+			(unsigned long long)want);
+	ty_device_count(&dev->base.stats.device_bytes, bytes);
+	ring = bytes / 2 / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	for (unsigned i = 0; i < 2; i++) {
+		dev->lanes[i].ring = dev->staging + i * ring;
+		dev->lanes[i].ring_bytes = ring;
+	}
+	dev->tile_bytes = ring / 2 / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	if (options->tile_bytes && options->tile_bytes < dev->tile_bytes) {
+		if (options->tile_bytes < TY_CUDA_TILE_LEAST)
+			return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu",
+				(unsigned long long)options->tile_bytes, (unsigned long long)TY_CUDA_TILE_LEAST);
+		dev->tile_bytes = options->tile_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	}
+	if (dev->tile_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT)
+		dev->tile_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT;
+	return TY_OK;
+}
+
+/* Each kernel once, with nothing to do: the driver loads them lazily, and that must not happen between batches. */
+static enum ty_code warm_up(struct cuda_device *dev, struct ty_error *err)
+{
+	cu_function functions[2] = {dev->gather, dev->scatter};
+	struct ty_gather_job job = {.run_units = 1, .plane_count = 1};
+	void *parameters[] = {&job};
+
+	for (unsigned i = 0; i < 2; i++) {
+		cu_result result = CU(dev, cuLaunchKernel, functions[i], 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0,
+			dev->lanes[i].kernel, parameters, NULL);
+		enum ty_code code;
+
+		if (result != CU_SUCCESS)
+			return ty_cuda_fail(&dev->api, err, "cuLaunchKernel", result);
+		code = ty_cuda_finish(dev, dev->lanes[i].kernel, "the first launch of a kernel", err);
+		if (code != TY_OK)
+			return code;
+	}
+	return TY_OK;
+}
+
+/* Whatever open has got so far. A poisoned context is left to the end of the process: no call on it is sure to return. */
+static void cuda_close(struct ty_device *base)
+{
+	struct cuda_device *dev = (struct cuda_device *)base;
+
+	assert(base->poisoned || (!dev->lanes[0].queue.count && !dev->lanes[1].queue.count));
+	if (base->poisoned || !dev->context)
+		goto out;
+	if (ty_cuda_use(&dev->api, dev->context) != CU_SUCCESS)
+		goto out;
+	for (unsigned i = 0; i < 2; i++) {
+		struct cuda_lane *lane = &dev->lanes[i];
+
+		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
+			if (lane->units[u].middle)
+				(void)CU(dev, cuEventDestroy, lane->units[u].middle);
+			if (lane->units[u].end)
+				(void)CU(dev, cuEventDestroy, lane->units[u].end);
+		}
+		if (lane->kernel)
+			(void)CU(dev, cuStreamDestroy, lane->kernel);
+		if (lane->copy)
+			(void)CU(dev, cuStreamDestroy, lane->copy);
+	}
+	if (dev->slow)
+		(void)CU(dev, cuEventDestroy, dev->slow);
+	if (dev->staging)
+		(void)CU(dev, cuMemFree, dev->staging);
+	if (dev->upload)
+		(void)CU(dev, cuMemFreeHost, dev->upload);
+	if (dev->module)
+		(void)CU(dev, cuModuleUnload, dev->module);
+	ty_cuda_forget(&dev->api, dev->context);
+	(void)CU(dev, cuDevicePrimaryCtxRelease, dev->device);
+out:
+	free(dev);
+}
+
+enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, struct ty_device_call *call,
+	struct ty_device **out, struct ty_error *err)
+{
+	struct cuda_device *dev = calloc(1, sizeof *dev);
+	enum ty_code code;
+
+	if (!dev)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for device cuda:%d", ordinal);
+	dev->base.kind = &cuda_kind;
+	dev->base.owner = ty_device_thread();
+	dev->base.call = call;
+	dev->base.slow = true;
+	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
+	code = ty_cuda_load(options->driver, &dev->api, err);
+	if (code == TY_OK)
+		code = ty_cuda_context(&dev->api, ordinal, &dev->device, &dev->context, err);
+	if (code == TY_OK)
+		code = identify(dev, err);
+	if (code == TY_OK)
+		code = make_streams(dev, err);
+	if (code == TY_OK)
+		code = load_kernels(dev, options, err);
+	if (code == TY_OK && dev->gather)
+		code = take_staging(dev, options, err);
+	if (code == TY_OK && dev->gather)
+		code = warm_up(dev, err);
+	dev->base.slow = false;
+	if (code != TY_OK) {
+		cuda_close(&dev->base);
+		return code;
+	}
+	*out = &dev->base;
+	return TY_OK;
+}
+
+static enum ty_code cuda_register(struct ty_device *base, void *memory, size_t bytes, struct ty_error *err)
+{
+	struct cuda_device *dev = (struct cuda_device *)base;
+	cu_result result = ty_cuda_use(&dev->api, dev->context);
+
+	if (result == CU_SUCCESS)
+		result = CU(dev, cuMemHostRegister, memory, bytes, CU_HOST_PORTABLE);
+	return result == CU_SUCCESS ? TY_OK : ty_cuda_slow_failed(dev, err, "cuMemHostRegister", result);
+}
+
+static void cuda_unregister(struct ty_device *base, void *memory)
+{
+	struct cuda_device *dev = (struct cuda_device *)base;
+	cu_result result;
+
+	if (base->poisoned)
+		return;
+	result = ty_cuda_use(&dev->api, dev->context);
+	if (result == CU_SUCCESS)
+		result = CU(dev, cuMemHostUnregister, memory);
+	if (result != CU_SUCCESS)
+		ty_cuda_poison(dev, "cuMemHostUnregister", result); /* never registered: a bug; or the context is gone */
+}
+
+static const struct ty_device_kind cuda_kind = {
+	.close = cuda_close,
+	.map = ty_cuda_map,
+	.unmap = ty_cuda_unmap,
+	.register_host = cuda_register,
+	.unregister_host = cuda_unregister,
+	.submit = ty_cuda_submit,
+	.batch_limit = ty_cuda_batch_limit,
+	.poll = ty_cuda_poll,
+};

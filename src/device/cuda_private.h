@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A GPU's owner: what cuda.c (life), cuda_map.c (pools) and cuda_copy.c (chunks) share.
+ *
+ * Each direction is a lane: a kernel stream, a copy stream, half of the staging memory as a ring, and a queue of batches. A batch
+ * is issued as units, in order; a unit is one tile of staging with its kernel and its copies, or a few direct copies.
+ */
+#ifndef TY_DEVICE_CUDA_PRIVATE_H
+#define TY_DEVICE_CUDA_PRIVATE_H
+
+#include <assert.h>
+
+#include "cuda_driver.h"
+#include "device_private.h"
+#include "kernels/gather.h"
+
+#define TY_CUDA_STAGING_DEFAULT ((uint64_t)128 << 20)
+#define TY_CUDA_STAGING_LEAST ((uint64_t)4 << 20)
+#define TY_CUDA_TILE_LEAST ((uint64_t)256 << 10)
+#define TY_CUDA_TILE_ALIGN 256u
+#define TY_CUDA_DIRECT_RUN ((uint64_t)256 << 10) /* runs of this size and up are copied without a kernel */
+#define TY_CUDA_UNITS 8u         /* in flight, of a lane */
+#define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
+#define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
+#define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
+#define TY_CUDA_BATCH_CHUNKS 256u
+#define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
+#define TY_CUDA_SLOW_NS ((int64_t)10 * 1000000000) /* longest wait for the GPU in the slow lane */
+
+struct cuda_unit {
+	struct ty_batch *batch;
+	cu_event middle; /* between the unit's two halves, when it is staged */
+	cu_event end;
+	uint64_t ring_begin, ring_end; /* of its tile, counted through all laps; equal when it is not staged */
+	uint32_t copies;
+	bool last; /* of its batch */
+};
+
+/* What of the issuing batch comes next. */
+struct cuda_cursor {
+	uint32_t group, copy, block;
+	uint32_t plane; /* staged: of a block larger than a tile. Direct: the span */
+};
+
+struct cuda_lane {
+	cu_stream kernel, copy;
+	cu_address ring;
+	uint64_t ring_bytes, ring_next; /* ring_next counts through all laps */
+	struct cuda_unit units[TY_CUDA_UNITS];
+	uint32_t first, count;          /* in flight, oldest first */
+	uint32_t copies;                /* in flight */
+	struct ty_batch_queue queue;    /* accepted and not done, in order */
+	struct ty_batch *issuing;       /* the first of them that is not issued whole */
+	struct cuda_cursor at;
+};
+
+/* One opened handle. */
+struct cuda_import {
+	struct cuda_import *next;
+	struct cu_ipc_handle handle;
+	cu_address address;
+	uint64_t bytes; /* from address to the allocation's real end */
+	uint32_t uses;  /* regions of mappings */
+};
+
+struct cuda_device {
+	struct ty_device base;
+	struct ty_cuda api;
+	cu_device device;
+	cu_context context;
+	cu_module module;
+	cu_function gather, scatter; /* null: no kernels, everything goes by direct copies */
+	cu_address staging;
+	uint64_t tile_bytes;
+	uint32_t grid_max;
+	struct cuda_lane lanes[2]; /* by direction */
+	struct cuda_import *imports;
+	struct ty_batch_queue done;
+	uint64_t *upload; /* page-locked, for plane tables */
+	cu_event slow;
+};
+
+/* Planes of a block that lie one behind the other both in the pool and in the slot: one run. */
+struct cuda_span {
+	uint32_t first; /* plane of the group */
+	uint64_t bytes;
+};
+
+struct cuda_mapping {
+	struct ty_mapping base;
+	struct cuda_import *imports[TY_MAX_REGIONS];
+	cu_address table; /* on the device: address of block 0 of every plane; 0 when no group is staged */
+	struct {
+		bool direct;
+		uint32_t first_span, span_count;
+	} groups[TY_MAX_GROUPS];
+	struct cuda_span *spans;
+	uint64_t planes[]; /* the table's contents */
+};
+
+/* Every call of the driver goes through here: by the owner, and seen from outside while it lasts. */
+#define CU(dev, function, ...)                                                                                         \
+	__extension__({                                                                                                \
+		struct cuda_device *dev_ = (dev);                                                                      \
+		assert(dev_->base.owner == ty_device_thread());                                                        \
+		int64_t since_ = ty_call_begin(&dev_->base, #function);                                                \
+		cu_result result_ = dev_->api.function(__VA_ARGS__);                                                   \
+		ty_call_end(&dev_->base, #function, since_);                                                           \
+		result_;                                                                                               \
+	})
+
+/* From now on every batch fails. The first reason is kept. */
+void ty_cuda_poison(struct cuda_device *dev, const char *call, cu_result result);
+/* A call of the slow lane failed: the code for it; poisons if the error is one that stays. */
+enum ty_code ty_cuda_slow_failed(struct cuda_device *dev, struct ty_error *err, const char *what, cu_result result);
+/* Slow lane: until what `stream` was given is done. Looks, does not wait in the driver. */
+TY_MUST_USE enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream stream, const char *what, struct ty_error *err);
+
+/* cuda_map.c */
+enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout, const struct ty_region *regions,
+	struct ty_mapping **out, struct ty_error *err);
+void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping);
+
+/* cuda_copy.c */
+enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch);
+uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layout *layout);
+uint32_t ty_cuda_poll(struct ty_device *base, struct ty_batch **done, uint32_t max);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * device.h's functions: check who calls, then go to the kind's own.
+ */
+#include "device_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CUDA_PREFIX "cuda:"
+#define CUDA_ORDINAL_MAX 255
+
+static _Thread_local char thread_mark; /* its address is the thread's */
+static _Thread_local struct ty_device_call *thread_calls;
+
+const void *ty_device_thread(void)
+{
+	return &thread_mark;
+}
+
+static void assert_owner(const struct ty_device *dev)
+{
+	assert(dev->owner == &thread_mark && "a device is used by its owner's thread only");
+}
+
+void ty_device_publish_calls(struct ty_device_call *where)
+{
+	thread_calls = where;
+}
+
+static bool parse_ordinal(const char *text, int *out)
+{
+	char *end;
+	long n;
+
+	if (text[0] < '0' || text[0] > '9' || (text[0] == '0' && text[1]))
+		return false;
+	n = strtol(text, &end, 10);
+	if (*end || n > CUDA_ORDINAL_MAX)
+		return false;
+	*out = (int)n;
+	return true;
+}
+
+enum ty_code ty_device_open(const struct ty_device_options *options, struct ty_device **out, struct ty_error *err)
+{
+	const char *name = options->name ? options->name : "";
+	enum ty_code code;
+	int ordinal;
+
+	*out = NULL;
+	if (!strcmp(name, "host")) {
+		code = ty_host_open(options, thread_calls, out, err);
+	} else if (!strncmp(name, CUDA_PREFIX, strlen(CUDA_PREFIX)) &&
+		parse_ordinal(name + strlen(CUDA_PREFIX), &ordinal)) {
+		if (options->fault && options->fault[0])
+			return ty_fail(err, TY_INVALID, "device %s: faults can be injected into the host device only", name);
+		code = ty_cuda_open(options, ordinal, thread_calls, out, err);
+	} else {
+		return ty_fail(err, TY_INVALID, "device: \"%.64s\", expected \"host\" or \"cuda:N\" with N of 0..%d", name,
+			CUDA_ORDINAL_MAX);
+	}
+	return code;
+}
+
+void ty_device_close(struct ty_device *dev)
+{
+	assert_owner(dev);
+	assert(dev->mappings == 0 && "every mapping is closed before its device");
+	dev->slow = true;
+	dev->kind->close(dev);
+}
+
+const struct ty_device_info *ty_device_info(const struct ty_device *dev)
+{
+	assert_owner(dev);
+	return &dev->info;
+}
+
+const char *ty_device_note(const struct ty_device *dev)
+{
+	assert_owner(dev);
+	return dev->note;
+}
+
+enum ty_code ty_device_map(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
+	struct ty_mapping **out, struct ty_error *err)
+{
+	enum ty_code code;
+
+	assert_owner(dev);
+	*out = NULL;
+	code = ty_device_health(dev, err);
+	if (code != TY_OK)
+		return code;
+	dev->slow = true;
+	code = dev->kind->map(dev, layout, regions, out, err);
+	dev->slow = false;
+	if (code == TY_OK)
+		dev->mappings++;
+	return code;
+}
+
+void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping)
+{
+	assert_owner(dev);
+	assert(mapping->device == dev);
+	dev->slow = true;
+	dev->kind->unmap(dev, mapping);
+	dev->slow = false;
+	dev->mappings--;
+}
+
+enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err)
+{
+	enum ty_code code;
+
+	assert_owner(dev);
+	if (!base || bytes == 0 || (uintptr_t)base > UINTPTR_MAX - bytes)
+		return ty_fail(err, TY_INVALID, "host memory to register: %zu bytes at %p", bytes, base);
+	code = ty_device_health(dev, err);
+	if (code != TY_OK)
+		return code;
+	dev->slow = true;
+	code = dev->kind->register_host(dev, base, bytes, err);
+	dev->slow = false;
+	return code;
+}
+
+void ty_device_unregister_host(struct ty_device *dev, void *base)
+{
+	assert_owner(dev);
+	dev->slow = true;
+	dev->kind->unregister_host(dev, base);
+	dev->slow = false;
+}
+
+/* The ids have been checked at the edge; here a wrong one would be a wild write into some client's memory, so they are
+ * held against the layout once more. */
+static void assert_batch(const struct ty_device *dev, const struct ty_batch *batch)
+{
+	const struct ty_layout *layout = batch->mapping->layout;
+
+	assert(batch->mapping->device == dev);
+	assert(batch->direction == TY_TO_HOST || batch->direction == TY_TO_DEVICE);
+	assert(batch->count >= 1 && batch->count <= dev->kind->batch_limit(dev, layout));
+	for (uint32_t c = 0; c < batch->count; c++) {
+		const struct ty_copy *copy = &batch->copies[c];
+
+		assert(copy->host && (uintptr_t)copy->host % TY_RUN_ALIGN == 0);
+		for (uint32_t i = 0; i < layout->group_count; i++) {
+			const struct ty_layout_group *g = &layout->groups[i];
+
+			for (uint32_t b = g->first_block; b < g->first_block + g->blocks_per_chunk; b++)
+				assert(copy->blocks[b] < g->block_count ||
+					(copy->blocks[b] == TY_BLOCK_SKIP && batch->direction == TY_TO_DEVICE));
+		}
+	}
+}
+
+enum ty_code ty_device_submit(struct ty_device *dev, struct ty_batch *batch)
+{
+	assert_owner(dev);
+	assert_batch(dev, batch);
+	if (dev->poisoned)
+		return TY_DEVICE_FAILED;
+	return dev->kind->submit(dev, batch);
+}
+
+uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layout *layout)
+{
+	assert_owner(dev);
+	return dev->kind->batch_limit(dev, layout);
+}
+
+uint32_t ty_device_poll(struct ty_device *dev, struct ty_batch **done, uint32_t max)
+{
+	assert_owner(dev);
+	return dev->kind->poll(dev, done, max);
+}
+
+enum ty_code ty_device_health(const struct ty_device *dev, struct ty_error *err)
+{
+	assert_owner(dev);
+	return dev->poisoned ? ty_fail(err, TY_DEVICE_FAILED, "%s", dev->failure.text) : TY_OK;
+}
+
+const struct ty_device_stats *ty_device_stats(const struct ty_device *dev)
+{
+	assert_owner(dev);
+	return &dev->stats;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the two kinds of device share. Only src/device/ includes this.
+ */
+#ifndef TY_DEVICE_PRIVATE_H
+#define TY_DEVICE_PRIVATE_H
+
+#include <time.h>
+
+#include "device.h"
+
+struct ty_device_kind {
+	void (*close)(struct ty_device *dev);
+	enum ty_code (*map)(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
+		struct ty_mapping **out, struct ty_error *err);
+	void (*unmap)(struct ty_device *dev, struct ty_mapping *mapping);
+	enum ty_code (*register_host)(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err);
+	void (*unregister_host)(struct ty_device *dev, void *base);
+	enum ty_code (*submit)(struct ty_device *dev, struct ty_batch *batch);
+	uint32_t (*batch_limit)(const struct ty_device *dev, const struct ty_layout *layout);
+	uint32_t (*poll)(struct ty_device *dev, struct ty_batch **done, uint32_t max);
+};
+
+/* The beginning of each kind's own struct. The owner's alone, but for stats. */
+struct ty_device {
+	const struct ty_device_kind *kind;
+	const void *owner;            /* ty_device_thread() of the owner */
+	struct ty_device_call *call;  /* null: nobody looks */
+	bool slow;                    /* in the slow lane: longest_call does not count it */
+	bool poisoned;
+	uint32_t mappings;
+	struct ty_error failure;      /* why it is poisoned */
+	struct ty_device_info info;
+	char note[256];
+	struct ty_device_stats stats;
+};
+
+/* Likewise. */
+struct ty_mapping {
+	struct ty_device *device;
+	const struct ty_layout *layout;
+};
+
+enum ty_code ty_host_open(const struct ty_device_options *options, struct ty_device_call *call, struct ty_device **out,
+	struct ty_error *err);
+enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, struct ty_device_call *call,
+	struct ty_device **out, struct ty_error *err);
+
+/* What tells this thread from any other that lives. */
+const void *ty_device_thread(void);
+
+static inline int64_t ty_device_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Around everything that could take long. */
+static inline int64_t ty_call_begin(struct ty_device *dev, const char *name)
+{
+	int64_t now = ty_device_clock();
+
+	if (dev->call) {
+		atomic_store_explicit(&dev->call->since, now, memory_order_relaxed);
+		atomic_store_explicit(&dev->call->name, name, memory_order_release); /* pairs with the reader's acquire */
+	}
+	return now;
+}
+
+static inline void ty_call_end(struct ty_device *dev, const char *name, int64_t since)
+{
+	uint64_t took = (uint64_t)(ty_device_clock() - since);
+
+	if (dev->call)
+		atomic_store_explicit(&dev->call->name, NULL, memory_order_release);
+	/* the owner is the only writer */
+	if (!dev->slow && took > atomic_load_explicit(&dev->stats.longest_call_ns, memory_order_relaxed)) {
+		atomic_store_explicit(&dev->stats.longest_call_ns, took, memory_order_relaxed);
+		atomic_store_explicit(&dev->stats.longest_call, name, memory_order_relaxed);
+	}
+}
+
+static inline void ty_device_count(_Atomic uint64_t *counter, uint64_t more)
+{
+	/* one writer: no read-modify-write needed */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+/* A batch's device_private[0] links it into one of the device's queues. */
+struct ty_batch_queue {
+	struct ty_batch *first, *last;
+	uint32_t count;
+};
+
+static inline void ty_batch_push(struct ty_batch_queue *queue, struct ty_batch *batch)
+{
+	batch->device_private[0] = NULL;
+	if (queue->last)
+		queue->last->device_private[0] = batch;
+	else
+		queue->first = batch;
+	queue->last = batch;
+	queue->count++;
+}
+
+static inline struct ty_batch *ty_batch_next(const struct ty_batch *batch)
+{
+	return batch->device_private[0];
+}
+
+static inline struct ty_batch *ty_batch_pop(struct ty_batch_queue *queue)
+{
+	struct ty_batch *batch = queue->first;
+
+	if (!batch)
+		return NULL;
+	queue->first = ty_batch_next(batch);
+	if (!queue->first)
+		queue->last = NULL;
+	queue->count--;
+	batch->device_private[0] = NULL;
+	return batch;
+}
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/attach.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Offsets in a frame. Header: magic u32, version u16, type u16, length u32. */
+enum {
+	AT_MAGIC = 0,
+	AT_VERSION = 4,
+	AT_TYPE = 6,
+	AT_LENGTH = 8,
+	AT_BODY = TY_ATTACH_HEADER_BYTES,
+	WELCOME_BYTES = AT_BODY + 4 + 8 + TY_ATTACH_TOKEN_BYTES, /* 4 bytes of zero align boot */
+	REFUSED_FIXED_BYTES = AT_BODY + 4 + 4,                   /* then the text */
+	DESCRIPTOR_BYTES = AT_BODY + 4,
+	DESCRIPTOR_OK_BYTES = AT_BODY + 4 + 4,
+};
+
+_Static_assert(REFUSED_FIXED_BYTES + TY_ATTACH_TEXT_MAX <= TY_ATTACH_FRAME_MAX, "the longest frame fits");
+
+/* One more than any frame carries, so that a second one is seen and closed rather than cut off by the kernel. */
+#define FDS_RECEIVED_MAX 4
+
+#define TIMELINE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static void put16(uint8_t *at, uint16_t v)
+{
+	v = htole16(v);
+	memcpy(at, &v, sizeof v);
+}
+
+static void put32(uint8_t *at, uint32_t v)
+{
+	v = htole32(v);
+	memcpy(at, &v, sizeof v);
+}
+
+static void put64(uint8_t *at, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(at, &v, sizeof v);
+}
+
+static uint16_t get16(const uint8_t *at)
+{
+	uint16_t v;
+
+	memcpy(&v, at, sizeof v);
+	return le16toh(v);
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+	uint32_t v;
+
+	memcpy(&v, at, sizeof v);
+	return le32toh(v);
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+	uint64_t v;
+
+	memcpy(&v, at, sizeof v);
+	return le64toh(v);
+}
+
+bool ty_attach_carries_fd(enum ty_attach_type type)
+{
+	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR;
+}
+
+size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_ATTACH_FRAME_MAX])
+{
+	size_t length = 0, text;
+
+	memset(bytes, 0, TY_ATTACH_FRAME_MAX);
+	switch (frame->type) {
+	case TY_ATTACH_WELCOME:
+		length = WELCOME_BYTES;
+		put64(bytes + AT_BODY + 4, frame->welcome.boot);
+		memcpy(bytes + AT_BODY + 12, frame->welcome.token, TY_ATTACH_TOKEN_BYTES);
+		break;
+	case TY_ATTACH_REFUSED:
+		text = strnlen(frame->refused.text, TY_ATTACH_TEXT_MAX);
+		assert(frame->refused.code > TY_OK && frame->refused.code < TY_CODE_COUNT);
+		length = REFUSED_FIXED_BYTES + text;
+		put32(bytes + AT_BODY, (uint32_t)frame->refused.code);
+		put32(bytes + AT_BODY + 4, (uint32_t)text);
+		memcpy(bytes + REFUSED_FIXED_BYTES, frame->refused.text, text);
+		break;
+	case TY_ATTACH_DESCRIPTOR:
+		assert(frame->descriptor.number < TY_ATTACH_DESCRIPTORS);
+		length = DESCRIPTOR_BYTES;
+		put32(bytes + AT_BODY, frame->descriptor.number);
+		break;
+	case TY_ATTACH_DESCRIPTOR_OK:
+		assert(frame->descriptor_ok.number < TY_ATTACH_DESCRIPTORS);
+		assert(frame->descriptor_ok.code >= TY_OK && frame->descriptor_ok.code < TY_CODE_COUNT);
+		length = DESCRIPTOR_OK_BYTES;
+		put32(bytes + AT_BODY, frame->descriptor_ok.number);
+		put32(bytes + AT_BODY + 4, (uint32_t)frame->descriptor_ok.code);
+		break;
+	}
+	assert(length != 0);
+	put32(bytes + AT_MAGIC, TY_ATTACH_MAGIC);
+	put16(bytes + AT_VERSION, TY_ATTACH_VERSION);
+	put16(bytes + AT_TYPE, (uint16_t)frame->type);
+	put32(bytes + AT_LENGTH, (uint32_t)length);
+	return length;
+}
+
+/* ---- decoding: `b` has the header's bytes and as many more as `length` says ---------------------------------------- */
+
+static enum ty_code decode_welcome(const uint8_t *b, size_t length, struct ty_attach_frame *frame, struct ty_error *err)
+{
+	if (length != WELCOME_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "attach WELCOME has %zu bytes, expected %d", length, WELCOME_BYTES);
+	if (get32(b + AT_BODY) != 0)
+		return ty_fail(err, TY_PROTOCOL, "attach WELCOME: reserved bytes are not zero");
+	frame->welcome.boot = get64(b + AT_BODY + 4);
+	memcpy(frame->welcome.token, b + AT_BODY + 12, TY_ATTACH_TOKEN_BYTES);
+	return TY_OK;
+}
+
+static enum ty_code decode_refused(const uint8_t *b, size_t length, struct ty_attach_frame *frame, struct ty_error *err)
+{
+	uint32_t code, text;
+
+	if (length < REFUSED_FIXED_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "attach REFUSED has %zu bytes, expected at least %d", length,
+			REFUSED_FIXED_BYTES);
+	code = get32(b + AT_BODY);
+	text = get32(b + AT_BODY + 4);
+	if (code == TY_OK || code >= TY_CODE_COUNT)
+		return ty_fail(err, TY_PROTOCOL, "attach REFUSED: code is %u, expected 1..%d", code, TY_CODE_COUNT - 1);
+	if (text > TY_ATTACH_TEXT_MAX || text != length - REFUSED_FIXED_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "attach REFUSED: text is %u bytes in a frame of %zu", text, length);
+	if (memchr(b + REFUSED_FIXED_BYTES, 0, text) != NULL)
+		return ty_fail(err, TY_PROTOCOL, "attach REFUSED: a zero byte in the text");
+	frame->refused.code = (enum ty_code)code;
+	memcpy(frame->refused.text, b + REFUSED_FIXED_BYTES, text);
+	frame->refused.text[text] = '\0';
+	return TY_OK;
+}
+
+static enum ty_code check_number(uint32_t number, struct ty_error *err)
+{
+	if (number >= TY_ATTACH_DESCRIPTORS)
+		return ty_fail(err, TY_PROTOCOL, "attach: descriptor number is %u, expected 0..%d", number,
+			TY_ATTACH_DESCRIPTORS - 1);
+	return TY_OK;
+}
+
+static enum ty_code decode_descriptor(const uint8_t *b, size_t length, struct ty_attach_frame *frame, struct ty_error *err)
+{
+	if (length != DESCRIPTOR_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR has %zu bytes, expected %d", length, DESCRIPTOR_BYTES);
+	frame->descriptor.number = get32(b + AT_BODY);
+	return check_number(frame->descriptor.number, err);
+}
+
+static enum ty_code decode_descriptor_ok(const uint8_t *b, size_t length, struct ty_attach_frame *frame,
+	struct ty_error *err)
+{
+	uint32_t code;
+
+	if (length != DESCRIPTOR_OK_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR_OK has %zu bytes, expected %d", length,
+			DESCRIPTOR_OK_BYTES);
+	frame->descriptor_ok.number = get32(b + AT_BODY);
+	code = get32(b + AT_BODY + 4);
+	if (code >= TY_CODE_COUNT)
+		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR_OK: code is %u, expected 0..%d", code, TY_CODE_COUNT - 1);
+	frame->descriptor_ok.code = (enum ty_code)code;
+	return check_number(frame->descriptor_ok.number, err);
+}
+
+enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach_frame *frame, struct ty_error *err)
+{
+	const uint8_t *b = bytes;
+	uint16_t version, type;
+
+	memset(frame, 0, sizeof *frame);
+	if (length < TY_ATTACH_HEADER_BYTES || length > TY_ATTACH_FRAME_MAX)
+		return ty_fail(err, TY_PROTOCOL, "attach: a frame of %zu bytes, expected %d..%d", length,
+			TY_ATTACH_HEADER_BYTES, TY_ATTACH_FRAME_MAX);
+	if (get32(b + AT_MAGIC) != TY_ATTACH_MAGIC)
+		return ty_fail(err, TY_PROTOCOL, "attach: magic is %08x, expected %08x: the peer is not a Tyer",
+			get32(b + AT_MAGIC), TY_ATTACH_MAGIC);
+	version = get16(b + AT_VERSION);
+	if (version != TY_ATTACH_VERSION)
+		return ty_fail(err, TY_UNSUPPORTED, "attach: version is %u, expected %u", version, TY_ATTACH_VERSION);
+	if (get32(b + AT_LENGTH) != length)
+		return ty_fail(err, TY_PROTOCOL, "attach: the frame says %u bytes and has %zu", get32(b + AT_LENGTH), length);
+	type = get16(b + AT_TYPE);
+	frame->type = (enum ty_attach_type)type;
+	switch (type) {
+	case TY_ATTACH_WELCOME:
+		return decode_welcome(b, length, frame, err);
+	case TY_ATTACH_REFUSED:
+		return decode_refused(b, length, frame, err);
+	case TY_ATTACH_DESCRIPTOR:
+		return decode_descriptor(b, length, frame, err);
+	case TY_ATTACH_DESCRIPTOR_OK:
+		return decode_descriptor_ok(b, length, frame, err);
+	default:
+		return ty_fail(err, TY_PROTOCOL, "attach: unknown frame type %u", type);
+	}
+}
+
+/* ---- the socket ---------------------------------------------------------------------------------------------------- */
+
+enum ty_code ty_attach_send(int socket, const struct ty_attach_frame *frame, int fd, struct ty_error *err)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	uint8_t bytes[TY_ATTACH_FRAME_MAX];
+	struct iovec iov = {.iov_base = bytes, .iov_len = ty_attach_encode(frame, bytes)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	assert((fd >= 0) == ty_attach_carries_fd(frame->type));
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		memset(&control, 0, sizeof control);
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof control.bytes;
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	do
+		n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return TY_OK; /* a packet goes whole or not at all */
+	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
+		return ty_fail(err, TY_BUSY, "attach: the socket takes no more now");
+	if (errno == ETOOMANYREFS)
+		return ty_fail(err, TY_LIMIT, "attach: too many descriptors of this user are in flight");
+	if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN)
+		return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
+	return ty_fail(err, TY_IO, "attach: sendmsg: %s", strerror(errno));
+}
+
+/* All descriptors of a received message, in `fds` (at most FDS_RECEIVED_MAX; the kernel closed what did not fit). */
+static unsigned collect_fds(struct msghdr *msg, int fds[FDS_RECEIVED_MAX])
+{
+	unsigned count = 0;
+	struct cmsghdr *c;
+
+	for (c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+		size_t n, i;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+			assert(count < FDS_RECEIVED_MAX); /* by the size of the control buffer */
+			fds[count++] = fd;
+		}
+	}
+	return count;
+}
+
+enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, struct ty_error *err)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(FDS_RECEIVED_MAX * sizeof(int))];
+	} control;
+	uint8_t bytes[TY_ATTACH_FRAME_MAX];
+	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof bytes};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+		.msg_controllen = sizeof control.bytes};
+	int fds[FDS_RECEIVED_MAX];
+	unsigned count, wanted, i;
+	enum ty_code code;
+	ssize_t n;
+
+	*fd = -1;
+	do
+		n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return ty_fail(err, TY_BUSY, "attach: nothing to receive");
+		if (errno == ECONNRESET || errno == ENOTCONN)
+			return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
+		return ty_fail(err, TY_IO, "attach: recvmsg: %s", strerror(errno));
+	}
+	count = collect_fds(&msg, fds);
+	if (n == 0) /* the end; or an empty packet, which is no frame: the connection is over either way */
+		code = ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
+	else if (msg.msg_flags & MSG_TRUNC)
+		code = ty_fail(err, TY_PROTOCOL, "attach: a frame of more than %d bytes", TY_ATTACH_FRAME_MAX);
+	else if (msg.msg_flags & MSG_CTRUNC)
+		/* more descriptors than fit, or we have no number free for one */
+		code = ty_fail(err, TY_PROTOCOL, "attach: descriptors of a frame were cut off (too many, or none free here)");
+	else
+		code = ty_attach_decode(bytes, (size_t)n, frame, err);
+	if (code == TY_OK) {
+		wanted = ty_attach_carries_fd(frame->type) ? 1 : 0;
+		if (count == wanted) {
+			if (count != 0)
+				*fd = fds[0];
+			return TY_OK;
+		}
+		code = ty_fail(err, TY_PROTOCOL, "attach: a frame of type %d with %u descriptors, expected %u",
+			(int)frame->type, count, wanted);
+	}
+	for (i = 0; i < count; i++)
+		close(fds[i]);
+	return code;
+}
+
+/* ---- the timeline page --------------------------------------------------------------------------------------------- */
+
+enum ty_code ty_attach_timeline_create(int *out, struct ty_error *err)
+{
+	int fd = memfd_create("tyer-timeline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	*out = -1;
+	if (fd < 0)
+		return ty_fail(err, TY_IO, "timeline: memfd_create: %s", strerror(errno));
+	if (ftruncate(fd, TY_ATTACH_TIMELINE_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, TIMELINE_SEALS) != 0) {
+		enum ty_code code = ty_fail(err, TY_IO, "timeline: sizing and sealing: %s", strerror(errno));
+
+		close(fd);
+		return code;
+	}
+	*out = fd;
+	return TY_OK;
+}
+
+enum ty_code ty_attach_timeline_map(int fd, void **page, struct ty_error *err)
+{
+	struct stat st;
+	int seals;
+	void *at;
+
+	*page = NULL;
+	if (fstat(fd, &st) != 0)
+		return ty_fail(err, TY_IO, "timeline: fstat: %s", strerror(errno));
+	if (st.st_size != (off_t)TY_ATTACH_TIMELINE_BYTES)
+		return ty_fail(err, TY_PROTOCOL, "timeline: %lld bytes, expected %zu", (long long)st.st_size,
+			TY_ATTACH_TIMELINE_BYTES);
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
+		return ty_fail(err, TY_PROTOCOL, "timeline: not a memfd sealed against shrinking");
+	at = mmap(NULL, TY_ATTACH_TIMELINE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return ty_fail(err, TY_IO, "timeline: mmap: %s", strerror(errno));
+	*page = at;
+	return TY_OK;
+}
+
+void ty_attach_timeline_unmap(void *page)
+{
+	if (page != NULL)
+		munmap(page, TY_ATTACH_TIMELINE_BYTES);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "actors/service.h"
+#include "kernels/pattern.h"
+
+#define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
+#define SEED 0x7ab1e7ull
+
+void h_prepare(struct h_service *s)
+{
+	char *argv[] = {(char *)"test", NULL};
+	bool help, version;
+	struct ty_error err;
+
+	memset(s, 0, sizeof *s);
+	if (ty_config_parse(&s->config, 1, argv, &help, &version, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	snprintf(s->dir, sizeof s->dir, "/tmp/tyer-test-XXXXXX");
+	assert_non_null(mkdtemp(s->dir));
+	snprintf(s->config.listen, sizeof s->config.listen, "ipc://%s/rpc.sock", s->dir);
+	snprintf(s->config.attach, sizeof s->config.attach, "%s/attach.sock", s->dir);
+	snprintf(s->config.http, sizeof s->config.http, "off");
+	snprintf(s->config.device[0], sizeof s->config.device[0], "host");
+	s->config.device_count = 1;
+	s->config.chunk_tokens = H_CHUNK_TOKENS;
+	s->config.l1_size = 2 * TY_PIECE_BYTES;
+	s->config.l1_ahead = TY_PIECE_BYTES;
+	s->config.workers = 2;
+	s->config.log_level = 0;
+}
+
+void h_start(struct h_service *s)
+{
+	struct ty_error err = {.code = TY_OK};
+
+	snprintf(s->url, sizeof s->url, "%.127s", s->config.listen);
+	if (ty_service_start(&s->config, &s->service, &err) != TY_OK)
+		fail_msg("%s", err.text);
+}
+
+void h_stop(struct h_service *s)
+{
+	DIR *dir;
+
+	if (s->service)
+		ty_service_stop(s->service);
+	s->service = NULL;
+	dir = opendir(s->dir);
+	for (struct dirent *d; dir && (d = readdir(dir));)
+		unlinkat(dirfd(dir), d->d_name, 0);
+	if (dir)
+		closedir(dir);
+	rmdir(s->dir);
+}
+
+struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts)
+{
+	static struct ty_region region;
+	static struct ty_plane planes[H_PLANES];
+	static struct ty_group group;
+	static struct ty_pool pool;
+
+	region = (struct ty_region){.is_fd = true, .fd = c->fd, .allocation_bytes = POOL_BYTES, .length = POOL_BYTES};
+	for (uint32_t i = 0; i < H_PLANES; i++)
+		planes[i] = (struct ty_plane){0, (uint64_t)i * H_BLOCKS * H_RUN};
+	group = (struct ty_group){H_BLOCK_TOKENS, H_BLOCKS, H_RUN, H_RUN, H_PLANES, planes};
+	pool = (struct ty_pool){.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .part = part,
+		.parts = parts, .format = "test"};
+	return &pool;
+}
+
+void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
+	uint32_t parts)
+{
+	struct ty_client_options o = {
+		.size = sizeof o, .url = s->url, .attach_path = s->config.attach, .name = "test", .tenant = tenant,
+		.model = "m", .revision = "1", .dtype = "bf16",
+	};
+	struct ty_error err = {.code = TY_OK};
+
+	memset(c, 0, sizeof *c);
+	if (engine)
+		memcpy(o.engine, engine, sizeof o.engine);
+	if (ty_client_open(&o, &c->client, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	c->fd = memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(c->fd >= 0);
+	assert_int_equal(ftruncate(c->fd, (off_t)POOL_BYTES), 0);
+	assert_int_equal(fcntl(c->fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	c->pool = mmap(NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+	assert_ptr_not_equal(c->pool, MAP_FAILED);
+	if (!parts)
+		return;
+	if (h_wait(c, ty_client_register(c->client, h_pool(c, part, parts), h_done, c, &c->refused)) != TY_OK)
+		fail_msg("%s", c->error);
+	assert_int_equal(c->last.registered.chunk_bytes, H_CHUNK_BYTES);
+	c->registration = c->last.registered.registration;
+}
+
+void h_close(struct h_client *c)
+{
+	ty_client_close(c->client);
+	munmap(c->pool, POOL_BYTES);
+	close(c->fd);
+}
+
+void h_done(void *user, const struct ty_result *result)
+{
+	struct h_client *c = user;
+
+	c->last = *result;
+	snprintf(c->error, sizeof c->error, "%s", result->error ? result->error : "");
+	c->last.error = c->error;
+}
+
+static const uint64_t PENDING = 99;
+
+enum ty_code h_wait(struct h_client *c, enum ty_code sent)
+{
+	if (sent != TY_OK) {
+		snprintf(c->error, sizeof c->error, "%s", c->refused.text);
+		return sent;
+	}
+	c->last.code = (enum ty_code)PENDING;
+	while ((uint64_t)c->last.code == PENDING)
+		ty_client_poll(c->client, 0, 100000);
+	return c->last.code;
+}
+
+const struct ty_chain *h_chain(uint32_t base, uint32_t count)
+{
+	static uint8_t hashes[4096][TY_KEY_BYTES];
+	static struct ty_chain chain;
+
+	assert_true(count <= 4096);
+	memset(hashes, 0, count * sizeof hashes[0]);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t id = base + i;
+
+		memcpy(hashes[i], &id, sizeof id);
+	}
+	chain = (struct ty_chain){.hashes = hashes[0], .chunk_count = count};
+	return &chain;
+}
+
+enum ty_code h_lookup(struct h_client *c, uint64_t session, uint32_t base, uint32_t count)
+{
+	return h_wait(c, ty_client_lookup(c->client, session, h_chain(base, count), h_done, c, &c->refused));
+}
+
+static const struct ty_transfer *transfer(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
+{
+	static uint32_t ids[H_BLOCKS * 64], length;
+	static const uint32_t *lists[1] = {ids};
+	static struct ty_transfer t;
+
+	length = count * H_PER_CHUNK;
+	assert_true(length <= sizeof ids / sizeof ids[0]);
+	for (uint32_t i = 0; i < length; i++)
+		ids[i] = block + i;
+	t = (struct ty_transfer){.session = session, .registration = c->registration, .first = first, .count = count,
+		.blocks = lists, .block_counts = &length, .group_count = 1};
+	return &t;
+}
+
+enum ty_code h_store(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
+{
+	return h_wait(c, ty_client_store(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
+}
+
+enum ty_code h_retrieve(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
+{
+	return h_wait(c, ty_client_retrieve(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
+}
+
+enum ty_code h_end(struct h_client *c, uint64_t session)
+{
+	return h_wait(c, ty_client_end_session(c->client, session, h_done, c, &c->refused));
+}
+
+/* ---- contents: split layout, each plane an array of blocks ------------------------------------------------ */
+
+static uint64_t *run_at(struct h_client *c, uint32_t block, uint32_t plane)
+{
+	return (uint64_t *)(void *)(c->pool + ((uint64_t)plane * H_BLOCKS + block) * H_RUN);
+}
+
+static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, bool write)
+{
+	uint64_t wrong = 0;
+
+	for (uint32_t k = 0; k < count * H_PER_CHUNK; k++) {
+		for (uint32_t plane = 0; plane < H_PLANES; plane++) {
+			uint64_t *words = run_at(c, block + k, plane);
+			uint32_t at = ((k % H_PER_CHUNK) * H_PLANES + plane) * (H_RUN / 8);
+
+			for (uint32_t i = 0; i < H_RUN / 8; i++) {
+				uint64_t expected = ty_pattern_word(SEED, tag + k / H_PER_CHUNK, at + i);
+
+				if (write)
+					words[i] = expected;
+				else
+					wrong += words[i] != expected;
+			}
+		}
+	}
+	return wrong;
+}
+
+void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block)
+{
+	each_word(c, tag, count, block, true);
+}
+
+uint64_t h_wrong(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block)
+{
+	return each_word(c, tag, count, block, false);
+}
+
+void h_wipe(struct h_client *c, uint32_t count, uint32_t block)
+{
+	for (uint32_t k = 0; k < count * H_PER_CHUNK; k++)
+		for (uint32_t plane = 0; plane < H_PLANES; plane++)
+			memset(run_at(c, block + k, plane), 0xa5, H_RUN);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For scenario tests: a service in this process (or a forked one), clients with a host pool, and calls that wait.
+ */
+#ifndef TY_TESTS_HARNESS_H
+#define TY_TESTS_HARNESS_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <tyer/client.h>
+
+#include "base/config.h"
+
+#define H_CHUNK_TOKENS 64
+#define H_BLOCK_TOKENS 16
+#define H_PER_CHUNK (H_CHUNK_TOKENS / H_BLOCK_TOKENS)
+#define H_PLANES 4
+#define H_RUN 1024
+#define H_BLOCKS 256
+#define H_CHUNK_BYTES ((uint64_t)H_PER_CHUNK * H_PLANES * H_RUN)
+#define H_CHUNK_WORDS (H_CHUNK_BYTES / 8)
+
+struct h_service {
+	struct ty_config config;
+	char dir[64];
+	char url[128];
+	struct ty_service *service; /* in this process, or null */
+};
+
+/* Defaults for tests (host device, chunks of H_CHUNK_TOKENS, sockets in a fresh directory, http off); change config, then start. */
+void h_prepare(struct h_service *s);
+void h_start(struct h_service *s);
+void h_stop(struct h_service *s); /* and everything in its directory goes */
+
+struct h_client {
+	struct ty_client *client;
+	uint8_t *pool;
+	int fd;
+	uint32_t registration;
+	struct ty_result last;      /* of the last h_wait; its error text is below */
+	char error[256];
+	struct ty_error refused;    /* filled by a request that was not even sent */
+};
+
+/* engine: null = one of its own. part/parts: as in REGISTER; parts = 0: opens without registering. */
+void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
+	uint32_t parts);
+void h_close(struct h_client *c);
+/* The pool that h_open registers, to change and register again. Its arrays are the harness's own static ones. */
+struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts);
+
+/* The completion for any request: `user` is the h_client. */
+void h_done(void *user, const struct ty_result *result);
+/* Waits for the one request that was sent with h_done, and returns its code. `sent` is what sending returned. */
+enum ty_code h_wait(struct h_client *c, enum ty_code sent);
+
+/* A chain of `count` chunks: ids base, base + 1, ... as engine hashes. Static storage, good for one request. */
+const struct ty_chain *h_chain(uint32_t base, uint32_t count);
+
+enum ty_code h_lookup(struct h_client *c, uint64_t session, uint32_t base, uint32_t count);
+/* Chunks [first, first + count) in blocks [block, ...). */
+enum ty_code h_store(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block);
+enum ty_code h_retrieve(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block);
+enum ty_code h_end(struct h_client *c, uint64_t session);
+
+/* Contents of `count` chunks, tags tag, tag + 1, ..., at blocks [block, ...). h_wrong counts the words that differ. */
+void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
+uint64_t h_wrong(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
+void h_wipe(struct h_client *c, uint32_t count, uint32_t block);
+
+#endif

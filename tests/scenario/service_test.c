@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The whole service in this process, over real sockets: the main path, what clients share and what they do not, and every
+ * request that must be refused: with which code, naming which field, leaving everybody else undisturbed.
+ */
+#include "harness.h"
+#include "actors/service.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct h_service service;
+
+static int setup(void **state)
+{
+	(void)state;
+	h_prepare(&service);
+	h_start(&service);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	h_stop(&service);
+	return 0;
+}
+
+static void expect(struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
+{
+	if (code != expected || !strstr(c->error, words))
+		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
+}
+
+static void ok(struct h_client *c, enum ty_code code)
+{
+	if (code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(code), c->error);
+}
+
+/* ---- the main path --------------------------------------------------------------------------------------- */
+
+static void test_store_and_retrieve(void **state)
+{
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	ok(&c, h_lookup(&c, 1, 100, 8));
+	assert_int_equal(c.last.lookup.chunks, 8);
+	assert_int_equal(c.last.lookup.hits, 0);
+	h_fill(&c, 100, 8, 0);
+	ok(&c, h_store(&c, 1, 0, 8, 0));
+	assert_int_equal(c.last.store.stored, 8);
+	ok(&c, h_end(&c, 1));
+
+	ok(&c, h_lookup(&c, 2, 100, 12));
+	assert_int_equal(c.last.lookup.hits, 8);
+	h_wipe(&c, 8, 64);
+	ok(&c, h_retrieve(&c, 2, 0, 8, 64));
+	assert_int_equal(c.last.retrieve.chunks, 8);
+	assert_int_equal(h_wrong(&c, 100, 8, 64), 0);
+	/* chunks that are there are not stored again */
+	h_fill(&c, 100, 12, 0);
+	ok(&c, h_store(&c, 2, 0, 12, 0));
+	assert_int_equal(c.last.store.present, 8);
+	assert_int_equal(c.last.store.stored, 4);
+	ok(&c, h_end(&c, 2));
+	assert_int_equal(c.last.end_session.released, 8);
+	h_close(&c);
+}
+
+static void test_survives_its_client(void **state)
+{
+	struct h_client a, b;
+
+	(void)state;
+	h_open(&service, &a, NULL, "a", 0, 1);
+	ok(&a, h_lookup(&a, 1, 500, 4));
+	h_fill(&a, 500, 4, 0);
+	ok(&a, h_store(&a, 1, 0, 4, 0));
+	h_close(&a); /* without END_SESSION or UNREGISTER */
+
+	h_open(&service, &b, NULL, "a", 0, 1);
+	ok(&b, h_lookup(&b, 1, 500, 4));
+	assert_int_equal(b.last.lookup.hits, 4);
+	ok(&b, h_retrieve(&b, 1, 0, 4, 0));
+	assert_int_equal(h_wrong(&b, 500, 4, 0), 0);
+	h_close(&b);
+}
+
+static void test_tenants_share_nothing(void **state)
+{
+	struct h_client a, b;
+
+	(void)state;
+	h_open(&service, &a, NULL, "a", 0, 1);
+	h_open(&service, &b, NULL, "b", 0, 1);
+	ok(&a, h_lookup(&a, 1, 900, 4));
+	h_fill(&a, 900, 4, 0);
+	ok(&a, h_store(&a, 1, 0, 4, 0));
+	ok(&b, h_lookup(&b, 1, 900, 4));
+	assert_int_equal(b.last.lookup.hits, 0);
+	h_close(&a);
+	h_close(&b);
+}
+
+/* Tokens: the service hashes them; a longer prompt with the same beginning hits. */
+static void test_tokens(void **state)
+{
+	static uint32_t tokens[5 * H_CHUNK_TOKENS];
+	struct ty_chain chain = {.tokens = tokens, .token_count = 3 * H_CHUNK_TOKENS + 7};
+	struct h_client c;
+
+	(void)state;
+	for (uint32_t i = 0; i < 5 * H_CHUNK_TOKENS; i++)
+		tokens[i] = i * 7 + 1;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	ok(&c, h_wait(&c, ty_client_lookup(c.client, 1, &chain, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.lookup.chunks, 3);
+	h_fill(&c, 1, 3, 0);
+	ok(&c, h_store(&c, 1, 0, 3, 0));
+	chain.token_count = 5 * H_CHUNK_TOKENS;
+	ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.lookup.hits, 3);
+	tokens[H_CHUNK_TOKENS] ^= 1; /* another second chunk: the third differs too */
+	ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.lookup.hits, 1);
+	/* another adapter or other media: nothing in common */
+	tokens[H_CHUNK_TOKENS] ^= 1;
+	ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, "lora", 4, NULL, 0, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.lookup.hits, 0);
+	ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, NULL, 0, "image", 5, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.lookup.hits, 0);
+	h_close(&c);
+}
+
+/* Two ranks of one engine hold two parts of each chunk: visible when both are there. */
+static void test_two_parts(void **state)
+{
+	static const uint8_t engine[16] = {1, 2, 3};
+	struct h_client a, b;
+
+	(void)state;
+	h_open(&service, &a, engine, "tp", 0, 2);
+	h_open(&service, &b, engine, "tp", 1, 2);
+	ok(&a, h_lookup(&a, 1, 40, 2));
+	h_fill(&a, 40, 2, 0);
+	h_fill(&b, 1040, 2, 0);
+	ok(&a, h_store(&a, 1, 0, 2, 0));
+	ok(&a, h_lookup(&a, 2, 40, 2));
+	assert_int_equal(a.last.lookup.hits, 0);
+	ok(&b, h_store(&b, 1, 0, 2, 0)); /* the session is the engine's */
+	ok(&a, h_lookup(&a, 2, 40, 2));
+	assert_int_equal(a.last.lookup.hits, 2);
+	ok(&a, h_retrieve(&a, 2, 0, 2, 32));
+	ok(&b, h_retrieve(&b, 2, 0, 2, 32));
+	assert_int_equal(h_wrong(&a, 40, 2, 32), 0);
+	assert_int_equal(h_wrong(&b, 1040, 2, 32), 0);
+	h_close(&a);
+	h_close(&b);
+}
+
+/* The ready word is waited for, the done word is raised. */
+static void test_marks(void **state)
+{
+	uint32_t ids[H_PER_CHUNK] = {0, 1, 2, 3}, n = H_PER_CHUNK;
+	const uint32_t *lists[1] = {ids};
+	struct ty_transfer t = {.session = 1, .count = 1, .blocks = lists, .block_counts = &n, .group_count = 1,
+		.ready = {7, 3}, .done = {8, 1}};
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "marks", 0, 1);
+	t.registration = c.registration;
+	ok(&c, h_lookup(&c, 1, 1, 1));
+	c.last.code = (enum ty_code)77;
+	assert_int_equal(ty_client_store(c.client, &t, h_done, &c, &c.refused), TY_OK);
+	ty_client_poll(c.client, 0, 20000);
+	assert_int_equal(c.last.code, 77); /* not answered: it waits */
+	assert_false(ty_client_reached(c.client, t.done));
+	h_fill(&c, 1, 1, 0);
+	ty_client_raise(c.client, t.ready);
+	while (c.last.code == 77)
+		ty_client_poll(c.client, 0, 100000);
+	ok(&c, c.last.code);
+	assert_true(ty_client_reached(c.client, t.done));
+	h_wipe(&c, 1, 0);
+	ok(&c, h_lookup(&c, 2, 1, 1));
+	ok(&c, h_retrieve(&c, 2, 0, 1, 0));
+	assert_int_equal(h_wrong(&c, 1, 1, 0), 0);
+	h_close(&c);
+}
+
+/* A ready word that never comes: TIMEOUT by the deadline, nothing visible, the next request is served. */
+static void test_ready_never_comes(void **state)
+{
+	uint32_t ids[H_PER_CHUNK] = {0, 1, 2, 3}, n = H_PER_CHUNK;
+	const uint32_t *lists[1] = {ids};
+	struct ty_transfer t = {.session = 1, .count = 1, .blocks = lists, .block_counts = &n, .group_count = 1, .ready = {7, 3}};
+	struct ty_client_options o = {.size = sizeof o, .url = service.url, .attach_path = service.config.attach, .tenant = "late",
+		.model = "m", .dtype = "bf16", .timeout_us = 1000000};
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "late", 0, 0);
+	ty_client_close(c.client);
+	assert_int_equal(ty_client_open(&o, &c.client, NULL), TY_OK);
+	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	c.registration = t.registration = c.last.registered.registration;
+	ok(&c, h_lookup(&c, 1, 1, 1));
+	expect(&c, h_wait(&c, ty_client_store(c.client, &t, h_done, &c, &c.refused)), TY_TIMEOUT, "deadline");
+	ok(&c, h_lookup(&c, 1, 1, 1));
+	assert_int_equal(c.last.lookup.hits, 0);
+	h_fill(&c, 1, 1, 0);
+	ok(&c, h_store(&c, 1, 0, 1, 0));
+	h_close(&c);
+}
+
+/* ---- refusals --------------------------------------------------------------------------------------------- */
+
+static void test_bad_operations(void **state)
+{
+	uint32_t ids[2 * H_PER_CHUNK], n = H_PER_CHUNK;
+	const uint32_t *lists[2] = {ids, ids};
+	uint32_t lengths[2] = {H_PER_CHUNK, H_PER_CHUNK};
+	struct ty_transfer good, t;
+	struct h_client c, other;
+
+	(void)state;
+	for (uint32_t i = 0; i < 2 * H_PER_CHUNK; i++)
+		ids[i] = i;
+	h_open(&service, &c, NULL, "bad", 0, 1);
+	h_open(&service, &other, NULL, "bad", 0, 1);
+	good = (struct ty_transfer){.session = 1, .registration = c.registration, .count = 1, .blocks = lists, .block_counts = &n,
+		.group_count = 1};
+	expect(&c, h_retrieve(&c, 1, 0, 1, 0), TY_UNKNOWN_SESSION, "session");
+	expect(&c, h_end(&c, 1), TY_UNKNOWN_SESSION, "session");
+	expect(&c, h_lookup(&c, 0, 1, 1), TY_INVALID, "session");
+	ok(&c, h_lookup(&c, 1, 7, 2));
+
+#define STORE(t) h_wait(&c, ty_client_store(c.client, &(t), h_done, &c, &c.refused))
+#define RETRIEVE(t) h_wait(&c, ty_client_retrieve(c.client, &(t), h_done, &c, &c.refused))
+	expect(&c, RETRIEVE(good), TY_NOT_LEASED, "LOOKUP found 0");
+	t = good, t.registration += 5;
+	expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
+	t = good, t.registration = other.registration + 1000;
+	expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
+	t = good, t.first = 2;
+	expect(&c, STORE(t), TY_INVALID, "first, count");
+	t = good, t.first = UINT32_MAX;
+	expect(&c, STORE(t), TY_INVALID, "first, count");
+	t = good, t.count = 0, n = 0;
+	expect(&c, STORE(t), TY_INVALID, "count");
+	n = H_PER_CHUNK - 1;
+	expect(&c, STORE(good), TY_INVALID, "blocks[0].ids");
+	n = H_PER_CHUNK;
+	ids[1] = H_BLOCKS;
+	expect(&c, STORE(good), TY_INVALID, "block");
+	ids[1] = TY_BLOCK_SKIP; /* only RETRIEVE skips */
+	expect(&c, STORE(good), TY_INVALID, "block");
+	ids[1] = 1;
+	t = good, t.group_count = 2, t.block_counts = lengths;
+	expect(&c, STORE(t), TY_INVALID, "blocks");
+	t = good, t.ready = (struct ty_mark){TY_TIMELINE_WORDS, 1};
+	expect(&c, STORE(t), TY_INVALID, "ready.word");
+	t = good, t.done = (struct ty_mark){UINT32_MAX, 1};
+	expect(&c, STORE(t), TY_INVALID, "done.word");
+
+	/* nothing of that left a trace, and the client is as good as ever */
+	h_fill(&c, 7, 1, 0);
+	ok(&c, STORE(good));
+	ok(&c, h_lookup(&c, 1, 7, 2));
+	assert_int_equal(c.last.lookup.hits, 1);
+	ids[1] = ids[0];
+	expect(&c, RETRIEVE(good), TY_INVALID, "block");
+	ids[1] = TY_BLOCK_SKIP;
+	h_wipe(&c, 1, 0);
+	ok(&c, RETRIEVE(good));
+	assert_int_equal(h_wrong(&c, 7, 1, 0), H_PLANES * H_RUN / 8); /* exactly the skipped block is not written */
+	h_close(&c);
+	h_close(&other);
+}
+
+static void test_bad_layouts(void **state)
+{
+	struct h_client c;
+	struct ty_group g;
+	struct ty_region region;
+	struct ty_plane planes[H_PLANES];
+	struct ty_pool *p;
+
+	(void)state;
+	h_open(&service, &c, NULL, "layout", 0, 0);
+	expect(&c, h_lookup(&c, 1, 1, 1), TY_UNKNOWN_REGISTRATION, "REGISTER");
+#define REFUSED(code, words, ...)                                                                             \
+	do {                                                                                                     \
+		p = h_pool(&c, 0, 1);                                                                            \
+		g = p->groups[0], region = p->regions[0];                                                        \
+		memcpy(planes, g.planes, sizeof planes);                                                         \
+		g.planes = planes, p->groups = &g, p->regions = &region;                                         \
+		__VA_ARGS__;                                                                                        \
+		expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), code, words);          \
+	} while (0)
+	REFUSED(TY_INVALID, "block_tokens", g.block_tokens = 0);
+	REFUSED(TY_INVALID, "block_tokens", g.block_tokens = 24);
+	REFUSED(TY_INVALID, "block_count", g.block_count = 0);
+	REFUSED(TY_INVALID, "run_bytes", g.run_bytes = 0);
+	REFUSED(TY_INVALID, "run_bytes", g.run_bytes = 1000);
+	REFUSED(TY_INVALID, "planes", g.block_count = H_BLOCKS + 1);
+	REFUSED(TY_INVALID, "planes", planes[1].offset = 64);
+	REFUSED(TY_INVALID, "planes", planes[1].region = 3);
+	REFUSED(TY_INVALID, "block_stride", g.block_stride = UINT64_MAX - 15);
+	REFUSED(TY_INVALID, "part", p->part = 1);
+	REFUSED(TY_INVALID, "parts", p->parts = 65);
+	REFUSED(TY_INVALID, "device", p->device[3] = 9);
+	REFUSED(TY_INVALID, "length", region.length += 4096);
+	REFUSED(TY_INVALID, "region", region.length += 4096, region.allocation_bytes += 4096);
+	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	c.registration = c.last.registered.registration;
+	expect(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)), TY_EXISTS, "registered already");
+	expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration + 1, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
+		"registration");
+	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
+		"registration");
+	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	h_close(&c);
+}
+
+/* A descriptor that could shrink under the owner is not mapped. */
+static void test_unsealed_pool(void **state)
+{
+	struct h_client c;
+	struct ty_region region;
+	struct ty_pool *p;
+	int fd = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	(void)state;
+	h_open(&service, &c, NULL, "seal", 0, 0);
+	p = h_pool(&c, 0, 1);
+	region = p->regions[0];
+	assert_int_equal(ftruncate(fd, (off_t)region.length), 0);
+	region.fd = fd;
+	p->regions = &region;
+	expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), TY_INVALID, "seal");
+	close(fd);
+	h_close(&c);
+}
+
+/* ---- death --------------------------------------------------------------------------------------------------- */
+
+/* Killed in the middle of its stores: everybody else goes on, what it had committed serves, nothing of it stays. */
+static void test_killed_client(void **state)
+{
+	struct h_client other;
+	int ready[2];
+
+	(void)state;
+	h_open(&service, &other, NULL, "killed", 0, 1);
+	assert_int_equal(pipe(ready), 0);
+	for (int round = 0; round < 5; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			/* Only what a fresh process may do: exec itself as a storing client. */
+			char out[16];
+
+			snprintf(out, sizeof out, "%d", ready[1]);
+			execl("/proc/self/exe", "service_test", "storing-client", service.url, service.config.attach, out, NULL);
+			_exit(127);
+		}
+		char byte;
+
+		assert_int_equal(read(ready[0], &byte, 1), 1); /* its first store is committed, others are under way */
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		ok(&other, h_lookup(&other, 1, 3000, 1));
+		assert_int_equal(other.last.lookup.hits, 1);
+		ok(&other, h_retrieve(&other, 1, 0, 1, 0));
+		assert_int_equal(h_wrong(&other, 3000, 1, 0), 0);
+		ok(&other, h_end(&other, 1));
+	}
+	close(ready[0]);
+	close(ready[1]);
+	h_close(&other);
+}
+
+static int storing_client(char **argv)
+{
+	struct h_service s = {0};
+	struct h_client c;
+	int out = atoi(argv[3]);
+
+	snprintf(s.url, sizeof s.url, "%s", argv[1]);
+	snprintf(s.config.attach, sizeof s.config.attach, "%s", argv[2]);
+	h_open(&s, &c, NULL, "killed", 0, 1);
+	ok(&c, h_lookup(&c, 1, 3000, 1));
+	h_fill(&c, 3000, 1, 0);
+	ok(&c, h_store(&c, 1, 0, 1, 0));
+	if (write(out, "x", 1) != 1)
+		return 1;
+	for (uint32_t i = 1;; i++) {
+		uint32_t base = 4000 + i % 100 * 40;
+
+		ok(&c, h_lookup(&c, 2, base, 40));
+		h_fill(&c, base, 40, 0);
+		ok(&c, h_store(&c, 2, 0, 40, 0));
+	}
+}
+
+/* ---- the service itself --------------------------------------------------------------------------------------- */
+
+static void test_address_in_use(void **state)
+{
+	struct h_service second;
+	struct ty_service *out;
+	struct ty_error err;
+
+	(void)state;
+	h_prepare(&second);
+	snprintf(second.config.listen, sizeof second.config.listen, "%s", service.config.listen);
+	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	assert_non_null(strstr(err.text, "rpc.sock"));
+	snprintf(second.config.listen, sizeof second.config.listen, "ipc://%s/rpc.sock", second.dir);
+	snprintf(second.config.attach, sizeof second.config.attach, "%s", service.config.attach);
+	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	assert_non_null(strstr(err.text, "attach.sock"));
+	second.config.l1_size = (uint64_t)1 << 60;
+	snprintf(second.config.attach, sizeof second.config.attach, "%s/attach.sock", second.dir);
+	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	if (!strstr(err.text, "MemTotal"))
+		fail_msg("%s", err.text);
+	h_stop(&second);
+}
+
+/* An arena that holds a fraction of what is stored: evicts, never fails, never lies. */
+static void test_small_arena(void **state)
+{
+	struct h_client c;
+	uint32_t hits = 0;
+
+	(void)state;
+	h_open(&service, &c, NULL, "small", 0, 1);
+	for (uint32_t i = 0; i < 400; i++) { /* 400 * 60 chunks of 16 KiB = 375 MiB into 128 MiB */
+		uint32_t base = 100000 + i * 60;
+
+		ok(&c, h_lookup(&c, 1, base, 60));
+		h_fill(&c, base, 60, 0);
+		ok(&c, h_store(&c, 1, 0, 60, 0));
+		assert_int_equal(c.last.store.dropped, 0);
+		ok(&c, h_lookup(&c, 1, base, 60));
+		assert_int_equal(c.last.lookup.hits, 60);
+		ok(&c, h_end(&c, 1));
+	}
+	for (uint32_t i = 0; i < 400; i++) {
+		uint32_t base = 100000 + i * 60;
+
+		ok(&c, h_lookup(&c, 1, base, 60));
+		if (c.last.lookup.hits) {
+			uint32_t n = c.last.lookup.hits;
+
+			hits += n;
+			h_wipe(&c, n, 0);
+			ok(&c, h_retrieve(&c, 1, 0, n, 0));
+			assert_int_equal(h_wrong(&c, base, n, 0), 0);
+		}
+		ok(&c, h_end(&c, 1));
+	}
+	assert_in_range(hits, 4000, 8192); /* most of what 128 MiB hold */
+	h_close(&c);
+}
+
+/* Everything pinned by sessions: STORE answers, does not hang. */
+static void test_everything_pinned(void **state)
+{
+	struct h_client c;
+	uint32_t stored = 0;
+	enum ty_code code = TY_OK;
+
+	(void)state;
+	h_open(&service, &c, NULL, "pinned", 0, 1);
+	for (uint32_t i = 1; i <= 200 && code == TY_OK; i++) {
+		uint32_t base = 500000 + i * 60;
+
+		ok(&c, h_lookup(&c, i, base, 60));
+		h_fill(&c, base, 60, 0);
+		code = h_store(&c, i, 0, 60, 0);
+		if (code == TY_OK) {
+			stored += c.last.store.stored;
+			ok(&c, h_lookup(&c, i, base, 60)); /* leases it until the session ends, which it does not */
+		}
+	}
+	expect(&c, code, TY_NO_SPACE, "");
+	assert_in_range(stored, 4096, 8192);
+	ok(&c, h_end(&c, 1));
+	ok(&c, h_lookup(&c, 1, 900000, 60));
+	ok(&c, h_store(&c, 1, 0, 60, 0)); /* what one session gave back is room again */
+	h_close(&c);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_store_and_retrieve, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_survives_its_client, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tenants_share_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tokens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_two_parts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ready_never_comes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_operations, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_layouts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unsealed_pool, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_killed_client, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_address_in_use, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_small_arena, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_everything_pinned, setup, teardown),
+	};
+
+	if (argc == 5 && strcmp(argv[1], "storing-client") == 0)
+		return storing_client(argv + 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

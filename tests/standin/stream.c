@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Streams and what runs in them: so many operations whenever an event is queried, in turn over the context's streams.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/gather.h"
+#include "standin_private.h"
+
+cu_stream standin_stream_create(cu_context context)
+{
+	cu_stream s = calloc(1, sizeof *s), *at = &context->streams;
+
+	if (!s)
+		standin_misuse("no memory");
+	s->context = context;
+	while (*at)
+		at = &(*at)->next;
+	*at = s;
+	standin_objects++;
+	return s;
+}
+
+void standin_stream_destroy(cu_stream stream)
+{
+	cu_stream *at = &stream->context->streams;
+
+	if (stream->first)
+		standin_misuse("cuStreamDestroy of a stream with work in it");
+	while (*at && *at != stream)
+		at = &(*at)->next;
+	if (!*at)
+		standin_misuse("cuStreamDestroy of no stream of this context");
+	*at = stream->next;
+	if (stream->context->turn == stream)
+		stream->context->turn = NULL;
+	free(stream);
+	standin_objects--;
+}
+
+void standin_push(cu_stream stream, struct op *op)
+{
+	op->next = NULL;
+	if (stream->last)
+		stream->last->next = op;
+	else
+		stream->first = op;
+	stream->last = op;
+}
+
+bool standin_idle(cu_context context)
+{
+	for (cu_stream s = context->streams; s; s = s->next)
+		if (s->first)
+			return false;
+	return true;
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+/* Everything that a job reaches is looked at before it runs: what would be an illegal address on a GPU is one here. */
+static void check_gather(const struct ty_gather_job *job)
+{
+	cu_context context = standin_current();
+	uint64_t bytes = (uint64_t)job->run_units * TY_GATHER_UNIT;
+	const uint64_t *planes;
+
+	if (ty_gather_units(job) > TY_GATHER_UNITS_MAX || job->block_count > TY_GATHER_BLOCKS)
+		standin_misuse("a gather job of %llu units", (unsigned long long)ty_gather_units(job));
+	if (ty_gather_units(job) == 0)
+		return;
+	if (job->tile % TY_GATHER_UNIT || job->block_stride % TY_GATHER_UNIT)
+		standin_misuse("a gather job that is not aligned");
+	standin_check_device(context, job->tile, ty_gather_units(job) * TY_GATHER_UNIT, "a gather job's tile");
+	standin_check_device(context, job->planes, job->plane_count * sizeof *planes, "a gather job's plane table");
+	planes = (const uint64_t *)(uintptr_t)job->planes;
+	for (uint32_t b = 0; b < job->block_count; b++)
+		for (uint32_t p = 0; p < job->plane_count && job->blocks[b] < job->block_limit; p++) {
+			if (planes[p] % TY_GATHER_UNIT)
+				standin_misuse("a plane that is not aligned");
+			standin_check_device(context, planes[p] + job->blocks[b] * job->block_stride, bytes,
+				"a gather job's run");
+		}
+}
+
+static void run_gather(const void *parameters, unsigned grid)
+{
+	const struct ty_gather_job *job = parameters;
+
+	(void)grid; /* any grid does all of it */
+	check_gather(job);
+	ty_gather_c(job, 0, ty_gather_units(job));
+}
+
+static void run_scatter(const void *parameters, unsigned grid)
+{
+	const struct ty_gather_job *job = parameters;
+
+	(void)grid;
+	check_gather(job);
+	ty_scatter_c(job, 0, ty_gather_units(job));
+}
+
+static void check_pattern(const struct ty_pattern_job *job, unsigned grid)
+{
+	if (grid != job->run_count || job->run_count > TY_PATTERN_RUNS)
+		standin_misuse("a pattern job of %u runs on a grid of %u", job->run_count, grid);
+	for (uint32_t i = 0; i < job->run_count; i++)
+		standin_check_device(standin_current(), job->runs[i].address, (uint64_t)job->words * 8, "a pattern's run");
+}
+
+static void run_fill(const void *parameters, unsigned grid)
+{
+	check_pattern(parameters, grid);
+	ty_pattern_fill_c(parameters);
+}
+
+static void run_check(const void *parameters, unsigned grid)
+{
+	const struct ty_pattern_job *job = parameters;
+
+	check_pattern(job, grid);
+	standin_check_device(standin_current(), job->verdict, sizeof(struct ty_pattern_verdict), "a verdict");
+	ty_pattern_check_c(job);
+}
+
+static struct cu_function_object functions[] = {
+	{TY_KERNEL_GATHER, false, run_gather},
+	{TY_KERNEL_SCATTER, false, run_scatter},
+	{TY_KERNEL_FILL, true, run_fill},
+	{TY_KERNEL_CHECK, true, run_check},
+};
+
+cu_function standin_function(const char *name)
+{
+	for (unsigned i = 0; i < sizeof functions / sizeof functions[0]; i++)
+		if (!strcmp(functions[i].name, name))
+			return &functions[i];
+	return NULL;
+}
+
+/* ---- running ---------------------------------------------------------------------------------- */
+
+static bool ready(const struct op *op)
+{
+	return (!op->hangs || standin_released()) && (op->kind != OP_WAIT || op->event->reached >= op->lap);
+}
+
+static void run(cu_stream stream)
+{
+	struct op *op = stream->first;
+	cu_context context = stream->context;
+
+	switch (op->kind) {
+	case OP_COPY:
+		/* what was fine when it was queued may have been given back since */
+		if (op->to_host) {
+			standin_check_device(context, (uint64_t)(uintptr_t)op->from, op->bytes, "a copy to the host");
+			standin_check_host(context, op->to, op->bytes, "a copy to the host");
+		} else {
+			standin_check_device(context, (uint64_t)(uintptr_t)op->to, op->bytes, "a copy to the device");
+			standin_check_host(context, op->from, op->bytes, "a copy to the device");
+		}
+		memcpy(op->to, op->from, op->bytes);
+		break;
+	case OP_LAUNCH:
+		op->function->run(op->parameters, op->grid);
+		break;
+	case OP_RECORD:
+		op->event->reached = op->lap;
+		op->event->time = standin_clock();
+		break;
+	case OP_WAIT:
+		break;
+	}
+	stream->first = op->next;
+	if (!stream->first)
+		stream->last = NULL;
+	free(op);
+}
+
+void standin_advance(cu_context context)
+{
+	for (unsigned done = 0; done < standin_settings.ops; done++) {
+		cu_stream start = context->turn ? context->turn : context->streams, s = start;
+
+		do {
+			if (s && s->first && ready(s->first))
+				break;
+			s = s && s->next ? s->next : context->streams;
+		} while (s != start);
+		if (!s || !s->first || !ready(s->first))
+			return;
+		run(s);
+		context->turn = s->next; /* null: from the beginning */
+	}
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ALLOCATIONS 128
+
+struct order {
+	uint64_t bytes; /* 0: free all */
+};
+struct answer {
+	bool ok;
+	struct ty_region region;
+};
+
+static pid_t engine;
+static int to_engine = -1;
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "engine: %s\n", what);
+	abort();
+}
+
+void standin_open(struct standin *s)
+{
+	void *library, *symbol;
+
+	s->path = getenv("TYER_STANDIN_LIBRARY");
+	if (!s->path)
+		die("TYER_STANDIN_LIBRARY is not set");
+	library = dlopen(s->path, RTLD_NOW | RTLD_LOCAL);
+	if (!library)
+		die(dlerror());
+#define CONTROL(member, name)                                                                                                  \
+	symbol = dlsym(library, "standin_" name);                                                                     \
+	if (!symbol)                                                                                                   \
+		die("the library is not the stand-in");                                                                \
+	memcpy(&s->member, &symbol, sizeof symbol)
+	CONTROL(calls, "calls");
+	CONTROL(count, "count");
+	CONTROL(threads_seen, "threads_seen");
+	CONTROL(inject, "fail");
+	CONTROL(set, "set");
+	CONTROL(release, "release");
+	CONTROL(live, "live");
+#undef CONTROL
+}
+
+static _Noreturn void serve(int fd)
+{
+	uint64_t addresses[ALLOCATIONS];
+	struct ty_cuda_client *client;
+	struct ty_error err = {0};
+	unsigned count = 0;
+	struct order order;
+
+	if (ty_cuda_client_open(getenv("TYER_STANDIN_LIBRARY"), 0, &client, &err) != TY_OK)
+		die(err.text);
+	while (recv(fd, &order, sizeof order, 0) == (ssize_t)sizeof order) {
+		struct answer answer = {.ok = true};
+
+		if (order.bytes == 0) {
+			while (count)
+				ty_cuda_client_free(client, addresses[--count]);
+		} else if (count == ALLOCATIONS ||
+			ty_cuda_client_alloc(client, order.bytes, &addresses[count], &answer.region, &err) != TY_OK) {
+			fprintf(stderr, "engine: %s\n", err.text);
+			answer.ok = false;
+		} else {
+			count++;
+		}
+		if (send(fd, &answer, sizeof answer, MSG_NOSIGNAL) != (ssize_t)sizeof answer)
+			break;
+	}
+	_exit(0);
+}
+
+void engine_start(void)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		die("socketpair");
+	engine = fork();
+	if (engine < 0)
+		die("fork");
+	if (engine == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(pair[0]);
+		serve(pair[1]);
+	}
+	close(pair[1]);
+	to_engine = pair[0];
+}
+
+void engine_stop(void)
+{
+	kill(engine, SIGKILL);
+	waitpid(engine, NULL, 0);
+	close(to_engine);
+}
+
+static struct ty_region ask(uint64_t bytes)
+{
+	struct order order = {bytes};
+	struct answer answer;
+
+	if (send(to_engine, &order, sizeof order, MSG_NOSIGNAL) != (ssize_t)sizeof order ||
+		recv(to_engine, &answer, sizeof answer, 0) != (ssize_t)sizeof answer || !answer.ok)
+		die("the engine gave no memory");
+	return answer.region;
+}
+
+void engine_alloc(struct ty_region *region)
+{
+	struct ty_region got = ask(region->offset + region->length);
+
+	memcpy(region->ipc_handle, got.ipc_handle, sizeof region->ipc_handle);
+	region->allocation_bytes = got.allocation_bytes;
+	region->is_fd = false;
+}
+
+void engine_free_all(void)
+{
+	ask(0);
+}
+
+uint8_t *engine_view(const struct ty_region *region)
+{
+	struct standin_handle h;
+	char path[64];
+	void *view;
+	int fd;
+
+	memcpy(&h, region->ipc_handle, sizeof h);
+	snprintf(path, sizeof path, "/proc/%d/fd/%d", h.pid, h.fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die(path);
+	view = mmap(NULL, region->allocation_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (view == MAP_FAILED)
+		die("mmap");
+	return (uint8_t *)view + region->offset;
+}
+
+void engine_unview(const struct ty_region *region, uint8_t *view)
+{
+	munmap(view - region->offset, region->allocation_bytes);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Pools as engines lay them out, small; and a round trip through any device that is held against the formula of layout.h,
+ * bit for bit.
+ */
+#ifndef TY_TEST_POOLS_H
+#define TY_TEST_POOLS_H
+
+#include "device/device.h"
+
+struct test_pool {
+	const char *name;
+	uint32_t chunk_tokens;
+	struct ty_pool pool;
+	struct ty_region regions[TY_MAX_REGIONS];
+	struct ty_group groups[TY_MAX_GROUPS];
+	struct ty_plane planes[TY_MAX_GROUPS * 128];
+};
+
+extern const unsigned test_pool_count;
+/* Regions are left without memory: the caller fills in descriptors or handles. */
+void test_pool_build(unsigned index, struct test_pool *out);
+
+uint64_t test_random(uint64_t *state);
+void test_fill(void *memory, size_t bytes, uint64_t *state);
+
+struct test_trip {
+	struct ty_device *dev;
+	struct ty_mapping *mapping;
+	const struct ty_layout *layout;
+	const struct test_pool *pool;
+	uint8_t *view[TY_MAX_REGIONS]; /* this process's own view of region i, from its offset on */
+	uint8_t *slots;                /* registered memory */
+	size_t slot_bytes;             /* of it, in all */
+	uint64_t random;
+};
+/* Store random contents from random blocks, retrieve them into others with some skipped, then both at once; asserts (cmocka)
+ * that every byte of slots and pool is as it must be. */
+void test_round_trip(struct test_trip *trip);
+
+/* Poll until `want` batches are done; fails the test when the device takes more than `polls` of them. */
+void test_drive(struct ty_device *dev, uint32_t want, uint64_t polls);
+
+#endif

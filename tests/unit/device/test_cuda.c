@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's real code over the stand-in driver: what goes well, and what is refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "device/cuda_api.h"
+#include "engine.h"
+#include "kernels/gather.h"
+
+#define SLOT_BYTES ((size_t)64 << 20)
+#define MIB ((uint64_t)1 << 20)
+
+static const unsigned char image[64] = {0x50, 0xed, 0x55, 0xba}; /* the stand-in looks no further */
+
+static struct standin driver;
+static struct test_pool tp;
+static uint8_t *slots;
+
+static struct ty_device_options defaults(void)
+{
+	return (struct ty_device_options){.name = "cuda:0", .driver = driver.path, .kernels = image,
+		.kernels_bytes = sizeof image};
+}
+
+static struct ty_device *open_device(const struct ty_device_options *options)
+{
+	struct ty_device *dev;
+	struct ty_error err = {0};
+
+	if (ty_device_open(options, &dev, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	assert_int_equal(ty_device_register_host(dev, slots, SLOT_BYTES, &err), TY_OK);
+	return dev;
+}
+
+static void close_device(struct ty_device *dev)
+{
+	ty_device_unregister_host(dev, slots);
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+}
+
+static struct ty_layout *build_pool(unsigned index)
+{
+	struct ty_layout *layout;
+	struct ty_error err = {0};
+
+	test_pool_build(index, &tp);
+	for (uint32_t i = 0; i < tp.pool.region_count; i++)
+		engine_alloc(&tp.regions[i]);
+	if (ty_layout_create(&tp.pool, tp.chunk_tokens, 64 * MIB, &layout, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	return layout;
+}
+
+static void set_up(struct test_trip *t, unsigned index, const struct ty_device_options *options)
+{
+	struct ty_error err = {0};
+
+	memset(t, 0, sizeof *t);
+	t->layout = build_pool(index);
+	for (uint32_t i = 0; i < tp.pool.region_count; i++)
+		t->view[i] = engine_view(&tp.regions[i]);
+	t->dev = open_device(options);
+	if (ty_device_map(t->dev, t->layout, tp.regions, &t->mapping, &err) != TY_OK)
+		fail_msg("%s: %s", tp.name, err.text);
+	t->pool = &tp;
+	t->slots = slots;
+	t->slot_bytes = SLOT_BYTES;
+	t->random = index + 100;
+}
+
+static void tear_down(struct test_trip *t)
+{
+	ty_device_unmap(t->dev, t->mapping);
+	close_device(t->dev);
+	for (uint32_t i = 0; i < tp.pool.region_count; i++)
+		engine_unview(&tp.regions[i], t->view[i]);
+	engine_free_all();
+	free((void *)(uintptr_t)t->layout);
+}
+
+static void trips(const struct ty_device_options *options, const char *settings)
+{
+	driver.set(settings);
+	for (unsigned i = 0; i < test_pool_count; i++) {
+		struct test_trip t;
+
+		set_up(&t, i, options);
+		test_round_trip(&t);
+		tear_down(&t);
+	}
+	driver.set("ops=2");
+}
+
+static void round_trips(void **state)
+{
+	struct ty_device_options o = defaults();
+
+	(void)state;
+	trips(&o, "ops=2");
+	/* one owner, one thread */
+	assert_int_equal(driver.threads_seen(NULL), 1);
+	assert_true(driver.count("cuLaunchKernel") > 0);
+}
+
+/* Staging so small that every pool takes many laps of the ring, at different paces of the driver. */
+static void round_trips_small_staging(void **state)
+{
+	struct ty_device_options o = defaults();
+
+	(void)state;
+	o.staging_bytes = 4 * MIB;
+	o.tile_bytes = 256 << 10;
+	trips(&o, "ops=1");
+	trips(&o, "ops=7");
+	o.tile_bytes = 700 << 10;
+	trips(&o, "ops=3");
+}
+
+/* Without kernels everything goes run by run: slow, and right. */
+static void round_trips_without_kernels(void **state)
+{
+	struct ty_device_options o = defaults();
+	uint64_t launches = driver.count("cuLaunchKernel");
+
+	(void)state;
+	o.kernels_bytes = 0;
+	trips(&o, "ops=40");
+	assert_int_equal(driver.count("cuLaunchKernel"), launches);
+}
+
+static void work_is_joined(void **state)
+{
+	struct ty_device_options o = defaults();
+	const struct ty_device_stats *stats;
+	struct test_trip t;
+
+	(void)state;
+	/* small chunks share a launch: 8 of 64 tokens, in at most 3 batches of the round trip's 4 */
+	set_up(&t, 0, &o);
+	test_round_trip(&t);
+	stats = ty_device_stats(t.dev);
+	assert_int_equal(atomic_load(&stats->launches), 4);
+	assert_int_equal(atomic_load(&stats->device_bytes), 128 * MIB + 6 * 8);
+	tear_down(&t);
+
+	/* planes that lie together are one run: two blocks a chunk, two chunks a batch */
+	set_up(&t, 6, &o);
+	test_round_trip(&t);
+	stats = ty_device_stats(t.dev);
+	assert_int_equal(atomic_load(&stats->launches), 0);
+	assert_true(atomic_load(&stats->copies) <= 16);
+	assert_int_equal(atomic_load(&stats->device_bytes), 128 * MIB); /* and no table */
+	tear_down(&t);
+}
+
+static void describes_itself(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_device *dev;
+
+	(void)state;
+	o.name = "cuda:1";
+	dev = open_device(&o);
+	assert_string_equal(ty_device_info(dev)->name, "cuda:1");
+	assert_string_equal(ty_device_info(dev)->model, "Stand-in GPU 1");
+	assert_int_equal(ty_device_info(dev)->uuid[0], 0x5a);
+	assert_int_equal(ty_device_info(dev)->uuid[15], 1);
+	assert_string_equal(ty_device_note(dev), "");
+	close_device(dev);
+}
+
+/* Less staging than asked for is a note; none is a refusal. No image, or a wrong one, is a note. */
+static void degrades(void **state)
+{
+	static const unsigned char junk[64] = {1};
+	struct ty_device_options o = defaults();
+	struct ty_device *dev;
+	struct ty_error err;
+
+	(void)state;
+	driver.set("memory=40000000");
+	dev = open_device(&o);
+	assert_non_null(strstr(ty_device_note(dev), "staging has 33554432 bytes"));
+	close_device(dev);
+	driver.set("memory=4000000");
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_NO_MEMORY);
+	assert_non_null(strstr(err.text, "staging"));
+	assert_int_equal(driver.live(), 0);
+	driver.set("memory=4294967296");
+
+	o.kernels = junk;
+	dev = open_device(&o);
+	assert_non_null(strstr(ty_device_note(dev), "CUDA_ERROR_INVALID_IMAGE"));
+	close_device(dev);
+	o.kernels_bytes = 0;
+	dev = open_device(&o);
+	assert_non_null(strstr(ty_device_note(dev), "no kernels"));
+	close_device(dev);
+}
+
+static void refuse_open(const struct ty_device_options *o, enum ty_code want, const char *words)
+{
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	enum ty_code code = ty_device_open(o, &dev, &err);
+
+	if (code != want || !strstr(err.text, words))
+		fail_msg("expected %s with \"%s\", got %s: %s", ty_code_name(want), words, ty_code_name(code), err.text);
+	assert_null(dev);
+	assert_int_equal(driver.live(), 0);
+}
+
+static void open_refusals(void **state)
+{
+	static const char *const needed[] = {
+#define NAME(name, suffix, parameters) #name,
+		TY_CUDA_FUNCTIONS(NAME)
+#undef NAME
+	};
+	static const char *const steps[] = {"cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet",
+		"cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuDeviceGetName", "cuDeviceGetUuid", "cuDeviceGetAttribute",
+		"cuStreamCreate", "cuEventCreate", "cuMemHostAlloc", "cuLaunchKernel"};
+	struct ty_device_options o = defaults();
+	char setting[80];
+
+	(void)state;
+	o.driver = "/nonexistent/libcuda.so.1";
+	refuse_open(&o, TY_UNSUPPORTED, "no CUDA driver");
+	o.driver = driver.path;
+	o.fault = "delay-us=1";
+	refuse_open(&o, TY_INVALID, "host device only");
+	o.fault = NULL;
+	o.name = "cuda:2";
+	refuse_open(&o, TY_INVALID, "2 devices");
+	o.name = "cuda:0";
+	o.staging_bytes = 4 * MIB - 1;
+	refuse_open(&o, TY_INVALID, "staging");
+	o.staging_bytes = 0;
+	o.tile_bytes = 4096;
+	refuse_open(&o, TY_INVALID, "tile");
+	o.tile_bytes = 0;
+	for (unsigned i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+		snprintf(setting, sizeof setting, "missing=%s", needed[i]);
+		driver.set(setting);
+		refuse_open(&o, TY_UNSUPPORTED, needed[i]);
+	}
+	driver.set("missing=");
+	driver.set("version=11030");
+	refuse_open(&o, TY_UNSUPPORTED, "cuInit"); /* such a driver does not know the interface that is asked for */
+	driver.set("version=13000");
+	for (unsigned i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		driver.inject(steps[i], 1, CU_INVALID_VALUE);
+		refuse_open(&o, TY_DEVICE_FAILED, steps[i]);
+	}
+	for (uint64_t nth = 2; nth <= 33; nth++) { /* halfway through the events */
+		driver.inject("cuEventCreate", nth, CU_OUT_OF_MEMORY);
+		refuse_open(&o, TY_NO_MEMORY, "cuEventCreate");
+	}
+	driver.inject("cuInit", 1, CU_NO_DEVICE);
+	refuse_open(&o, TY_UNSUPPORTED, "CUDA_ERROR_NO_DEVICE");
+}
+
+static void refuse_map(struct ty_device *dev, const struct ty_layout *layout, enum ty_code want, const char *words)
+{
+	uint64_t live = driver.live();
+	struct ty_mapping *mapping;
+	struct ty_error err = {0};
+	enum ty_code code = ty_device_map(dev, layout, tp.regions, &mapping, &err);
+
+	if (code != want || !strstr(err.text, words))
+		fail_msg("expected %s with \"%s\", got %s: %s", ty_code_name(want), words, ty_code_name(code), err.text);
+	assert_null(mapping);
+	assert_int_equal(driver.live(), live);
+	assert_int_equal(ty_device_health(dev, &err), TY_OK);
+}
+
+static void map_refusals(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_layout *layout = build_pool(2);
+	struct ty_device *dev = open_device(&o);
+	struct standin_handle h;
+	struct ty_region good;
+
+	(void)state;
+	good = tp.regions[3];
+#define REFUSED(change, code, words)                                                                                   \
+	change;                                                                                                        \
+	refuse_map(dev, layout, code, words);                                                                          \
+	tp.regions[3] = good
+	REFUSED(tp.regions[3].is_fd = true, TY_INVALID, "regions[3]: a descriptor");
+	REFUSED(memset(tp.regions[3].ipc_handle, 0, 64), TY_INVALID, "regions[3].ipc_handle");
+	REFUSED(tp.regions[3].allocation_bytes++, TY_INVALID, "regions[3].allocation_bytes");
+	REFUSED(tp.regions[3].offset = tp.regions[3].allocation_bytes, TY_INVALID, "regions[3]: offset");
+	REFUSED(tp.regions[3].offset = UINT64_MAX - 15, TY_INVALID, "regions[3]: offset");
+	REFUSED(tp.regions[3].length += 16, TY_INVALID, "regions[3].length");
+	REFUSED(tp.regions[3].offset = 8, TY_INVALID, "regions[3]: its first byte");
+	memcpy(&h, good.ipc_handle, sizeof h);
+	h.device = 1;
+	REFUSED(memcpy(tp.regions[3].ipc_handle, &h, 64), TY_INVALID, "regions[3].ipc_handle");
+	REFUSED(driver.inject("cuIpcOpenMemHandle", 4, CU_OUT_OF_MEMORY), TY_NO_MEMORY, "regions[3].ipc_handle");
+	REFUSED(driver.inject("cuMemGetAddressRange", 4, CU_INVALID_VALUE), TY_DEVICE_FAILED, "cuMemGetAddressRange");
+	REFUSED(driver.inject("cuMemAlloc", 1, CU_OUT_OF_MEMORY), TY_NO_MEMORY, "plane table");
+	REFUSED(driver.inject("cuMemcpyHtoDAsync", 1, CU_INVALID_VALUE), TY_DEVICE_FAILED, "plane table");
+#undef REFUSED
+	close_device(dev);
+	engine_free_all();
+	free(layout);
+}
+
+/* One handle, opened once: two regions of one mapping, and two mappings. */
+static void handles_are_shared(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_layout *layout = build_pool(0);
+	struct ty_device *dev = open_device(&o);
+	uint64_t opened = driver.count("cuIpcOpenMemHandle"), closed = driver.count("cuIpcCloseMemHandle");
+	struct ty_mapping *a, *b;
+	struct ty_error err;
+
+	(void)state;
+	tp.regions[1] = tp.regions[0];
+	tp.regions[2] = tp.regions[0];
+	assert_int_equal(ty_device_map(dev, layout, tp.regions, &a, &err), TY_OK);
+	assert_int_equal(ty_device_map(dev, layout, tp.regions, &b, &err), TY_OK);
+	assert_int_equal(driver.count("cuIpcOpenMemHandle") - opened, 1);
+	ty_device_unmap(dev, a);
+	assert_int_equal(driver.count("cuIpcCloseMemHandle") - closed, 0);
+	ty_device_unmap(dev, b);
+	assert_int_equal(driver.count("cuIpcCloseMemHandle") - closed, 1);
+	close_device(dev);
+	engine_free_all();
+	free(layout);
+}
+
+static void host_memory(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_device *dev = open_device(&o);
+	struct ty_error err;
+
+	(void)state;
+	assert_int_equal(ty_device_register_host(dev, slots + 4096, 4096, &err), TY_DEVICE_FAILED);
+	assert_non_null(strstr(err.text, "ALREADY_REGISTERED"));
+	driver.inject("cuMemHostRegister", 1, CU_OUT_OF_MEMORY);
+	assert_int_equal(ty_device_register_host(dev, slots + SLOT_BYTES, 4096, &err), TY_NO_MEMORY);
+	assert_int_equal(ty_device_health(dev, &err), TY_OK);
+	close_device(dev);
+}
+
+/* Two devices of one owner, and memory that one registered for both. */
+static void two_devices(void **state)
+{
+	struct ty_device_options o = defaults(), second = defaults();
+	struct ty_device *other;
+	struct test_trip t;
+	struct ty_error err;
+
+	(void)state;
+	second.name = "cuda:1";
+	set_up(&t, 3, &o);
+	assert_int_equal(ty_device_open(&second, &other, &err), TY_OK);
+	test_round_trip(&t);
+	ty_device_unmap(t.dev, t.mapping);
+	ty_device_unregister_host(t.dev, slots);
+	assert_int_equal(ty_device_register_host(other, slots, SLOT_BYTES, &err), TY_OK);
+	assert_int_equal(ty_device_map(t.dev, t.layout, tp.regions, &t.mapping, &err), TY_OK);
+	test_round_trip(&t);
+	ty_device_unregister_host(other, slots);
+	ty_device_close(other);
+	assert_int_equal(ty_device_register_host(t.dev, slots, SLOT_BYTES, &err), TY_OK);
+	tear_down(&t);
+}
+
+/* The engine's side, in this process. */
+static void client_side(void **state)
+{
+	struct ty_pattern_run runs[600];
+	struct ty_pattern_wrong wrong;
+	struct ty_cuda_client *c;
+	struct ty_region region;
+	uint64_t address, available, total, word;
+	uint8_t uuid[TY_UUID_BYTES], *buffer = malloc(5 * MIB), *again = malloc(5 * MIB);
+	struct ty_error err = {0};
+	double seconds = 0;
+	void *pinned;
+
+	(void)state;
+	assert_int_equal(ty_cuda_client_open(driver.path, 1, &c, &err), TY_OK);
+	ty_cuda_client_uuid(c, uuid);
+	assert_int_equal(uuid[15], 1);
+	assert_int_equal(ty_cuda_client_alloc(c, 0, &address, &region, &err), TY_INVALID);
+	assert_int_equal(ty_cuda_client_alloc(c, 5 * MIB, &address, &region, &err), TY_OK);
+	assert_int_equal(region.allocation_bytes, 6 * MIB);
+	assert_int_equal(region.length, 6 * MIB);
+	assert_int_equal(ty_cuda_client_memory(c, &available, &total, &err), TY_OK);
+	assert_int_equal(total - available, 6 * MIB + 16);
+	word = 5;
+	test_fill(buffer, 5 * MIB, &word);
+	assert_int_equal(ty_cuda_client_write(c, address, buffer, 5 * MIB, &err), TY_OK);
+	assert_int_equal(ty_cuda_client_read(c, again, address, 5 * MIB, &err), TY_OK);
+	assert_memory_equal(buffer, again, 5 * MIB);
+	assert_int_equal(ty_cuda_client_host_alloc(c, MIB, &pinned, &err), TY_OK);
+	assert_int_equal(ty_cuda_client_time_copy(c, true, pinned, address + 4096, MIB, &seconds, &err), TY_OK);
+	assert_true(seconds > 0);
+	assert_memory_equal(buffer + 4096, pinned, MIB);
+	memset(pinned, 7, MIB);
+	assert_int_equal(ty_cuda_client_time_copy(c, false, pinned, address, MIB, &seconds, &err), TY_OK);
+	assert_int_equal(ty_cuda_client_read(c, again, address, MIB, &err), TY_OK);
+	assert_memory_equal(again, pinned, MIB);
+	for (uint32_t i = 0; i < 600; i++)
+		runs[i] = (struct ty_pattern_run){address + i * 8192ull, i, i * 512};
+	if (ty_kernels_image_bytes) {
+		assert_int_equal(ty_cuda_client_fill(c, 3, runs, 600, 512, &err), TY_OK);
+		assert_int_equal(ty_cuda_client_check(c, 3, runs, 600, 512, &wrong, &err), TY_OK);
+		assert_int_equal(wrong.count, 0);
+		word = 12345;
+		assert_int_equal(ty_cuda_client_write(c, runs[501].address + 8 * 77, &word, 8, &err), TY_OK);
+		assert_int_equal(ty_cuda_client_write(c, runs[599].address, &word, 8, &err), TY_OK);
+		assert_int_equal(ty_cuda_client_check(c, 3, runs, 600, 512, &wrong, &err), TY_OK);
+		assert_int_equal(wrong.count, 2);
+		assert_int_equal(wrong.run, 501);
+		assert_int_equal(wrong.word, 77);
+		assert_int_equal(wrong.found, 12345);
+	} else {
+		assert_int_equal(ty_cuda_client_fill(c, 3, runs, 600, 512, &err), TY_UNSUPPORTED);
+	}
+	ty_cuda_client_host_free(c, pinned);
+	ty_cuda_client_free(c, address);
+	ty_cuda_client_close(c);
+	ty_cuda_client_close(NULL);
+	assert_int_equal(driver.live(), 0);
+	free(buffer);
+	free(again);
+}
+
+static int prepare(void **state)
+{
+	(void)state;
+	standin_open(&driver);
+	engine_start();
+	slots = mmap(NULL, SLOT_BYTES + 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return slots == MAP_FAILED;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	engine_stop();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(round_trips),
+		cmocka_unit_test(round_trips_small_staging),
+		cmocka_unit_test(round_trips_without_kernels),
+		cmocka_unit_test(work_is_joined),
+		cmocka_unit_test(describes_itself),
+		cmocka_unit_test(degrades),
+		cmocka_unit_test(open_refusals),
+		cmocka_unit_test(map_refusals),
+		cmocka_unit_test(handles_are_shared),
+		cmocka_unit_test(host_memory),
+		cmocka_unit_test(two_devices),
+		cmocka_unit_test(client_side),
+	};
+
+	return cmocka_run_group_tests_name("CUDA", tests, prepare, finish);
+}

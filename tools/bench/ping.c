@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PINGs at a fixed rate, whatever becomes of the ones before: a PING that could not be sent in time is measured from the
+ * time when it should have been, too.
+ */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "report.h"
+
+#define IN_FLIGHT 32u
+
+static void on_pong(void *user, enum bench_row verb, const struct ty_result *result)
+{
+	struct bench_engine *e = user;
+
+	if (result->code == TY_BUSY)
+		e->stats->busy_retries++; /* answered at once, which is what a PING asks for */
+	else if (result->code != TY_OK)
+		bench_engine_error(e, verb, result->code, result->error, "ping");
+}
+
+static void send_ping(struct bench_engine *e, int64_t intended)
+{
+	struct bench_call *call = bench_call_begin(e->calls, BENCH_ROW_PING, intended, on_pong, e);
+	struct ty_error err = {0};
+	enum ty_code code = ty_client_ping(e->client, bench_call_done, call, &err);
+
+	if (code != TY_OK) {
+		bench_call_refused(call);
+		bench_engine_error(e, BENCH_ROW_PING, code, err.text, "ping");
+	}
+}
+
+void bench_ping_client(struct bench_engine *e, struct bench_control *control, int64_t period, int64_t duration)
+{
+	int64_t start = bench_now(), due = start, age_checked = start;
+
+	while (e->stats->exit_code == 0) {
+		int64_t now = bench_now(), wait;
+		bool ending = atomic_load_explicit(&control->stop, memory_order_relaxed) || (duration && due - start >= duration);
+
+		while (!ending && now >= due && e->calls->open < IN_FLIGHT) {
+			send_ping(e, due);
+			due += period;
+			ending = duration && due - start >= duration;
+		}
+		if (ending && e->calls->open == 0)
+			break;
+		if (now - age_checked > 1000000000) {
+			age_checked = now;
+			if (bench_engine_overdue(e))
+				break;
+		}
+		wait = due - bench_now();
+		if (ending || wait > 100000000 || e->calls->open >= IN_FLIGHT)
+			wait = 100000000;
+		ty_client_poll(e->client, 0, wait > 0 ? (uint32_t)(wait / 1000) : 0);
+	}
+	e->stats->finished = bench_now();
+}
+
+int bench_ping(const struct bench_options *o)
+{
+	struct bench_stats *stats = calloc(1, sizeof *stats);
+	struct bench_control control = {0};
+	struct bench_engine engine = {0};
+	struct bench_report report = {.options = o, .stats = stats};
+	int64_t start;
+	int code;
+
+	if (!stats) {
+		fputs("tyer-bench: no memory\n", stderr);
+		return 1;
+	}
+	if (bench_engine_open(&engine, o, stats, 0, false)) {
+		start = bench_now();
+		bench_ping_client(&engine, &control, (int64_t)(1e9 / o->rate), (int64_t)o->duration_us * 1000);
+		report.wall_s = (double)(stats->finished - start) * 1e-9;
+	}
+	bench_engine_close(&engine);
+	code = bench_report(&report);
+	free(stats);
+	return code;
+}

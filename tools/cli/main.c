@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tyer: asks a running service. PING and STATUS need no attach connection, so this works for whoever may reach the request
+ * socket, also over TCP.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <tyer/client.h>
+
+#include "base/text.h"
+#include "options.h"
+#include "show.h"
+
+enum { EXIT_ANSWERED_ERROR = 1, EXIT_NO_SERVICE = 2 };
+
+/* One request's end, kept for after the callback. */
+struct answer {
+	bool there;
+	enum ty_code code;
+	uint64_t boot;
+	char error[512];
+	uint8_t *bytes; /* STATUS */
+	size_t length;
+	bool no_memory;
+};
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void keep(struct answer *a, const struct ty_result *r)
+{
+	a->there = true;
+	a->code = r->code;
+	a->boot = r->boot;
+	ty_escape(a->error, sizeof a->error, r->error ? r->error : "", r->error ? strlen(r->error) : 0, TY_ESCAPE_TEXT, NULL);
+}
+
+static void on_ping(void *user, const struct ty_result *r)
+{
+	keep(user, r);
+}
+
+static void on_status(void *user, const struct ty_result *r)
+{
+	struct answer *a = user;
+
+	keep(a, r);
+	if (r->code)
+		return;
+	a->length = r->status.length;
+	a->bytes = malloc(a->length ? a->length : 1);
+	if (a->bytes && a->length)
+		memcpy(a->bytes, r->status.bytes, a->length);
+	a->no_memory = !a->bytes;
+}
+
+/* Send one request and poll for its end; 0 or an exit status, with the reason printed. */
+static int ask(struct ty_client *client, const struct cli_options *o, struct answer *a)
+{
+	int64_t deadline = now_us() + (int64_t)o->timeout_us + 1000000; /* the client library ends it at the timeout itself */
+	struct ty_error err = { 0 };
+	enum ty_code code;
+
+	memset(a, 0, sizeof *a);
+	code = o->command == CLI_PING ? ty_client_ping(client, on_ping, a, &err) :
+					ty_client_status(client, on_status, a, &err);
+	if (code) {
+		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(code), err.text);
+		return EXIT_NO_SERVICE;
+	}
+	while (!a->there) {
+		int64_t left = deadline - now_us();
+
+		if (left <= 0) {
+			fprintf(stderr, "tyer: no answer from %s\n", o->connect);
+			return EXIT_NO_SERVICE;
+		}
+		ty_client_poll(client, 0, (uint32_t)left);
+	}
+	if (a->no_memory) {
+		fprintf(stderr, "tyer: no memory\n");
+		return EXIT_ANSWERED_ERROR;
+	}
+	if (a->code) {
+		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(a->code), a->error);
+		return a->boot ? EXIT_ANSWERED_ERROR : EXIT_NO_SERVICE;
+	}
+	return 0;
+}
+
+/* Why there is no client, with the service's own words made safe to show. */
+static int no_client(const struct cli_options *o, enum ty_code code, const struct ty_error *err)
+{
+	char text[512];
+
+	ty_escape(text, sizeof text, err->text, strlen(err->text), TY_ESCAPE_TEXT, NULL);
+	fprintf(stderr, "tyer: cannot reach %s: %s: %s\n", o->connect, ty_code_name(code), text);
+	return code == TY_INVALID ? EXIT_ANSWERED_ERROR : EXIT_NO_SERVICE;
+}
+
+static int status(struct ty_client *client, const struct cli_options *o)
+{
+	Tyer__V1__StatusReply *reply;
+	struct answer a;
+	int exit_status = ask(client, o, &a);
+
+	if (exit_status)
+		return exit_status;
+	reply = tyer__v1__status_reply__unpack(NULL, a.length, a.bytes);
+	free(a.bytes);
+	if (!reply) {
+		fprintf(stderr, "tyer: %s answered something that is no status of Tyer\n", o->connect);
+		return EXIT_NO_SERVICE;
+	}
+	if (!(o->json ? cli_show_json : cli_show_text)(stdout, a.boot, reply) || fflush(stdout)) {
+		fprintf(stderr, "tyer: cannot write the status: %m\n");
+		exit_status = EXIT_ANSWERED_ERROR;
+	}
+	tyer__v1__status_reply__free_unpacked(reply, NULL);
+	return exit_status;
+}
+
+static int ping(struct ty_client *client, const struct cli_options *o)
+{
+	int64_t best = INT64_MAX, worst = 0, sum = 0;
+
+	for (uint64_t i = 0; i < o->count; i++) {
+		int64_t start = now_us(), took;
+		struct answer a;
+		int exit_status = ask(client, o, &a);
+
+		if (exit_status)
+			return exit_status;
+		took = now_us() - start;
+		best = took < best ? took : best;
+		worst = took > worst ? took : worst;
+		sum += took;
+		printf("answered in %" PRId64 " us, boot %016" PRIx64 "\n", took, a.boot);
+	}
+	if (o->count > 1)
+		printf("%" PRIu64 " answers: best %" PRId64 " us, mean %" PRId64 " us, worst %" PRId64 " us\n", o->count, best,
+			sum / (int64_t)o->count, worst);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct ty_error err = { 0 };
+	struct ty_client *client;
+	struct cli_options o;
+	enum ty_code code;
+	int exit_status;
+
+	if (cli_options_parse(&o, argc, argv, &err)) {
+		fprintf(stderr, "tyer: %s\n", err.text);
+		return EXIT_ANSWERED_ERROR;
+	}
+	if (o.help) {
+		cli_help(stdout);
+		return 0;
+	}
+	if (o.version) {
+		puts("tyer " TY_VERSION);
+		return 0;
+	}
+	const struct ty_client_options options = {
+		.size = sizeof options,
+		.url = o.connect,
+		.name = "tyer",
+		.timeout_us = (uint32_t)o.timeout_us,
+		.connect_timeout_us = (uint32_t)o.timeout_us,
+	};
+	code = ty_client_open(&options, &client, &err);
+	if (code)
+		return no_client(&o, code, &err);
+	exit_status = o.command == CLI_PING ? ping(client, &o) : status(client, &o);
+	ty_client_close(client);
+	return exit_status;
+}
