@@ -446,5 +446,5 @@ void clients_on_engine_gone(void *self, struct ty_msg *msg)
 		clients_settle(c);
 		return;
 	}
-	assert(!"an engine that is none of ours");
+	assert(false); /* an engine that is none of ours */
 }

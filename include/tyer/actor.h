@@ -60,7 +60,7 @@ struct ty_handler {
  * own parking. `wait` is called on the actor's thread and returns when `wake` was called, when
  * `deadline` (runtime's clock, ns) passed, or earlier; `wake` is called by any sender, at most once
  * per wait, must not block, and may come before the wait it is meant for (then that wait returns at
- * once). */
+ * once). It is never called after the class's stop. Both or neither. */
 struct ty_wait {
 	void (*wait)(void *self, int64_t deadline);
 	void (*wake)(void *self);
@@ -76,7 +76,8 @@ struct ty_class {
 	/* Called on the actor's own thread (pool worker or dedicated) before its first message. A
 	 * failure stops the actor; ty_spawn has returned by then, so report it by message. May be null. */
 	enum ty_code (*start)(void *self, void *arg);
-	/* Called last, on the actor's thread, once its mailbox is closed and drained. May be null. */
+	/* Called last, on the actor's thread, once its mailbox is closed and drained; after a failed
+	 * start too (the state is then as start left it). May be null. */
 	void (*stop)(void *self);
 	/* A message that this actor will not handle: it came after the close, or its type is none of
 	 * the class's. Ownership passes to the callee. Null: the message is dropped and counted, which
@@ -112,9 +113,10 @@ TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_option
  * runtime must be gone. */
 TY_API void ty_runtime_destroy(struct ty_runtime *rt);
 
-/* Deterministic mode: run one step (one message or one due timer, drawn by the seed). Returns false
- * when nothing is runnable and no timer is armed; advances the logical clock to the next timer when
- * only timers remain. Caller: the thread that created the runtime. */
+/* Deterministic mode: run one step (one message or one due timer, drawn by the seed; then its poll, if
+ * the class has one). Returns false when nothing is runnable and no timer is armed; advances the
+ * logical clock to the next timer or poll when only those remain. Only the thread that created the
+ * runtime may call this, spawn and send; class->wait and wake are not called. */
 TY_API bool ty_runtime_step(struct ty_runtime *rt);
 
 /* The runtime's clock in ns: CLOCK_MONOTONIC, or logical. Caller: anyone. */
@@ -138,7 +140,7 @@ TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stat
 struct ty_running {
 	const char *actor;   /* class name, null when nothing runs */
 	const char *message; /* handler name, or "poll" */
-	int64_t since;       /* runtime's clock */
+	int64_t since;       /* runtime's clock; may be early by the few short messages before */
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
 
@@ -154,7 +156,9 @@ struct ty_spawn_options {
 };
 
 /* Spawn an actor; *out holds one reference of the caller's. `arg` is passed to class->start on the
- * actor's thread and must live until then. TY_STOPPING once the runtime stops. Caller: anyone. */
+ * actor's thread and must live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or
+ * options that contradict themselves; TY_LIMIT: too many actors or dedicated threads (1024);
+ * TY_NO_MEMORY. options may be null: on the pool. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
 	const struct ty_spawn_options *options, struct ty_actor **out);
 
@@ -170,7 +174,8 @@ TY_API void ty_actor_stop(struct ty_actor *actor);
 /* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
  * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */
 TY_API TY_MUST_USE enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
-/* The same, overtaking messages that are not urgent. */
+/* The same, overtaking messages that are not urgent (but for at most seven that a running actor
+ * handles before it looks into its mailbox again). */
 TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
 
 /* The actor that this thread is running, null outside of handlers. Borrowed. */
@@ -189,7 +194,8 @@ struct ty_timer {
 	void *opaque[6];    /* the runtime's */
 };
 
-/* Arm, or arm anew, for `deadline` (runtime's clock; the past fires at once). */
+/* Arm, or arm anew, for `deadline` (runtime's clock; the past fires at once, TY_NEVER cancels). Never
+ * early. Neither allocates; after a cancel the runtime knows nothing of the timer. */
 TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
 TY_API void ty_timer_cancel(struct ty_timer *timer);
 

@@ -5,7 +5,13 @@
  * A client belongs to one thread: only the thread that calls ty_client_poll may call any other
  * function of it. Every request function returns at once; its completion is delivered exactly once by
  * ty_client_poll, on that thread, with one terminal code. ty_client_fd becomes readable when there
- * is something to poll for, so a client fits into any event loop.
+ * is something to poll for, so a client fits into any event loop. A completion may send further requests;
+ * inside of one ty_client_poll delivers nothing (it returns 0), and ty_client_close must not be called.
+ *
+ * A service that does not answer completes a request with TY_TIMEOUT, a second after the service itself
+ * should have. When the service is gone (its attach connection ends) every open request completes with
+ * TY_CLOSED at once and further ones are refused with it: close the client, open another, register again.
+ * A request is never sent twice.
  *
  * The contract behind every field (units, limits, errors) is tyer.proto.
  */
@@ -31,7 +37,7 @@ struct ty_client; /* opaque */
 #define TY_TIMELINE_WORDS 512    /* words of a client's timeline page; word 0 is the service's */
 
 struct ty_client_options {
-	size_t size;             /* sizeof(struct ty_client_options) */
+	size_t size;             /* sizeof(struct ty_client_options); what is not set is zero */
 	const char *url;         /* nng address of the service: "ipc:///run/tyer/tyer.sock" */
 	const char *attach_path; /* its attach socket; null: a client that may only PING and STATUS */
 	const char *name;        /* for people; may be null */
@@ -119,7 +125,7 @@ TY_API TY_MUST_USE enum ty_code ty_client_status(struct ty_client *c, ty_done_fn
 
 struct ty_region {
 	bool is_fd;                             /* fd: host device; else ipc_handle */
-	int fd;                                 /* sealed memfd; sent over attach, stays the caller's */
+	int fd;                                 /* sealed memfd; a duplicate is sent over attach, this one stays the caller's */
 	uint8_t ipc_handle[TY_IPC_HANDLE_BYTES];
 	uint64_t allocation_bytes, offset, length;
 };

@@ -88,6 +88,12 @@ static struct ty_actor *take_inbox(struct ty_runq *q)
 	return oldest;
 }
 
+uint64_t ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor)
+{
+	put_chain(q, take_inbox(q));
+	return ty_runq_put(q, actor);
+}
+
 /* Owner: move from the spill to the ring what fits. */
 static void refill(struct ty_runq *q)
 {
@@ -107,11 +113,13 @@ static void refill(struct ty_runq *q)
 	}
 }
 
-struct ty_actor *ty_runq_pop(struct ty_runq *q)
+struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 {
+	struct ty_actor *chain = take_inbox(q);
 	uint64_t tail, head;
 
-	put_chain(q, take_inbox(q));
+	*took_inbox = chain;
+	put_chain(q, chain);
 	for (;;) {
 		struct ty_actor *actor;
 

@@ -41,8 +41,10 @@ struct ty_runq {
 void ty_runq_push(struct ty_runq *q, struct ty_actor *actor);
 /* Owner. Puts at the back; returns how many actors are visible to thieves now, at least 1. */
 uint64_t ty_runq_put(struct ty_runq *q, struct ty_actor *actor);
-/* Owner. */
-struct ty_actor *ty_runq_pop(struct ty_runq *q);
+/* Owner. The same, behind those that others have pushed. */
+uint64_t ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor);
+/* Owner. Null: empty. *took_inbox: others' pushes moved to the ring; while they moved, thieves saw neither. */
+struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox);
 /* A worker other than `victim`, into its own queue: takes half of the ring, or the spill, or the
  * inbox. Leaves a single actor in the ring alone: its owner is awake and takes it next. */
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);

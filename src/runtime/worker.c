@@ -136,9 +136,10 @@ static void leave_search(struct ty_worker *worker)
 static struct ty_actor *search_once(struct ty_worker *worker)
 {
 	struct ty_actor *actor;
+	bool took_inbox; /* leave_search looks */
 
 	ty_alarms_run(&worker->thread, worker->thread.now);
-	actor = ty_runq_pop(&worker->queue);
+	actor = ty_runq_pop(&worker->queue, &took_inbox);
 	return actor ? actor : steal(worker);
 }
 
@@ -177,7 +178,7 @@ static void run(struct ty_worker *worker, struct ty_actor *actor)
 		return;
 	if (ran == TY_RAN_EMPTY && ty_mailbox_try_idle(&actor->box))
 		return; /* it may run elsewhere by now */
-	if (ty_runq_put(&worker->queue, actor) > 1)
+	if (ty_runq_put_last(&worker->queue, actor) > 1)
 		notify(thread->rt, worker->index);
 }
 
@@ -191,8 +192,12 @@ void *ty_worker_main(void *arg)
 	ty_current = thread;
 	ty_thread_clock(thread);
 	for (;;) {
-		struct ty_actor *actor = ty_runq_pop(&worker->queue);
+		bool took_inbox;
+		struct ty_actor *actor = ty_runq_pop(&worker->queue, &took_inbox);
 
+		/* a thief that came while they were on their way from the inbox to the ring found nothing */
+		if (took_inbox && ty_runq_stealable(&worker->queue))
+			notify(thread->rt, worker->index);
 		if (!actor)
 			actor = search(worker);
 		if (!actor)

@@ -10,7 +10,7 @@ build=$1 trace=$2 want_hits=${3-} want_chunks=${4-}
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # 4 KiB for 512 tokens: the smallest slot, so that some 200,000 different chunks are less than 1 GiB
-geometry=${TYER_REPLAY_GEOMETRY:-layers=1,planes=1,heads=1,dim=4,block=128,dtype=bf16,layout=split}
+geometry=${TYER_REPLAY_GEOMETRY:-layers=1,planes=1,dim=4}
 work=$(mktemp -d "${TMPDIR:-/tmp}/tyer-replay.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT

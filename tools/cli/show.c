@@ -59,9 +59,10 @@ static bool counter(const Tyer__V1__StatusReply *s, const char *name, double *va
 	return false;
 }
 
-/* False: the service does not count lookups, or has seen none. */
+/* False: the service does not count lookups (then *chunks is below 0), or has seen none. */
 static bool hit_rate(const Tyer__V1__StatusReply *s, double *hits, double *chunks, double *rate)
 {
+	*chunks = -1;
 	if (!counter(s, CLI_COUNTER_LOOKED_UP, chunks) || !counter(s, CLI_COUNTER_HIT, hits) || !(*chunks > 0) ||
 	    !isfinite(*hits) || !isfinite(*chunks))
 		return false;
@@ -157,7 +158,7 @@ bool cli_show_text(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 	if (hit_rate(s, &hits, &chunks, &rate))
 		fprintf(out, "Hits     %.0f of %.0f chunks looked up (%.1f %%)\n", hits, chunks, 100 * rate);
 	else
-		fprintf(out, "Hits     no chunk looked up\n");
+		fprintf(out, "Hits     %s\n", chunks < 0 ? "not counted by this service" : "no chunk looked up");
 	fputc('\n', out);
 	if (!show_devices(out, s))
 		return false;

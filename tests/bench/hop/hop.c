@@ -8,7 +8,8 @@
  *   threads    two dedicated actors, one message to and fro: ns a hop, wake-ups included
  *   timer      an actor starts and cancels a timer: ns for both
  *
- * Every case checks its result. Prints the median and the best of five rounds.
+ * Every case checks its result. Prints the median and the best of five rounds, and the CPU time of the whole program
+ * in the cheapest round, which other programs on the machine hardly change.
  */
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -102,11 +103,11 @@ static void wait_done(int count)
 	atomic_store_explicit(&done, 0, memory_order_relaxed);
 }
 
-static int64_t clock_ns(void)
+static int64_t clock_ns(clockid_t id)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(id, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -126,11 +127,11 @@ static int64_t run_counting(struct ty_actor *actor, struct link *link, uint64_t 
 	if (!hops)
 		exit(1);
 	link->expected = messages;
-	began = clock_ns();
+	began = clock_ns(CLOCK_MONOTONIC);
 	for (uint64_t i = 0; i < messages; i++)
 		must(ty_send(actor, &hops[i].msg, COUNT));
 	wait_done(1);
-	began = clock_ns() - began;
+	began = clock_ns(CLOCK_MONOTONIC) - began;
 	if (link->counted != messages)
 		exit(1);
 	free(hops);
@@ -156,10 +157,10 @@ static int64_t run_round(const struct bench *bench, uint64_t messages)
 	if (bench->type == COUNT) {
 		took = run_counting(actors[0], links[0], messages);
 	} else {
-		took = clock_ns();
+		took = clock_ns(CLOCK_MONOTONIC);
 		must(ty_send(actors[0], &hop.msg, bench->type));
 		wait_done(1);
-		took = clock_ns() - took;
+		took = clock_ns(CLOCK_MONOTONIC) - took;
 	}
 	for (uint32_t i = 0; i < bench->actors; i++)
 		ty_actor_unref(actors[i]);
@@ -187,13 +188,18 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
 		uint64_t n = messages / benches[i].share + 1;
-		int64_t took[ROUNDS];
+		int64_t took[ROUNDS], cpu = INT64_MAX;
 
-		for (int r = 0; r < ROUNDS; r++)
+		for (int r = 0; r < ROUNDS; r++) {
+			int64_t began = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+
 			took[r] = run_round(&benches[i], n);
+			began = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - began;
+			cpu = began < cpu ? began : cpu;
+		}
 		qsort(took, ROUNDS, sizeof took[0], compare);
-		printf("%-9s %9.1f ns median %9.1f ns best  (%" PRIu64 " messages)\n", benches[i].name,
-			(double)took[ROUNDS / 2] / (double)n, (double)took[0] / (double)n, n);
+		printf("%-9s %8.1f ns median %8.1f ns best %8.1f ns CPU  (%" PRIu64 " messages)\n", benches[i].name,
+			(double)took[ROUNDS / 2] / (double)n, (double)took[0] / (double)n, (double)cpu / (double)n, n);
 	}
 	return 0;
 }

@@ -138,8 +138,12 @@ static void empty_page(void **state)
 	char *text = show(cli_show_text, &empty);
 
 	(void)state;
-	has(text, "Hits     no chunk looked up\n");
+	has(text, "Hits     not counted by this service\n");
 	has(text, "No clients.\n");
+	free(text);
+	looked_up.value = hit.value = 0;
+	text = show(cli_show_text, &full);
+	has(text, "Hits     no chunk looked up\n");
 	free(text);
 	text = show(cli_show_json, &empty);
 	has(text, "\"hit_rate\": null");

@@ -104,6 +104,15 @@ void engine_start(void)
 	to_engine = pair[0];
 }
 
+void engine_kill(void)
+{
+	char byte;
+
+	kill(engine, SIGKILL);
+	while (recv(to_engine, &byte, 1, 0) > 0)
+		;
+}
+
 void engine_stop(void)
 {
 	kill(engine, SIGKILL);

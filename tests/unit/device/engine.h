@@ -6,7 +6,7 @@
 #define TY_TEST_ENGINE_H
 
 #include "device/cuda_client.h"
-#include "pools.h"
+#include "trip.h"
 #include "standin/standin.h"
 
 struct standin {
@@ -24,7 +24,8 @@ void standin_open(struct standin *s);
 
 /* Fork the engine; before this process calls the driver. */
 void engine_start(void);
-void engine_stop(void); /* killed: its memory stays with those who mapped it */
+void engine_stop(void); /* by the process that started it */
+void engine_kill(void); /* by any: returns when its descriptors are gone. Its memory stays with those who mapped it */
 /* Memory of the engine's on device 0: fills in handle and allocation_bytes, keeps offset and length. */
 void engine_alloc(struct ty_region *region);
 void engine_free_all(void);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Pools as engines lay them out, small; and a round trip through any device that is held against the formula of layout.h,
- * bit for bit.
+ * Pools as engines lay them out, small.
  */
 #ifndef TY_TEST_POOLS_H
 #define TY_TEST_POOLS_H
 
-#include "device/device.h"
+#include "device/layout.h"
 
 struct test_pool {
 	const char *name;
@@ -24,21 +23,9 @@ void test_pool_build(unsigned index, struct test_pool *out);
 uint64_t test_random(uint64_t *state);
 void test_fill(void *memory, size_t bytes, uint64_t *state);
 
-struct test_trip {
-	struct ty_device *dev;
-	struct ty_mapping *mapping;
-	const struct ty_layout *layout;
-	const struct test_pool *pool;
-	uint8_t *view[TY_MAX_REGIONS]; /* this process's own view of region i, from its offset on */
-	uint8_t *slots;                /* registered memory */
-	size_t slot_bytes;             /* of it, in all */
-	uint64_t random;
-};
-/* Store random contents from random blocks, retrieve them into others with some skipped, then both at once; asserts (cmocka)
- * that every byte of slots and pool is as it must be. */
-void test_round_trip(struct test_trip *trip);
-
-/* Poll until `want` batches are done; fails the test when the device takes more than `polls` of them. */
-void test_drive(struct ty_device *dev, uint32_t want, uint64_t polls);
+/* How many chunks the pool has room for. */
+uint32_t test_chunks(const struct ty_layout *layout);
+/* Random ids for `chunks` chunks, some of them skipped; no id twice among the groups of one page_group. Free with free(). */
+uint32_t *test_draw_ids(const struct ty_layout *layout, uint32_t chunks, bool skip, uint64_t *random);
 
 #endif

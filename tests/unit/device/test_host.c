@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pools.h"
+#include "trip.h"
 
 #define SLOT_BYTES ((size_t)64 << 20)
 

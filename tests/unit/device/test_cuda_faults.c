@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner when the driver fails, hangs, or is misused. Each case has a process of its own, because a poisoned context stays.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device/cuda_api.h"
+#include "engine.h"
+
+#define SLOT_BYTES ((size_t)16 << 20)
+#define MIB ((uint64_t)1 << 20)
+
+static const unsigned char image[64] = {0x50, 0xed, 0x55, 0xba};
+static struct standin driver;
+static struct test_pool tp;
+static uint8_t *slots;
+
+/* In a case's own process: say what is wrong, and end. */
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: not so: %s\n", __func__, __LINE__, #condition);                        \
+			_exit(1);                                                                                      \
+		}                                                                                                      \
+	} while (0)
+
+struct bench {
+	struct ty_device *dev;
+	struct ty_layout *layout;
+	struct ty_mapping *mapping;
+	struct ty_batch batches[80];
+	struct ty_copy copies[80];
+	uint32_t ids[64];
+};
+static struct bench b;
+
+static void set_up(unsigned pool, const char *settings)
+{
+	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image};
+	struct ty_error err = {0};
+
+	driver.set(settings);
+	test_pool_build(pool, &tp);
+	for (uint32_t i = 0; i < tp.pool.region_count; i++)
+		engine_alloc(&tp.regions[i]);
+	CHECK(ty_layout_create(&tp.pool, tp.chunk_tokens, 64 * MIB, &b.layout, &err) == TY_OK);
+	CHECK(ty_device_open(&o, &b.dev, &err) == TY_OK);
+	CHECK(ty_device_register_host(b.dev, slots, SLOT_BYTES, &err) == TY_OK);
+	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &b.mapping, &err) == TY_OK);
+	for (uint32_t i = 0; i < 64; i++)
+		b.ids[i] = i;
+}
+
+static enum ty_code submit(unsigned i, enum ty_direction direction)
+{
+	b.copies[i] = (struct ty_copy){slots + (i % 4) * b.layout->chunk_bytes, b.ids};
+	b.batches[i] = (struct ty_batch){.mapping = b.mapping, .direction = direction, .copies = &b.copies[i], .count = 1};
+	return ty_device_submit(b.dev, &b.batches[i]);
+}
+
+/* Polls until nothing comes any more; how many were done, all of them with `code`. */
+static unsigned drain(enum ty_code code)
+{
+	struct ty_batch *done[8];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < 3000; i++) {
+		uint32_t n = ty_device_poll(b.dev, done, 8);
+
+		for (uint32_t j = 0; j < n; j++) {
+			CHECK(done[j]->code == code);
+			CHECK(done[j]->client_free);
+		}
+		count += n;
+	}
+	return count;
+}
+
+/* Run `body` in a process of its own; how it ended. */
+static int in_process(void (*body)(const void *arg), const void *arg, bool quiet)
+{
+	int status;
+	pid_t pid;
+
+	engine_start();
+	pid = fork();
+	if (pid == 0) {
+		signal(SIGABRT, SIG_DFL);
+		alarm(60);
+		if (quiet && !freopen("/dev/null", "w", stderr))
+			_exit(3);
+		body(arg);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	engine_stop();
+	return status;
+}
+
+static void expect_ok(void (*body)(const void *arg), const void *arg)
+{
+	int status = in_process(body, arg, false);
+
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		fail_msg("the case ended with %s %d", WIFSIGNALED(status) ? "signal" : "status",
+			WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+/* ---- failing calls ------------------------------------------------------------------------------ */
+
+struct failure {
+	const char *call;
+	uint64_t nth;
+	int code;
+	unsigned pool;
+	enum ty_direction direction;
+};
+
+/* Four batches, one call among theirs fails: the device is poisoned, says which call it was, and every batch still ends. */
+static void body_failure(const void *arg)
+{
+	const struct failure *f = arg;
+	enum ty_code codes[4];
+	unsigned accepted = 0;
+	struct ty_mapping *more;
+	struct ty_error err = {0};
+	uint64_t calls;
+
+	set_up(f->pool, "ops=1");
+	driver.inject(f->call, f->nth, f->code);
+	for (unsigned i = 0; i < 4; i++) {
+		codes[i] = submit(i, f->direction);
+		CHECK(codes[i] == TY_OK || codes[i] == TY_DEVICE_FAILED);
+		accepted += codes[i] == TY_OK;
+	}
+	/* those that were done before are right; the first that is not, and all after it, failed */
+	for (unsigned polls = 0, done = 0; done < accepted; polls++) {
+		struct ty_batch *one[1];
+		uint32_t n = ty_device_poll(b.dev, one, 1);
+
+		CHECK(polls < 3000);
+		if (n && one[0]->code == TY_OK)
+			CHECK(ty_device_health(b.dev, &err) == TY_OK || one[0] == &b.batches[done]);
+		done += n;
+	}
+	if (ty_device_health(b.dev, &err) != TY_DEVICE_FAILED || !strstr(err.text, f->call) || !strstr(err.text, "cuda:0")) {
+		fprintf(stderr, "expected call %llu of %s in: %s\n", (unsigned long long)f->nth, f->call, err.text);
+		_exit(1);
+	}
+	CHECK(submit(5, TY_TO_HOST) == TY_DEVICE_FAILED);
+	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &more, &err) == TY_DEVICE_FAILED);
+	CHECK(ty_device_register_host(b.dev, slots + SLOT_BYTES, 4096, &err) == TY_DEVICE_FAILED);
+	/* and it can be put away without one more call to a driver that may not return */
+	calls = driver.calls();
+	ty_device_unmap(b.dev, b.mapping);
+	ty_device_unregister_host(b.dev, slots);
+	ty_device_close(b.dev);
+	CHECK(driver.calls() == calls);
+}
+
+static void failing_calls(void **state)
+{
+	static const struct failure cases[] = {
+		{"cuLaunchKernel", 1, CU_LAUNCH_FAILED, 0, TY_TO_HOST},
+		{"cuLaunchKernel", 2, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE},
+		{"cuMemcpyDtoHAsync", 2, CU_INVALID_VALUE, 0, TY_TO_HOST},
+		{"cuMemcpyDtoHAsync", 4, CU_ILLEGAL_ADDRESS, 6, TY_TO_HOST},
+		{"cuMemcpyHtoDAsync", 1, CU_UNKNOWN, 0, TY_TO_DEVICE},
+		{"cuMemcpyHtoDAsync", 3, CU_INVALID_VALUE, 6, TY_TO_DEVICE},
+		{"cuEventRecord", 1, CU_INVALID_VALUE, 0, TY_TO_HOST},
+		{"cuEventRecord", 4, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE},
+		{"cuEventRecord", 2, CU_INVALID_VALUE, 6, TY_TO_HOST},
+		{"cuStreamWaitEvent", 2, CU_INVALID_VALUE, 0, TY_TO_HOST},
+		{"cuEventQuery", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST},
+		{"cuEventQuery", 9, CU_ECC_UNCORRECTABLE, 0, TY_TO_DEVICE},
+		{"cuEventQuery", 7, CU_LAUNCH_FAILED, 6, TY_TO_DEVICE},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		expect_ok(body_failure, &cases[i]);
+}
+
+/* ---- work that never runs ------------------------------------------------------------------------ */
+
+static void body_hung_store(const void *arg)
+{
+	struct ty_error err;
+
+	(void)arg;
+	set_up(0, "ops=4");
+	driver.inject("cuMemcpyDtoHAsync", 2, STANDIN_HANG);
+	CHECK(submit(0, TY_TO_HOST) == TY_OK);
+	CHECK(submit(1, TY_TO_HOST) == TY_OK);
+	CHECK(submit(2, TY_TO_DEVICE) == TY_OK);
+	CHECK(drain(TY_OK) == 2); /* the other direction is not held up */
+	CHECK(b.batches[2].code == TY_OK);
+	CHECK(b.batches[1].client_free); /* gathered: the client may go on while the copy hangs */
+	CHECK(ty_device_health(b.dev, &err) == TY_OK);
+	driver.release();
+	CHECK(drain(TY_OK) == 1);
+	ty_device_unmap(b.dev, b.mapping);
+	ty_device_unregister_host(b.dev, slots);
+	ty_device_close(b.dev);
+	CHECK(driver.live() == 0);
+}
+
+static void body_hung_kernel(const void *arg)
+{
+	unsigned accepted = 0;
+
+	(void)arg;
+	set_up(0, "ops=4");
+	driver.inject("cuLaunchKernel", 1, STANDIN_HANG);
+	while (accepted < 80 && submit(accepted, TY_TO_HOST) == TY_OK)
+		accepted++;
+	CHECK(accepted == 64); /* then BUSY: the queue is bounded */
+	CHECK(submit(accepted, TY_TO_HOST) == TY_BUSY);
+	CHECK(drain(TY_OK) == 0);
+	CHECK(!b.batches[0].client_free);
+	CHECK(driver.count("cuLaunchKernel") <= 2 + 8); /* nor does the driver's own queue grow */
+	driver.release();
+	CHECK(drain(TY_OK) == 64);
+}
+
+static void hung_work(void **state)
+{
+	(void)state;
+	expect_ok(body_hung_store, NULL);
+	expect_ok(body_hung_kernel, NULL);
+}
+
+/* ---- the call in progress -------------------------------------------------------------------------- */
+
+static struct ty_device_call seen;
+
+static void *owner(void *arg)
+{
+	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image};
+	struct ty_device *dev;
+	struct ty_error err;
+
+	(void)arg;
+	ty_device_publish_calls(&seen);
+	CHECK(ty_device_open(&o, &dev, &err) == TY_OK);
+	driver.inject("cuMemHostRegister", 1, STANDIN_HANG);
+	CHECK(ty_device_register_host(dev, slots, 4096, &err) == TY_OK);
+	ty_device_unregister_host(dev, slots);
+	/* the slow lane does not count: what it cost is known to be much */
+	CHECK(atomic_load(&ty_device_stats(dev)->longest_call_ns) == 0);
+	ty_device_close(dev);
+	return NULL;
+}
+
+static void body_call_is_seen(const void *arg)
+{
+	const char *name = NULL;
+	pthread_t thread;
+
+	(void)arg;
+	CHECK(pthread_create(&thread, NULL, owner, NULL) == 0);
+	while (!name || strcmp(name, "cuMemHostRegister"))
+		name = atomic_load_explicit(&seen.name, memory_order_acquire);
+	CHECK(atomic_load_explicit(&seen.since, memory_order_relaxed) > 0);
+	driver.release();
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(atomic_load_explicit(&seen.name, memory_order_acquire) == NULL);
+	CHECK(driver.threads_seen(NULL) == 1);
+	CHECK(driver.live() == 0);
+}
+
+static void call_is_seen(void **state)
+{
+	(void)state;
+	expect_ok(body_call_is_seen, NULL);
+}
+
+/* An engine that dies takes nothing with it: what is in flight ends, its memory goes when it is unmapped. */
+static void body_dead_client(const void *arg)
+{
+	(void)arg;
+	set_up(0, "ops=1");
+	CHECK(submit(0, TY_TO_HOST) == TY_OK);
+	engine_kill();
+	CHECK(drain(TY_OK) == 1);
+	ty_device_unmap(b.dev, b.mapping);
+	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &b.mapping, &(struct ty_error){0}) == TY_INVALID);
+	ty_device_unregister_host(b.dev, slots);
+	ty_device_close(b.dev);
+	CHECK(driver.live() == 0);
+}
+
+/* ---- misuse: what the stand-in, or the device, does not let pass --------------------------------------- */
+
+static void body_not_registered(const void *arg)
+{
+	(void)arg;
+	set_up(0, "ops=1");
+	ty_device_unregister_host(b.dev, slots);
+	(void)!submit(0, TY_TO_HOST);
+	drain(TY_OK);
+}
+
+static void body_across_a_border(const void *arg)
+{
+	(void)arg;
+	set_up(0, "ops=1");
+	b.copies[0] = (struct ty_copy){slots + SLOT_BYTES - 16, b.ids};
+	b.batches[0] = (struct ty_batch){.mapping = b.mapping, .copies = &b.copies[0], .count = 1};
+	(void)!ty_device_submit(b.dev, &b.batches[0]);
+	drain(TY_OK);
+}
+
+static void body_unmap_in_flight(const void *arg)
+{
+	(void)arg;
+	set_up(0, "ops=1");
+	(void)!submit(0, TY_TO_HOST);
+	ty_device_unmap(b.dev, b.mapping);
+}
+
+static void body_close_in_flight(const void *arg)
+{
+	(void)arg;
+	set_up(0, "ops=1");
+	(void)!submit(0, TY_TO_HOST);
+	ty_device_unregister_host(b.dev, slots); /* it would wait */
+}
+
+static void *stranger(void *arg)
+{
+	struct ty_batch *done;
+
+	(void)arg;
+	(void)!ty_device_poll(b.dev, &done, 1);
+	return NULL;
+}
+
+static void body_stranger(const void *arg)
+{
+	pthread_t thread;
+
+	(void)arg;
+	set_up(0, "ops=1");
+	CHECK(pthread_create(&thread, NULL, stranger, NULL) == 0);
+	pthread_join(thread, NULL);
+}
+
+static void misuse(void **state)
+{
+	static void (*const bodies[])(const void *) = {body_not_registered, body_across_a_border, body_unmap_in_flight,
+		body_close_in_flight, body_stranger};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+		int status = in_process(bodies[i], NULL, true);
+
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
+			fail_msg("misuse %u went unseen: %#x", i, (unsigned)status);
+	}
+}
+
+static void dead_client(void **state)
+{
+	(void)state;
+	expect_ok(body_dead_client, NULL);
+}
+
+static int prepare(void **state)
+{
+	(void)state;
+	standin_open(&driver);
+	slots = mmap(NULL, SLOT_BYTES + 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return slots == MAP_FAILED;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(failing_calls),
+		cmocka_unit_test(hung_work),
+		cmocka_unit_test(call_is_seen),
+		cmocka_unit_test(dead_client),
+		cmocka_unit_test(misuse),
+	};
+
+	return cmocka_run_group_tests_name("CUDA, faults", tests, prepare, NULL);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Dedicated actors: the thread, poll, and a wait of the class's own.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "runtime_test.h"
+
+#define MS INT64_C(1000000)
+
+enum { NOTE = 1, LAST, TYPE_END };
+
+struct note {
+	struct ty_msg msg;
+};
+
+struct shared {
+	struct gate done, polled, stopped;
+	char thread_name[16];
+	int cpu;
+	bool signals_blocked, self_in_poll, early, wait_without_self;
+	int notes, polls, polls_before_note;
+	int64_t asked;
+	_Atomic(int) waits, wakes, event;
+	bool in_wait, message_in_wait;
+};
+
+struct state {
+	struct shared *shared;
+};
+
+static enum ty_code on_start(void *self, void *arg)
+{
+	struct state *s = self;
+	sigset_t blocked;
+
+	s->shared = arg;
+	pthread_getname_np(pthread_self(), s->shared->thread_name, sizeof s->shared->thread_name);
+	pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+	s->shared->signals_blocked = sigismember(&blocked, SIGTERM) && sigismember(&blocked, SIGINT);
+	s->shared->cpu = sched_getcpu();
+	return TY_OK;
+}
+
+static void on_note(void *self, struct ty_msg *msg)
+{
+	struct shared *shared = ((struct state *)self)->shared;
+
+	(void)msg;
+	shared->message_in_wait |= shared->in_wait;
+	if (shared->notes++ == 0)
+		shared->polls_before_note = shared->polls;
+}
+
+static void on_last(void *self, struct ty_msg *msg)
+{
+	on_note(self, msg);
+	gate_open(&((struct state *)self)->shared->done);
+}
+
+static void on_stop(void *self)
+{
+	gate_open(&((struct state *)self)->shared->stopped);
+}
+
+static const struct ty_handler handlers[] = {{"note", on_note}, {"last", on_last}};
+#define CLASS .name = "a name that is longer", .state_size = sizeof(struct state), .first_type = 1, \
+	.type_count = 2, .handlers = handlers, .start = on_start, .stop = on_stop
+
+static const struct ty_class plain = {CLASS};
+
+static void test_thread(void **unused)
+{
+	struct ty_runtime *rt = make_runtime(1);
+	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_DEDICATED, .cpu = -1};
+	struct shared named = {0}, unnamed = {0}, pinned = {0};
+	struct note last[3] = {0};
+	struct ty_actor *a, *b, *c;
+	cpu_set_t cpus;
+	int cpu = 0;
+
+	(void)unused;
+	assert_int_equal(sched_getaffinity(0, sizeof cpus, &cpus), 0);
+	while (!CPU_ISSET((size_t)cpu, &cpus))
+		cpu++;
+	assert_int_equal(ty_spawn(rt, &plain, &unnamed, &options, &a), TY_OK);
+	options.thread_name = "fifteen letters";
+	assert_int_equal(ty_spawn(rt, &plain, &named, &options, &b), TY_OK);
+	options.cpu = cpu;
+	assert_int_equal(ty_spawn(rt, &plain, &pinned, &options, &c), TY_OK);
+	assert_int_equal(ty_send(a, &last[0].msg, LAST), TY_OK);
+	assert_int_equal(ty_send(b, &last[1].msg, LAST), TY_OK);
+	assert_int_equal(ty_send(c, &last[2].msg, LAST), TY_OK);
+	gate_wait(&unnamed.done);
+	gate_wait(&named.done);
+	gate_wait(&pinned.done);
+	assert_string_equal(unnamed.thread_name, "a name that is ");
+	assert_string_equal(named.thread_name, "fifteen letters");
+	assert_int_equal(pinned.cpu, cpu);
+	assert_true(named.signals_blocked && unnamed.signals_blocked);
+	ty_actor_unref(a);
+	ty_actor_unref(b);
+	ty_actor_unref(c);
+	ty_runtime_destroy(rt);
+}
+
+/* Wants to be called at once, always: messages must get through, and the thread never parks. */
+static int64_t poll_at_once(void *self, int64_t now)
+{
+	struct shared *shared = ((struct state *)self)->shared;
+
+	(void)now;
+	shared->self_in_poll = ty_self();
+	if (++shared->polls == 100)
+		gate_open(&shared->polled);
+	return 0;
+}
+
+static void test_poll_at_once(void **unused)
+{
+	static const struct ty_class cls = {CLASS, .poll = poll_at_once};
+	struct ty_runtime *rt = make_runtime(1);
+	struct shared shared = {0};
+	struct note note = {0};
+	struct ty_actor *actor = spawn(rt, &cls, &shared, TY_DEDICATED);
+
+	(void)unused;
+	gate_wait(&shared.polled); /* without any message */
+	assert_int_equal(ty_send(actor, &note.msg, LAST), TY_OK);
+	gate_wait(&shared.done);
+	ty_actor_stop(actor);
+	gate_wait(&shared.stopped);
+	assert_true(shared.polls_before_note >= 100);
+	assert_true(shared.self_in_poll);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
+/* Three times after a millisecond, then only after a message. */
+static int64_t poll_later(void *self, int64_t now)
+{
+	struct shared *shared = ((struct state *)self)->shared;
+
+	shared->early |= now < shared->asked;
+	shared->asked = 0;
+	gate_open(&shared->polled);
+	if (++shared->polls > 3)
+		return TY_NEVER;
+	return shared->asked = now + MS;
+}
+
+static void test_poll_later_and_never(void **unused)
+{
+	static const struct ty_class cls = {CLASS, .poll = poll_later};
+	struct ty_runtime *rt = make_runtime(1);
+	struct shared shared = {0};
+	struct note note = {0};
+	struct ty_actor *actor = spawn(rt, &cls, &shared, TY_DEDICATED);
+
+	(void)unused;
+	gate_wait_for(&shared.polled, 4);
+	assert_false(shared.early);
+	shared.notes = 0;
+	assert_int_equal(ty_send(actor, &note.msg, LAST), TY_OK);
+	gate_wait_for(&shared.polled, 5); /* after the message */
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+	assert_int_equal(shared.polls_before_note, 4); /* never meant never */
+}
+
+/* ---- a wait of its own ---- */
+
+static void own_wait(void *self, int64_t deadline)
+{
+	struct shared *shared = ((struct state *)self)->shared;
+	struct pollfd fd = {.fd = atomic_load(&shared->event), .events = POLLIN};
+	uint64_t count;
+	int64_t left = deadline == TY_NEVER ? -1 : (deadline - ty_now()) / MS + 1;
+
+	shared->in_wait = true;
+	shared->wait_without_self |= !ty_self();
+	atomic_fetch_add(&shared->waits, 1);
+	poll(&fd, 1, (int)(left < -1 ? 0 : left));
+	if (read(fd.fd, &count, sizeof count) < 0)
+		count = 0;
+	shared->in_wait = false;
+}
+
+static void own_wake(void *self)
+{
+	struct shared *shared = ((struct state *)self)->shared;
+	uint64_t one = 1;
+
+	atomic_fetch_add(&shared->wakes, 1);
+	assert_int_equal(write(atomic_load(&shared->event), &one, sizeof one), sizeof one);
+}
+
+static void test_own_wait(void **unused)
+{
+	static const struct ty_class cls = {CLASS, .wait = {own_wait, own_wake}};
+	struct ty_runtime *rt = make_runtime(1);
+	struct shared shared = {.event = eventfd(0, EFD_NONBLOCK)};
+	struct note notes[20] = {0};
+	struct ty_actor *actor = spawn(rt, &cls, &shared, TY_DEDICATED);
+
+	(void)unused;
+	for (int i = 0; i < 19; i++) {
+		int waits = atomic_load(&shared.waits);
+
+		assert_int_equal(ty_send(actor, &notes[i].msg, NOTE), TY_OK);
+		while (atomic_load(&shared.waits) == waits && i < 10) /* each wakes it anew */
+			sched_yield();
+	}
+	assert_int_equal(ty_send(actor, &notes[19].msg, LAST), TY_OK);
+	gate_wait(&shared.done);
+	ty_actor_stop(actor);
+	gate_wait(&shared.stopped);
+	assert_int_equal(shared.notes, 20);
+	assert_false(shared.message_in_wait);
+	assert_false(shared.wait_without_self);
+	assert_true(atomic_load(&shared.wakes) >= 1);
+	assert_true(atomic_load(&shared.wakes) <= atomic_load(&shared.waits) + 1); /* the last may find it gone */
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+	close(atomic_load(&shared.event));
+}
+
+/* Threads that have ended are joined by the next spawn or at the end; their places are used again. */
+static void test_many_short_lives(void **unused)
+{
+	struct ty_runtime *rt = make_runtime(1);
+	struct ty_runtime_stats stats;
+
+	(void)unused;
+	for (int i = 0; i < 200; i++) {
+		struct shared shared = {0};
+		struct note note = {0};
+		struct ty_actor *actor = spawn(rt, &plain, &shared, TY_DEDICATED);
+
+		assert_int_equal(ty_send(actor, &note.msg, LAST), TY_OK);
+		ty_actor_stop(actor);
+		gate_wait(&shared.stopped);
+		assert_int_equal(shared.notes, 1);
+		ty_actor_unref(actor);
+	}
+	ty_runtime_stats(rt, &stats);
+	assert_int_equal(stats.messages, 200); /* also of those that have ended */
+	ty_runtime_destroy(rt);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_thread),
+		cmocka_unit_test(test_poll_at_once),
+		cmocka_unit_test(test_poll_later_and_never),
+		cmocka_unit_test(test_own_wait),
+		cmocka_unit_test(test_many_short_lives),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

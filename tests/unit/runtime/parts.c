@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The runtime's parts alone: mailbox, heap, run queue, registry, park.
+ */
+#include <stdlib.h>
+
+#include "runtime/runtime.h"
+#include "runtime_test.h"
+
+static void test_mailbox(void **unused)
+{
+	struct ty_mailbox box = {TY_BOX_IDLE};
+	struct ty_msg m[6] = {{0}};
+	struct ty_fifo urgent = {0}, normal = {0};
+
+	(void)unused;
+	m[2].flags = m[4].flags = TY_MSG_URGENT;
+	assert_int_equal(ty_mailbox_push(&box, &m[0]), TY_PUSH_WOKE); /* the first, and only it */
+	assert_int_equal(ty_mailbox_push(&box, &m[1]), TY_PUSH_QUEUED);
+	assert_false(ty_mailbox_try_idle(&box));
+	assert_false(ty_mailbox_leave_idle(&box));
+	for (int i = 2; i < 5; i++)
+		assert_int_equal(ty_mailbox_push(&box, &m[i]), TY_PUSH_QUEUED);
+	ty_mailbox_sort(ty_mailbox_take(&box), &urgent, &normal);
+	assert_null(ty_mailbox_take(&box));
+	assert_ptr_equal(ty_fifo_take(&normal), &m[0]);
+	assert_ptr_equal(ty_fifo_take(&urgent), &m[2]);
+	assert_ptr_equal(ty_fifo_take(&urgent), &m[4]);
+	assert_null(ty_fifo_take(&urgent));
+	assert_int_equal(ty_mailbox_push(&box, &m[5]), TY_PUSH_QUEUED); /* running: no second schedule */
+	ty_mailbox_sort(ty_mailbox_close(&box), &urgent, &normal);
+	assert_ptr_equal(ty_fifo_take(&normal), &m[1]);
+	assert_ptr_equal(ty_fifo_take(&normal), &m[3]);
+	assert_ptr_equal(ty_fifo_take(&normal), &m[5]);
+	assert_null(ty_fifo_take(&normal));
+	assert_int_equal(ty_mailbox_push(&box, &m[0]), TY_PUSH_CLOSED);
+	box.word = TY_BOX_EMPTY;
+	assert_true(ty_mailbox_try_idle(&box));
+	assert_false(ty_mailbox_try_idle(&box));
+	assert_true(ty_mailbox_leave_idle(&box));
+	assert_int_equal(box.word, TY_BOX_EMPTY);
+}
+
+/* Against the same keys in an array. */
+static void test_heap(void **unused)
+{
+	enum { N = 200 };
+	static struct ty_heap_node nodes[N];
+	bool in[N] = {false};
+	struct ty_heap heap = {0};
+	uint32_t random = 1;
+
+	(void)unused;
+	for (int step = 0; step < 20000; step++) {
+		int64_t least = INT64_MAX;
+		uint32_t i;
+
+		random = random * 1664525u + 1013904223u;
+		i = (random >> 8) % N;
+		if (in[i])
+			ty_heap_remove(&heap, &nodes[i]);
+		else
+			ty_heap_insert(&heap, &nodes[i], (int64_t)(random >> 20));
+		in[i] = !in[i];
+		if (random >> 30 == 0 && heap.top) {
+			in[heap.top - nodes] = false;
+			ty_heap_remove(&heap, heap.top);
+		}
+		for (i = 0; i < N; i++)
+			if (in[i] && nodes[i].key < least)
+				least = nodes[i].key;
+		assert_int_equal(heap.top ? heap.top->key : INT64_MAX, least);
+	}
+}
+
+#define MANY 1000
+
+static struct ty_actor *make_actors(void)
+{
+	struct ty_actor *actors = aligned_alloc(TY_LINE, MANY * sizeof *actors);
+
+	assert_non_null(actors);
+	memset(actors, 0, MANY * sizeof *actors);
+	for (uint32_t i = 0; i < MANY; i++)
+		actors[i].number = i;
+	return actors;
+}
+
+static struct ty_runq *make_queue(void)
+{
+	struct ty_runq *q = aligned_alloc(TY_LINE, sizeof *q);
+
+	assert_non_null(q);
+	memset(q, 0, sizeof *q);
+	return q;
+}
+
+static void test_run_queue_order(void **unused)
+{
+	struct ty_actor *actors = make_actors();
+	struct ty_runq *q = make_queue();
+	bool took;
+
+	(void)unused;
+	assert_null(ty_runq_pop(q, &took));
+	assert_false(took);
+	assert_false(ty_runq_stealable(q));
+	/* past the ring, into the spill, and a few from outside */
+	for (uint32_t i = 0; i < MANY - 10; i++)
+		assert_int_equal(ty_runq_put(q, &actors[i]), i < TY_RING ? i + 1 : TY_RING);
+	for (uint32_t i = MANY - 10; i < MANY; i++)
+		ty_runq_push(q, &actors[i]);
+	assert_true(ty_runq_stealable(q));
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_ptr_equal(ty_runq_pop(q, &took), &actors[i]);
+		assert_int_equal(took, i == 0);
+	}
+	assert_null(ty_runq_pop(q, &took));
+	free(q);
+	free(actors);
+}
+
+static void test_run_queue_steal(void **unused)
+{
+	struct ty_actor *actors = make_actors(), *a;
+	struct ty_runq *q = make_queue(), *thief = make_queue();
+	bool took;
+
+	(void)unused;
+	assert_null(ty_runq_steal(q, thief));
+	ty_runq_put(q, &actors[0]); /* its owner is awake and takes it next */
+	assert_false(ty_runq_stealable(q));
+	assert_null(ty_runq_steal(q, thief));
+	for (uint32_t i = 1; i < 7; i++)
+		ty_runq_put(q, &actors[i]);
+	assert_true(ty_runq_stealable(q));
+	assert_ptr_equal(ty_runq_steal(q, thief), &actors[0]); /* three of seven: the oldest */
+	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[1]);
+	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[2]);
+	assert_null(ty_runq_pop(thief, &took));
+	assert_ptr_equal(ty_runq_pop(q, &took), &actors[3]);
+	while (ty_runq_pop(q, &took))
+		;
+	/* the inbox, whole; also a single one */
+	for (uint32_t i = 0; i < 3; i++)
+		ty_runq_push(q, &actors[i]);
+	assert_ptr_equal(ty_runq_steal(q, thief), &actors[0]);
+	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[1]);
+	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[2]);
+	ty_runq_push(q, &actors[3]);
+	assert_ptr_equal(ty_runq_steal(q, thief), &actors[3]);
+	/* everything, spill included, comes out once */
+	for (uint32_t i = 0; i < MANY; i++)
+		ty_runq_put(q, &actors[i]);
+	for (uint32_t i = 0; i < MANY; i++) {
+		a = i % 3 ? ty_runq_steal(q, thief) : ty_runq_pop(q, &took);
+		if (!a)
+			a = ty_runq_pop(thief, &took);
+		if (!a)
+			a = ty_runq_pop(q, &took);
+		assert_non_null(a);
+		assert_int_not_equal(a->number, UINT64_MAX);
+		a->number = UINT64_MAX;
+	}
+	assert_null(ty_runq_pop(q, &took));
+	assert_null(ty_runq_pop(thief, &took));
+	free(q);
+	free(thief);
+	free(actors);
+}
+
+static void test_registry(void **unused)
+{
+	static struct ty_registry registry;
+	struct ty_actor *actors = make_actors(), *a;
+	uint32_t slots[MANY], used = MANY;
+
+	(void)unused;
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_int_equal(ty_registry_add(&registry, &actors[i], &slots[i]), TY_OK);
+		assert_int_equal(slots[i], i);
+	}
+	for (uint32_t i = 0; i < MANY; i += 3) {
+		assert_true(ty_registry_remove(&registry, slots[i]));
+		assert_false(ty_registry_remove(&registry, slots[i]));
+	}
+	for (uint32_t i = 0; i < MANY; i += 3) { /* their slots are used again, the last one freed first */
+		actors[i].number = used++;
+		assert_int_equal(ty_registry_add(&registry, &actors[i], &slots[i]), TY_OK);
+		assert_true(slots[i] < MANY);
+	}
+	a = ty_registry_take_all(&registry);
+	for (uint32_t n = 0; n < MANY; n++) {
+		assert_non_null(a);
+		assert_true(!a->list_next || a->number > a->list_next->number); /* the youngest first */
+		a = a->list_next;
+	}
+	assert_null(a);
+	assert_null(ty_registry_take_all(&registry));
+	assert_false(ty_registry_remove(&registry, slots[1])); /* destroy has it */
+	ty_registry_free(&registry);
+	free(actors);
+}
+
+static void test_park(void **unused)
+{
+	struct ty_park park;
+	uint32_t ticket;
+	int64_t deadline;
+
+	(void)unused;
+	ty_park_init(&park);
+	ticket = ty_park_ticket(&park);
+	assert_false(ty_park_wait(&park, ticket, 0));
+	assert_false(ty_park_wait(&park, ticket, ty_clock() - 1));
+	deadline = ty_clock() + 3000000;
+	assert_false(ty_park_wait(&park, ticket, deadline));
+	assert_true(ty_clock() >= deadline); /* not early */
+	ty_park_wake(&park); /* before the wait it is meant for */
+	assert_true(ty_park_wait(&park, ticket, TY_NEVER));
+	assert_true(ty_park_wait(&park, ticket, 0));
+	assert_false(ty_park_wait(&park, ty_park_ticket(&park), 0));
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mailbox),
+		cmocka_unit_test(test_heap),
+		cmocka_unit_test(test_run_queue_order),
+		cmocka_unit_test(test_run_queue_steal),
+		cmocka_unit_test(test_registry),
+		cmocka_unit_test(test_park),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
