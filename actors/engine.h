@@ -9,6 +9,12 @@
 #include "clients.h"
 #include "eviction.h"
 
+/* Of all engines together: added to by each (relaxed), read by metrics. */
+struct ty_lookup_stats {
+	_Atomic uint64_t chunks, hits; /* of every LOOKUP's chain; found */
+	_Atomic uint64_t leases;       /* now: chunks under lease, once for each session */
+};
+
 struct ty_engine_arg { /* allocated by clients, freed by the engine's start */
 	struct ty_service *service;
 	struct ty_identity identity;

@@ -37,6 +37,12 @@ static struct session *open_session(struct engine *e, struct peer *peer, uint64_
 	return s;
 }
 
+/* Engines count together. */
+static void count_in(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
 /* The lease goes to eviction, which touches its chunks, unpins them, and sends it back to be freed. */
 static uint32_t release(struct engine *e, struct ty_lease *lease)
 {
@@ -46,6 +52,7 @@ static uint32_t release(struct engine *e, struct ty_lease *lease)
 	uint32_t count = lease->count;
 
 	e->leased -= count;
+	count_in(&e->service->lookup_stats.leases, (uint64_t)0 - count);
 	e->leases_out++;
 	enum ty_code sent = ty_send(e->service->eviction, &lease->msg, TY_EVICTION_RELEASE);
 	assert(sent == TY_OK); /* eviction outlives engines */
@@ -153,6 +160,7 @@ static enum ty_code lease_prefix(struct engine *e, struct session *s, struct ty_
 		return TY_OK;
 	}
 	e->leased += lease->count;
+	count_in(&e->service->lookup_stats.leases, lease->count);
 	s->lease = lease;
 	return TY_OK;
 }
@@ -205,6 +213,8 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	}
 	x->reply.lookup.chunks = s->chunks;
 	x->reply.lookup.hits = s->lease ? s->lease->count : 0;
+	count_in(&e->service->lookup_stats.chunks, x->reply.lookup.chunks);
+	count_in(&e->service->lookup_stats.hits, x->reply.lookup.hits);
 	ty_exchange_answer(x);
 }
 

@@ -22,7 +22,8 @@
 
 #define BATCHES 64                 /* given to the device at once */
 #define RETRIEVE_RUN 8             /* retrieve batches in a row while a store waits */
-#define SLOW_GAP_NS 10000000       /* between registrations of arena pieces while ops wait: 10 ms */
+#define SLOW_SHARE 20              /* while there is work, registrations of pieces take 1/20 of the owner's time ... */
+#define BUSY_NS 50000000           /* ... and there is work if any was submitted in the last 50 ms */
 #define EXPIRE_NS 10000000         /* how often ops that wait are looked at for cancel and deadline: 10 ms */
 #define READY_POLL_MIN_NS 20000    /* how often a ready word is looked at when nothing else is to do ... */
 #define READY_POLL_MAX_NS 500000   /* ... at first, and after a while */
@@ -64,7 +65,8 @@ struct gpu {
 	bool stalled;       /* one of them is older than STALL_NS */
 
 	struct msgs urgent_slow, slow; /* map and unmap; pieces */
-	int64_t slow_after;
+	int64_t slow_after;            /* no piece before this time */
+	int64_t submitted;             /* when a batch was, last */
 };
 
 /* ---- small queues ------------------------------------------------------------------------------ */
@@ -277,7 +279,9 @@ static bool submit_one(struct gpu *g, enum ty_direction dir, int64_t now)
 		return true; /* and ends at the next look, as expired */
 	}
 	g->free_batches = b->next;
+	g->submitted = now;
 	b->op = op;
+	b->free_seen = false;
 	b->submitted = now;
 	g->in_flight++;
 	op->submitted += b->base.count;
@@ -421,8 +425,9 @@ static void slow(struct gpu *g)
 
 	if (took > atomic_load_explicit(&g->stats->longest_slow_ns, memory_order_relaxed))
 		atomic_store_explicit(&g->stats->longest_slow_ns, took, memory_order_relaxed);
-	/* Pieces leave room for ops between them, if there are any. */
-	g->slow_after = g->queue[0].head || g->queue[1].head ? now + SLOW_GAP_NS : now;
+	/* A piece empties the device's queue first and then blocks it: while ops come they must be rare. If they are short
+	 * of space they wait at eviction, nothing is submitted, and the pieces come as fast as they can. */
+	g->slow_after = now - g->submitted < BUSY_NS ? now + (int64_t)took * SLOW_SHARE : now;
 }
 
 /* ---- the actor ------------------------------------------------------------------------------------- */
@@ -549,11 +554,24 @@ static enum ty_code start(void *self, void *arg)
 	return TY_OK;
 }
 
+/* Pieces may still be on their way when the service stops; ops and maps are not, for no engine is left. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	struct gpu *g = self;
+	struct ty_piece *piece = ty_container_of(msg, struct ty_piece, msg);
+
+	assert(msg->type == TY_GPU_PIECE);
+	piece->code = ty_fail(&piece->error, TY_STOPPING, "the service stops");
+	send_home(g->service->eviction, &piece->msg, TY_EVICTION_PIECE);
+}
+
 static void stop(void *self)
 {
 	struct gpu *g = self;
 
-	assert(!g->in_flight && !g->waiting.head && !g->queue[0].head && !g->queue[1].head);
+	assert(!g->in_flight && !g->waiting.head && !g->queue[0].head && !g->queue[1].head && !g->urgent_slow.head);
+	for (struct ty_msg *msg = msgs_pop(&g->slow); msg; msg = msgs_pop(&g->slow))
+		refuse(g, msg);
 	if (g->dev) {
 		atomic_store_explicit(&g->stats->device, NULL, memory_order_release);
 		ty_device_close(g->dev);
@@ -576,5 +594,6 @@ const struct ty_class ty_gpu_class = {
 	.handlers = handlers,
 	.start = start,
 	.stop = stop,
+	.refuse = refuse,
 	.poll = gpu_poll,
 };

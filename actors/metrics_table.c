@@ -160,6 +160,11 @@ static void rpc_u64(const struct ty_view *v, const struct ty_metric *m, struct t
 	put(m, sink, "", whole(load64(&v->service->rpc_stats, m->offset)));
 }
 
+static void lookup(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->lookup_stats, m->offset)));
+}
+
 static void rpc_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load32(&v->service->rpc_stats, m->offset)));
@@ -300,6 +305,8 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 #define RPC(name, type, read, field, help) {"tyer_" name, type, "", read, offsetof(struct ty_rpc_stats, field), help}
 #define CACHE(name, type, unit, field, help) \
 	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
+#define LOOKUP(name, type, field, help) \
+	{"tyer_lookup_" name, type, "", lookup, offsetof(struct ty_lookup_stats, field), help}
 #define GPU(name, type, unit, read, field, help) \
 	{"tyer_device_" name, type, unit, read, offsetof(struct ty_gpu_stats, field), help}
 #define DEVICE(name, type, unit, read, field, help) \
@@ -332,6 +339,9 @@ const struct ty_metric ty_metrics[] = {
 	CACHE("arena_used_bytes", TY_GAUGE, "bytes", used_bytes, "In slots that hold or receive a chunk."),
 	CACHE("arena_reclaimed_pieces", TY_COUNTER, "", reclaimed_pieces, "Pieces emptied for slots of another size."),
 	CACHE("cache_chunks", TY_GAUGE, "", chunks, "Chunks that a LOOKUP can find."),
+	LOOKUP("chunks", TY_COUNTER, chunks, "Chunks of the prompts that were looked up."),
+	LOOKUP("hits", TY_COUNTER, hits, "Of these, chunks that were found, as part of the prompt's beginning."),
+	LOOKUP("leases", TY_GAUGE, leases, "Chunks under lease, once for each session that leases them."),
 	CACHE("cache_evictions", TY_COUNTER, "", evictions, "Chunks evicted."),
 	CACHE("cache_no_space", TY_COUNTER, "", no_space, "Parts dropped because everything was pinned."),
 	CACHE("cache_commits", TY_COUNTER, "", commits, "Parts stored."),

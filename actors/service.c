@@ -49,20 +49,17 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 	const struct ty_config *config = s->base.config;
 
 	for (uint32_t i = 0; i < config->device_count; i++) {
-		char thread[16];
-
-		/* "host:FAULTS" is the host device with faults to inject */
-		char *fault = NULL;
+		char thread[24];
 
 		s->gpu_args[i] = (struct ty_gpu_arg){
 			.service = &s->base,
 			.device = i,
 			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging},
 		};
+		/* "host:FAULTS" is the host device with faults to inject */
 		if (strncmp(config->device[i], "host:", 5) == 0) {
-			fault = (char *)config->device[i] + 5;
 			s->gpu_args[i].options.name = "host";
-			s->gpu_args[i].options.fault = fault;
+			s->gpu_args[i].options.fault = config->device[i] + 5;
 		}
 		snprintf(thread, sizeof thread, "owner-%u", i);
 		enum ty_code code = spawn(s, &ty_gpu_class, &s->gpu_args[i], TY_DEDICATED, thread, &s->base.gpu[i], err);

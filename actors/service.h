@@ -7,6 +7,7 @@
 #define TY_ACTORS_SERVICE_H
 
 #include "clients.h"
+#include "engine.h"
 #include "eviction.h"
 #include "gpu.h"
 #include "metrics.h"
@@ -32,10 +33,11 @@ struct ty_service {
 	struct ty_actor *gpu[TY_MAX_DEVICES];
 	uint32_t gpu_count;
 
-	/* Statistics: each block is written by its actor alone. */
+	/* Statistics: each block is written by its actor alone, lookup_stats by every engine. */
 	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES];
 	struct ty_eviction_stats eviction_stats;
 	struct ty_rpc_stats rpc_stats;
+	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];
 	_Atomic bool stopping; /* main: release; health pages: acquire */
 };

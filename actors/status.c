@@ -163,6 +163,7 @@ static bool fill(Tyer__V1__StatusReply *status, const struct ty_view *view)
 	status->arena->failed_bytes = get(&stats->failed_bytes);
 	status->arena->chunks = get(&stats->chunks);
 	status->arena->evictions = get(&stats->evictions);
+	status->arena->leases = get(&view->service->lookup_stats.leases);
 	for (uint32_t i = 0; i < view->device_count; i++)
 		if (!add_device(status, view, i))
 			return false;
@@ -232,8 +233,8 @@ void ty_status_write_json(struct ty_text *out, const Tyer__V1__StatusReply *s, u
 	ty_text_add(out, "\"boot\":\"%016" PRIx64 "\",\"uptime_us\":%" PRIu64 ",\"arena\":{", boot, s->uptime_us);
 	ty_text_add(out,
 		"\"size_bytes\":%" PRIu64 ",\"ready_bytes\":%" PRIu64 ",\"used_bytes\":%" PRIu64 ",\"chunks\":%" PRIu64
-		",\"pinned_chunks\":%" PRIu64 ",\"evictions\":%" PRIu64 ",\"failed_bytes\":%" PRIu64 "},\"devices\":[",
-		s->arena->size_bytes, s->arena->ready_bytes, s->arena->used_bytes, s->arena->chunks, s->arena->pinned_chunks,
+		",\"leases\":%" PRIu64 ",\"evictions\":%" PRIu64 ",\"failed_bytes\":%" PRIu64 "},\"devices\":[",
+		s->arena->size_bytes, s->arena->ready_bytes, s->arena->used_bytes, s->arena->chunks, s->arena->leases,
 		s->arena->evictions, s->arena->failed_bytes);
 	for (size_t i = 0; i < s->n_devices; i++) {
 		ty_text_add(out, i ? "," : "");

@@ -634,11 +634,13 @@ int main(int argc, char **argv)
 	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
 	uint64_t checked = 0, stored = 0, timeouts = 0, failures = 0, left = 0;
 
+	urcu_memb_register_thread(); /* it reads the index, as the runtime's own threads do */
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
 		run(seed);
 		checked += w.checked, stored += w.stored, timeouts += w.timeouts, failures += w.failures, left += w.left;
 	}
+	urcu_memb_unregister_thread();
 	printf("spine: %llu seeds, %llu chunks stored, %llu checked, %llu late, %llu refused or failed, %llu departures\n",
 		(unsigned long long)seeds, (unsigned long long)stored, (unsigned long long)checked,
 		(unsigned long long)timeouts, (unsigned long long)failures, (unsigned long long)left);

@@ -166,5 +166,5 @@ void bench_shape_place(const struct bench_shape *s, uint32_t index, char *text, 
 		snprintf(name, sizeof name, "%s", kind ? "V" : "K");
 	else
 		snprintf(name, sizeof name, "plane %u", kind);
-	snprintf(text, size, "block %u, layer %u %s, token %u", (uint32_t)(byte / s->block_bytes), layer, name, token);
+	snprintf(text, size, "block %u, layer %u %.23s, token %u", (uint32_t)(byte / s->block_bytes), layer, name, token);
 }

@@ -82,7 +82,7 @@ static void show_arena(FILE *out, const Tyer__V1__ArenaStatus *a)
 		fprintf(out, " (%.1f %%)", 100 * (double)a->used_bytes / (double)a->size_bytes);
 	if (a->failed_bytes)
 		fprintf(out, ", failed %s", bytes_text(failed, a->failed_bytes));
-	fprintf(out, "\nChunks   %" PRIu64 " here, %" PRIu64 " pinned, %" PRIu64 " evicted\n", a->chunks, a->pinned_chunks,
+	fprintf(out, "\nChunks   %" PRIu64 " here, %" PRIu64 " leases, %" PRIu64 " evicted\n", a->chunks, a->leases,
 		a->evictions);
 }
 
@@ -208,7 +208,7 @@ static json_t *arena_of(const Tyer__V1__ArenaStatus *a)
 	a = a ? a : &none;
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "size_bytes", count_of(a->size_bytes), "ready_bytes",
 		count_of(a->ready_bytes), "used_bytes", count_of(a->used_bytes), "chunks", count_of(a->chunks),
-		"pinned_chunks", count_of(a->pinned_chunks), "evictions", count_of(a->evictions), "failed_bytes",
+		"leases", count_of(a->leases), "evictions", count_of(a->evictions), "failed_bytes",
 		count_of(a->failed_bytes));
 }
 

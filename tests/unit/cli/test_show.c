@@ -35,7 +35,7 @@ static int set_up(void **state)
 	arena.ready_bytes = 1ull << 30;
 	arena.used_bytes = 512ull << 20;
 	arena.chunks = 1234;
-	arena.pinned_chunks = 3;
+	arena.leases = 3;
 	arena.evictions = 77;
 	device.name = (char *)(uintptr_t)"cuda:0";
 	device.model = (char *)(uintptr_t)"NVIDIA H200";
@@ -116,7 +116,7 @@ static void full_page(void **state)
 	(void)state;
 	has(text, "Tyer     0.1.0, boot 00c0ffee12345678, up 1 d 02:03\n");
 	has(text, "Arena    4.0 GiB, ready 1.0 GiB, used 512 MiB (12.5 %)\n");
-	has(text, "Chunks   1234 here, 3 pinned, 77 evicted\n");
+	has(text, "Chunks   1234 here, 3 leases, 77 evicted\n");
 	has(text, "Hits     105710 of 288500 chunks looked up (36.6 %)\n");
 	has(text, "DEVICE  MODEL        STATE    NOW                           QUEUED  IN FLIGHT   STORED  RETRIEVED  MAPPINGS\n"
 		  "cuda:0  NVIDIA H200  serving  cuMemHostRegister_v2 1800 us       5          6  1.5 GiB      999 B         2\n");
@@ -185,7 +185,7 @@ static void full_json(void **state)
 	assert_int_equal(integer(part, "ready_bytes"), 1ull << 30);
 	assert_int_equal(integer(part, "used_bytes"), 512 << 20);
 	assert_int_equal(integer(part, "chunks"), 1234);
-	assert_int_equal(integer(part, "pinned_chunks"), 3);
+	assert_int_equal(integer(part, "leases"), 3);
 	assert_int_equal(integer(part, "evictions"), 77);
 	assert_int_equal(integer(part, "failed_bytes"), 0);
 	assert_int_equal(json_array_size(json_object_get(root, "devices")), 1);
