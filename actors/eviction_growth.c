@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 
-#define STUCK_NS INT64_C(1000000000) /* no piece came for so long: nobody waits for the arena to grow any more */
+#define STUCK_NS INT64_C(10000000000) /* no piece came for so long: nobody waits for the arena to grow any more */
 
 static bool gpu_is_well(const struct eviction *e, uint32_t gpu)
 {
