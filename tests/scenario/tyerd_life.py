@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+#
+# tyerd_life.py TYERD TYER TYER-BENCH: the service's life as its users and its service manager see it: the ready line,
+# notification, pages, a stop with requests open, and every refusal to start with its exit status and its words.
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+tyerd, tyer, bench = sys.argv[1:4]
+folder = tempfile.TemporaryDirectory(prefix="tyer-life-")
+passed = failed = 0
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
+
+
+class Service:
+    def __init__(self, name, *options, notify=None, size="128MiB"):
+        self.dir = os.path.join(folder.name, name)
+        os.makedirs(self.dir, exist_ok=True)
+        self.url, self.attach = f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
+        environment = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
+        if notify:
+            environment["NOTIFY_SOCKET"] = notify
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [tyerd, "--listen", self.url, "--attach", self.attach, "--device", "host", "--http", "127.0.0.1:0",
+             "--l1-size", size, "--l1-ahead", "64MiB", *options],
+            stdout=subprocess.PIPE, stderr=open(f"{self.dir}/log", "a"), text=True, env=environment)
+        self.ready = self.process.stdout.readline()
+        self.seconds = time.monotonic() - began
+
+    def log(self):
+        return open(f"{self.dir}/log").read()
+
+    def tool(self, *command):
+        return subprocess.run([*command, "--connect", self.url], capture_output=True, text=True, timeout=60)
+
+    def stop(self, sign=signal.SIGTERM):
+        self.process.send_signal(sign)
+        return self.process.wait(timeout=60)
+
+
+def refused(*options):
+    return subprocess.run([tyerd, *options], capture_output=True, text=True, timeout=60)
+
+
+def life():
+    path = os.path.join(folder.name, "notify")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(path)
+    listener.settimeout(30)
+    s = Service("life", notify=path)
+    check("ready line", s.ready.startswith("tyerd ready: listen=" + s.url), s.ready)
+    check("the manager is told: ready", listener.recv(256) == b"READY=1")
+    check("ping", s.tool(tyer, "ping").returncode == 0)
+    status = s.tool(tyer, "status", "--json")
+    check("status", status.returncode == 0 and json.loads(status.stdout)["arena"]["size_bytes"] == 128 << 20, status)
+    port = next(line.rsplit(":", 1)[1] for line in s.log().splitlines() if "http: serving on" in line)
+    for page, word in (("metrics", "# EOF"), ("healthz", "ok"), ("status", '"arena"')):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}") as answer:
+            check(f"/{page}", answer.status == 200 and word in answer.read().decode())
+    # ready to serve: a device is open, and a piece of the arena came
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+                ready = answer.status == 200
+        except urllib.error.HTTPError:
+            ready = False
+        if ready:
+            break
+        time.sleep(0.05)
+    check("/readyz", ready)
+    check("SIGTERM: exit 0", s.stop() == 0, s.log())
+    check("the manager is told: stopping", listener.recv(256) == b"STOPPING=1")
+    check("the sockets are gone", not os.path.exists(f"{s.dir}/rpc.sock") and not os.path.exists(s.attach))
+
+
+def stop_with_requests_open():
+    s = Service("open", "--chunk-tokens", "512")
+    trace = os.path.join(folder.name, "trace.jsonl")
+    subprocess.run([bench, "trace", "--requests", "400", "--seed", "3", "--output", trace], check=True)
+    load = subprocess.Popen([bench, "replay", trace, "--connect", s.url, "--attach", s.attach, "--concurrency", "8",
+                             "--ping-every", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):  # until it is in the middle of its stores
+        counters = json.loads(s.tool(tyer, "status", "--json").stdout)["counters"]
+        if counters["tyer_cache_commits_total"] > 50:
+            break
+        time.sleep(0.02)
+    check("SIGTERM under load: exit 0", s.stop() == 0, s.log())
+    load.wait(timeout=60)  # its requests ended typed: it is told, and does not hang
+    check("the load generator ends", load.returncode in (0, 1), load.returncode)
+
+
+def refusals():
+    s = Service("taken")
+    for words, options, status in (
+            ("rpc.sock", ["--listen", s.url, "--attach", s.attach + "2", "--device", "host", "--http", "off"], 1),
+            ("attach.sock", ["--listen", s.url + "2", "--attach", s.attach, "--device", "host", "--http", "off"], 1),
+            ("MemTotal", ["--listen", s.url + "3", "--attach", s.attach + "3", "--device", "host", "--http", "off",
+                          "--l1-size", "8TiB"], 1),
+            ("--l1-size", ["--l1-size", "12 parsecs"], 2),
+            ("--no-such-option", ["--no-such-option", "1"], 2),
+            ("--config", ["--config", "/nonexistent/file"], 2),
+            ("driver", ["--listen", s.url + "4", "--attach", s.attach + "4", "--device", "cuda:0", "--http", "off",
+                        "--cuda-driver", "/nonexistent/libcuda.so.1", "--l1-size", "64MiB"], 1)):
+        r = refused(*options)
+        check(f"refused, naming {words}", r.returncode == status and words in r.stderr, r)
+    check("who was there goes on", s.tool(tyer, "ping").returncode == 0)
+    s.stop()
+    dead = Service("dead")
+    dead.process.kill()
+    dead.process.wait()
+    again = Service("dead")
+    check("a dead one's sockets are taken over", again.ready.startswith("tyerd ready"), again.log())
+    check("SIGINT: exit 0", again.stop(signal.SIGINT) == 0)
+    help_text = refused("--help").stdout
+    check("--help", all(o in help_text for o in ("--listen", "--attach", "--http", "--l1-size", "--device", "--chunk-tokens",
+                                                 "--config", "--log-level", "--log-format")), help_text)
+
+
+def sizes():
+    """Told, not judged: how soon it is ready, and what it takes beside the arena."""
+    for size in ("64MiB", "4GiB", "12GiB"):
+        s = Service("size" + size, size=size)
+        status = open(f"/proc/{s.process.pid}/status").read()
+        rss = sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon", "RssFile")))
+        print(f"--l1-size {size}: ready in {s.seconds * 1000:.0f} ms, {rss / 1024:.1f} MiB beside the arena", flush=True)
+        check(f"starts with {size}", s.stop() == 0, s.log())
+
+
+for part in (life, stop_with_requests_open, refusals, sizes):
+    part()
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
