@@ -19,7 +19,7 @@
 
 #define SLICE_BYTES ((uint64_t)1 << 20) /* copied by one poll: about 100 us */
 #define QUEUE_MAX 64                    /* batches of one direction */
-#define BATCH_BYTES ((uint64_t)64 << 20)
+#define BATCH_BYTES ((uint64_t)4 << 20) /* a batch: enough for a few polls, so that both directions and all clients take turns */
 #define BATCH_CHUNKS 256u
 
 /* Faults. Counted over all batches in the order of their submission, from 1. */

@@ -275,7 +275,8 @@ static void look_up(struct engine_side *e, struct prompt *p)
 {
 	struct call *c = new_call(e, p, TYER__V1__REQUEST__VERB_LOOKUP, 1000000000000);
 
-	p->id = ++w.next_session;
+	if (p->phase == IDLE) /* else the session gets another prompt */
+		p->id = ++w.next_session;
 	p->family = rnd(rnd(FAMILIES) + 1);
 	p->chunks = 1 + rnd(CHAIN);
 	tyer__v1__lookup__init(&c->verb.lookup);
@@ -532,7 +533,7 @@ static void act(void)
 		leave(e);
 		return;
 	}
-	if (p->phase == IDLE)
+	if (p->phase == IDLE || (p->phase == READY && rnd(8) == 0))
 		look_up(e, p);
 	else if (p->phase == READY && p->hits && rnd(3) == 0)
 		retrieve(e, p);
@@ -590,6 +591,7 @@ static void check_end(void)
 		assert(!w.engines[i].actor || w.engines[i].gone);
 	assert(ev->used_bytes == ev->chunks * CHUNK_WORDS * 8);
 	assert(ty_index_count(w.service->index) == ev->chunks);
+	assert(w.service->lookup_stats.leases == 0);
 	assert(w.service->gpu_stats[0].mappings == 0 && w.service->gpu_stats[0].in_flight == 0);
 }
 
