@@ -231,8 +231,11 @@ static void raw_hold(int fd, uint64_t id)
 
 static void test_connect_and_close(void **state)
 {
+	/* over tcp fewer than its backlog: of more some would have to begin again, after a second */
+	int times = over_tcp() ? 100 : 1000;
+
 	(void)state;
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < times; i++) {
 		int fd = raw_open();
 
 		if (i % 3 == 1)
@@ -241,7 +244,7 @@ static void test_connect_and_close(void **state)
 			raw_write(fd, greeting, 8);
 		close(fd);
 	}
-	wait_for(&stats()->connections_accepted, 1000); /* with a full backlog nng's dial does not wait, but fails */
+	wait_for(&stats()->connections_accepted, (uint64_t)times); /* with a full backlog nng's dial does not wait, but fails */
 	ping();
 	expect_empty();
 	assert_int_equal(get(&stats()->connections_broken), 0);
@@ -591,7 +594,7 @@ static void test_no_exchange(void **state)
 /* Write as much as it takes, read whatever comes; more than there is room for on the way. */
 static void test_many_at_once(void **state)
 {
-	enum { MANY = 20000 };
+	enum { MANY = 5000 };
 	uint8_t frame[64];
 	size_t size = ping_frame(frame, 1), length = MANY * size, sent = 0, got = 0, reply;
 	uint8_t *all = malloc(length), bytes[4096];
