@@ -7,14 +7,15 @@
 #define TY_ACTORS_MESSAGES_H
 
 enum ty_message {
-	/* rpc: the nng socket. */
+	/* rpc: the edge. */
 	TY_RPC_START = 0x100,    /* struct ty_msg        from main: everybody is there, receive */
-	TY_RPC_RECEIVED,         /* struct ty_exchange   from nng: a request came (or the receive failed) */
+	TY_RPC_RECEIVED,         /* struct ty_rpc_io     from nng: a connection has bytes, or its end */
 	TY_RPC_ANSWER,           /* struct ty_exchange   from anyone it was given to: send the reply */
-	TY_RPC_SENT,             /* struct ty_exchange   from nng: the reply is out */
+	TY_RPC_SENT,             /* struct ty_rpc_io     from nng: a connection took bytes, or did not */
 	TY_RPC_ROUTE,            /* struct ty_route      from clients: a client came or went */
 	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
-	TY_RPC_RETRY,            /* its timer: receive again after an error of nng's */
+	TY_RPC_RETRY,            /* its timer: accept again after an error */
+	TY_RPC_ACCEPTED,         /* struct ty_rpc_io     from nng: a connection (or the accept failed) */
 
 	/* clients: the attach socket and who is there. */
 	TY_CLIENTS_START = 0x120, /* struct ty_msg       from main: everybody is there, accept */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A request's way here: received() takes the message from nng and unpacks it, admit() says whether it may go on, dispatch()
- * hands it to whoever answers, answered() takes it back, reply() packs and sends, sent() receives the next one.
+ * A request's way here: request() takes it from its connection and unpacks it, dispatch() hands it to whoever answers,
+ * answered() takes it back, reply() packs it and gives it to the connection, replied() says that it is out.
  */
 #include "rpc.h"
 
@@ -14,7 +14,7 @@
 #include "service.h"
 #include "wire/request.h"
 
-#define RETRY_NS 100000000 /* after an error of nng's, before it is asked again */
+#define RETRY_NS 100000000 /* after an error of accept, before it is tried again */
 
 const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS] = {100, 1000, 10000, 100000, 1000000, 10000000, 100000000, UINT64_MAX};
 
@@ -35,7 +35,6 @@ struct rpc {
 	bool stopping;
 	struct ty_stop *stop; /* who waits; null once it was told */
 
-	struct ty_rpc_slot *failed; /* wait for `retry` */
 	struct ty_timer retry;
 };
 
@@ -90,23 +89,94 @@ static void unlist(struct rpc *rpc, struct ty_rpc_slot *slot)
 	slot->listed = false;
 }
 
+/* ---- slots ---------------------------------------------------------------------------------------------------------- */
+
+/* The one that never leaves, for what is answered on the spot. */
+static bool is_local(const struct rpc *rpc, const struct ty_rpc_slot *slot)
+{
+	return slot == &rpc->socket->slots[rpc->socket->count];
+}
+
+static struct ty_rpc_slot *take_slot(struct rpc *rpc)
+{
+	struct ty_rpc_slot *slot = rpc->socket->free;
+
+	if (!slot)
+		return &rpc->socket->slots[rpc->socket->count];
+	rpc->socket->free = slot->chain;
+	return slot;
+}
+
+static void link_slot(struct ty_rpc_slot *slot)
+{
+	struct ty_rpc_connection *connection = slot->connection;
+
+	slot->next = connection->slots;
+	slot->at = &connection->slots;
+	if (slot->next)
+		slot->next->at = &slot->next;
+	connection->slots = slot;
+	connection->requests++;
+	slot->away = true;
+}
+
+static void unlink_slot(struct ty_rpc_slot *slot)
+{
+	*slot->at = slot->next;
+	if (slot->next)
+		slot->next->at = slot->at;
+	slot->connection->requests--;
+}
+
+static void put_slot(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	if (slot->exchange.request)
+		unlist(rpc, slot);
+	if (slot->routed) {
+		slot->routed = false;
+		rpc->routed--;
+	}
+	if (slot->away && slot->connection)
+		unlink_slot(slot);
+	slot->away = false;
+	slot->connection = NULL;
+	ty_rpc_slot_clear(slot);
+	if (is_local(rpc, slot))
+		return;
+	slot->chain = rpc->socket->free;
+	rpc->socket->free = slot;
+}
+
+/* The connection is over: nobody takes the answers any more. They come home all the same. */
+static void gone(void *owner, struct ty_rpc_connection *connection)
+{
+	(void)owner;
+	while (connection->slots) {
+		struct ty_rpc_slot *slot = connection->slots;
+
+		unlink_slot(slot);
+		slot->connection = NULL;
+	}
+}
+
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
 
-/* The slot is done with: receive the next request with it. */
-static void release(struct rpc *rpc, struct ty_rpc_slot *slot)
+/* A request is open no more: its reply is out, or there is nobody for it. */
+static void finish(struct rpc *rpc, bool held)
 {
 	atomic_fetch_sub_explicit(&rpc->service->rpc_stats.open, 1, memory_order_relaxed);
-	if (slot->held) {
-		slot->held = false;
-		rpc->held--;
-	}
-	ty_rpc_slot_receive(slot);
+	rpc->held -= held;
 	if (rpc->stop && rpc->held == 0) {
 		struct ty_stop *stop = rpc->stop;
 
 		rpc->stop = NULL;
 		stop->stopped(stop);
 	}
+}
+
+static void replied(void *owner, const struct ty_rpc_reply *frame)
+{
+	finish(owner, frame->held);
 }
 
 static void note_latency(struct rpc *rpc, const struct ty_exchange *exchange, unsigned verb)
@@ -126,34 +196,31 @@ static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
 {
 	struct ty_exchange *exchange = &slot->exchange;
 	unsigned verb = exchange->request ? (unsigned)exchange->request->verb_case : 0;
-	nng_msg *message;
+	struct ty_rpc_connection *connection = slot->connection;
+	struct ty_rpc_reply *frame = NULL;
+	bool held = slot->held, ipc = rpc->socket->edge.ipc;
 
 	if ((unsigned)exchange->code >= TY_CODE_COUNT) {
 		ty_log(TY_LOG_ERROR, "rpc", "%s was answered with %d, which is no code", ty_verb_name(verb),
 			(int)exchange->code);
 		exchange->code = TY_INTERNAL;
 	}
-	message = ty_rpc_reply_pack(exchange, rpc->service->boot);
-	if (!message && exchange->code == TY_OK) {
-		exchange->code = ty_fail(&exchange->error, TY_NO_MEMORY, "no memory for the reply");
-		message = ty_rpc_reply_pack(exchange, rpc->service->boot);
+	if (connection) {
+		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
+		if (!frame && exchange->code == TY_OK) {
+			exchange->code = ty_fail(&exchange->error, TY_NO_MEMORY, "no memory for the reply");
+			frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
+		}
+		if (!frame) /* not even a few bytes: the client's deadline tells it */
+			ty_log(TY_LOG_ERROR, "rpc", "no memory for a reply: %s stays unanswered", ty_verb_name(verb));
 	}
 	count(&rpc->service->rpc_stats.replies[exchange->code], 1);
 	note_latency(rpc, exchange, verb);
-	if (exchange->request)
-		unlist(rpc, slot); /* before the reply is out: with it in hand the client may use the id again */
-	if (slot->routed) {
-		slot->routed = false;
-		rpc->routed--;
-	}
-	ty_rpc_slot_clear(slot);
-	if (message) {
-		ty_rpc_slot_send(slot, message);
-	} else {
-		/* Not even a few bytes: the client's deadline tells it. Receiving again drops the request. */
-		ty_log(TY_LOG_ERROR, "rpc", "no memory for a reply: %s stays unanswered", ty_verb_name(verb));
-		release(rpc, slot);
-	}
+	put_slot(rpc, slot); /* before the reply is out: with it in hand the client may use the id again */
+	if (frame)
+		ty_rpc_edge_send(connection, frame);
+	else
+		finish(rpc, held);
 }
 
 static void refuse_here(struct rpc *rpc, struct ty_rpc_slot *slot, enum ty_code code, const char *fmt, ...) TY_PRINTF(4, 5);
@@ -174,16 +241,6 @@ static void answered(void *self, struct ty_msg *msg)
 	reply(self, slot_of(exchange_of(msg)));
 }
 
-static void sent(void *self, struct ty_msg *msg)
-{
-	struct rpc *rpc = self;
-	struct ty_rpc_slot *slot = slot_of(exchange_of(msg));
-
-	if (!ty_rpc_slot_sent(slot))
-		count(&rpc->service->rpc_stats.unsent, 1);
-	release(rpc, slot);
-}
-
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
 static struct place *place_of(struct rpc *rpc, uint64_t client)
@@ -193,9 +250,26 @@ static struct place *place_of(struct rpc *rpc, uint64_t client)
 	return index >= 1 && index <= TY_MAX_CLIENTS ? &rpc->places[index - 1] : NULL;
 }
 
+/* May it leave? Those that may not are answered at once, so nothing ever waits here. */
+static bool has_room(struct rpc *rpc, struct ty_rpc_slot *slot)
+{
+	uint32_t limit = rpc->socket->edge.limits.requests;
+
+	if (slot->connection->requests >= limit)
+		refuse_here(rpc, slot, TY_BUSY, "%u requests of this connection are open", limit);
+	else if (is_local(rpc, slot))
+		refuse_here(rpc, slot, TY_BUSY, "all of the service's %u exchanges are taken", rpc->socket->count);
+	else
+		return true;
+	return false;
+}
+
 /* Hand the exchange over, with a reference to this actor in it. */
 static void hand_over(struct rpc *rpc, struct ty_rpc_slot *slot, struct ty_actor *to, uint32_t type)
 {
+	if (!slot->routed && !has_room(rpc, slot))
+		return;
+	link_slot(slot);
 	ty_actor_ref(rpc->self);
 	if (ty_send(to, &slot->exchange.msg, type) == TY_OK)
 		return;
@@ -222,6 +296,8 @@ static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 		refuse_here(rpc, slot, TY_BUSY, "max_requests = %u requests are open", rpc->service->config->max_requests);
 		return;
 	}
+	if (!has_room(rpc, slot))
+		return;
 	if (!list(rpc, slot)) {
 		refuse_here(rpc, slot, TY_EXISTS, "id %llu: client %llu has a request of this id open",
 			(unsigned long long)request->id, (unsigned long long)request->client);
@@ -267,16 +343,21 @@ static void begin(struct rpc *rpc, struct ty_rpc_slot *slot)
 	atomic_fetch_add_explicit(&rpc->service->rpc_stats.open, 1, memory_order_relaxed);
 }
 
-static void take(struct rpc *rpc, struct ty_rpc_slot *slot, nng_msg *message)
+static void request(void *owner, struct ty_rpc_connection *connection, const uint8_t *trace, size_t trace_bytes,
+	const uint8_t *bytes, size_t length)
 {
+	struct rpc *rpc = owner;
 	const struct ty_config *config = rpc->service->config;
+	struct ty_rpc_slot *slot = take_slot(rpc);
 	struct ty_exchange *exchange = &slot->exchange;
 	uint32_t timeout_us;
 
+	assert(trace_bytes <= sizeof slot->trace);
+	slot->connection = connection;
+	memcpy(slot->trace, trace, trace_bytes);
+	slot->trace_bytes = (uint8_t)trace_bytes;
 	begin(rpc, slot);
-	exchange->code = ty_request_unpack(nng_msg_body(message), nng_msg_len(message), config->max_request_bytes,
-		&exchange->request, &exchange->error);
-	nng_msg_free(message);
+	exchange->code = ty_request_unpack(bytes, length, config->max_request_bytes, &exchange->request, &exchange->error);
 	if (exchange->code != TY_OK) {
 		count(&rpc->service->rpc_stats.malformed, 1);
 		count(&rpc->service->rpc_stats.requests[0], 1);
@@ -299,42 +380,38 @@ static void take(struct rpc *rpc, struct ty_rpc_slot *slot, nng_msg *message)
 	dispatch(rpc, slot);
 }
 
+/* ---- what nng says ---------------------------------------------------------------------------------------------------- */
+
 static void received(void *self, struct ty_msg *msg)
 {
-	struct rpc *rpc = self;
-	struct ty_rpc_slot *slot = slot_of(exchange_of(msg));
-	int error;
-	nng_msg *message = ty_rpc_slot_received(slot, &error);
+	(void)self;
+	ty_rpc_edge_received(ty_container_of(msg, struct ty_rpc_io, msg));
+}
 
-	if (message) {
-		take(rpc, slot, message);
-		return;
-	}
-	if (error == NNG_ECLOSED || error == NNG_ECANCELED)
-		return; /* the context is closed: this actor ends */
-	count(&rpc->service->rpc_stats.receive_errors, 1);
-	if (!rpc->failed) {
-		ty_log(TY_LOG_WARN, "rpc", "receive: %s; trying again", nng_strerror(error));
+static void sent(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	ty_rpc_edge_sent(ty_container_of(msg, struct ty_rpc_io, msg));
+}
+
+static void accepted(void *self, struct ty_msg *msg)
+{
+	struct rpc *rpc = self;
+
+	(void)msg;
+	if (!ty_rpc_edge_accepted(&rpc->socket->edge))
 		ty_timer_start(&rpc->retry, TY_RPC_RETRY, ty_now() + RETRY_NS);
-	}
-	slot->chain = rpc->failed;
-	rpc->failed = slot;
 }
 
 static void retry(void *self, struct ty_msg *msg)
 {
 	struct rpc *rpc = self;
-	struct ty_rpc_slot *slot = rpc->failed;
 
 	(void)msg;
-	rpc->failed = NULL;
-	while (slot) {
-		struct ty_rpc_slot *next = slot->chain;
-
-		ty_rpc_slot_receive(slot);
-		slot = next;
-	}
+	ty_rpc_edge_accept(&rpc->socket->edge);
 }
+
+static const struct ty_rpc_calls calls = {.request = request, .replied = replied, .gone = gone};
 
 /* ---- clients come and go -------------------------------------------------------------------------------------------- */
 
@@ -401,17 +478,16 @@ static void open_up(void *self, struct ty_msg *msg)
 	struct rpc *rpc = self;
 
 	(void)msg;
-	for (uint32_t i = 0; i < rpc->socket->count; i++) {
+	for (uint32_t i = 0; i < rpc->socket->count; i++)
 		rpc->socket->slots[i].exchange.rpc = rpc->self;
-		ty_rpc_slot_receive(&rpc->socket->slots[i]);
-	}
+	ty_rpc_edge_start(&rpc->socket->edge, rpc->self, &calls, rpc);
 }
 
 static void stop(void *self)
 {
 	struct rpc *rpc = self;
 
-	ty_rpc_socket_end(rpc->socket);
+	ty_rpc_edge_stop(&rpc->socket->edge);
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++)
 		if (rpc->places[i].engine)
 			ty_actor_unref(rpc->places[i].engine);
@@ -420,7 +496,7 @@ static void stop(void *self)
 	ty_actor_unref(rpc->self);
 }
 
-/* After the close. Exchanges are the socket's: they need nothing. */
+/* After the close. Exchanges and connections are the socket's: they need nothing. */
 static void refuse(void *self, struct ty_msg *msg)
 {
 	struct rpc *rpc = self;
@@ -448,6 +524,7 @@ static const struct ty_handler handlers[] = {
 	[TY_RPC_ROUTE - TY_RPC_START] = {"route", route},
 	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
 	[TY_RPC_RETRY - TY_RPC_START] = {"retry", retry},
+	[TY_RPC_ACCEPTED - TY_RPC_START] = {"accepted", accepted},
 };
 
 const struct ty_class ty_rpc_class = {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rpc: the nng REP socket. Decodes requests at the edge, routes each to the actor that answers it, sends the reply.
- * Answers PING itself.
+ * rpc: the edge, where clients' REQ sockets connect. Decodes requests, routes each to the actor that answers it, sends the
+ * reply. Answers PING itself.
  */
 #ifndef TY_ACTORS_RPC_H
 #define TY_ACTORS_RPC_H
 
-#include <nng/nng.h>
 #include <tyer/actor.h>
 
 #include "messages.h"
@@ -14,13 +13,11 @@
 
 struct ty_service;
 
-/* One nng context and the request it carries: made at start, one per request that may be in flight. It travels to whoever
+/* A place for a request: made at start, one per request that may be in the house. It travels to whoever
  * answers and comes back as TY_RPC_ANSWER; `request` is readable and `reply` writable by whoever has it. */
 struct ty_exchange {
 	struct ty_msg msg;
 	struct ty_actor *rpc; /* whoever has the exchange has a reference through it, until ty_exchange_answer */
-	nng_ctx ctx;
-	nng_aio *aio;
 	Tyer__V1__Request *request;
 	int64_t received; /* runtime's clock */
 	int64_t deadline;
@@ -64,9 +61,13 @@ struct ty_rpc_stats {
 	_Atomic uint64_t replies[TY_CODE_COUNT];
 	_Atomic uint64_t malformed, latency_us_sum[TY_VERBS];
 	_Atomic uint64_t latency[TY_VERBS][TY_LATENCY_BUCKETS]; /* answers that took at most ty_latency_bound_us[i] */
-	_Atomic uint64_t receive_errors; /* of nng, other than the close */
+	_Atomic uint64_t receive_errors; /* accepts and receives that failed, other than by the client's close */
 	_Atomic uint64_t unsent;         /* replies that the client did not take in time: its connection was closed */
 	_Atomic uint32_t open;           /* requests not answered yet */
+	_Atomic uint32_t connections;
+	_Atomic uint64_t connections_accepted;
+	_Atomic uint64_t connections_refused; /* of those: too many, or no memory for it */
+	_Atomic uint64_t connections_broken;  /* of those: closed because what came was not the protocol */
 };
 extern const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS]; /* the last one is UINT64_MAX */
 
@@ -76,19 +77,19 @@ struct ty_stop {
 	void *user;
 };
 
-/* The listening socket, and all that nng owns of a request. Apart from the actor, so that an address that is taken fails
+/* The listening socket, its connections, and the exchanges. Apart from the actor, so that an address that is taken fails
  * the start of the service, and so that an answer that comes after the actor's end finds its exchange still there:
  *
  *   ty_rpc_open     before any actor is spawned; clients may connect from here on, what they send waits
  *   ty_spawn        ty_rpc_class with the socket as its argument
  *   TY_RPC_START    reading begins
- *   (the runtime stops the actor: contexts are closed, nng calls back no more)
+ *   (the runtime stops the actor: connections are closed, nng calls back no more)
  *   ty_rpc_close    after ty_runtime_destroy (or after ty_rpc_open, if nothing was spawned)
  *
  * service->config is read by ty_rpc_open; service->rt, boot, clients and metrics by the actor. */
 struct ty_rpc_socket;
 
-#define TY_RPC_SPARE 8          /* contexts beyond config->max_requests: they answer PING, STATUS and HELLO, and BUSY */
+#define TY_RPC_SPARE 8          /* exchanges beyond config->max_requests: for STATUS and HELLO. PING and BUSY need none */
 #define TY_RPC_SEND_TIMEOUT_MS 10000 /* a client that does not take its reply for so long loses its connection */
 
 /* Listen on service->config->listen: "ipc://PATH" (its directory is made if missing, 0700; the socket is 0600; what a dead

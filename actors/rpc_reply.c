@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -97,12 +98,21 @@ static void fill_verb(const struct ty_exchange *exchange, Tyer__V1__Reply *reply
 	}
 }
 
-nng_msg *ty_rpc_reply_pack(const struct ty_exchange *exchange, uint64_t boot)
+static uint8_t *put64(uint8_t *out, uint64_t value)
 {
+	for (int shift = 56; shift >= 0; shift -= 8)
+		*out++ = (uint8_t)(value >> shift);
+	return out;
+}
+
+struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t boot, bool ipc)
+{
+	const struct ty_exchange *exchange = &slot->exchange;
 	Tyer__V1__Reply reply = TYER__V1__REPLY__INIT;
 	char text[sizeof exchange->error.text * 2];
+	struct ty_rpc_reply *frame;
 	union verb_reply verb;
-	nng_msg *message;
+	uint8_t *out;
 	size_t bytes;
 
 	reply.boot = boot;
@@ -121,8 +131,18 @@ nng_msg *ty_rpc_reply_pack(const struct ty_exchange *exchange, uint64_t boot)
 		reply.error = text;
 	}
 	bytes = tyer__v1__reply__get_packed_size(&reply);
-	if (nng_msg_alloc(&message, bytes) != 0)
+	frame = malloc(sizeof *frame + 9 + slot->trace_bytes + bytes);
+	if (!frame)
 		return NULL;
-	tyer__v1__reply__pack(&reply, nng_msg_body(message));
-	return message;
+	out = frame->bytes;
+	if (ipc)
+		*out++ = 1; /* a message */
+	out = put64(out, slot->trace_bytes + bytes);
+	memcpy(out, slot->trace, slot->trace_bytes);
+	out += slot->trace_bytes;
+	tyer__v1__reply__pack(&reply, out);
+	frame->size = (size_t)(out - frame->bytes) + bytes;
+	frame->request = true;
+	frame->held = slot->held;
+	return frame;
 }

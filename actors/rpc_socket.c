@@ -11,15 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <nng/protocol/reqrep0/rep.h>
-
 #include "base/log.h"
 #include "service.h"
 #include "wire/request.h"
-
-/* nng limits a message with REQ's header in it (four bytes a hop). With this room a request of exactly max_request_bytes
- * passes, and one a little longer is answered with LIMIT; nng closes the connection of a longer one without an answer. */
-#define HEADER_ROOM 64
 
 /* ---- the address ---------------------------------------------------------------------------------------------------- */
 
@@ -133,65 +127,7 @@ static enum ty_code nng_failure(struct ty_error *err, const char *url, const cha
 	return ty_fail(err, code, "listen on \"%s\": %s: %s", url, what, nng_strerror(error));
 }
 
-/* ---- the slots ------------------------------------------------------------------------------------------------------ */
-
-/* On a thread of nng's: only tells the actor, which takes it from there. Nothing of the slot is touched after the send. An
- * actor that is closed has no use for it: the slot stays the socket's. */
-static void aio_done(void *arg)
-{
-	struct ty_rpc_slot *slot = arg;
-	uint32_t type = slot->sending ? TY_RPC_SENT : TY_RPC_RECEIVED;
-
-	if (ty_send(slot->exchange.rpc, &slot->exchange.msg, type) != TY_OK)
-		return;
-}
-
-void ty_rpc_slot_receive(struct ty_rpc_slot *slot)
-{
-	slot->sending = false;
-	nng_aio_set_msg(slot->exchange.aio, NULL);
-	nng_aio_set_timeout(slot->exchange.aio, NNG_DURATION_INFINITE);
-	nng_ctx_recv(slot->exchange.ctx, slot->exchange.aio);
-}
-
-void ty_rpc_slot_send(struct ty_rpc_slot *slot, nng_msg *message)
-{
-	slot->sending = true;
-	nng_aio_set_msg(slot->exchange.aio, message);
-	nng_aio_set_timeout(slot->exchange.aio, slot->socket->send_timeout_ms);
-	nng_ctx_send(slot->exchange.ctx, slot->exchange.aio);
-}
-
-nng_msg *ty_rpc_slot_received(struct ty_rpc_slot *slot, int *error)
-{
-	nng_msg *message = NULL;
-
-	*error = nng_aio_result(slot->exchange.aio);
-	if (*error == 0) {
-		message = nng_aio_get_msg(slot->exchange.aio);
-		assert(message != NULL);
-		slot->pipe = nng_msg_get_pipe(message);
-	}
-	nng_aio_set_msg(slot->exchange.aio, NULL);
-	return message;
-}
-
-bool ty_rpc_slot_sent(struct ty_rpc_slot *slot)
-{
-	int error = nng_aio_result(slot->exchange.aio);
-	nng_msg *message;
-
-	if (error == 0)
-		return true;
-	/* What nng did not send is still ours. */
-	message = nng_aio_get_msg(slot->exchange.aio);
-	nng_aio_set_msg(slot->exchange.aio, NULL);
-	if (message != NULL)
-		nng_msg_free(message);
-	if (error != NNG_ECLOSED && error != NNG_ECANCELED)
-		nng_pipe_close(slot->pipe);
-	return false;
-}
+/* ---- the socket ----------------------------------------------------------------------------------------------------- */
 
 void ty_rpc_slot_clear(struct ty_rpc_slot *slot)
 {
@@ -208,61 +144,12 @@ void ty_rpc_slot_clear(struct ty_rpc_slot *slot)
 	memset(&exchange->reply, 0, sizeof exchange->reply);
 }
 
-/* ---- the socket ----------------------------------------------------------------------------------------------------- */
-
-static enum ty_code open_slots(struct ty_rpc_socket *socket, const char *url, struct ty_error *err)
+static enum ty_code make_socket(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err)
 {
-	for (uint32_t i = 0; i < socket->count; i++) {
-		struct ty_exchange *exchange = &socket->slots[i].exchange;
-		int error = nng_aio_alloc(&exchange->aio, aio_done, &socket->slots[i]);
-
-		socket->slots[i].socket = socket;
-		if (error != 0)
-			return nng_failure(err, url, "nng_aio_alloc", error);
-		error = nng_ctx_open(&exchange->ctx, socket->socket);
-		if (error != 0)
-			return nng_failure(err, url, "nng_ctx_open", error);
-	}
-	return TY_OK;
-}
-
-static enum ty_code start_listening(struct ty_rpc_socket *socket, const char *url, bool ipc, struct ty_error *err)
-{
-	size_t limit = (size_t)socket->service->config->max_request_bytes + HEADER_ROOM;
-	nng_listener listener = NNG_LISTENER_INITIALIZER;
-	const char *what = "nng_listener_create";
-	int error = nng_listener_create(&listener, socket->socket, url);
-
-	if (error == 0) {
-		what = NNG_OPT_RECVMAXSZ;
-		error = nng_listener_set_size(listener, NNG_OPT_RECVMAXSZ, limit);
-	}
-	if (error == 0 && ipc) {
-		what = NNG_OPT_IPC_PERMISSIONS;
-		error = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
-	}
-	if (error == 0) {
-		what = "nng_listener_start";
-		error = nng_listener_start(listener, 0);
-	}
-	return error == 0 ? TY_OK : nng_failure(err, url, what, error); /* the listener goes with the socket */
-}
-
-enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err)
-{
-	const char *url = service->config->listen;
 	struct ty_rpc_socket *socket;
-	size_t count, bytes, buckets = 16;
-	enum ty_code code;
-	bool ipc;
-	int error;
+	size_t count = (size_t)service->config->max_requests + TY_RPC_SPARE, bytes, buckets = 16;
 
-	*out = NULL;
-	code = prepare(url, &ipc, err);
-	if (code != TY_OK)
-		return code;
-	count = (size_t)service->config->max_requests + TY_RPC_SPARE;
-	if (count > UINT32_MAX || __builtin_mul_overflow(count, sizeof socket->slots[0], &bytes) ||
+	if (count >= UINT32_MAX || __builtin_mul_overflow(count + 1, sizeof socket->slots[0], &bytes) ||
 		__builtin_add_overflow(bytes, sizeof *socket, &bytes))
 		return ty_fail(err, TY_INVALID, "max_requests is %u: too large", service->config->max_requests);
 	while (buckets < count && buckets < (size_t)1 << 20)
@@ -276,13 +163,45 @@ enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out,
 	}
 	socket->bucket_mask = (uint32_t)buckets - 1;
 	socket->service = service;
-	socket->send_timeout_ms = TY_RPC_SEND_TIMEOUT_MS;
 	socket->count = (uint32_t)count;
-	error = nng_rep0_open(&socket->socket);
-	code = error == 0 ? open_slots(socket, url, err) : nng_failure(err, url, "nng_rep0_open", error);
+	for (uint32_t i = socket->count; i-- > 0;) {
+		socket->slots[i].chain = socket->free;
+		socket->free = &socket->slots[i];
+	}
+	*out = socket;
+	return TY_OK;
+}
+
+enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err)
+{
+	const char *url = service->config->listen, *what;
+	struct ty_rpc_socket *socket = NULL;
+	enum ty_code code;
+	bool ipc;
+	int error;
+
+	*out = NULL;
+	code = prepare(url, &ipc, err);
 	if (code == TY_OK)
-		code = start_listening(socket, url, ipc, err);
-	if (code != TY_OK) {
+		code = make_socket(service, &socket, err);
+	if (code != TY_OK)
+		return code;
+	socket->edge.service = service;
+	socket->edge.ipc = ipc;
+	/* With its header's room a request of exactly max_request_bytes passes, and one a little longer is answered with
+	 * LIMIT; the connection of a longer one is closed without an answer. */
+	socket->edge.limits = (struct ty_rpc_limits){
+		.connections = TY_RPC_CONNECTIONS_MAX,
+		.requests = TY_RPC_CONNECTION_REQUESTS,
+		.replies = TY_RPC_CONNECTION_REPLIES,
+		.reply_bytes = TY_RPC_CONNECTION_REPLY_BYTES,
+		.all_reply_bytes = TY_RPC_REPLY_BYTES,
+		.frame_bytes = (size_t)service->config->max_request_bytes + TY_RPC_HEADER_ROOM,
+		.frame_ms = TY_RPC_SEND_TIMEOUT_MS,
+	};
+	error = ty_rpc_edge_listen(&socket->edge, url, &what);
+	if (error != 0) {
+		code = nng_failure(err, url, what, error);
 		ty_rpc_close(socket);
 		return code;
 	}
@@ -291,36 +210,13 @@ enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out,
 	return TY_OK;
 }
 
-void ty_rpc_socket_end(struct ty_rpc_socket *socket)
-{
-	for (uint32_t i = 0; i < socket->count; i++)
-		nng_ctx_close(socket->slots[i].exchange.ctx);
-	/* Waits for callbacks that run right now: each sends one message and returns. */
-	for (uint32_t i = 0; i < socket->count; i++)
-		nng_aio_stop(socket->slots[i].exchange.aio);
-}
-
 void ty_rpc_close(struct ty_rpc_socket *socket)
 {
 	if (socket == NULL)
 		return;
-	if (nng_socket_id(socket->socket) > 0)
-		nng_close(socket->socket);
-	for (uint32_t i = 0; i < socket->count; i++) {
-		struct ty_rpc_slot *slot = &socket->slots[i];
-		nng_msg *message;
-
-		if (slot->exchange.aio == NULL)
-			continue;
-		nng_aio_stop(slot->exchange.aio);
-		/* A request that nobody read any more, or a reply that nng did not send. After a send that went well nng
-		 * has taken the message out. */
-		message = nng_aio_get_msg(slot->exchange.aio);
-		if (message != NULL)
-			nng_msg_free(message);
-		nng_aio_free(slot->exchange.aio);
-		ty_rpc_slot_clear(slot);
-	}
+	ty_rpc_edge_free(&socket->edge);
+	for (uint32_t i = 0; i <= socket->count; i++)
+		ty_rpc_slot_clear(&socket->slots[i]);
 	free(socket->buckets);
 	free(socket);
 }

@@ -196,6 +196,8 @@ void house_open(struct house *house, bool metrics)
 	service->boot = HOUSE_BOOT;
 	if (ty_rpc_open(service, &house->socket, &err) != TY_OK)
 		fail_msg("%s", err.text);
+	if (house->adjust)
+		house->adjust(house->socket);
 	assert_int_equal(ty_runtime_create(&options, &service->rt, &err), TY_OK);
 	service->started = ty_runtime_now(service->rt);
 	service->clients = spawn(house, &clients_class, NULL);

@@ -23,6 +23,7 @@ struct house {
 	struct ty_service *service;
 	struct ty_rpc_socket *socket;
 	struct ty_actor *engine;
+	void (*adjust)(struct ty_rpc_socket *socket); /* limits, before the actor is there */
 };
 
 /* What the engine saw last, and counts; written by the fakes, read by the test when a reply said that it is there. */

@@ -243,6 +243,10 @@ static void set_everything(void)
 	atomic_store(&rpc->receive_errors, 1006);
 	atomic_store(&rpc->unsent, 1007);
 	atomic_store(&rpc->open, 1008);
+	atomic_store(&rpc->connections, 1009);
+	atomic_store(&rpc->connections_accepted, 1010);
+	atomic_store(&rpc->connections_refused, 1011);
+	atomic_store(&rpc->connections_broken, 1012);
 	atomic_store(&rpc->latency[TYER__V1__REQUEST__VERB_STORE][0], 1);
 	atomic_store(&rpc->latency[TYER__V1__REQUEST__VERB_STORE][4], 2);
 	atomic_store(&rpc->latency[TYER__V1__REQUEST__VERB_STORE][TY_LATENCY_BUCKETS - 1], 4);
@@ -293,6 +297,10 @@ static const struct {
 	{"tyer_receive_errors_total", 1006},
 	{"tyer_replies_unsent_total", 1007},
 	{"tyer_requests_open", 1008},
+	{"tyer_connections", 1009},
+	{"tyer_connections_accepted_total", 1010},
+	{"tyer_connections_refused_total", 1011},
+	{"tyer_connections_broken_total", 1012},
 	{"tyer_request_seconds_bucket{verb=\"STORE\",le=\"0.0001\"}", 1},
 	{"tyer_request_seconds_bucket{verb=\"STORE\",le=\"0.1\"}", 1},
 	{"tyer_request_seconds_bucket{verb=\"STORE\",le=\"1.0\"}", 3},

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The rpc actor over a real nng socket: routing, refusals, duplicates, limits, the stop.
+ * The rpc actor behind a real nng REQ socket: routing, refusals, duplicates, limits, the stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -340,127 +337,6 @@ static void test_busy(void **state)
 	nng_close(s);
 }
 
-/* ---- length ---------------------------------------------------------------------------------------------------------- */
-
-/* A request of exactly `length` bytes. */
-static void send_long(nng_socket s, size_t length)
-{
-	Tyer__V1__Request r = TYER__V1__REQUEST__INIT;
-	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
-	uint8_t *bytes = calloc(1, length);
-
-	r.version = 1;
-	r.id = 6;
-	r.client = ONE;
-	r.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
-	r.lookup = &lookup;
-	lookup.adapter.data = bytes;
-	lookup.adapter.len = length - 64;
-	while (tyer__v1__request__get_packed_size(&r) < length)
-		lookup.adapter.len++;
-	assert_int_equal(tyer__v1__request__get_packed_size(&r), length);
-	house_send(s, &r);
-	free(bytes);
-}
-
-/* A connection that speaks the wire below nng: the greeting, then a length and a body. */
-static int raw_connect(void)
-{
-	static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	uint8_t theirs[8];
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%s/tyer.sock", house.directory);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(write(fd, greeting, 8), 8);
-	assert_int_equal(recv(fd, theirs, 8, MSG_WAITALL), 8);
-	assert_memory_equal(theirs, "\0SP\0\0\x31\0\0", 8);
-	return fd;
-}
-
-static void raw_header(uint8_t out[9], uint64_t length)
-{
-	out[0] = 1;
-	for (int i = 0; i < 8; i++)
-		out[1 + i] = (uint8_t)(length >> (56 - 8 * i));
-}
-
-static bool closed_by_peer(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	char byte;
-
-	return poll(&p, 1, HOUSE_WAIT_MS) == 1 && recv(fd, &byte, 1, 0) <= 0;
-}
-
-static void test_length(void **state)
-{
-	nng_socket s = house_dial(&house);
-	uint64_t lengths[] = {(uint64_t)house.config.max_request_bytes + 65, UINT64_C(1) << 40, UINT64_MAX};
-
-	(void)state;
-	send_long(s, house.config.max_request_bytes);
-	house_expect(house_receive(s), 6, TY_UNKNOWN_CLIENT, "HELLO");
-	send_long(s, (size_t)house.config.max_request_bytes + 1);
-	house_expect(house_receive(s), 0, TY_LIMIT, "max_request_bytes");
-	for (size_t i = 0; i < 3; i++) {
-		int fd = raw_connect();
-		uint8_t header[9];
-
-		raw_header(header, lengths[i]);
-		assert_int_equal(write(fd, header, 9), 9);
-		assert_true(closed_by_peer(fd)); /* before a byte of it was sent */
-		close(fd);
-	}
-	ping(s, TY_OK, "");
-	nng_close(s);
-}
-
-/* ---- clients and errors that are not as they should be ---------------------------------------------------------------- */
-
-/* A client that asks and never reads: its connection is closed, what it held is free again. */
-static void test_client_that_does_not_read(void **state)
-{
-	uint8_t request[9 + 4 + 4] = {0};
-	nng_socket s = house_dial(&house);
-	int fd = raw_connect(), size = 1;
-	uint32_t sent = 0;
-
-	(void)state;
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-	raw_header(request, 4 + 4);
-	request[9] = 0x80; /* REQ's request number */
-	memcpy(request + 13, "\x08\x01\x52\x00", 4); /* version 1, PING */
-	/* Until neither side's buffers take any more, then until the service has had enough. */
-	for (;;) {
-		ssize_t n = send(fd, request, sizeof request, MSG_NOSIGNAL);
-
-		if (n < 0)
-			break;
-		sent++;
-		assert_true(sent < 100000000);
-	}
-	assert_true(sent > TY_RPC_SPARE);
-	for (int i = 0; i < HOUSE_WAIT_MS && get(&house.service->rpc_stats.unsent) == 0; i++)
-		usleep(1000);
-	assert_true(get(&house.service->rpc_stats.unsent) > 0);
-	close(fd);
-	for (int i = 0; i < 50; i++)
-		ping(s, TY_OK, "");
-	house_wait(&house.service->rpc_stats.open, 0);
-	nng_close(s);
-}
-
-static int set_up_impatient(void **state)
-{
-	house_config(&house);
-	house_open(&house, false);
-	(void)state;
-	house.socket->send_timeout_ms = 50; /* before anything is sent */
-	return 0;
-}
-
 /* A client that goes away while its request is open. */
 static void test_client_that_leaves(void **state)
 {
@@ -475,20 +351,6 @@ static void test_client_that_leaves(void **state)
 	house_wait(&house.service->rpc_stats.open, 0);
 	ping(t, TY_OK, "");
 	nng_close(t);
-}
-
-static void test_receive_errors(void **state)
-{
-	nng_socket s = house_dial(&house);
-
-	(void)state;
-	ping(s, TY_OK, "");
-	house_wait(&house.service->rpc_stats.open, 0); /* all of them receive */
-	for (uint32_t i = 0; i < house.socket->count; i++)
-		nng_aio_abort(house.socket->slots[i].exchange.aio, NNG_ENOMEM);
-	ping(s, TY_OK, ""); /* by a retry: no context was left */
-	assert_int_equal(get(&house.service->rpc_stats.receive_errors), house.socket->count);
-	nng_close(s);
 }
 
 /* Many at once, while routes come and go: each request gets its own answer, whatever it is. */
@@ -636,10 +498,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_error_text_is_utf8, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_duplicate_id, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_busy, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_length, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_client_that_does_not_read, set_up_impatient, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_that_leaves, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_receive_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crowd, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_idle, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_with_requests_open, set_up, tear_down),

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection's life: accepted() takes it, proceed() looks at what it sent, ty_rpc_edge_send() queues what it gets, end()
+ * closes it, settle() keeps it for the next one when nng has let go of it.
+ */
+#include "rpc_connection.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "service.h"
+
+#define GREETING_BYTES 8
+#define LOG_EVERY_NS 1000000000
+
+static const uint8_t our_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};   /* REP */
+static const uint8_t their_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}; /* REQ */
+
+static struct ty_rpc_stats *stats_of(struct ty_rpc_edge *edge)
+{
+	return &edge->service->rpc_stats;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t more)
+{
+	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+/* About what clients do: any of them can cause a line, so there are few. */
+static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...) TY_PRINTF(3, 4);
+
+static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...)
+{
+	char text[256];
+	va_list args;
+
+	if (ty_now() < edge->log_after) {
+		edge->log_left_out++;
+		return;
+	}
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	if (edge->log_left_out)
+		ty_log(level, "rpc", "%s (and %u lines like this one before it)", text, edge->log_left_out);
+	else
+		ty_log(level, "rpc", "%s", text);
+	edge->log_left_out = 0;
+	edge->log_after = ty_now() + LOG_EVERY_NS;
+}
+
+/* For nng: at least 1, so that it is a time at all. */
+static nng_duration ms_until(int64_t deadline)
+{
+	int64_t left = deadline - ty_now();
+
+	if (deadline == TY_NEVER)
+		return NNG_DURATION_INFINITE;
+	return left <= 0 ? 1 : (nng_duration)((left + 999999) / 1000000);
+}
+
+static int64_t frame_deadline(const struct ty_rpc_edge *edge)
+{
+	return ty_now() + (int64_t)edge->limits.frame_ms * 1000000;
+}
+
+/* On a thread of nng's: only tells the actor. Nothing of the io is touched after the send. An actor that is closed has no use
+ * for it. */
+static void io_done(void *arg)
+{
+	struct ty_rpc_io *io = arg;
+
+	if (ty_send(io->rpc, &io->msg, io->type) != TY_OK)
+		return;
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------------- */
+
+static void drop_first(struct ty_rpc_connection *c)
+{
+	struct ty_rpc_reply *reply = c->first;
+
+	c->first = reply->next;
+	if (!c->first)
+		c->last = &c->first;
+	c->replies--;
+	c->reply_bytes -= reply->size;
+	c->edge->reply_bytes -= reply->size;
+	if (reply->request)
+		c->edge->calls->replied(c->edge->owner, reply);
+	free(reply);
+}
+
+/* Over, and nng has let go of it: only now may the stream and the memory it was using be freed. */
+static void settle(struct ty_rpc_connection *c)
+{
+	struct ty_rpc_edge *edge = c->edge;
+
+	assert(c->closing);
+	if (c->receiving || c->sending)
+		return;
+	while (c->first)
+		drop_first(c);
+	free(c->body);
+	c->body = NULL;
+	nng_stream_free(c->stream);
+	c->stream = NULL;
+	c->next_free = edge->free;
+	edge->free = c;
+	atomic_fetch_sub_explicit(&stats_of(edge)->connections, 1, memory_order_relaxed);
+}
+
+/* Close: what nng has of it comes back with an error. */
+static void end(struct ty_rpc_connection *c)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	c->edge->calls->gone(c->edge->owner, c);
+	nng_stream_close(c->stream);
+	settle(c);
+}
+
+/* What it sent is not the protocol. */
+static void broken(struct ty_rpc_connection *c, const char *fmt, ...) TY_PRINTF(2, 3);
+
+static void broken(struct ty_rpc_connection *c, const char *fmt, ...)
+{
+	char text[160];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	count(&stats_of(c->edge)->connections_broken, 1);
+	note(c->edge, TY_LOG_INFO, "closing a connection: %s", text);
+	end(c);
+}
+
+/* ---- sending -------------------------------------------------------------------------------------------------------- */
+
+static void post_send(struct ty_rpc_connection *c)
+{
+	struct ty_rpc_reply *reply = c->first;
+	nng_iov iov;
+
+	if (reply->sent == 0)
+		reply->deadline = frame_deadline(c->edge);
+	iov.iov_buf = reply->bytes + reply->sent;
+	iov.iov_len = reply->size - reply->sent;
+	if (nng_aio_set_iov(c->send.aio, 1, &iov) != 0)
+		abort(); /* fails for more than it has room for, and one is not */
+	nng_aio_set_timeout(c->send.aio, ms_until(reply->deadline));
+	c->sending = true;
+	nng_stream_send(c->stream, c->send.aio);
+}
+
+/* Not taken: all that waits is lost with it. */
+static void unsent(struct ty_rpc_connection *c, const char *why)
+{
+	count(&stats_of(c->edge)->unsent, c->replies);
+	note(c->edge, TY_LOG_INFO, "closing a connection: %s; %u replies are lost", why, c->replies);
+	end(c);
+}
+
+void ty_rpc_edge_send(struct ty_rpc_connection *c, struct ty_rpc_reply *reply)
+{
+	struct ty_rpc_edge *edge = c->edge;
+
+	assert(!c->closing);
+	reply->next = NULL;
+	reply->sent = 0;
+	*c->last = reply;
+	c->last = &reply->next;
+	c->replies++;
+	c->reply_bytes += reply->size;
+	edge->reply_bytes += reply->size;
+	if (edge->reply_bytes > edge->limits.all_reply_bytes)
+		unsent(c, "there is no room for more replies that nobody takes");
+	else if (!c->sending)
+		post_send(c);
+}
+
+static void proceed(struct ty_rpc_connection *c);
+
+void ty_rpc_edge_sent(struct ty_rpc_io *io)
+{
+	struct ty_rpc_connection *c = io->connection;
+	int error = nng_aio_result(io->aio);
+
+	c->sending = false;
+	if (c->closing) {
+		settle(c);
+		return;
+	}
+	if (error == NNG_ETIMEDOUT) {
+		unsent(c, "it does not take its replies");
+		return;
+	}
+	if (error != 0) {
+		end(c);
+		return;
+	}
+	c->first->sent += nng_aio_count(io->aio);
+	if (c->first->sent == c->first->size)
+		drop_first(c);
+	if (c->first)
+		post_send(c);
+	if (c->waiting)
+		proceed(c);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------------ */
+
+static bool has_enough(const struct ty_rpc_connection *c)
+{
+	const struct ty_rpc_limits *limits = &c->edge->limits;
+
+	return c->replies >= limits->replies || c->reply_bytes >= limits->reply_bytes;
+}
+
+/* Has it begun what it did not end? */
+static bool owes(const struct ty_rpc_connection *c)
+{
+	return !c->greeted || (c->body ? c->body_got < c->body_size : c->from < c->to);
+}
+
+static void post_receive(struct ty_rpc_connection *c)
+{
+	nng_iov iov;
+
+	if (c->receiving)
+		return;
+	c->into_body = c->body && c->body_got < c->body_size;
+	if (c->into_body) {
+		assert(c->from == c->to);
+		c->from = c->to = 0;
+		iov.iov_buf = c->body + c->body_got;
+		iov.iov_len = c->body_size - c->body_got;
+	} else {
+		memmove(c->buffer, c->buffer + c->from, c->to - c->from);
+		c->to -= c->from;
+		c->from = 0;
+		if (c->to == sizeof c->buffer) {
+			assert(c->waiting && c->sending);
+			return;
+		}
+		iov.iov_buf = c->buffer + c->to;
+		iov.iov_len = sizeof c->buffer - c->to;
+	}
+	if (nng_aio_set_iov(c->receive.aio, 1, &iov) != 0)
+		abort();
+	/* While replies wait a frame may begin that nobody looks at yet: so that its time is watched when it is, the
+	 * receive comes back now and then. */
+	nng_aio_set_timeout(c->receive.aio, c->waiting ? c->edge->limits.frame_ms : ms_until(c->deadline));
+	c->receiving = true;
+	nng_stream_recv(c->stream, c->receive.aio);
+}
+
+/* The hops before the request: numbers of 32 bits, the last one has its first bit set. */
+static void take_frame(struct ty_rpc_connection *c, const uint8_t *bytes, size_t length)
+{
+	size_t trace = 0;
+
+	c->deadline = TY_NEVER;
+	for (;;) {
+		if (trace == 4 * TY_RPC_HOPS_MAX || length - trace < 4) {
+			broken(c, "its frame of %zu bytes begins with no request number within %d hops", length, TY_RPC_HOPS_MAX);
+			return;
+		}
+		trace += 4;
+		if (bytes[trace - 4] & 0x80)
+			break;
+	}
+	c->edge->calls->request(c->edge->owner, c, bytes, trace, bytes + trace, length - trace);
+}
+
+static bool take_greeting(struct ty_rpc_connection *c)
+{
+	const uint8_t *p = c->buffer + c->from;
+
+	if (c->to - c->from < GREETING_BYTES)
+		return false;
+	if (memcmp(p, their_greeting, GREETING_BYTES) != 0) {
+		broken(c, "it begins with %02x %02x %02x %02x %02x %02x %02x %02x, which is no REQ peer's greeting", p[0], p[1],
+			p[2], p[3], p[4], p[5], p[6], p[7]);
+		return false;
+	}
+	c->from += GREETING_BYTES;
+	c->greeted = true;
+	c->deadline = TY_NEVER;
+	return true;
+}
+
+/* A long frame: what is here of it goes to its own memory. False: there is more to come. */
+static bool take_body(struct ty_rpc_connection *c)
+{
+	size_t here = c->to - c->from, need = c->body_size - c->body_got;
+	uint8_t *body = c->body;
+
+	if (here > need)
+		here = need;
+	memcpy(body + c->body_got, c->buffer + c->from, here);
+	c->body_got += here;
+	c->from += (uint32_t)here;
+	if (c->body_got < c->body_size)
+		return false;
+	c->body = NULL;
+	take_frame(c, body, c->body_size);
+	free(body);
+	return true;
+}
+
+/* The beginning of a frame, or a whole short one. False: there is more to come. */
+static bool take_head(struct ty_rpc_connection *c)
+{
+	const uint8_t *p = c->buffer + c->from;
+	size_t here = c->to - c->from, head = c->edge->ipc ? 9 : 8;
+	uint64_t length = 0;
+
+	if (here < head)
+		return false;
+	for (size_t i = head - 8; i < head; i++)
+		length = length << 8 | p[i];
+	if (c->edge->ipc && p[0] != 1) {
+		broken(c, "its frame is of type %u, expected 1", p[0]);
+		return false;
+	}
+	if (length > c->edge->limits.frame_bytes) {
+		broken(c, "its frame has %llu bytes, at most %zu are taken", (unsigned long long)length,
+			c->edge->limits.frame_bytes);
+		return false;
+	}
+	if (here - head >= length) {
+		c->from += (uint32_t)(head + length);
+		take_frame(c, p + head, (size_t)length);
+		return true;
+	}
+	if (head + length <= sizeof c->buffer)
+		return false;
+	c->body = malloc((size_t)length);
+	if (!c->body) {
+		note(c->edge, TY_LOG_WARN, "closing a connection: no memory for a frame of %zu bytes", (size_t)length);
+		count(&stats_of(c->edge)->receive_errors, 1);
+		end(c);
+		return false;
+	}
+	c->body_size = (size_t)length;
+	c->body_got = 0;
+	c->from += (uint32_t)head;
+	return true;
+}
+
+/* Look at what is there, as far as replies may be sent, and receive more. */
+static void proceed(struct ty_rpc_connection *c)
+{
+	for (;;) {
+		c->waiting = c->greeted && has_enough(c);
+		if (c->waiting || !(!c->greeted ? take_greeting(c) : c->body ? take_body(c) : take_head(c)) || c->closing)
+			break;
+	}
+	if (c->closing)
+		return;
+	if (!c->waiting && owes(c) && c->deadline == TY_NEVER)
+		c->deadline = frame_deadline(c->edge);
+	post_receive(c);
+}
+
+static void receive_failed(struct ty_rpc_connection *c, int error)
+{
+	if (error == NNG_ETIMEDOUT && (c->deadline == TY_NEVER || c->deadline > ty_now())) {
+		proceed(c);
+	} else if (error == NNG_ETIMEDOUT) {
+		broken(c, "its %s is not whole after %d ms", c->greeted ? "frame" : "greeting", (int)c->edge->limits.frame_ms);
+	} else {
+		/* Its end, mostly. */
+		if (error != NNG_ECONNSHUT && error != NNG_ECONNRESET)
+			count(&stats_of(c->edge)->receive_errors, 1);
+		end(c);
+	}
+}
+
+void ty_rpc_edge_received(struct ty_rpc_io *io)
+{
+	struct ty_rpc_connection *c = io->connection;
+	int error = nng_aio_result(io->aio);
+
+	c->receiving = false;
+	if (c->closing) {
+		settle(c);
+		return;
+	}
+	if (error != 0) {
+		receive_failed(c, error);
+		return;
+	}
+	if (c->into_body)
+		c->body_got += nng_aio_count(io->aio);
+	else
+		c->to += (uint32_t)nng_aio_count(io->aio);
+	proceed(c);
+}
+
+/* ---- accepting ------------------------------------------------------------------------------------------------------ */
+
+static struct ty_rpc_connection *make(struct ty_rpc_edge *edge)
+{
+	struct ty_rpc_connection *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->edge = edge;
+	c->receive = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = TY_RPC_RECEIVED};
+	c->send = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = TY_RPC_SENT};
+	if (nng_aio_alloc(&c->receive.aio, io_done, &c->receive) != 0 || nng_aio_alloc(&c->send.aio, io_done, &c->send) != 0) {
+		nng_aio_free(c->receive.aio);
+		free(c);
+		return NULL;
+	}
+	c->next_of_all = edge->all;
+	edge->all = c;
+	return c;
+}
+
+static struct ty_rpc_connection *take_free(struct ty_rpc_edge *edge)
+{
+	struct ty_rpc_connection *c = edge->free;
+
+	if (c)
+		edge->free = c->next_free;
+	else
+		c = make(edge);
+	return c;
+}
+
+static void begin(struct ty_rpc_connection *c, nng_stream *stream, struct ty_rpc_reply *greeting)
+{
+	c->stream = stream;
+	c->closing = c->greeted = c->waiting = c->into_body = false;
+	c->from = c->to = 0;
+	c->first = NULL;
+	c->last = &c->first;
+	assert(!c->receiving && !c->sending && !c->body && !c->slots && c->requests == 0);
+	assert(c->replies == 0 && c->reply_bytes == 0);
+	c->deadline = frame_deadline(c->edge);
+	greeting->request = greeting->held = false;
+	greeting->size = GREETING_BYTES;
+	memcpy(greeting->bytes, our_greeting, GREETING_BYTES);
+	ty_rpc_edge_send(c, greeting);
+	if (!c->closing)
+		post_receive(c);
+}
+
+static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
+{
+	struct ty_rpc_stats *stats = stats_of(edge);
+	struct ty_rpc_reply *greeting = NULL;
+	struct ty_rpc_connection *c = NULL;
+
+	count(&stats->connections_accepted, 1);
+	if (atomic_load_explicit(&stats->connections, memory_order_relaxed) >= edge->limits.connections) {
+		count(&stats->connections_refused, 1);
+		note(edge, TY_LOG_WARN, "refusing a connection: %u are open", edge->limits.connections);
+		nng_stream_free(stream);
+		return;
+	}
+	greeting = malloc(sizeof *greeting + GREETING_BYTES);
+	if (greeting)
+		c = take_free(edge);
+	if (!c) {
+		count(&stats->connections_refused, 1);
+		note(edge, TY_LOG_WARN, "refusing a connection: no memory for it");
+		free(greeting);
+		nng_stream_free(stream);
+		return;
+	}
+	atomic_fetch_add_explicit(&stats->connections, 1, memory_order_relaxed);
+	begin(c, stream, greeting);
+}
+
+void ty_rpc_edge_accept(struct ty_rpc_edge *edge)
+{
+	nng_stream_listener_accept(edge->listener, edge->accept.aio);
+}
+
+bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge)
+{
+	int error = nng_aio_result(edge->accept.aio);
+	nng_stream *stream;
+
+	if (error != 0) {
+		/* Whatever it is: it says nothing of the next one. */
+		count(&stats_of(edge)->receive_errors, 1);
+		note(edge, TY_LOG_WARN, "accept: %s; trying again", nng_strerror(error));
+		return false;
+	}
+	stream = nng_aio_get_output(edge->accept.aio, 0);
+	ty_rpc_edge_accept(edge);
+	admit(edge, stream);
+	return true;
+}
+
+/* ---- the listener --------------------------------------------------------------------------------------------------- */
+
+int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
+{
+	int error;
+
+	*what = "nng_aio_alloc";
+	error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
+	if (error == 0) {
+		*what = "nng_stream_listener_alloc";
+		error = nng_stream_listener_alloc(&edge->listener, url);
+	}
+	if (error == 0 && edge->ipc) {
+		*what = NNG_OPT_IPC_PERMISSIONS;
+		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+	}
+	if (error == 0 && !edge->ipc) {
+		*what = NNG_OPT_TCP_NODELAY;
+		error = nng_stream_listener_set_bool(edge->listener, NNG_OPT_TCP_NODELAY, true);
+	}
+	if (error == 0) {
+		*what = "nng_stream_listener_listen";
+		error = nng_stream_listener_listen(edge->listener);
+	}
+	return error;
+}
+
+void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner)
+{
+	edge->accept.rpc = rpc;
+	edge->accept.type = TY_RPC_ACCEPTED;
+	edge->calls = calls;
+	edge->owner = owner;
+	ty_rpc_edge_accept(edge);
+}
+
+void ty_rpc_edge_stop(struct ty_rpc_edge *edge)
+{
+	nng_stream *stream;
+
+	nng_stream_listener_close(edge->listener);
+	/* Each stop waits for a callback that runs right now: that sends one message and returns. */
+	nng_aio_stop(edge->accept.aio);
+	stream = nng_aio_get_output(edge->accept.aio, 0);
+	if (nng_aio_result(edge->accept.aio) == 0 && stream) {
+		nng_stream_free(stream); /* accepted, and nobody took it any more */
+		nng_aio_set_output(edge->accept.aio, 0, NULL);
+	}
+	for (struct ty_rpc_connection *c = edge->all; c; c = c->next_of_all) {
+		if (c->stream)
+			nng_stream_close(c->stream);
+		nng_aio_stop(c->receive.aio);
+		nng_aio_stop(c->send.aio);
+	}
+}
+
+void ty_rpc_edge_free(struct ty_rpc_edge *edge)
+{
+	if (edge->listener)
+		nng_stream_listener_free(edge->listener);
+	if (edge->accept.aio)
+		nng_aio_free(edge->accept.aio);
+	while (edge->all) {
+		struct ty_rpc_connection *c = edge->all;
+
+		edge->all = c->next_of_all;
+		while (c->first) {
+			struct ty_rpc_reply *reply = c->first;
+
+			c->first = reply->next;
+			free(reply);
+		}
+		nng_aio_free(c->receive.aio);
+		nng_aio_free(c->send.aio);
+		nng_stream_free(c->stream); /* null is allowed */
+		free(c->body);
+		free(c);
+	}
+}

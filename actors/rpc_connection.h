@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The edge of rpc: a listener and its connections over nng's byte streams, and on them the wire of nng's REQ/REP protocol: the
+ * greeting, the frames, the hops before a request. docs/edge.md says why it is not nng's own REP socket. Inside of rpc only.
+ *
+ * All of it belongs to the rpc actor. nng has an aio from the call that posts it until its message is handled; its callbacks
+ * send that message and nothing else. Three rules keep nng's poll thread quiet and every death noticed:
+ *
+ *   - accepting ends only with the actor: an error of it is counted and tried again;
+ *   - a receive is posted on every connection, but for one whose replies wait: that has a send under way, which has a deadline;
+ *   - a stream is closed by the actor, after which nothing is posted on it, and freed when nng has given both aios back.
+ */
+#ifndef TY_ACTORS_RPC_CONNECTION_H
+#define TY_ACTORS_RPC_CONNECTION_H
+
+#include <nng/nng.h>
+
+#include "rpc.h"
+
+#define TY_RPC_HOPS_MAX 8                                  /* numbers before a request, REQ's own included */
+#define TY_RPC_HEADER_ROOM 64                              /* of a frame beyond max_request_bytes; at least 4 * HOPS_MAX */
+#define TY_RPC_READ_BYTES 4096                             /* received at once; a longer frame gets memory of its own */
+#define TY_RPC_CONNECTIONS_MAX (4 * TY_MAX_CLIENTS + 64)   /* one more is closed at once */
+#define TY_RPC_CONNECTION_REQUESTS 128                     /* in the house; one more answers BUSY. Twice a ty_client's most */
+#define TY_RPC_CONNECTION_REPLIES 64                       /* that wait to be sent: until some are, nothing more is read */
+#define TY_RPC_CONNECTION_REPLY_BYTES (256 * 1024)         /* likewise */
+#define TY_RPC_REPLY_BYTES (UINT64_C(64) * 1024 * 1024)    /* of all connections; one whose reply does not fit is closed */
+
+struct ty_rpc_connection;
+struct ty_rpc_slot;
+
+/* Named limits; another value only in tests. */
+struct ty_rpc_limits {
+	uint32_t connections, requests, replies;
+	uint64_t reply_bytes, all_reply_bytes;
+	size_t frame_bytes;
+	nng_duration frame_ms; /* TY_RPC_SEND_TIMEOUT_MS: for a greeting, for the rest of a frame, for a reply to be taken */
+};
+
+/* One aio of nng's and the message that says it is back. Written before it is posted. */
+struct ty_rpc_io {
+	struct ty_msg msg;
+	struct ty_actor *rpc;
+	struct ty_rpc_connection *connection; /* null: the listener's */
+	nng_aio *aio;
+	uint32_t type;
+};
+
+/* What is sent: a frame, ready, on the heap. */
+struct ty_rpc_reply {
+	struct ty_rpc_reply *next;
+	int64_t deadline; /* of its sending */
+	bool request;     /* answers one (the greeting does not) */
+	bool held;        /* that one came before the stop, which waits for it */
+	size_t size, sent;
+	uint8_t bytes[];
+};
+
+struct ty_rpc_connection {
+	struct ty_rpc_edge *edge;
+	nng_stream *stream;
+	struct ty_rpc_io receive, send;
+	bool receiving, sending; /* nng has it */
+	bool closing;            /* over; waits for nng to give both back */
+	bool greeted;
+	bool waiting;            /* has too many replies; what it sent stays unread */
+	bool into_body;          /* where the receive goes: the body or the buffer */
+	int64_t deadline;        /* of a greeting or frame that has begun; else TY_NEVER */
+
+	uint32_t from, to;       /* of buffer: received, not looked at */
+	uint8_t *body;           /* of a frame that is longer than the buffer */
+	size_t body_size, body_got;
+
+	struct ty_rpc_reply *first, **last;
+	uint32_t replies;
+	uint64_t reply_bytes;
+
+	struct ty_rpc_slot *slots; /* its requests in the house; rpc.c's */
+	uint32_t requests;
+
+	struct ty_rpc_connection *next_of_all, *next_free;
+	uint8_t buffer[TY_RPC_READ_BYTES];
+};
+
+/* What the edge tells the actor, within a call of the actor's. */
+struct ty_rpc_calls {
+	/* A request; `trace` (trace_bytes, at most 4 * TY_RPC_HOPS_MAX) goes in front of its reply. */
+	void (*request)(void *owner, struct ty_rpc_connection *connection, const uint8_t *trace, size_t trace_bytes,
+		const uint8_t *bytes, size_t length);
+	/* A reply with `request` is out, or will never be. It is freed after the call. */
+	void (*replied)(void *owner, const struct ty_rpc_reply *reply);
+	/* Over: its slots are to forget it. */
+	void (*gone)(void *owner, struct ty_rpc_connection *connection);
+};
+
+struct ty_rpc_edge {
+	struct ty_service *service;
+	nng_stream_listener *listener;
+	bool ipc; /* its frames carry a type */
+	struct ty_rpc_limits limits;
+	struct ty_rpc_io accept;
+	const struct ty_rpc_calls *calls;
+	void *owner;
+	struct ty_rpc_connection *all, *free; /* made when needed, freed at the close; never more than limits.connections */
+	uint64_t reply_bytes;
+	int64_t log_after; /* a line a second about clients */
+	uint32_t log_left_out;
+};
+
+/* Listen; nng's error. What it made is freed by ty_rpc_edge_free. */
+TY_MUST_USE int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what);
+/* Accept, and tell `owner` on the actor `rpc`, whose handlers call the rest of these. */
+void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner);
+/* After TY_RPC_ACCEPTED: false if it was an error, and ty_rpc_edge_accept has to be called in a while. */
+TY_MUST_USE bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge);
+void ty_rpc_edge_accept(struct ty_rpc_edge *edge);
+void ty_rpc_edge_received(struct ty_rpc_io *io); /* after TY_RPC_RECEIVED */
+void ty_rpc_edge_sent(struct ty_rpc_io *io);     /* after TY_RPC_SENT */
+/* The reply is the edge's. The connection may be over when it returns. */
+void ty_rpc_edge_send(struct ty_rpc_connection *connection, struct ty_rpc_reply *reply);
+/* At the actor's end: when it returns nng calls back no more. Replies that are not out are dropped without a word. */
+void ty_rpc_edge_stop(struct ty_rpc_edge *edge);
+void ty_rpc_edge_free(struct ty_rpc_edge *edge);
+
+#endif
