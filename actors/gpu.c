@@ -528,7 +528,9 @@ static void on_start(void *self, struct ty_msg *msg)
 	}
 	set_state(g, code == TY_OK ? TY_GPU_SERVING : TY_GPU_FAILED);
 	g->ready.code = code;
-	send_home(g->service->clients, &g->ready.msg, TY_CLIENTS_DEVICE);
+	/* CLOSED: the service was stopped while the device opened, and nobody asks any more. */
+	if (ty_send(g->service->clients, &g->ready.msg, TY_CLIENTS_DEVICE) != TY_OK)
+		ty_log(TY_LOG_INFO, "gpu", "%s: opened too late", g->options.name);
 }
 
 static enum ty_code start(void *self, void *arg)

@@ -140,4 +140,7 @@ void ty_attaching_free(struct ty_client *c, struct ty_attaching *a);
 void ty_attach_events(struct ty_client *c, uint32_t events);
 void ty_attach_expire(struct ty_client *c);
 
+/* close.c: nng_close in bounded time. False: it did not return, and nng may still use what the socket's aios point to. */
+bool ty_client_close_socket(nng_socket socket);
+
 #endif

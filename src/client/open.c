@@ -249,8 +249,12 @@ static void destroy(struct ty_client *c)
 	struct ty_completion *at;
 	uint32_t i;
 
-	if (c->socket_open)
-		nng_close(c->socket);
+	if (c->socket_open && !ty_client_close_socket(c->socket)) {
+		/* nng may call back into c for ever: c stays, what the service holds for it goes */
+		if (c->attach_fd >= 0)
+			close(c->attach_fd);
+		return;
+	}
 	for (i = 0; i < c->slot_count; i++)
 		nng_aio_stop(c->slots[i].aio); /* after these no callback runs */
 	if (c->completions.event_fd >= 0) {

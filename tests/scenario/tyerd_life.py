@@ -89,7 +89,7 @@ def life():
 def stop_with_requests_open():
     s = Service("open", "--chunk-tokens", "512")
     trace = os.path.join(folder.name, "trace.jsonl")
-    subprocess.run([bench, "trace", "--requests", "400", "--seed", "3", "--output", trace], check=True)
+    subprocess.run([bench, "trace", "--requests", "4000", "--seed", "3", "--output", trace], check=True)
     load = subprocess.Popen([bench, "replay", trace, "--connect", s.url, "--attach", s.attach, "--concurrency", "8",
                              "--ping-every", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(600):  # until it is in the middle of its stores
