@@ -69,7 +69,7 @@ struct ty_client_info {
 TY_API TY_MUST_USE enum ty_code ty_client_open(const struct ty_client_options *options,
 	struct ty_client **out, struct ty_error *err);
 /* Requests in flight complete with TY_CANCELLED, inside this call. The service releases all that the
- * client held. Null is allowed. */
+ * client held. Waits for nng for at most 2 s. Null is allowed. */
 TY_API void ty_client_close(struct ty_client *client);
 
 TY_API const struct ty_client_info *ty_client_info(const struct ty_client *client);
