@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the programs share: savina-tyer PROGRAM WORKERS PARAMETER... prints one line of JSON. A program sets up its
- * actors, calls clock_start, sends the first message and waits; the actor that sees the end calls finished.
+ * What the programs share: savina-tyer PROGRAM WORKERS PARAMETER... prints one line of JSON. A program sets
+ * up its actors, calls clock_start, sends the first message and waits; the actor that sees the end calls
+ * finished.
  */
 #ifndef SAVINA_BENCH_H
 #define SAVINA_BENCH_H
@@ -22,10 +23,10 @@ struct actor_state {
 	void *own;
 };
 enum ty_code state_start(void *self, void *arg);
-#define CLASS(label, first, table)                                                                                     \
-	{                                                                                                              \
-		.name = (label), .state_size = sizeof(struct actor_state), .first_type = (first),                     \
-		.type_count = sizeof(table) / sizeof((table)[0]), .handlers = (table), .start = state_start            \
+#define CLASS(label, first, table)                                                                           \
+	{                                                                                                    \
+		.name = (label), .state_size = sizeof(struct actor_state), .first_type = (first),            \
+		.type_count = sizeof(table) / sizeof((table)[0]), .handlers = (table), .start = state_start  \
 	}
 static inline void *own(void *self)
 {
@@ -41,7 +42,8 @@ static inline void send(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
 		must(code);
 }
 struct ty_actor *spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg);
-void *table_of(uint64_t count, size_t size); /* zeroed, each on lines of its own if size is a multiple of 64 */
+void *table_of(
+	uint64_t count, size_t size); /* zeroed, each on lines of its own if size is a multiple of 64 */
 
 void clock_start(void);
 void finished(void); /* any thread, once */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fork-join create: N actors, each is spawned, gets one message, answers it and stops; at most W live at a time.
+ * Fork-join create: N actors, each is spawned, gets one message, answers it and stops; at most W live at a
+ * time.
  */
 #include "bench.h"
 

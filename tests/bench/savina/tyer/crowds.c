@@ -69,8 +69,12 @@ uint64_t run_big(struct ty_runtime *rt, const uint64_t *params)
 		all[i] = spawn(rt, &cls, &talkers[i]);
 	clock_start();
 	for (uint64_t i = 0; i < count; i++)
-		talkers[i] = (struct talker){.all = all, .sink = sink, .count = count, .left = params[1],
-			.random = (uint32_t)i, .ping.from = all[i]};
+		talkers[i] = (struct talker){.all = all,
+			.sink = sink,
+			.count = count,
+			.left = params[1],
+			.random = (uint32_t)i,
+			.ping.from = all[i]};
 	for (uint64_t i = 0; i < count; i++)
 		send(all[i], &talkers[i].ping.msg, PONG);
 	wait_finished();
@@ -155,7 +159,9 @@ uint64_t run_chameneos(struct ty_runtime *rt, const uint64_t *params)
 
 	for (uint64_t i = 0; i < count; i++) {
 		actors[i] = spawn(rt, &creature_class, &creatures[i]);
-		creatures[i] = (struct creature){.mall = place, .sink = sink, .color = (uint32_t)i % 3,
+		creatures[i] = (struct creature){.mall = place,
+			.sink = sink,
+			.color = (uint32_t)i % 3,
 			.visit = {.who = actors[i], .color = (uint32_t)i % 3}};
 	}
 	clock_start();

@@ -15,10 +15,17 @@ static const struct {
 	program_fn *run;
 	int params;
 } programs[] = {
-	{"pingpong", run_pingpong, 1},     {"counting", run_counting, 1},   {"threadring", run_threadring, 2},
-	{"fjthroughput", run_fjthroughput, 2}, {"fjcreate", run_fjcreate, 2}, {"big", run_big, 2},
-	{"chameneos", run_chameneos, 2},   {"bndbuffer", run_bndbuffer, 4}, {"philosophers", run_philosophers, 2},
-	{"concdict", run_concdict, 3},     {"wake", run_wake, 1},
+	{"pingpong", run_pingpong, 1},
+	{"counting", run_counting, 1},
+	{"threadring", run_threadring, 2},
+	{"fjthroughput", run_fjthroughput, 2},
+	{"fjcreate", run_fjcreate, 2},
+	{"big", run_big, 2},
+	{"chameneos", run_chameneos, 2},
+	{"bndbuffer", run_bndbuffer, 4},
+	{"philosophers", run_philosophers, 2},
+	{"concdict", run_concdict, 3},
+	{"wake", run_wake, 1},
 };
 
 struct latency wake_latency, futex_latency;
@@ -97,7 +104,8 @@ int main(int argc, char **argv)
 	struct ty_runtime *rt;
 	size_t which = 0;
 
-	while (which < sizeof programs / sizeof programs[0] && argc > 1 && strcmp(programs[which].name, argv[1]) != 0)
+	while (which < sizeof programs / sizeof programs[0] && argc > 1 &&
+		strcmp(programs[which].name, argv[1]) != 0)
 		which++;
 	if (which == sizeof programs / sizeof programs[0] || argc != programs[which].params + 3) {
 		fprintf(stderr, "usage: savina-tyer PROGRAM WORKERS PARAMETER...\n");
@@ -111,7 +119,8 @@ int main(int argc, char **argv)
 	ty_runtime_destroy(rt);
 	printf("{\"ns\":%" PRId64 ",\"cpu_ns\":%" PRId64 ",\"check\":%" PRIu64, took, took_cpu, check);
 	if (wake_latency.p50)
-		printf(",\"p50\":%" PRId64 ",\"p99\":%" PRId64 ",\"futex_p50\":%" PRId64 ",\"futex_p99\":%" PRId64,
+		printf(",\"p50\":%" PRId64 ",\"p99\":%" PRId64 ",\"futex_p50\":%" PRId64
+		       ",\"futex_p99\":%" PRId64,
 			wake_latency.p50, wake_latency.p99, futex_latency.p50, futex_latency.p99);
 	printf("}\n");
 	return 0;

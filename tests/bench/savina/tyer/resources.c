@@ -103,8 +103,8 @@ static void on_freed(void *self, struct ty_msg *msg)
 	let_produce(buffer);
 }
 
-static struct ty_actor **makers(struct ty_runtime *rt, const struct ty_class *cls, struct ty_actor *buffer,
-	uint32_t count)
+static struct ty_actor **makers(
+	struct ty_runtime *rt, const struct ty_class *cls, struct ty_actor *buffer, uint32_t count)
 {
 	struct ty_actor **actors = table_of(count, sizeof *actors);
 	struct maker *all = table_of(count, sizeof *all);
@@ -359,8 +359,12 @@ uint64_t run_concdict(struct ty_runtime *rt, const uint64_t *params)
 	d->expected = params[0];
 	for (uint64_t i = 0; i < params[0]; i++) {
 		actors[i] = spawn(rt, &user_class, &users[i]);
-		users[i] = (struct user){.dictionary = actor, .sink = sink, .left = params[1],
-			.percent = params[2], .random = (uint32_t)i, .query.from = actors[i]};
+		users[i] = (struct user){.dictionary = actor,
+			.sink = sink,
+			.left = params[1],
+			.percent = params[2],
+			.random = (uint32_t)i,
+			.query.from = actors[i]};
 	}
 	clock_start();
 	for (uint64_t i = 0; i < params[0]; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Many messages one way: counting and fork-join throughput. The messages lie in blocks; the receiver of a block's last
- * message sends the block home, and only then is it filled again: nothing is allocated, and what is under way is
- * bounded.
+ * Many messages one way: counting and fork-join throughput. The messages lie in blocks; the receiver of a
+ * block's last message sends the block home, and only then is it filled again: nothing is allocated, and what
+ * is under way is bounded.
  */
 #include "bench.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Wake from idle: N times, a thread that is no worker sleeps a while and sends a message to an actor of a runtime that
- * has gone to sleep: time from before the send until the handler runs. In between, the same with a bare futex.
+ * Wake from idle: N times, a thread that is no worker sleeps a while and sends a message to an actor of a
+ * runtime that has gone to sleep: time from before the send until the handler runs. In between, the same with
+ * a bare futex.
  */
 #include "bench.h"
 
