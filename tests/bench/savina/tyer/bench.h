@@ -42,8 +42,8 @@ static inline void send(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
 		must(code);
 }
 struct ty_actor *spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg);
-void *table_of(
-	uint64_t count, size_t size); /* zeroed, each on lines of its own if size is a multiple of 64 */
+/* Zeroed; each on lines of its own if size is a multiple of 64. Freed once the runtime is gone. */
+void *table_of(uint64_t count, size_t size);
 
 void clock_start(void);
 void finished(void); /* any thread, once */

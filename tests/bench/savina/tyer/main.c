@@ -30,6 +30,10 @@ static const struct {
 
 struct latency wake_latency, futex_latency;
 
+#define MAX_TABLES 16
+static void *tables[MAX_TABLES]; /* main's: actors use them until the runtime is gone */
+static int table_count;
+
 static _Atomic(uint32_t) over; /* set by finished (release), read by wait_finished (acquire); a futex */
 static int64_t began, began_cpu, took, took_cpu;
 
@@ -59,8 +63,9 @@ void *table_of(uint64_t count, size_t size)
 {
 	void *table = NULL;
 
-	if (posix_memalign(&table, 64, count * size))
+	if (table_count == MAX_TABLES || posix_memalign(&table, 64, count * size))
 		must(TY_NO_MEMORY);
+	tables[table_count++] = table;
 	return memset(table, 0, count * size);
 }
 
@@ -117,6 +122,8 @@ int main(int argc, char **argv)
 	must(ty_runtime_create(&options, &rt, NULL));
 	check = programs[which].run(rt, params);
 	ty_runtime_destroy(rt);
+	while (table_count)
+		free(tables[--table_count]);
 	printf("{\"ns\":%" PRId64 ",\"cpu_ns\":%" PRId64 ",\"check\":%" PRIu64, took, took_cpu, check);
 	if (wake_latency.p50)
 		printf(",\"p50\":%" PRId64 ",\"p99\":%" PRId64 ",\"futex_p50\":%" PRId64
