@@ -23,6 +23,8 @@ var programs = map[string]func(p []int) uint64{
 var (
 	began    time.Time
 	beganCPU int64
+	took     int64
+	tookCPU  int64
 	latency  string // wake alone
 )
 
@@ -38,8 +40,6 @@ func clockStart() {
 }
 
 // Called by the goroutine of main once the program is over.
-var took, tookCPU int64
-
 func clockStop() {
 	took = time.Since(began).Nanoseconds()
 	tookCPU = cpuNs() - beganCPU
