@@ -16,6 +16,7 @@
 
 #define GREETING_BYTES 8
 #define LOG_EVERY_NS 1000000000
+#define SEND_AT_ONCE 8 /* replies; what an aio of nng has room for */
 
 static const uint8_t our_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};   /* REP */
 static const uint8_t their_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}; /* REQ */
@@ -145,16 +146,18 @@ static void broken(struct ty_rpc_connection *c, const char *fmt, ...)
 
 static void post_send(struct ty_rpc_connection *c)
 {
-	struct ty_rpc_reply *reply = c->first;
-	nng_iov iov;
+	nng_iov iov[SEND_AT_ONCE];
+	unsigned n = 0;
 
-	if (reply->sent == 0)
-		reply->deadline = frame_deadline(c->edge);
-	iov.iov_buf = reply->bytes + reply->sent;
-	iov.iov_len = reply->size - reply->sent;
-	if (nng_aio_set_iov(c->send.aio, 1, &iov) != 0)
-		abort(); /* fails for more than it has room for, and one is not */
-	nng_aio_set_timeout(c->send.aio, ms_until(reply->deadline));
+	for (struct ty_rpc_reply *reply = c->first; reply && n < SEND_AT_ONCE; reply = reply->next) {
+		iov[n].iov_buf = reply->bytes + reply->sent;
+		iov[n++].iov_len = reply->size - reply->sent;
+	}
+	if (nng_aio_set_iov(c->send.aio, n, iov) != 0)
+		abort(); /* fails for more than it has room for */
+	if (c->first->sent == 0)
+		c->first->deadline = frame_deadline(c->edge);
+	nng_aio_set_timeout(c->send.aio, ms_until(c->first->deadline));
 	c->sending = true;
 	nng_stream_send(c->stream, c->send.aio);
 }
@@ -181,8 +184,23 @@ void ty_rpc_edge_send(struct ty_rpc_connection *c, struct ty_rpc_reply *reply)
 	edge->reply_bytes += reply->size;
 	if (edge->reply_bytes > edge->limits.all_reply_bytes)
 		unsent(c, "there is no room for more replies that nobody takes");
-	else if (!c->sending)
+	else if (!c->sending && !c->taking)
 		post_send(c);
+}
+
+/* So many bytes are out. */
+static void advance(struct ty_rpc_connection *c, size_t bytes)
+{
+	while (bytes > 0) {
+		size_t left = c->first->size - c->first->sent;
+
+		if (bytes < left) {
+			c->first->sent += bytes;
+			return;
+		}
+		bytes -= left;
+		drop_first(c);
+	}
 }
 
 static void proceed(struct ty_rpc_connection *c);
@@ -205,13 +223,11 @@ void ty_rpc_edge_sent(struct ty_rpc_io *io)
 		end(c);
 		return;
 	}
-	c->first->sent += nng_aio_count(io->aio);
-	if (c->first->sent == c->first->size)
-		drop_first(c);
-	if (c->first)
-		post_send(c);
+	advance(c, nng_aio_count(io->aio));
 	if (c->waiting)
 		proceed(c);
+	else if (c->first)
+		post_send(c);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------------ */
@@ -355,16 +371,20 @@ static bool take_head(struct ty_rpc_connection *c)
 	return true;
 }
 
-/* Look at what is there, as far as replies may be sent, and receive more. */
+/* Look at what is there, as far as replies may be sent, send what could be answered on the spot, and receive more. */
 static void proceed(struct ty_rpc_connection *c)
 {
+	c->taking = true;
 	for (;;) {
 		c->waiting = c->greeted && has_enough(c);
 		if (c->waiting || !(!c->greeted ? take_greeting(c) : c->body ? take_body(c) : take_head(c)) || c->closing)
 			break;
 	}
+	c->taking = false;
 	if (c->closing)
 		return;
+	if (c->first && !c->sending)
+		post_send(c);
 	if (!c->waiting && owes(c) && c->deadline == TY_NEVER)
 		c->deadline = frame_deadline(c->edge);
 	post_receive(c);
@@ -440,7 +460,7 @@ static struct ty_rpc_connection *take_free(struct ty_rpc_edge *edge)
 static void begin(struct ty_rpc_connection *c, nng_stream *stream, struct ty_rpc_reply *greeting)
 {
 	c->stream = stream;
-	c->closing = c->greeted = c->waiting = c->into_body = false;
+	c->closing = c->greeted = c->waiting = c->into_body = c->taking = false;
 	c->from = c->to = 0;
 	c->first = NULL;
 	c->last = &c->first;

@@ -64,6 +64,7 @@ struct ty_rpc_connection {
 	bool closing;            /* over; waits for nng to give both back */
 	bool greeted;
 	bool waiting;            /* has too many replies; what it sent stays unread */
+	bool taking;             /* in the middle of what came: replies are sent together after it */
 	bool into_body;          /* where the receive goes: the body or the buffer */
 	int64_t deadline;        /* of a greeting or frame that has begun; else TY_NEVER */
 
