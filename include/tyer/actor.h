@@ -140,7 +140,7 @@ TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stat
 struct ty_running {
 	const char *actor;   /* class name, null when nothing runs */
 	const char *message; /* handler name, or "poll" */
-	int64_t since;       /* runtime's clock; may be early by the few short messages before */
+	int64_t since;       /* runtime's clock */
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
 
@@ -170,6 +170,18 @@ TY_API void ty_actor_unref(struct ty_actor *actor);
 /* Ask the actor to stop: it handles what was sent before, then its stop is called. Idempotent.
  * Caller: anyone. */
 TY_API void ty_actor_stop(struct ty_actor *actor);
+
+/* One actor's counters, for as long as its runtime lives. Those of a run that goes on now are partly in. Caller: anyone
+ * who holds a reference. */
+struct ty_actor_stats {
+	uint64_t messages;   /* handled */
+	uint64_t runs;       /* times it was scheduled and run (a dedicated one: turns of its thread) */
+	uint64_t running_ns; /* in runs and polls that have ended */
+	uint64_t exhausted;  /* runs that ended by budget with messages left */
+	uint64_t refused;    /* messages given to refuse, or dropped for want of it */
+	uint64_t queue_high; /* most messages that it ever found waiting; the runtime's own among them */
+};
+TY_API void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *out);
 
 /* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
  * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */

@@ -98,6 +98,7 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	int64_t spin_until = d->thread.now + d->thread.rt->spin_ns;
 	uint32_t ticket;
 
+	d->thread.stamped = false; /* time passes */
 	if (!wait->wait && spin(actor, spin_until < deadline ? spin_until : deadline))
 		return;
 	/* The ticket is drawn before the mailbox says IDLE, so that the wake of whoever takes IDLE away

@@ -109,6 +109,9 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
 	if (o->seed)
 		rt->worker_count = 0;
+	rt->counter = !o->seed && ty_counter_steady();
+	if (!o->seed)
+		rt->created = ty_instant_read(rt);
 }
 
 static void join_workers(struct ty_runtime *rt, uint32_t started)
@@ -267,65 +270,4 @@ void ty_runtime_destroy(struct ty_runtime *rt)
 			ty_alarms_free(&rt->workers[i].thread);
 	}
 	free_runtime(rt);
-}
-
-/* ---- from outside -------------------------------------------------------------------------- */
-
-bool ty_runtime_step(struct ty_runtime *rt)
-{
-	assert(rt->sim);
-	return ty_sim_step(rt);
-}
-
-int64_t ty_runtime_now(const struct ty_runtime *rt)
-{
-	return rt->sim ? ty_sim_now(rt) : ty_clock();
-}
-
-static uint64_t read_counter(const _Atomic(uint64_t) *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
-void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
-{
-	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
-		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
-
-		if (!seat)
-			break; /* they are made in order */
-		out->messages += read_counter(&seat->messages);
-		out->runs += read_counter(&seat->runs);
-		out->exhausted += read_counter(&seat->exhausted);
-		out->steals += read_counter(&seat->steals);
-		out->parks += read_counter(&seat->parks);
-		out->wakes += read_counter(&seat->wakes);
-		out->timers += read_counter(&seat->timers);
-		out->refused += read_counter(&seat->refused);
-	}
-}
-
-struct ty_running ty_runtime_longest(const struct ty_runtime *rt)
-{
-	struct ty_running longest = {.since = TY_NEVER};
-
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
-		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
-		const struct ty_class *cls;
-		const char *what;
-		int64_t since;
-
-		if (!seat)
-			break;
-		/* acquire: pairs with ty_seat_begin, names before the time */
-		what = atomic_load_explicit(&seat->what, memory_order_acquire);
-		cls = atomic_load_explicit(&seat->cls, memory_order_acquire);
-		since = atomic_load_explicit(&seat->since, memory_order_relaxed);
-		if (what && cls && since < longest.since)
-			longest = (struct ty_running){.actor = cls->name, .message = what, .since = since};
-	}
-	if (!longest.actor)
-		longest.since = 0;
-	return longest;
 }

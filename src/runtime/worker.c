@@ -149,6 +149,7 @@ static struct ty_actor *search(struct ty_worker *worker)
 	struct ty_runtime *rt = worker->thread.rt;
 	struct ty_actor *actor;
 
+	worker->thread.stamped = false; /* time passes */
 	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
 	for (;;) {
 		int64_t until = ty_thread_clock(&worker->thread) + rt->spin_ns;
