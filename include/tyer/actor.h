@@ -144,6 +144,16 @@ struct ty_running {
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
 
+/* What the runtime's threads did last, from the flight recorder that is always on: JSON of the Chrome trace format, for
+ * ui.perfetto.dev or chrome://tracing. Actors are tracks, messages slices on them and arrows between them; threads are
+ * tracks that show when they slept and woke, timers and drops. A thread keeps its last 2048 events; a send by a thread
+ * that is none of the runtime's is not among them, nor is one to another runtime; a pool worker's sends are placed
+ * evenly within the message that sent them. `write` is called on the calling thread with one piece after the other;
+ * false ends the export with TY_CANCELLED. TY_NO_MEMORY. Classes and their names must outlive their actors: until the
+ * runtime is destroyed. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_runtime_trace(const struct ty_runtime *rt,
+	bool (*write)(void *user, const char *text, size_t length), void *user);
+
 /* ---- actors -------------------------------------------------------------------------------- */
 
 enum ty_executor { TY_POOL, TY_DEDICATED };

@@ -34,7 +34,7 @@ struct ty_seat *ty_seat_take(struct ty_runtime *rt)
 
 			if (!fresh)
 				return NULL;
-			memset(fresh, 0, sizeof *fresh);
+			memset(fresh, 0, offsetof(struct ty_seat, ring.slots));
 			atomic_init(&fresh->taken, true);
 			if (atomic_compare_exchange_strong_explicit(
 				    &rt->seats[i], &seat, fresh, memory_order_acq_rel, memory_order_acquire))

@@ -19,6 +19,7 @@
 #include "runtime/heap.h"
 #include "runtime/mailbox.h"
 #include "runtime/park.h"
+#include "runtime/record.h"
 #include "runtime/registry.h"
 #include "runtime/runq.h"
 #include "runtime/ticks.h"
@@ -45,6 +46,7 @@ struct ty_seat {
 	_Atomic(const struct ty_class *) cls;
 	_Atomic(const char *) what; /* null: nothing runs */
 	_Atomic(bool) taken;        /* CAS by spawn: acquire; store by the leaver: release */
+	alignas(TY_LINE) struct ty_ring ring; /* the last: its slots are not cleared */
 };
 
 /* Only the counter's one writer may. */
@@ -86,6 +88,8 @@ struct ty_thread {
 	struct ty_worker *worker; /* null: dedicated or simulated */
 	int64_t now;              /* the clock, at most TY_CLOCK_EVERY messages old */
 	uint32_t since_now;       /* messages since */
+	bool open;                /* the recorder has a BEGIN without its END */
+	bool sent;                /* since it was last cleared */
 	bool stamped;             /* the stamp is of this moment, and not used yet */
 	uint8_t stamp_uses;       /* how many more messages of this run may begin at the same stamp */
 	uint64_t stamp;           /* ticks: when what the thread does now began */
@@ -300,6 +304,33 @@ static inline uint64_t ty_stamp_message(struct ty_thread *thread)
 		thread->stamp_uses = thread->stamp - before < TY_QUICK_TICKS ? TY_STAMP_EVERY - 1 : 0;
 	}
 	return thread->stamp;
+}
+
+static inline void ty_record(struct ty_thread *thread, enum ty_event_kind kind, uint64_t when,
+	const struct ty_actor *actor, uint32_t index, uint64_t msg)
+{
+#if TY_RECORDER
+	ty_ring_write(&thread->seat->ring, kind, when, actor->number, index, actor->cls, msg);
+#else
+	(void)thread, (void)kind, (void)when, (void)actor, (void)index, (void)msg;
+#endif
+}
+
+/* Of the thread itself. */
+static inline void ty_record_thread(struct ty_thread *thread, enum ty_event_kind kind, uint64_t number, uint32_t index)
+{
+#if TY_RECORDER
+	ty_ring_write(&thread->seat->ring, kind, ty_ticks(thread->rt), number, index, NULL, 0);
+#else
+	(void)thread, (void)kind, (void)number, (void)index;
+#endif
+}
+
+static inline uint32_t ty_index_of(const struct ty_class *cls, uint32_t type)
+{
+	uint32_t index = type - cls->first_type;
+
+	return index < cls->type_count && index < TY_INDEX_UNKNOWN ? index : TY_INDEX_UNKNOWN;
 }
 
 #endif
