@@ -93,6 +93,13 @@ struct ty_class {
 
 /* ---- the runtime --------------------------------------------------------------------------- */
 
+/* What the watchdog found. Names are static storage. */
+struct ty_stall {
+	const char *actor;   /* class name */
+	const char *message; /* handler name, or "start", "stop", "refuse", "poll" */
+	int64_t age;         /* ns that it has been running, so far */
+};
+
 struct ty_runtime_options {
 	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
@@ -101,6 +108,13 @@ struct ty_runtime_options {
 	uint32_t budget_us;       /* time an actor may take per run, checked between messages; 0 = 200 */
 	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0 = chosen */
 	uint64_t seed;            /* not 0: deterministic mode, driven by ty_runtime_step */
+	/* The watchdog: a message, start, stop or poll that runs for longer than stall_us (100 us to an hour) is named
+	 * once, between one and one and a half limits after its begin, by a call of `stalled` on a thread of the
+	 * watchdog's own. It may send; it must not spawn, destroy or take long. 0 and null: no watchdog, and no thread
+	 * that wakes up twice per limit. */
+	uint32_t stall_us;
+	void (*stalled)(void *user, const struct ty_stall *stall);
+	void *stalled_user;
 };
 
 /* Create and start. On TY_OK *out is running. Caller: anyone. */

@@ -18,6 +18,8 @@
 #define DEFAULT_BUDGET_US 200
 #define SPIN_NS 20000      /* what a wake-up costs, or a little less */
 #define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */
+#define MIN_STALL_US 100
+#define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
 
 /* ---- seats --------------------------------------------------------------------------------- */
@@ -91,6 +93,14 @@ static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_
 		return ty_fail(err, TY_INVALID, "options.budget_us is %u, expected at most %d", o->budget_us, MAX_US);
 	if (o->spin_us > MAX_US)
 		return ty_fail(err, TY_INVALID, "options.spin_us is %u, expected at most %d", o->spin_us, MAX_US);
+	if (!o->stall_us != !o->stalled)
+		return ty_fail(err, TY_INVALID, "options.stall_us is %u and options.stalled %s, expected both or neither",
+			o->stall_us, o->stalled ? "given" : "null");
+	if (o->stall_us && (o->stall_us < MIN_STALL_US || o->stall_us > MAX_STALL_US))
+		return ty_fail(err, TY_INVALID, "options.stall_us is %u, expected %d to %u", o->stall_us, MIN_STALL_US,
+			MAX_STALL_US);
+	if (o->stall_us && o->seed)
+		return ty_fail(err, TY_INVALID, "options.stall_us is given, but deterministic mode has no watchdog");
 	return TY_OK;
 }
 
@@ -184,6 +194,11 @@ enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct 
 	ty_park_init(&rt->park);
 	apply_options(rt, options);
 	code = options->seed ? ty_sim_create(rt, options->seed, err) : start_workers(rt, err);
+	if (code == TY_OK && options->stall_us) {
+		code = ty_watchdog_start(rt, options, err);
+		if (code != TY_OK)
+			join_workers(rt, rt->worker_count);
+	}
 	if (code != TY_OK) {
 		free_runtime(rt);
 		return code;
@@ -269,5 +284,6 @@ void ty_runtime_destroy(struct ty_runtime *rt)
 		for (uint32_t i = 0; i < rt->worker_count; i++)
 			ty_alarms_free(&rt->workers[i].thread);
 	}
+	ty_watchdog_stop(rt); /* the last: until here something may hang */
 	free_runtime(rt);
 }

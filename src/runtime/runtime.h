@@ -35,6 +35,7 @@
 
 struct ty_sim;
 struct ty_thread;
+struct ty_watchdog;
 
 /* A thread's counters and what it runs. Written by the thread that holds the seat (load and store,
  * no read-modify-write), read by anyone; all relaxed but for `what`, see ty_seat_begin. Seats outlive
@@ -172,6 +173,7 @@ struct ty_runtime {
 	char name[9];
 	bool counter;              /* ticks are the CPU's counter, else the runtime's clock */
 	struct ty_instant created;
+	struct ty_watchdog *watchdog; /* null: none */
 
 	/* workers that park or are about to: a worker sets its own bit, whoever clears it wakes it */
 	alignas(TY_LINE) _Atomic(uint64_t) idle;
@@ -251,6 +253,12 @@ void ty_dedicated_reap(struct ty_runtime *rt, bool wait);
 bool ty_seat_read(const struct ty_seat *seat, struct ty_running *out, uint64_t *since);
 /* The seats that ever were, in order; null: no more. Caller: anyone. */
 struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index);
+
+/* ---- watchdog.c ---- */
+
+TY_MUST_USE enum ty_code ty_watchdog_start(
+	struct ty_runtime *rt, const struct ty_runtime_options *options, struct ty_error *err);
+void ty_watchdog_stop(struct ty_runtime *rt); /* once no actor is left */
 
 /* ---- runtime.c ---- */
 
