@@ -171,8 +171,10 @@ static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type,
 	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;
 	msg->flags = flags | TY_MSG_QUEUED;
-	if (!(flags & TY_MSG_INTERNAL))
-		record_send(to, msg, type, TY_EVENT_SEND); /* before the push: then it may be handled */
+	if (!(flags & TY_MSG_INTERNAL)) { /* before the push: then it may be handled */
+		TY_PROBE4(send, to->number, to->cls->name, type, msg);
+		record_send(to, msg, type, TY_EVENT_SEND);
+	}
 	switch (ty_mailbox_push(&to->box, msg)) {
 	case TY_PUSH_WOKE:
 		ty_schedule(to);
@@ -183,8 +185,10 @@ static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type,
 		break;
 	}
 	msg->flags = 0;
-	if (!(flags & TY_MSG_INTERNAL))
+	if (!(flags & TY_MSG_INTERNAL)) {
+		TY_PROBE4(drop, to->number, to->cls->name, type, msg);
 		record_send(to, msg, type, TY_EVENT_DROP);
+	}
 	return TY_CLOSED;
 }
 

@@ -60,6 +60,7 @@ void ty_dedicated_wake(struct ty_actor *actor)
 {
 	struct ty_dedicated *d = actor->dedicated;
 
+	TY_PROBE2(wake, actor->number, 1);
 	if (ty_current && ty_current->rt == actor->rt)
 		ty_record_thread(ty_current, TY_EVENT_WAKE, actor->number, 1);
 	if (actor->cls->wait.wake)
@@ -110,6 +111,7 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	if (!ty_mailbox_try_idle(&actor->box))
 		return;
 	ty_count(&d->thread.seat->parks);
+	TY_PROBE2(park, actor->number, 1);
 	ty_record_thread(&d->thread, TY_EVENT_PARK, actor->number, 1);
 	if (wait->wait) {
 		d->thread.self = actor;

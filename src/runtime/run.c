@@ -60,6 +60,7 @@ static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	msg->flags = 0;
 	ty_count(&thread->seat->refused);
 	ty_count(&actor->counts.refused);
+	TY_PROBE4(drop, actor->number, cls->name, msg->type, msg);
 	ty_record(thread, TY_EVENT_DROP, thread->stamp, actor, ty_index_of(cls, msg->type), (uintptr_t)msg);
 	if (cls->refuse) {
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
@@ -130,6 +131,7 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	msg->flags = 0;
 	if (++thread->since_now % TY_CLOCK_EVERY == 0)
 		ty_thread_clock(thread);
+	TY_PROBE4(run, actor->number, cls->name, cls->handlers[index].name, msg);
 	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, index, (uintptr_t)msg);
 	thread->open = true;
 	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->stamp);

@@ -19,6 +19,7 @@
 #include "runtime/heap.h"
 #include "runtime/mailbox.h"
 #include "runtime/park.h"
+#include "runtime/probes.h"
 #include "runtime/record.h"
 #include "runtime/registry.h"
 #include "runtime/runq.h"

@@ -18,6 +18,7 @@
 
 static void wake(struct ty_worker *worker)
 {
+	TY_PROBE2(wake, worker->index, 0);
 	if (ty_current && ty_current->rt == worker->thread.rt)
 		ty_record_thread(ty_current, TY_EVENT_WAKE, worker->index, 0);
 	ty_park_wake(&worker->park);
@@ -124,6 +125,7 @@ static void park(struct ty_worker *worker)
 	atomic_fetch_sub_explicit(&rt->searching, 1, memory_order_seq_cst);
 	if (!must_stay(worker)) {
 		ty_count(&worker->thread.seat->parks);
+		TY_PROBE2(park, worker->index, 0);
 		ty_record_thread(&worker->thread, TY_EVENT_PARK, worker->index, 0);
 		woken = ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread));
 		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, worker->index, woken);
