@@ -15,7 +15,7 @@ struct seen {
 };
 
 static int pipe_fds[2];
-static struct gate quick, stopped;
+static struct gate quick, passed, stopped;
 
 static void on_read(void *self, struct ty_msg *msg)
 {
@@ -24,6 +24,7 @@ static void on_read(void *self, struct ty_msg *msg)
 	(void)self;
 	(void)msg;
 	assert_int_equal(read(pipe_fds[0], &byte, 1), 1);
+	gate_open(&passed);
 }
 
 static void on_quick(void *self, struct ty_msg *msg)
@@ -82,9 +83,13 @@ static struct ty_runtime *watched(struct seen *seen, uint32_t workers)
 	return rt;
 }
 
+/* One that blocks goes on; returns when it did, so that the next cannot take its byte. */
 static void let_go(void)
 {
+	uint32_t before = atomic_load(&passed.open);
+
 	assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+	gate_wait_for(&passed, before + 1);
 }
 
 static void unwatched(struct ty_runtime *rt)
