@@ -18,6 +18,8 @@
 #include "log.h"
 #include "populate.h"
 
+#define STALL_US 1000000 /* an actor that is at one message for longer is named in the log */
+
 struct starts { /* the START messages; they live as long as the service */
 	struct ty_msg rpc, clients, eviction, gpu[TY_MAX_DEVICES];
 };
@@ -151,10 +153,24 @@ static void tear_down(struct service *s)
 	free(s);
 }
 
+/* On the watchdog's thread. */
+static void log_stall(void *unused, const struct ty_stall *stall)
+{
+	(void)unused;
+	ty_log(TY_LOG_WARN, "watchdog", "%s has been at %s for %lld ms and goes on", stall->actor, stall->message,
+		(long long)(stall->age / 1000000));
+}
+
 enum ty_code ty_service_start(const struct ty_config *config, struct ty_service **out, struct ty_error *err)
 {
 	struct service *s = calloc(1, sizeof *s);
-	struct ty_runtime_options options = {.size = sizeof options, .name = "tyer", .workers = config->workers};
+	struct ty_runtime_options options = {
+		.size = sizeof options,
+		.name = "tyer",
+		.workers = config->workers,
+		.stall_us = STALL_US,
+		.stalled = log_stall,
+	};
 	enum ty_code code;
 
 	if (!s)

@@ -93,6 +93,13 @@ struct ty_class {
 
 /* ---- the runtime --------------------------------------------------------------------------- */
 
+/* What the watchdog found. Names are static storage. */
+struct ty_stall {
+	const char *actor;   /* class name */
+	const char *message; /* handler name, or "start", "stop", "refuse", "poll" */
+	int64_t age;         /* ns that it has been running, so far */
+};
+
 struct ty_runtime_options {
 	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
@@ -101,6 +108,13 @@ struct ty_runtime_options {
 	uint32_t budget_us;       /* time an actor may take per run, checked between messages; 0 = 200 */
 	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0 = chosen */
 	uint64_t seed;            /* not 0: deterministic mode, driven by ty_runtime_step */
+	/* The watchdog: a message, start, stop or poll that runs for longer than stall_us (100 us to an hour) is named
+	 * once, between one and one and a half limits after its begin, by a call of `stalled` on a thread of the
+	 * watchdog's own. It may send; it must not spawn, destroy or take long. 0 and null: no watchdog, and no thread
+	 * that wakes up twice per limit. */
+	uint32_t stall_us;
+	void (*stalled)(void *user, const struct ty_stall *stall);
+	void *stalled_user;
 };
 
 /* Create and start. On TY_OK *out is running. Caller: anyone. */
@@ -140,9 +154,19 @@ TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stat
 struct ty_running {
 	const char *actor;   /* class name, null when nothing runs */
 	const char *message; /* handler name, or "poll" */
-	int64_t since;       /* runtime's clock; may be early by the few short messages before */
+	int64_t since;       /* runtime's clock */
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
+
+/* What the runtime's threads did last, from the flight recorder that is always on: JSON of the Chrome trace format, for
+ * ui.perfetto.dev or chrome://tracing. Actors are tracks, messages slices on them and arrows between them; threads are
+ * tracks that show when they slept and woke, timers and drops. A thread keeps its last 2048 events; a send by a thread
+ * that is none of the runtime's is not among them, nor is one to another runtime; a pool worker's sends are placed
+ * evenly within the message that sent them. `write` is called on the calling thread with one piece after the other;
+ * false ends the export with TY_CANCELLED. TY_NO_MEMORY. Classes and their names must outlive their actors: until the
+ * runtime is destroyed. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_runtime_trace(const struct ty_runtime *rt,
+	bool (*write)(void *user, const char *text, size_t length), void *user);
 
 /* ---- actors -------------------------------------------------------------------------------- */
 
@@ -170,6 +194,18 @@ TY_API void ty_actor_unref(struct ty_actor *actor);
 /* Ask the actor to stop: it handles what was sent before, then its stop is called. Idempotent.
  * Caller: anyone. */
 TY_API void ty_actor_stop(struct ty_actor *actor);
+
+/* One actor's counters, for as long as its runtime lives. Those of a run that goes on now are partly in. Caller: anyone
+ * who holds a reference. */
+struct ty_actor_stats {
+	uint64_t messages;   /* handled */
+	uint64_t runs;       /* times it was scheduled and run (a dedicated one: turns of its thread) */
+	uint64_t running_ns; /* in runs and polls that have ended */
+	uint64_t exhausted;  /* runs that ended by budget with messages left */
+	uint64_t refused;    /* messages given to refuse, or dropped for want of it */
+	uint64_t queue_high; /* most messages that it ever found waiting; the runtime's own among them */
+};
+TY_API void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *out);
 
 /* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
  * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */

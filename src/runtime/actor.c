@@ -152,11 +152,29 @@ void ty_schedule(struct ty_actor *actor)
 		ty_pool_schedule(rt, actor);
 }
 
+/* A worker's sends bear the stamp of the message that it handles, which costs nothing; a thread of its own has the time
+ * to read the counter. */
+static void record_send(struct ty_actor *to, const struct ty_msg *msg, uint32_t type, enum ty_event_kind kind)
+{
+	struct ty_thread *thread = ty_current;
+
+	if (!TY_RECORDER || !thread || thread->rt != to->rt)
+		return;
+	if (!thread->worker)
+		thread->stamp = ty_ticks(thread->rt);
+	thread->sent = true;
+	ty_record(thread, kind, thread->stamp, to, ty_index_of(to->cls, type), (uintptr_t)msg);
+}
+
 static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
 {
 	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;
 	msg->flags = flags | TY_MSG_QUEUED;
+	if (!(flags & TY_MSG_INTERNAL)) { /* before the push: then it may be handled */
+		TY_PROBE4(send, to->number, to->cls->name, type, msg);
+		record_send(to, msg, type, TY_EVENT_SEND);
+	}
 	switch (ty_mailbox_push(&to->box, msg)) {
 	case TY_PUSH_WOKE:
 		ty_schedule(to);
@@ -167,6 +185,10 @@ static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type,
 		break;
 	}
 	msg->flags = 0;
+	if (!(flags & TY_MSG_INTERNAL)) {
+		TY_PROBE4(drop, to->number, to->cls->name, type, msg);
+		record_send(to, msg, type, TY_EVENT_DROP);
+	}
 	return TY_CLOSED;
 }
 

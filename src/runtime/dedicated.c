@@ -60,6 +60,9 @@ void ty_dedicated_wake(struct ty_actor *actor)
 {
 	struct ty_dedicated *d = actor->dedicated;
 
+	TY_PROBE2(wake, actor->number, 1);
+	if (ty_current && ty_current->rt == actor->rt)
+		ty_record_thread(ty_current, TY_EVENT_WAKE, actor->number, 1);
 	if (actor->cls->wait.wake)
 		actor->cls->wait.wake(actor->state);
 	else
@@ -97,7 +100,9 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	const struct ty_wait *wait = &actor->cls->wait;
 	int64_t spin_until = d->thread.now + d->thread.rt->spin_ns;
 	uint32_t ticket;
+	bool woken;
 
+	d->thread.stamped = false; /* time passes */
 	if (!wait->wait && spin(actor, spin_until < deadline ? spin_until : deadline))
 		return;
 	/* The ticket is drawn before the mailbox says IDLE, so that the wake of whoever takes IDLE away
@@ -106,6 +111,8 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	if (!ty_mailbox_try_idle(&actor->box))
 		return;
 	ty_count(&d->thread.seat->parks);
+	TY_PROBE2(park, actor->number, 1);
+	ty_record_thread(&d->thread, TY_EVENT_PARK, actor->number, 1);
 	if (wait->wait) {
 		d->thread.self = actor;
 		wait->wait(actor->state, deadline);
@@ -113,7 +120,9 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	} else {
 		ty_park_wait(&d->park, ticket, deadline);
 	}
-	if (!ty_mailbox_leave_idle(&actor->box)) {
+	woken = !ty_mailbox_leave_idle(&actor->box);
+	ty_record_thread(&d->thread, TY_EVENT_UNPARK, actor->number, woken);
+	if (woken) {
 		ty_count(&d->thread.seat->wakes);
 		d->woken++;
 	}

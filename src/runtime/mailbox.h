@@ -132,10 +132,11 @@ static inline struct ty_msg *ty_mailbox_close(struct ty_mailbox *box)
 	return (struct ty_msg *)atomic_exchange_explicit(&box->word, TY_BOX_CLOSED, memory_order_acquire);
 }
 
-/* Reverse a list taken from a mailbox and append it, oldest first. */
-static inline void ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent, struct ty_fifo *normal)
+/* Reverse a list taken from a mailbox and append it, oldest first. Says how many there were. */
+static inline uint32_t ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent, struct ty_fifo *normal)
 {
 	struct ty_msg *oldest = NULL;
+	uint32_t count = 0;
 
 	while (newest) {
 		struct ty_msg *next = newest->next;
@@ -143,6 +144,7 @@ static inline void ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent
 		newest->next = oldest;
 		oldest = newest;
 		newest = next;
+		count++;
 	}
 	while (oldest) {
 		struct ty_msg *next = oldest->next;
@@ -150,6 +152,7 @@ static inline void ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent
 		ty_fifo_put(oldest->flags & TY_MSG_URGENT ? urgent : normal, oldest);
 		oldest = next;
 	}
+	return count;
 }
 
 #endif

@@ -22,21 +22,33 @@ static bool look(struct ty_actor *actor)
 {
 	struct ty_msg *newest = ty_mailbox_take(&actor->box);
 
-	ty_mailbox_sort(newest, &actor->urgent, &actor->normal);
-	return newest;
+	if (!newest)
+		return false;
+	actor->taken_in += ty_mailbox_sort(newest, &actor->urgent, &actor->normal);
+	if (actor->taken_in > atomic_load_explicit(&actor->counts.queue_high, memory_order_relaxed))
+		atomic_store_explicit(&actor->counts.queue_high, actor->taken_in, memory_order_relaxed);
+	return true;
 }
 
 /* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
-static struct ty_msg *next(struct ty_actor *actor)
+static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
 {
-	if (actor->urgent.head)
+	struct ty_msg *msg;
+
+	if (actor->urgent.head) {
+		actor->taken_in--;
 		return ty_fifo_take(&actor->urgent);
+	}
 	if (actor->due && (actor->due_turn || !actor->normal.head)) {
 		actor->due_turn = false;
-		ty_count(&ty_current->seat->timers);
-		return ty_timers_take(actor);
+		msg = ty_timers_take(actor);
+		ty_count(&thread->seat->timers);
+		ty_record(thread, TY_EVENT_TIMER, thread->stamp, actor, ty_index_of(actor->cls, msg->type),
+			(uintptr_t)msg);
+		return msg;
 	}
 	actor->due_turn = true;
+	actor->taken_in--;
 	return ty_fifo_take(&actor->normal);
 }
 
@@ -47,14 +59,28 @@ static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	msg->next = NULL;
 	msg->flags = 0;
 	ty_count(&thread->seat->refused);
+	ty_count(&actor->counts.refused);
+	TY_PROBE4(drop, actor->number, cls->name, msg->type, msg);
+	ty_record(thread, TY_EVENT_DROP, thread->stamp, actor, ty_index_of(cls, msg->type), (uintptr_t)msg);
 	if (cls->refuse) {
-		ty_seat_begin(thread->seat, cls, "refuse", thread->now);
+		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
+		thread->open = true;
+		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
 		cls->refuse(actor->state, msg);
 	}
 }
 
+static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_t began, bool exhausted)
+{
+	ty_count_more(&actor->counts.ticks, ty_stamp_end(thread) - began);
+	/* a turn of a dedicated thread that found nothing is no event: others would be lost for it */
+	if (thread->open)
+		ty_record(thread, TY_EVENT_END, thread->stamp, actor, exhausted, 0);
+	thread->open = false;
+}
+
 /* The end of an actor: nothing comes in any more, what is left is refused, stop is called. */
-static void finish(struct ty_thread *thread, struct ty_actor *actor)
+static void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
 {
 	const struct ty_class *cls = actor->cls;
 	struct ty_msg *msg;
@@ -68,11 +94,14 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor)
 	if (actor->dedicated)
 		ty_dedicated_settle(actor);
 	if (cls->stop) {
-		ty_seat_begin(thread->seat, cls, "stop", ty_thread_clock(thread));
+		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_STOP, 0);
+		thread->open = true;
+		ty_seat_begin(thread->seat, cls, "stop", thread->stamp);
 		cls->stop(actor->state);
 	}
 	ty_timers_drop(thread, actor); /* those that refuse or stop started */
 	thread->self = NULL;
+	end_of_run(thread, actor, began, false);
 	ty_seat_end(thread->seat);
 	ty_actor_retire(actor);
 }
@@ -83,7 +112,9 @@ static bool start(struct ty_thread *thread, struct ty_actor *actor)
 	actor->started = true;
 	if (!actor->cls->start)
 		return true;
-	ty_seat_begin(thread->seat, actor->cls, "start", ty_thread_clock(thread));
+	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_START, 0);
+	thread->open = true;
+	ty_seat_begin(thread->seat, actor->cls, "start", thread->stamp);
 	return actor->cls->start(actor->state, actor->arg) == TY_OK;
 }
 
@@ -98,10 +129,14 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	}
 	msg->next = NULL;
 	msg->flags = 0;
-	if (++thread->ticks % TY_CLOCK_EVERY == 0)
+	if (++thread->since_now % TY_CLOCK_EVERY == 0)
 		ty_thread_clock(thread);
-	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->now);
+	TY_PROBE4(run, actor->number, cls->name, cls->handlers[index].name, msg);
+	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, index, (uintptr_t)msg);
+	thread->open = true;
+	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->stamp);
 	ty_count(&thread->seat->messages);
+	ty_count(&actor->counts.messages);
 	cls->handlers[index].run(actor->state, msg);
 }
 
@@ -119,7 +154,7 @@ static bool time_is_up(struct ty_thread *thread, int64_t began, uint32_t done, u
 	return used > budget;
 }
 
-static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget)
+static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, uint64_t since)
 {
 	int64_t began = thread->now;
 	uint32_t done = 0, check = 1;
@@ -135,12 +170,12 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 			return TY_RAN_EMPTY;
 		if (done >= budget || time_is_up(thread, began, done, &check))
 			return TY_RAN_MORE;
-		msg = next(actor);
+		msg = next(thread, actor);
 		if (!(msg->flags & TY_MSG_INTERNAL)) {
 			handle(thread, actor, msg);
 			done++;
 		} else if (msg == &actor->stop_msg) {
-			finish(thread, actor);
+			finish(thread, actor, since);
 			return TY_RAN_DEAD;
 		} else {
 			ty_timers_internal(actor, msg);
@@ -150,32 +185,46 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 
 enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget)
 {
+	uint64_t began = ty_stamp_begin(thread);
 	enum ty_ran ran;
 
+	thread->stamped = true; /* the first message begins now, too */
 	thread->self = actor;
 	ty_count(&thread->seat->runs);
+	ty_count(&actor->counts.runs);
 	if (!actor->started && !start(thread, actor)) {
-		finish(thread, actor);
+		finish(thread, actor, began);
 		return TY_RAN_DEAD;
 	}
-	ran = run_messages(thread, actor, budget);
+	ran = run_messages(thread, actor, budget, began);
 	if (ran == TY_RAN_DEAD)
 		return ran;
-	if (ran == TY_RAN_MORE)
+	if (ran == TY_RAN_MORE) {
 		ty_count(&thread->seat->exhausted);
+		ty_count(&actor->counts.exhausted);
+	}
 	thread->self = NULL;
+	end_of_run(thread, actor, began, ran == TY_RAN_MORE);
 	ty_seat_end(thread->seat);
 	return ran;
 }
 
 int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t now)
 {
+	uint64_t began = ty_stamp_begin(thread);
 	int64_t again;
 
+	thread->sent = false;
 	thread->self = actor;
-	ty_seat_begin(thread->seat, actor->cls, "poll", now);
+	ty_seat_begin(thread->seat, actor->cls, "poll", began);
 	again = actor->cls->poll(actor->state, now);
 	thread->self = NULL;
+	ty_count_more(&actor->counts.ticks, ty_stamp_end(thread) - began);
+	/* nor is a poll that neither took long nor sent anything */
+	if (thread->stamp - began >= TY_QUICK_TICKS || thread->sent) {
+		ty_record(thread, TY_EVENT_POLL, thread->stamp, actor, 0, began);
+		thread->sent = false;
+	}
 	ty_seat_end(thread->seat);
 	return again;
 }

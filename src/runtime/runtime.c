@@ -18,6 +18,8 @@
 #define DEFAULT_BUDGET_US 200
 #define SPIN_NS 20000      /* what a wake-up costs, or a little less */
 #define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */
+#define MIN_STALL_US 100
+#define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
 
 /* ---- seats --------------------------------------------------------------------------------- */
@@ -34,7 +36,7 @@ struct ty_seat *ty_seat_take(struct ty_runtime *rt)
 
 			if (!fresh)
 				return NULL;
-			memset(fresh, 0, sizeof *fresh);
+			memset(fresh, 0, offsetof(struct ty_seat, ring.slots));
 			atomic_init(&fresh->taken, true);
 			if (atomic_compare_exchange_strong_explicit(
 				    &rt->seats[i], &seat, fresh, memory_order_acq_rel, memory_order_acquire))
@@ -91,6 +93,14 @@ static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_
 		return ty_fail(err, TY_INVALID, "options.budget_us is %u, expected at most %d", o->budget_us, MAX_US);
 	if (o->spin_us > MAX_US)
 		return ty_fail(err, TY_INVALID, "options.spin_us is %u, expected at most %d", o->spin_us, MAX_US);
+	if (!o->stall_us != !o->stalled)
+		return ty_fail(err, TY_INVALID, "options.stall_us is %u and options.stalled %s, expected both or neither",
+			o->stall_us, o->stalled ? "given" : "null");
+	if (o->stall_us && (o->stall_us < MIN_STALL_US || o->stall_us > MAX_STALL_US))
+		return ty_fail(err, TY_INVALID, "options.stall_us is %u, expected %d to %u", o->stall_us, MIN_STALL_US,
+			MAX_STALL_US);
+	if (o->stall_us && o->seed)
+		return ty_fail(err, TY_INVALID, "options.stall_us is given, but deterministic mode has no watchdog");
 	return TY_OK;
 }
 
@@ -109,6 +119,9 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
 	if (o->seed)
 		rt->worker_count = 0;
+	rt->counter = !o->seed && ty_counter_steady();
+	if (!o->seed)
+		rt->created = ty_instant_read(rt);
 }
 
 static void join_workers(struct ty_runtime *rt, uint32_t started)
@@ -181,6 +194,11 @@ enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct 
 	ty_park_init(&rt->park);
 	apply_options(rt, options);
 	code = options->seed ? ty_sim_create(rt, options->seed, err) : start_workers(rt, err);
+	if (code == TY_OK && options->stall_us) {
+		code = ty_watchdog_start(rt, options, err);
+		if (code != TY_OK)
+			join_workers(rt, rt->worker_count);
+	}
 	if (code != TY_OK) {
 		free_runtime(rt);
 		return code;
@@ -266,66 +284,6 @@ void ty_runtime_destroy(struct ty_runtime *rt)
 		for (uint32_t i = 0; i < rt->worker_count; i++)
 			ty_alarms_free(&rt->workers[i].thread);
 	}
+	ty_watchdog_stop(rt); /* the last: until here something may hang */
 	free_runtime(rt);
-}
-
-/* ---- from outside -------------------------------------------------------------------------- */
-
-bool ty_runtime_step(struct ty_runtime *rt)
-{
-	assert(rt->sim);
-	return ty_sim_step(rt);
-}
-
-int64_t ty_runtime_now(const struct ty_runtime *rt)
-{
-	return rt->sim ? ty_sim_now(rt) : ty_clock();
-}
-
-static uint64_t read_counter(const _Atomic(uint64_t) *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
-void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
-{
-	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
-		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
-
-		if (!seat)
-			break; /* they are made in order */
-		out->messages += read_counter(&seat->messages);
-		out->runs += read_counter(&seat->runs);
-		out->exhausted += read_counter(&seat->exhausted);
-		out->steals += read_counter(&seat->steals);
-		out->parks += read_counter(&seat->parks);
-		out->wakes += read_counter(&seat->wakes);
-		out->timers += read_counter(&seat->timers);
-		out->refused += read_counter(&seat->refused);
-	}
-}
-
-struct ty_running ty_runtime_longest(const struct ty_runtime *rt)
-{
-	struct ty_running longest = {.since = TY_NEVER};
-
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
-		const struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
-		const struct ty_class *cls;
-		const char *what;
-		int64_t since;
-
-		if (!seat)
-			break;
-		/* acquire: pairs with ty_seat_begin, names before the time */
-		what = atomic_load_explicit(&seat->what, memory_order_acquire);
-		cls = atomic_load_explicit(&seat->cls, memory_order_acquire);
-		since = atomic_load_explicit(&seat->since, memory_order_relaxed);
-		if (what && cls && since < longest.since)
-			longest = (struct ty_running){.actor = cls->name, .message = what, .since = since};
-	}
-	if (!longest.actor)
-		longest.since = 0;
-	return longest;
 }

@@ -19,18 +19,24 @@
 #include "runtime/heap.h"
 #include "runtime/mailbox.h"
 #include "runtime/park.h"
+#include "runtime/probes.h"
+#include "runtime/record.h"
 #include "runtime/registry.h"
 #include "runtime/runq.h"
+#include "runtime/ticks.h"
 
 #define TY_LINE 64
 #define TY_MAX_WORKERS 64
 #define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
 #define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox for urgent ones */
 #define TY_CLOCK_EVERY 16      /* messages between two readings of the clock, at most */
+#define TY_STAMP_EVERY 4       /* messages of one run between two readings of the ticks, at most, */
+#define TY_QUICK_TICKS 4000    /* if those before took less than this: 1 to 4 us, by the counter's rate */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
 struct ty_sim;
 struct ty_thread;
+struct ty_watchdog;
 
 /* A thread's counters and what it runs. Written by the thread that holds the seat (load and store,
  * no read-modify-write), read by anyone; all relaxed but for `what`, see ty_seat_begin. Seats outlive
@@ -38,23 +44,30 @@ struct ty_thread;
 struct ty_seat {
 	alignas(TY_LINE) _Atomic(uint64_t) messages;
 	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
-	alignas(TY_LINE) _Atomic(int64_t) since;
+	alignas(TY_LINE) _Atomic(uint64_t) since; /* ticks */
 	_Atomic(const struct ty_class *) cls;
 	_Atomic(const char *) what; /* null: nothing runs */
 	_Atomic(bool) taken;        /* CAS by spawn: acquire; store by the leaver: release */
+	alignas(TY_LINE) struct ty_ring ring; /* the last: its slots are not cleared */
 };
+
+/* Only the counter's one writer may. */
+static inline void ty_count_more(_Atomic(uint64_t) *counter, uint64_t more)
+{
+	atomic_store_explicit(
+		counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
 
 static inline void ty_count(_Atomic(uint64_t) *counter)
 {
-	atomic_store_explicit(
-		counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+	ty_count_more(counter, 1);
 }
 
 /* `since` first, then the names, read in the opposite order (acquire): whoever reads the names of a
  * message never sees a time before its start's, so a torn reading raises no false alarm. */
-static inline void ty_seat_begin(struct ty_seat *seat, const struct ty_class *cls, const char *what, int64_t now)
+static inline void ty_seat_begin(struct ty_seat *seat, const struct ty_class *cls, const char *what, uint64_t ticks)
 {
-	atomic_store_explicit(&seat->since, now, memory_order_relaxed);
+	atomic_store_explicit(&seat->since, ticks, memory_order_relaxed);
 	atomic_store_explicit(&seat->cls, cls, memory_order_release);
 	atomic_store_explicit(&seat->what, what, memory_order_release);
 }
@@ -64,6 +77,11 @@ static inline void ty_seat_end(struct ty_seat *seat)
 	atomic_store_explicit(&seat->what, NULL, memory_order_relaxed);
 }
 
+/* An actor's counters. Written by its runner, who hands them on with the actor; read by anyone; all relaxed. */
+struct ty_counts {
+	_Atomic(uint64_t) messages, runs, ticks, exhausted, refused, queue_high;
+};
+
 /* The part of a thread that runs actors. Private to the thread but for `nudges`. */
 struct ty_thread {
 	struct ty_runtime *rt;
@@ -71,7 +89,12 @@ struct ty_thread {
 	struct ty_actor *self;    /* null between runs */
 	struct ty_worker *worker; /* null: dedicated or simulated */
 	int64_t now;              /* the clock, at most TY_CLOCK_EVERY messages old */
-	uint32_t ticks;           /* messages since */
+	uint32_t since_now;       /* messages since */
+	bool open;                /* the recorder has a BEGIN without its END */
+	bool sent;                /* since it was last cleared */
+	bool stamped;             /* the stamp is of this moment, and not used yet */
+	uint8_t stamp_uses;       /* how many more messages of this run may begin at the same stamp */
+	uint64_t stamp;           /* ticks: when what the thread does now began */
 	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
 	alignas(TY_LINE) _Atomic(struct ty_actor *) nudges; /* pushed by anyone, taken whole by the thread */
 };
@@ -109,10 +132,12 @@ struct ty_actor {
 	bool nudge_out;                 /* the nudge is with alarm_home */
 	struct ty_thread *alarm_home;   /* where the alarm is set; null: it is here */
 	int64_t alarm_at;               /* for when, while alarm_home is not null */
+	struct ty_counts counts;
 
 	/* handed on with the actor */
 	alignas(TY_LINE) struct ty_actor *run_next; /* whoever scheduled it, then the queue's owner */
 	_Atomic(uint32_t) last;         /* worker that ran it: written by the runner, a hint to senders */
+	uint32_t taken_in;              /* runner's: how many the two FIFOs hold */
 	bool sim_queued;                /* the simulation's thread */
 	struct ty_actor *sim_next;      /* likewise */
 	int64_t sim_poll;               /* likewise: when poll wants to be called */
@@ -147,6 +172,9 @@ struct ty_runtime {
 	int64_t budget_ns;
 	int64_t spin_ns;
 	char name[9];
+	bool counter;              /* ticks are the CPU's counter, else the runtime's clock */
+	struct ty_instant created;
+	struct ty_watchdog *watchdog; /* null: none */
 
 	/* workers that park or are about to: a worker sets its own bit, whoever clears it wakes it */
 	alignas(TY_LINE) _Atomic(uint64_t) idle;
@@ -220,6 +248,19 @@ void ty_dedicated_settle(struct ty_actor *actor);
 /* Join the threads of ended actors: those that have ended, or (wait) all of them. */
 void ty_dedicated_reap(struct ty_runtime *rt, bool wait);
 
+/* ---- stats.c: what is public of it, and ---- */
+
+/* What the thread that has the seat runs: its names and since when (ticks). False: nothing. Caller: anyone. */
+bool ty_seat_read(const struct ty_seat *seat, struct ty_running *out, uint64_t *since);
+/* The seats that ever were, in order; null: no more. Caller: anyone. */
+struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index);
+
+/* ---- watchdog.c ---- */
+
+TY_MUST_USE enum ty_code ty_watchdog_start(
+	struct ty_runtime *rt, const struct ty_runtime_options *options, struct ty_error *err);
+void ty_watchdog_stop(struct ty_runtime *rt); /* once no actor is left */
+
 /* ---- runtime.c ---- */
 
 struct ty_seat *ty_seat_take(struct ty_runtime *rt); /* null: none left, or no memory */
@@ -233,5 +274,72 @@ void ty_sim_free(struct ty_runtime *rt);
 void ty_sim_schedule(struct ty_actor *actor);
 bool ty_sim_step(struct ty_runtime *rt);
 int64_t ty_sim_now(const struct ty_runtime *rt);
+
+/* ---- stamps; caller: the thread ---- */
+
+static inline uint64_t ty_ticks(const struct ty_runtime *rt)
+{
+	return rt->counter ? ty_counter() : (uint64_t)(rt->sim ? ty_sim_now(rt) : ty_clock());
+}
+
+/* Something ended: what begins next, if it follows at once, began then. */
+static inline uint64_t ty_stamp_end(struct ty_thread *thread)
+{
+	thread->stamped = true;
+	return thread->stamp = ty_ticks(thread->rt);
+}
+
+static inline uint64_t ty_stamp_begin(struct ty_thread *thread)
+{
+	if (!thread->stamped)
+		thread->stamp = ty_ticks(thread->rt);
+	thread->stamped = false;
+	return thread->stamp;
+}
+
+/* The same for a message. Reading the counter costs half a hop: in a run whose messages are quick it is read at every
+ * TY_STAMP_EVERY-th only, and what lies between shares a stamp. */
+static inline uint64_t ty_stamp_message(struct ty_thread *thread)
+{
+	uint64_t before = thread->stamp;
+
+	if (thread->stamped) {
+		thread->stamped = false;
+		thread->stamp_uses = 0;
+	} else if (thread->stamp_uses) {
+		thread->stamp_uses--;
+	} else {
+		thread->stamp = ty_ticks(thread->rt);
+		thread->stamp_uses = thread->stamp - before < TY_QUICK_TICKS ? TY_STAMP_EVERY - 1 : 0;
+	}
+	return thread->stamp;
+}
+
+static inline void ty_record(struct ty_thread *thread, enum ty_event_kind kind, uint64_t when,
+	const struct ty_actor *actor, uint32_t index, uint64_t msg)
+{
+#if TY_RECORDER
+	ty_ring_write(&thread->seat->ring, kind, when, actor->number, index, actor->cls, msg);
+#else
+	(void)thread, (void)kind, (void)when, (void)actor, (void)index, (void)msg;
+#endif
+}
+
+/* Of the thread itself. */
+static inline void ty_record_thread(struct ty_thread *thread, enum ty_event_kind kind, uint64_t number, uint32_t index)
+{
+#if TY_RECORDER
+	ty_ring_write(&thread->seat->ring, kind, ty_ticks(thread->rt), number, index, NULL, 0);
+#else
+	(void)thread, (void)kind, (void)number, (void)index;
+#endif
+}
+
+static inline uint32_t ty_index_of(const struct ty_class *cls, uint32_t type)
+{
+	uint32_t index = type - cls->first_type;
+
+	return index < cls->type_count && index < TY_INDEX_UNKNOWN ? index : TY_INDEX_UNKNOWN;
+}
 
 #endif

@@ -167,6 +167,7 @@ bool ty_sim_step(struct ty_runtime *rt)
 	assert(pthread_equal(sim->owner, pthread_self()));
 	assert(!sim->thread.self); /* not from a handler */
 	ty_current = &sim->thread;
+	sim->thread.stamped = false;
 	sim->now += 1 + (int64_t)draw(sim, SIM_TICK);
 	fire(sim);
 	if (!sim->ready_count) {

@@ -16,6 +16,14 @@
 
 #define ALARMS_EVERY 16 /* runs between two looks at the alarms */
 
+static void wake(struct ty_worker *worker)
+{
+	TY_PROBE2(wake, worker->index, 0);
+	if (ty_current && ty_current->rt == worker->thread.rt)
+		ty_record_thread(ty_current, TY_EVENT_WAKE, worker->index, 0);
+	ty_park_wake(&worker->park);
+}
+
 void ty_worker_wake(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
@@ -25,7 +33,7 @@ void ty_worker_wake(struct ty_worker *worker)
 	if (!(atomic_load_explicit(&rt->idle, memory_order_seq_cst) & bit))
 		return;
 	if (atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst) & bit)
-		ty_park_wake(&worker->park);
+		wake(worker);
 }
 
 /* Something stealable was made known: wake at most one worker, if nobody is looking. */
@@ -42,7 +50,7 @@ static void notify(struct ty_runtime *rt, uint32_t preferred)
 			return;
 		idle = atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst);
 		if (idle & bit) {
-			ty_park_wake(&rt->workers[index].park);
+			wake(&rt->workers[index]);
 			return;
 		}
 	}
@@ -109,6 +117,7 @@ static void park(struct ty_worker *worker)
 	struct ty_runtime *rt = worker->thread.rt;
 	uint64_t bit = (uint64_t)1 << worker->index;
 	uint32_t ticket = ty_park_ticket(&worker->park);
+	bool woken;
 
 	/* Say that I may sleep, and only then that I search no more: between the two a sender sees at
 	 * least one of them. seq_cst, with the loads in must_stay: pairs with notify, ty_worker_wake. */
@@ -116,7 +125,11 @@ static void park(struct ty_worker *worker)
 	atomic_fetch_sub_explicit(&rt->searching, 1, memory_order_seq_cst);
 	if (!must_stay(worker)) {
 		ty_count(&worker->thread.seat->parks);
-		if (ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread)))
+		TY_PROBE2(park, worker->index, 0);
+		ty_record_thread(&worker->thread, TY_EVENT_PARK, worker->index, 0);
+		woken = ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread));
+		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, worker->index, woken);
+		if (woken)
 			ty_count(&worker->thread.seat->wakes);
 	}
 	atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst); /* unless a sender did */
@@ -149,6 +162,7 @@ static struct ty_actor *search(struct ty_worker *worker)
 	struct ty_runtime *rt = worker->thread.rt;
 	struct ty_actor *actor;
 
+	worker->thread.stamped = false; /* time passes */
 	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
 	for (;;) {
 		int64_t until = ty_thread_clock(&worker->thread) + rt->spin_ns;

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Looking at a runtime from outside.
+ */
+#include <assert.h>
+
+#include "runtime/runtime.h"
+
+bool ty_runtime_step(struct ty_runtime *rt)
+{
+	assert(rt->sim);
+	return ty_sim_step(rt);
+}
+
+int64_t ty_runtime_now(const struct ty_runtime *rt)
+{
+	return rt->sim ? ty_sim_now(rt) : ty_clock();
+}
+
+static uint64_t read_counter(const _Atomic(uint64_t) *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index)
+{
+	if (index >= sizeof rt->seats / sizeof rt->seats[0])
+		return NULL;
+	/* acquire: pairs with ty_seat_take. They are made in order. */
+	return atomic_load_explicit(&rt->seats[index], memory_order_acquire);
+}
+
+void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
+{
+	const struct ty_seat *seat;
+
+	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
+		out->messages += read_counter(&seat->messages);
+		out->runs += read_counter(&seat->runs);
+		out->exhausted += read_counter(&seat->exhausted);
+		out->steals += read_counter(&seat->steals);
+		out->parks += read_counter(&seat->parks);
+		out->wakes += read_counter(&seat->wakes);
+		out->timers += read_counter(&seat->timers);
+		out->refused += read_counter(&seat->refused);
+	}
+}
+
+void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *out)
+{
+	const struct ty_counts *counts = &actor->counts;
+	struct ty_instant now = ty_instant_read(actor->rt);
+
+	*out = (struct ty_actor_stats){
+		.messages = read_counter(&counts->messages),
+		.runs = read_counter(&counts->runs),
+		.running_ns = (uint64_t)ty_ticks_span(actor->rt, &now, read_counter(&counts->ticks)),
+		.exhausted = read_counter(&counts->exhausted),
+		.refused = read_counter(&counts->refused),
+		.queue_high = read_counter(&counts->queue_high),
+	};
+}
+
+bool ty_seat_read(const struct ty_seat *seat, struct ty_running *out, uint64_t *since)
+{
+	/* acquire: pairs with ty_seat_begin, names before the time */
+	const char *what = atomic_load_explicit(&seat->what, memory_order_acquire);
+	const struct ty_class *cls = atomic_load_explicit(&seat->cls, memory_order_acquire);
+
+	*since = atomic_load_explicit(&seat->since, memory_order_relaxed);
+	if (!what || !cls)
+		return false;
+	out->actor = cls->name;
+	out->message = what;
+	return true;
+}
+
+struct ty_running ty_runtime_longest(const struct ty_runtime *rt)
+{
+	struct ty_instant now = ty_instant_read(rt);
+	struct ty_running longest = {0}, one;
+	const struct ty_seat *seat;
+	uint64_t since;
+
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
+		if (!ty_seat_read(seat, &one, &since))
+			continue;
+		one.since = ty_ticks_clock(rt, &now, since);
+		if (!longest.actor || one.since < longest.since)
+			longest = one;
+	}
+	return longest;
+}
