@@ -322,8 +322,7 @@ cu_result cuLaunchKernel(cu_function function, unsigned grid_x, unsigned grid_y,
 	if (grid_x < 1 || grid_y != 1 || grid_z != 1 || block_x != TY_KERNEL_THREADS || block_y != 1 || block_z != 1 ||
 		shared_bytes || !parameters || extra)
 		return CU_INVALID_VALUE;
-	memcpy(op.parameters, parameters[0],
-		function->pattern ? sizeof(struct ty_pattern_job) : sizeof(struct ty_gather_job));
+	memcpy(op.parameters, parameters[0], function->bytes);
 	queue(stream, &op, injected);
 	return CU_SUCCESS;
 }

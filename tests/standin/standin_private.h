@@ -66,7 +66,7 @@ struct cu_event_object {
 };
 struct cu_function_object {
 	const char *name;
-	bool pattern;
+	size_t bytes; /* of its parameter */
 	void (*run)(const void *parameters, unsigned grid);
 };
 

@@ -125,11 +125,21 @@ static void run_check(const void *parameters, unsigned grid)
 	ty_pattern_check_c(job);
 }
 
+static void run_load(const void *parameters, unsigned grid)
+{
+	const struct ty_load_job *job = parameters;
+
+	(void)grid; /* it reads, and nobody sees what */
+	standin_check_device(standin_current(), job->address, job->units * TY_GATHER_UNIT, "a load");
+	standin_check_device(standin_current(), job->sink, 16, "a load's sink");
+}
+
 static struct cu_function_object functions[] = {
-	{TY_KERNEL_GATHER, false, run_gather},
-	{TY_KERNEL_SCATTER, false, run_scatter},
-	{TY_KERNEL_FILL, true, run_fill},
-	{TY_KERNEL_CHECK, true, run_check},
+	{TY_KERNEL_GATHER, sizeof(struct ty_gather_job), run_gather},
+	{TY_KERNEL_SCATTER, sizeof(struct ty_gather_job), run_scatter},
+	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill},
+	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check},
+	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load},
 };
 
 cu_function standin_function(const char *name)
