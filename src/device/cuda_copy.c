@@ -239,6 +239,9 @@ static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 	const char *call = "";
 	cu_result result;
 
+	/* not before its turn: what is known about the GPU may change while it waits */
+	if (!lane->at.group && !lane->at.copy && !lane->at.block && !lane->at.plane)
+		ty_cuda_plan_batch(dev, batch);
 	unit->batch = batch;
 	unit->path = ty_cuda_path_of(batch, lane->at.group);
 	unit->awaited = 0;
@@ -283,7 +286,6 @@ enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
 	batch->client_free = false;
 	batch->code = TY_OK;
 	batch->device_private[2] = NULL;
-	ty_cuda_plan_batch(dev, batch);
 	ty_batch_push(&lane->queue, batch);
 	if (!lane->issuing)
 		lane->issuing = batch;
