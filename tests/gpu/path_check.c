@@ -271,7 +271,7 @@ out:
 static void each_way(const struct way *way)
 {
 	const struct ty_device_options o = {.name = options.device, .driver = options.driver, .path = way->path,
-		.copy_streams = way->streams, .tile_bytes = options.tile, .sharing = TY_SHARING_FAST};
+		.copy_streams = way->streams, .tile_bytes = options.tile};
 	struct ty_error err = {0};
 
 	step = way->name;
