@@ -42,6 +42,8 @@ static void free_registration(struct engine *e, struct registration *r)
 		r->peer->uses--;
 	}
 	close_descriptors(r);
+	free(r->map.regions);
+	free(r->identities);
 	free(r->layout);
 	free(r);
 }
@@ -132,6 +134,13 @@ static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer
 
 	if (code != TY_OK)
 		return code;
+	r->map.regions = calloc(pool->region_count, sizeof *r->map.regions);
+	r->identities = calloc(pool->region_count, sizeof *r->identities);
+	if (!r->map.regions || !r->identities) {
+		code = ty_fail(err, TY_NO_MEMORY, "no memory for a registration of %u regions", pool->region_count);
+		ty_pool_free(pool);
+		return code;
+	}
 	r->map.region_count = pool->region_count;
 	memcpy(r->map.regions, pool->regions, pool->region_count * sizeof pool->regions[0]);
 	code = find_device(e, pool->device, &r->device, err);

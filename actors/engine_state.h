@@ -31,7 +31,7 @@ struct registration {
 	struct ty_layout *layout;
 	struct ty_map map;  /* while `away` the owner's */
 	bool away;          /* the map is with the device's owner */
-	uint64_t identities[TY_MAX_REGIONS][2]; /* of descriptors: device and inode, to know a pool again */
+	uint64_t (*identities)[2]; /* of each region's descriptor: device and inode, to know a pool again */
 	uint32_t flights;                       /* that use the mapping */
 	struct ty_exchange *exchange;           /* REGISTER's or UNREGISTER's that waits for an answer, or null */
 };

@@ -48,6 +48,11 @@ static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *a
 
 static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 {
+	static const enum ty_sharing sharing[] = {
+		[TY_CONFIG_SHARING_AUTO] = TY_SHARING_AUTO,
+		[TY_CONFIG_SHARING_QUIET] = TY_SHARING_QUIET,
+		[TY_CONFIG_SHARING_FAST] = TY_SHARING_FAST,
+	};
 	const struct ty_config *config = s->base.config;
 
 	for (uint32_t i = 0; i < config->device_count; i++) {
@@ -56,7 +61,8 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 		s->gpu_args[i] = (struct ty_gpu_arg){
 			.service = &s->base,
 			.device = i,
-			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging},
+			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging,
+				.sharing = sharing[config->gpu_sharing]},
 		};
 		/* "host:FAULTS" is the host device with faults to inject */
 		if (strncmp(config->device[i], "host:", 5) == 0) {

@@ -25,7 +25,7 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, LEVEL, FORMAT, FILENAME, HELP, VERSION };
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, LEVEL, FORMAT, SHARING, FILENAME, HELP, VERSION };
 
 struct option {
 	const char *name;
@@ -55,6 +55,8 @@ static const struct option options[] = {
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
 	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },
 	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "128MiB", NULL, "device memory that Tyer takes on each GPU" },
+	{ "gpu-sharing", SHARING, FIELD(gpu_sharing), 0, 0, "auto", NULL,
+	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
 	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },
 	{ "workers", COUNT, FIELD(workers), 0, 64, "0", NULL, "threads that ordinary actors share; 0: one per CPU, at most 8" },
 	{ "max-request-bytes", BYTES, FIELD(max_request_bytes), 4 * KIB, 256 * MIB, "4MiB", NULL, "size of one request" },
@@ -80,6 +82,8 @@ static const struct option options[] = {
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
 
+static const char *const sharing_names[] = { [TY_CONFIG_SHARING_AUTO] = "auto", [TY_CONFIG_SHARING_QUIET] = "quiet",
+	[TY_CONFIG_SHARING_FAST] = "fast" };
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
 
 /* Where a value came from: a line of a file, or the command line (file null). */
@@ -305,6 +309,13 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 		if (config->log_json || !strcmp(value, "text"))
 			return TY_OK;
 		break;
+	case SHARING:
+		for (int i = TY_CONFIG_SHARING_AUTO; i <= TY_CONFIG_SHARING_FAST; i++)
+			if (!strcmp(value, sharing_names[i])) {
+				config->gpu_sharing = i;
+				return TY_OK;
+			}
+		return refuse(from, o->name, err, "found \"%s\", expected quiet, fast or auto", shown(found, value, strlen(value)));
 	case FILENAME:
 	case HELP:
 	case VERSION:
@@ -596,7 +607,7 @@ static const char *placeholder(enum kind kind)
 {
 	static const char *const names[] = {
 		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
-		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [LEVEL] = " LEVEL", [FORMAT] = " FORMAT",
+		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [LEVEL] = " LEVEL", [FORMAT] = " FORMAT", [SHARING] = " POLICY",
 		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
 	};
 	return names[kind];
@@ -647,6 +658,9 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 			break;
 		case FORMAT:
 			line(user, o->name, config->log_json ? "json" : "text");
+			break;
+		case SHARING:
+			line(user, o->name, sharing_names[config->gpu_sharing]);
 			break;
 		case DEVICE:
 			for (uint32_t d = 0; d < config->device_count; d++)

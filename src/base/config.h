@@ -14,6 +14,8 @@
 
 #define TY_CONFIG_DEVICES 16
 
+enum ty_config_sharing { TY_CONFIG_SHARING_AUTO, TY_CONFIG_SHARING_QUIET, TY_CONFIG_SHARING_FAST };
+
 struct ty_config {
 	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
 	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
@@ -25,6 +27,7 @@ struct ty_config {
 	uint32_t device_count;
 	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
 	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 128MiB */
+	int gpu_sharing;        /* --gpu-sharing   auto, quiet, fast; default auto; an enum ty_config_sharing */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
 

@@ -71,7 +71,7 @@ static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 	struct ty_device_info *info = &dev->base.info;
 	struct cu_uuid uuid;
 	cu_result result;
-	int processors = 0;
+	int processors = 0, pitch = 0;
 
 	result = CU(dev, cuDeviceGetName, info->model, (int)sizeof info->model - 1, dev->device);
 	if (result != CU_SUCCESS)
@@ -83,6 +83,10 @@ static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 	result = CU(dev, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, dev->device);
 	if (result != CU_SUCCESS || processors < 1)
 		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);
+	result = CU(dev, cuDeviceGetAttribute, &pitch, CU_ATTRIBUTE_MAX_PITCH, dev->device);
+	if (result != CU_SUCCESS || pitch < 0)
+		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);
+	dev->max_pitch = (uint64_t)pitch;
 	dev->grid_max = (uint32_t)processors * 8; /* thread blocks that are resident at once */
 	return TY_OK;
 }
@@ -97,14 +101,14 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 		struct cuda_lane *lane = &dev->lanes[i];
 
 		result = CU(dev, cuStreamCreate, &lane->kernel, CU_STREAM_NON_BLOCKING);
-		if (result == CU_SUCCESS)
-			result = CU(dev, cuStreamCreate, &lane->copy, CU_STREAM_NON_BLOCKING);
+		for (unsigned s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+			result = CU(dev, cuStreamCreate, &lane->copy[s], CU_STREAM_NON_BLOCKING);
 		if (result != CU_SUCCESS)
 			return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
 		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
 			result = CU(dev, cuEventCreate, &lane->units[u].middle, CU_EVENT_NO_TIMING);
-			if (result == CU_SUCCESS)
-				result = CU(dev, cuEventCreate, &lane->units[u].end, CU_EVENT_NO_TIMING);
+			for (unsigned s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+				result = CU(dev, cuEventCreate, &lane->units[u].ends[s], CU_EVENT_NO_TIMING);
 			if (result != CU_SUCCESS)
 				return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
 		}
@@ -218,13 +222,15 @@ static void cuda_close(struct ty_device *base)
 		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
 			if (lane->units[u].middle)
 				(void)CU(dev, cuEventDestroy, lane->units[u].middle);
-			if (lane->units[u].end)
-				(void)CU(dev, cuEventDestroy, lane->units[u].end);
+			for (unsigned s = 0; s < TY_CUDA_STREAMS; s++)
+				if (lane->units[u].ends[s])
+					(void)CU(dev, cuEventDestroy, lane->units[u].ends[s]);
 		}
 		if (lane->kernel)
 			(void)CU(dev, cuStreamDestroy, lane->kernel);
-		if (lane->copy)
-			(void)CU(dev, cuStreamDestroy, lane->copy);
+		for (unsigned s = 0; s < TY_CUDA_STREAMS; s++)
+			if (lane->copy[s])
+				(void)CU(dev, cuStreamDestroy, lane->copy[s]);
 	}
 	if (dev->slow)
 		(void)CU(dev, cuEventDestroy, dev->slow);
@@ -243,15 +249,26 @@ out:
 enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, struct ty_device_call *call,
 	struct ty_device **out, struct ty_error *err)
 {
-	struct cuda_device *dev = calloc(1, sizeof *dev);
+	struct cuda_device *dev;
 	enum ty_code code;
 
+	if (options->copy_streams > TY_CUDA_STREAMS)
+		return ty_fail(err, TY_INVALID, "copy streams: %u, expected at most %u", options->copy_streams, TY_CUDA_STREAMS);
+	if (options->path >= TY_PATHS || options->sharing > TY_SHARING_FAST)
+		return ty_fail(err, TY_INVALID, "path %d, sharing %d: there are none such", (int)options->path,
+			(int)options->sharing);
+	dev = calloc(1, sizeof *dev);
 	if (!dev)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for device cuda:%d", ordinal);
 	dev->base.kind = &cuda_kind;
 	dev->base.owner = ty_device_thread();
 	dev->base.call = call;
 	dev->base.slow = true;
+	dev->streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
+	dev->sharing = options->sharing;
+	dev->forced = options->path;
+	dev->waited_ns = (int64_t)(options->waited_us ? options->waited_us : TY_CUDA_WAITED_US) * 1000;
+	dev->rates = &ty_plan_defaults;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);
 	if (code == TY_OK)
@@ -307,5 +324,6 @@ static const struct ty_device_kind cuda_kind = {
 	.unregister_host = cuda_unregister,
 	.submit = ty_cuda_submit,
 	.batch_limit = ty_cuda_batch_limit,
+	.path = ty_cuda_path,
 	.poll = ty_cuda_poll,
 };

@@ -27,6 +27,28 @@ struct cu_uuid {
 struct cu_ipc_handle {
 	unsigned char bytes[64];
 };
+struct cu_copy_2d { /* rows of `width` bytes; the driver refuses rows that cross allocations */
+	size_t from_x, from_y;
+	unsigned from_type;
+	const void *from_host;
+	cu_address from_device;
+	void *from_array;
+	size_t from_pitch;
+	size_t to_x, to_y;
+	unsigned to_type;
+	void *to_host;
+	cu_address to_device;
+	void *to_array;
+	size_t to_pitch;
+	size_t width, rows;
+};
+struct cu_batch_attributes { /* of copies of one batch */
+	unsigned order; /* of the sources' accesses */
+	struct {
+		int type, id;
+	} from_hint, to_hint; /* of managed memory only */
+	unsigned flags;
+};
 
 enum {
 	CU_SUCCESS = 0,
@@ -62,7 +84,11 @@ enum {
 	CU_EVENT_NO_TIMING = 2,
 	CU_HOST_PORTABLE = 1,
 	CU_IPC_LAZY_PEER = 1,
+	CU_ATTRIBUTE_MAX_PITCH = 11,
 	CU_ATTRIBUTE_MULTIPROCESSORS = 16,
+	CU_MEMORY_HOST = 1,
+	CU_MEMORY_DEVICE = 2,
+	CU_ORDER_STREAM = 1,
 };
 
 /* F(name, suffix of the exported symbol for this version of it, parameters) */
@@ -103,13 +129,27 @@ enum {
 	F(cuMemHostUnregister, "", (void *memory))                                                                             \
 	F(cuMemcpyHtoDAsync, "_v2", (cu_address to, const void *from, size_t bytes, cu_stream stream))                         \
 	F(cuMemcpyDtoHAsync, "_v2", (void *to, cu_address from, size_t bytes, cu_stream stream))                               \
+	F(cuMemcpy2DAsync, "_v2", (const struct cu_copy_2d *copy, cu_stream stream))                                           \
 	F(cuIpcGetMemHandle, "", (struct cu_ipc_handle *handle, cu_address address))                                           \
 	F(cuIpcOpenMemHandle, "_v2", (cu_address *address, struct cu_ipc_handle handle, unsigned flags))                       \
 	F(cuIpcCloseMemHandle, "", (cu_address address))
 
+/* F(member, suffix, parameters, name that is asked for, version that is asked for). A driver may lack them: then they are null.
+ * Both are cuMemcpyBatchAsync; CUDA 13 took a parameter away. */
+#define TY_CUDA_OPTIONAL(F)                                                                                                    \
+	F(cuMemcpyBatchAsync, "",                                                                                              \
+		(cu_address * to, cu_address *from, size_t *bytes, size_t count, struct cu_batch_attributes *attributes,       \
+			size_t *first, size_t attribute_count, size_t *failed, cu_stream stream),                              \
+		"cuMemcpyBatchAsync", 12080)                                                                                   \
+	F(cuMemcpyBatchAsync_v2, "_v2",                                                                                         \
+		(const cu_address *to, const cu_address *from, const size_t *bytes, size_t count,                              \
+			struct cu_batch_attributes *attributes, size_t *first, size_t attribute_count, cu_stream stream),      \
+		"cuMemcpyBatchAsync", 13000)
+
 struct ty_cuda {
-#define TY_CUDA_MEMBER(name, suffix, parameters) cu_result(*name) parameters;
+#define TY_CUDA_MEMBER(name, suffix, parameters, ...) cu_result(*name) parameters;
 	TY_CUDA_FUNCTIONS(TY_CUDA_MEMBER)
+	TY_CUDA_OPTIONAL(TY_CUDA_MEMBER)
 #undef TY_CUDA_MEMBER
 	int version; /* of the driver */
 };

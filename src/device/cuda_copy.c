@@ -4,7 +4,7 @@
  *
  *   store, staged:     kernel stream: gather -> middle      copy stream: (middle) copies to the host -> end
  *   retrieve, staged:  copy stream: copies from the host -> middle      kernel stream: (middle) scatter -> end
- *   direct:            copy stream: copies -> end
+ *   without a kernel:  copy streams in turn: copies -> an end on each (cuda_runs.c)
  *
  * A tile's place in the ring is used again in stream order: the unit's first stream waits for the end of the last unit that lay
  * there. So several laps may be queued, and a poll that comes late leaves no gap on the link.
@@ -13,26 +13,17 @@
 
 #include <string.h>
 
-/* device_private of a batch: [0] links the queue; [1] not null: a part of it goes directly; [2] not null: a call failed. */
-static bool goes_directly(const struct ty_batch *batch)
+static bool all_staged(const struct ty_batch *batch)
 {
-	return batch->device_private[1] != NULL;
+	for (uint32_t i = 0; i < batch->mapping->layout->group_count; i++)
+		if (ty_cuda_path_of(batch, i) != TY_PATH_STAGED)
+			return false;
+	return true;
 }
-
-struct piece {
-	uint8_t *host;
-	uint64_t device;
-	uint64_t bytes;
-};
 
 static struct cuda_unit *unit_at(struct cuda_lane *lane, uint32_t index)
 {
 	return &lane->units[(lane->first + index) % TY_CUDA_UNITS];
-}
-
-static const struct cuda_mapping *mapping_of(const struct ty_batch *batch)
-{
-	return (const struct cuda_mapping *)batch->mapping;
 }
 
 /* Past the last block of a group in one chunk: groups are the outer loop, so that blocks of many chunks share a launch. */
@@ -52,7 +43,7 @@ static void next_copy(struct cuda_lane *lane)
 	lane->issuing = ty_batch_next(batch);
 }
 
-static void next_blocks(struct cuda_lane *lane, uint32_t blocks)
+void ty_cuda_next_blocks(struct cuda_lane *lane, uint32_t blocks)
 {
 	struct cuda_cursor *at = &lane->at;
 
@@ -62,26 +53,26 @@ static void next_blocks(struct cuda_lane *lane, uint32_t blocks)
 		next_copy(lane);
 }
 
-static cu_result copy_piece(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
-	const struct piece *piece)
+cu_result ty_cuda_copy(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *piece,
+	const char **call)
 {
+	ty_device_count(&dev->base.stats.copies, 1);
+	*call = direction == TY_TO_HOST ? "cuMemcpyDtoHAsync" : "cuMemcpyHtoDAsync";
 	if (direction == TY_TO_HOST)
-		return CU(dev, cuMemcpyDtoHAsync, piece->host, piece->device, piece->bytes, lane->copy);
-	return CU(dev, cuMemcpyHtoDAsync, piece->device, piece->host, piece->bytes, lane->copy);
+		return CU(dev, cuMemcpyDtoHAsync, piece->host, piece->device, piece->bytes, stream);
+	return CU(dev, cuMemcpyHtoDAsync, piece->device, piece->host, piece->bytes, stream);
 }
 
-/* The copies of a unit, on the copy stream. On failure *call says what failed. */
+/* The copies of a staged unit. On failure *call says what failed. */
 static cu_result copy_pieces(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
-	const struct piece *pieces, uint32_t count, const char **call)
+	const struct cuda_piece *pieces, uint32_t count, const char **call)
 {
-	*call = direction == TY_TO_HOST ? "cuMemcpyDtoHAsync" : "cuMemcpyHtoDAsync";
 	for (uint32_t i = 0; i < count; i++) {
-		cu_result result = copy_piece(dev, lane, direction, &pieces[i]);
+		cu_result result = ty_cuda_copy(dev, lane->copy[0], direction, &pieces[i], call);
 
 		if (result != CU_SUCCESS)
 			return result;
 	}
-	ty_device_count(&dev->base.stats.copies, count);
 	return CU_SUCCESS;
 }
 
@@ -101,9 +92,9 @@ static cu_result launch(struct cuda_device *dev, struct cuda_lane *lane, enum ty
 
 /* Blocks from the cursor on for one tile, at most tile_bytes of them; moves the cursor. */
 static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const struct ty_batch *batch,
-	struct ty_gather_job *job, struct piece *pieces, uint64_t *tile_bytes)
+	struct ty_gather_job *job, struct cuda_piece *pieces, uint64_t *tile_bytes)
 {
-	const struct cuda_mapping *m = mapping_of(batch);
+	const struct cuda_mapping *m = ty_cuda_mapping(batch);
 	const uint32_t group = lane->at.group;
 	const struct ty_layout_group *g = &m->base.layout->groups[group];
 	const uint64_t block_bytes = (uint64_t)g->plane_count * g->run_bytes;
@@ -124,11 +115,11 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 		job->block_count = 1;
 		job->blocks[0] = copy->blocks[g->first_block + at->block];
 		*tile_bytes = (uint64_t)job->plane_count * g->run_bytes;
-		pieces[0] = (struct piece){copy->host + g->tile_offset + at->block * block_bytes +
+		pieces[0] = (struct cuda_piece){copy->host + g->tile_offset + at->block * block_bytes +
 				(uint64_t)at->plane * g->run_bytes, 0, *tile_bytes};
 		at->plane += job->plane_count;
 		if (at->plane == g->plane_count)
-			next_blocks(lane, 1);
+			ty_cuda_next_blocks(lane, 1);
 		return 1;
 	}
 	job->plane_count = g->plane_count;
@@ -144,11 +135,11 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 			break;
 		memcpy(job->blocks + job->block_count, copy->blocks + g->first_block + lane->at.block,
 			blocks * sizeof job->blocks[0]);
-		pieces[count++] = (struct piece){copy->host + g->tile_offset + lane->at.block * block_bytes, *tile_bytes,
+		pieces[count++] = (struct cuda_piece){copy->host + g->tile_offset + lane->at.block * block_bytes, *tile_bytes,
 			blocks * block_bytes};
 		job->block_count += blocks;
 		*tile_bytes += blocks * block_bytes;
-		next_blocks(lane, blocks);
+		ty_cuda_next_blocks(lane, blocks);
 	}
 	return count;
 }
@@ -174,10 +165,10 @@ static const struct cuda_unit *take_place(struct cuda_lane *lane, uint64_t bytes
 
 static cu_result issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
 {
-	struct piece pieces[TY_CUDA_UNIT_COPIES];
+	struct cuda_piece pieces[TY_CUDA_UNIT_COPIES];
 	enum ty_direction direction = unit->batch->direction;
-	cu_stream before = direction == TY_TO_HOST ? lane->kernel : lane->copy;
-	cu_stream after = direction == TY_TO_HOST ? lane->copy : lane->kernel;
+	cu_stream before = direction == TY_TO_HOST ? lane->kernel : lane->copy[0];
+	cu_stream after = direction == TY_TO_HOST ? lane->copy[0] : lane->kernel;
 	const struct cuda_unit *there;
 	struct ty_gather_job job;
 	uint64_t bytes, begin;
@@ -187,13 +178,14 @@ static cu_result issue_staged(struct cuda_device *dev, struct cuda_lane *lane, s
 	there = take_place(lane, bytes, &begin);
 	unit->ring_begin = begin;
 	unit->ring_end = lane->ring_next;
+	unit->awaited = 1;
 	unit->copies = count;
 	job.tile = lane->ring + begin % lane->ring_bytes;
 	for (uint32_t i = 0; i < count; i++)
 		pieces[i].device += job.tile;
 	*call = "cuStreamWaitEvent";
 	if (there)
-		result = CU(dev, cuStreamWaitEvent, before, there->end, 0);
+		result = CU(dev, cuStreamWaitEvent, before, there->ends[0], 0);
 	if (result == CU_SUCCESS && direction == TY_TO_HOST) {
 		*call = "cuLaunchKernel";
 		result = launch(dev, lane, direction, &job);
@@ -216,88 +208,53 @@ static cu_result issue_staged(struct cuda_device *dev, struct cuda_lane *lane, s
 	}
 	if (result == CU_SUCCESS) {
 		*call = "cuEventRecord";
-		result = CU(dev, cuEventRecord, unit->end, after);
-	}
-	return result;
-}
-
-/* ---- direct units -------------------------------------------------------------------------- */
-
-/* Runs from the cursor on, neighbours joined as far as they lie together on both sides, inside one chunk. */
-static uint32_t collect_runs(struct cuda_lane *lane, const struct ty_batch *batch, struct piece *pieces)
-{
-	const struct cuda_mapping *m = mapping_of(batch);
-	uint32_t group = lane->at.group, count = 0;
-	const struct ty_layout_group *g = &m->base.layout->groups[group];
-	const struct cuda_span *spans = m->spans + m->groups[group].first_span;
-	const uint64_t block_bytes = (uint64_t)g->plane_count * g->run_bytes;
-
-	while (lane->issuing == batch && lane->at.group == group) {
-		struct cuda_cursor *at = &lane->at;
-		const struct ty_copy *copy = &batch->copies[at->copy];
-		const struct cuda_span *span = &spans[at->plane];
-		uint32_t id = copy->blocks[g->first_block + at->block];
-
-		if (id != TY_BLOCK_SKIP) {
-			uint8_t *host = copy->host + g->tile_offset + at->block * block_bytes +
-				(uint64_t)span->first * g->run_bytes;
-			uint64_t device = m->planes[g->first_plane + span->first] + id * g->block_stride;
-			struct piece *last = count ? &pieces[count - 1] : NULL;
-
-			if (last && last->device + last->bytes == device && last->host + last->bytes == host &&
-				(at->plane || at->block))
-				last->bytes += span->bytes;
-			else if (count == TY_CUDA_UNIT_COPIES)
-				return count;
-			else
-				pieces[count++] = (struct piece){host, device, span->bytes};
-		}
-		if (++at->plane == m->groups[group].span_count)
-			next_blocks(lane, 1);
-	}
-	return count;
-}
-
-static cu_result issue_direct(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
-{
-	struct piece pieces[TY_CUDA_UNIT_COPIES];
-	uint32_t count = collect_runs(lane, unit->batch, pieces);
-	cu_result result;
-
-	unit->ring_begin = unit->ring_end = 0;
-	unit->copies = count;
-	result = copy_pieces(dev, lane, unit->batch->direction, pieces, count, call);
-	if (result == CU_SUCCESS) {
-		*call = "cuEventRecord";
-		result = CU(dev, cuEventRecord, unit->end, lane->copy);
+		result = CU(dev, cuEventRecord, unit->ends[0], after);
 	}
 	return result;
 }
 
 /* ---- issuing -------------------------------------------------------------------------------- */
 
+/* Part of a unit may be queued: mark its ends if that can still be done, so that its memory is not given back early. */
+static void mark_failed(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
+{
+	unit->batch->device_private[2] = unit->batch;
+	unit->awaited |= 1;
+	for (uint32_t s = 0; s < dev->streams; s++)
+		if (unit->awaited & 1u << s)
+			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
+}
+
 /* The next unit; returns how many copies it has. */
 static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 {
+	static cu_result (*const ways[TY_PATHS])(struct cuda_device *, struct cuda_lane *, struct cuda_unit *, const char **) = {
+		[TY_PATH_STAGED] = issue_staged,
+		[TY_PATH_DIRECT] = ty_cuda_issue_direct,
+		[TY_PATH_BATCH] = ty_cuda_issue_batch,
+		[TY_PATH_STRIDED] = ty_cuda_issue_strided,
+	};
 	struct cuda_unit *unit = unit_at(lane, lane->count);
 	struct ty_batch *batch = lane->issuing;
 	const char *call = "";
 	cu_result result;
 
+	/* not before its turn: what is known about the GPU may change while it waits */
+	if (!lane->at.group && !lane->at.copy && !lane->at.block && !lane->at.plane)
+		ty_cuda_plan_batch(dev, batch);
 	unit->batch = batch;
-	if (mapping_of(batch)->groups[lane->at.group].direct)
-		result = issue_direct(dev, lane, unit, &call);
-	else
-		result = issue_staged(dev, lane, unit, &call);
+	unit->path = ty_cuda_path_of(batch, lane->at.group);
+	unit->awaited = 0;
+	unit->ring_begin = unit->ring_end = 0;
+	ty_device_count(&dev->base.stats.units[unit->path], 1);
+	result = ways[unit->path](dev, lane, unit, &call);
 	unit->last = lane->issuing != batch;
 	lane->count++;
 	lane->copies += unit->copies;
-	if (result == CU_SUCCESS)
-		return unit->copies;
-	/* Part of the unit may be queued: mark its end if that can still be done, so that its memory is not given back early. */
-	batch->device_private[2] = batch;
-	ty_cuda_poison(dev, call, result);
-	(void)CU(dev, cuEventRecord, unit->end, lane->copy);
+	if (result != CU_SUCCESS) {
+		ty_cuda_poison(dev, call, result);
+		mark_failed(dev, lane, unit);
+	}
 	return unit->copies;
 }
 
@@ -317,7 +274,6 @@ enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
 {
 	struct cuda_device *dev = (struct cuda_device *)base;
 	struct cuda_lane *lane = &dev->lanes[batch->direction];
-	const struct cuda_mapping *m = mapping_of(batch);
 	cu_result result;
 
 	if (lane->queue.count >= TY_CUDA_QUEUE)
@@ -329,10 +285,7 @@ enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
 	}
 	batch->client_free = false;
 	batch->code = TY_OK;
-	batch->device_private[1] = batch->device_private[2] = NULL;
-	for (uint32_t i = 0; i < m->base.layout->group_count; i++)
-		if (m->groups[i].direct)
-			batch->device_private[1] = batch;
+	batch->device_private[2] = NULL;
 	ty_batch_push(&lane->queue, batch);
 	if (!lane->issuing)
 		lane->issuing = batch;
@@ -351,7 +304,7 @@ uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layou
 /* ---- completion ----------------------------------------------------------------------------- */
 
 /* Is the event there? An error is an answer too: nothing of the context runs any more. */
-static bool reached(struct cuda_device *dev, cu_event event)
+bool ty_cuda_reached(struct cuda_device *dev, cu_event event)
 {
 	cu_result result = CU(dev, cuEventQuery, event);
 
@@ -379,20 +332,32 @@ static void free_clients(struct cuda_device *dev, struct cuda_lane *lane)
 
 		if (!unit->last || unit->batch->client_free)
 			continue;
-		if (goes_directly(unit->batch) || !reached(dev, unit->middle))
+		if (!all_staged(unit->batch) || !ty_cuda_reached(dev, unit->middle))
 			return;
 		unit->batch->client_free = !dev->base.poisoned;
 	}
 }
 
+static bool is_done(struct cuda_device *dev, struct cuda_unit *unit)
+{
+	for (uint32_t s = 0; s < dev->streams; s++)
+		if (unit->awaited & 1u << s) {
+			if (!ty_cuda_reached(dev, unit->ends[s]))
+				return false;
+			unit->awaited &= ~(1u << s);
+		}
+	return true;
+}
+
 static void retire(struct cuda_device *dev, struct cuda_lane *lane)
 {
-	while (lane->count && reached(dev, unit_at(lane, 0)->end)) {
+	while (lane->count && is_done(dev, unit_at(lane, 0))) {
 		struct cuda_unit *unit = unit_at(lane, 0);
 
 		lane->first = (lane->first + 1) % TY_CUDA_UNITS;
 		lane->count--;
 		lane->copies -= unit->copies;
+		lane->watched = 0;
 		if (unit->last)
 			finish_batch(dev, lane);
 	}
@@ -418,6 +383,7 @@ uint32_t ty_cuda_poll(struct ty_device *base, struct ty_batch **done, uint32_t m
 		if (result != CU_SUCCESS)
 			ty_cuda_poison(dev, "cuCtxSetCurrent", result);
 		retire(dev, lane);
+		ty_cuda_watch(dev, lane);
 		issue(dev, lane);
 		if (order[i] == TY_TO_HOST)
 			free_clients(dev, lane);

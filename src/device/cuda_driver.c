@@ -10,7 +10,7 @@ typedef cu_result (*get_proc_2)(const char *, void **, int, uint64_t, int *);
 typedef cu_result (*get_proc_1)(const char *, void **, int, uint64_t);
 
 /* The driver's own way to name a version of a function; the exported symbol where a driver has no such way. */
-static void *find(void *library, const char *name, const char *suffix)
+static void *find(void *library, const char *name, const char *suffix, int version)
 {
 	void *get = dlsym(library, "cuGetProcAddress_v2"), *function = NULL;
 	char symbol[80];
@@ -21,7 +21,7 @@ static void *find(void *library, const char *name, const char *suffix)
 		int status = 0;
 
 		memcpy(&call, &get, sizeof call);
-		if (call(name, &function, TY_CUDA_VERSION, 0, &status) == CU_SUCCESS && function)
+		if (call(name, &function, version, 0, &status) == CU_SUCCESS && function)
 			return function;
 		return NULL;
 	}
@@ -30,7 +30,7 @@ static void *find(void *library, const char *name, const char *suffix)
 		get_proc_1 call;
 
 		memcpy(&call, &get, sizeof call);
-		if (call(name, &function, TY_CUDA_VERSION, 0) == CU_SUCCESS && function)
+		if (call(name, &function, version, 0) == CU_SUCCESS && function)
 			return function;
 		return NULL;
 	}
@@ -50,7 +50,7 @@ enum ty_code ty_cuda_load(const char *path, struct ty_cuda *api, struct ty_error
 	if (!library)
 		return ty_fail(err, TY_UNSUPPORTED, "no CUDA driver: %.200s", dlerror());
 #define LOAD(name, suffix, parameters)                                                                                 \
-	function = find(library, #name, suffix);                                                                       \
+	function = find(library, #name, suffix, TY_CUDA_VERSION);                                                                       \
 	if (!function)                                                                                                 \
 		return ty_fail(err, TY_UNSUPPORTED, "the CUDA driver %s has no " #name " of version %d", path,         \
 			TY_CUDA_VERSION);                                                                              \
@@ -64,6 +64,12 @@ enum ty_code ty_cuda_load(const char *path, struct ty_cuda *api, struct ty_error
 	result = api->cuDriverGetVersion(&api->version);
 	if (result != CU_SUCCESS)
 		return ty_cuda_fail(api, err, "cuDriverGetVersion", result);
+	/* never for a version past the driver's: what a driver answers to that is not said */
+#define LOAD(name, suffix, parameters, asked, since)                                                                   \
+	function = api->version >= since ? find(library, asked, suffix, since) : NULL;                                 \
+	memcpy(&api->name, &function, sizeof function);
+	TY_CUDA_OPTIONAL(LOAD)
+#undef LOAD
 	if (api->version < TY_CUDA_VERSION)
 		return ty_fail(err, TY_UNSUPPORTED, "the CUDA driver is for CUDA %d.%d, expected at least %d.%d",
 			api->version / 1000, api->version % 1000 / 10, TY_CUDA_VERSION / 1000,

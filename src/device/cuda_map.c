@@ -99,32 +99,6 @@ static enum ty_code check_extent(const struct cuda_import *import, const struct 
 	return TY_OK;
 }
 
-/* Join planes that follow each other in both orders, and choose each group's way by how long the runs become. */
-static void plan_groups(const struct cuda_device *dev, struct cuda_mapping *m)
-{
-	const struct ty_layout *layout = m->base.layout;
-	uint32_t spans = 0;
-
-	for (uint32_t i = 0; i < layout->group_count; i++) {
-		const struct ty_layout_group *g = &layout->groups[i];
-		const uint64_t *plane = m->planes + g->first_plane;
-		const struct ty_plane *declared = layout->planes + g->first_plane;
-
-		m->groups[i].first_span = spans;
-		for (uint32_t p = 0; p < g->plane_count; p++) {
-			if (p > 0 && plane[p] == plane[p - 1] + g->run_bytes &&
-				declared[p].region == declared[p - 1].region)
-				m->spans[spans - 1].bytes += g->run_bytes;
-			else
-				m->spans[spans++] = (struct cuda_span){p, g->run_bytes};
-		}
-		m->groups[i].span_count = spans - m->groups[i].first_span;
-		m->groups[i].direct = !dev->gather ||
-			(uint64_t)g->plane_count * g->run_bytes / m->groups[i].span_count >= TY_CUDA_DIRECT_RUN ||
-			g->run_bytes > dev->tile_bytes;
-	}
-}
-
 static enum ty_code upload_table(struct cuda_device *dev, struct cuda_mapping *m, struct ty_error *err)
 {
 	size_t bytes = m->base.layout->plane_count * sizeof m->planes[0];
@@ -134,10 +108,10 @@ static enum ty_code upload_table(struct cuda_device *dev, struct cuda_mapping *m
 		return ty_cuda_slow_failed(dev, err, "GPU memory for the plane table", result);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
 	memcpy(dev->upload, m->planes, bytes);
-	result = CU(dev, cuMemcpyHtoDAsync, m->table, dev->upload, bytes, dev->lanes[TY_TO_DEVICE].copy);
+	result = CU(dev, cuMemcpyHtoDAsync, m->table, dev->upload, bytes, dev->lanes[TY_TO_DEVICE].copy[0]);
 	if (result != CU_SUCCESS)
 		return ty_cuda_slow_failed(dev, err, "upload of the plane table", result);
-	return ty_cuda_finish(dev, dev->lanes[TY_TO_DEVICE].copy, "upload of the plane table", err);
+	return ty_cuda_finish(dev, dev->lanes[TY_TO_DEVICE].copy[0], "upload of the plane table", err);
 }
 
 void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
@@ -172,15 +146,16 @@ enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout,
 	struct cuda_device *dev = (struct cuda_device *)base;
 	struct cuda_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
 	cu_result result = ty_cuda_use(&dev->api, dev->context);
-	bool staged = false;
+	uint32_t *allocation = NULL; /* by plane: the first region of the same handle */
 	enum ty_code code = TY_OK;
 
 	if (!m)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
 	m->base.device = base;
 	m->base.layout = layout;
-	m->spans = calloc(layout->plane_count, sizeof *m->spans);
-	if (!m->spans)
+	m->spans = calloc(2 * (size_t)layout->plane_count, sizeof *m->spans);
+	allocation = calloc(layout->plane_count, sizeof *allocation);
+	if (!m->spans || !allocation)
 		code = ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
 	else if (result != CU_SUCCESS)
 		code = ty_cuda_slow_failed(dev, err, "cuCtxSetCurrent", result);
@@ -199,13 +174,14 @@ enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout,
 		const struct ty_plane *p = &layout->planes[i];
 
 		m->planes[i] = m->imports[p->region]->address + regions[p->region].offset + p->offset;
+		while (m->imports[allocation[i]] != m->imports[p->region])
+			allocation[i]++;
 	}
-	plan_groups(dev, m);
-	for (uint32_t i = 0; i < layout->group_count; i++)
-		staged = staged || !m->groups[i].direct;
-	if (staged)
+	ty_cuda_plan_groups(dev, m, allocation);
+	if (ty_cuda_may_stage(dev, m))
 		code = upload_table(dev, m, err);
 out:
+	free(allocation);
 	if (code != TY_OK)
 		ty_cuda_unmap(base, &m->base);
 	else

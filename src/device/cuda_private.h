@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A GPU's owner: what cuda.c (life), cuda_map.c (pools) and cuda_copy.c (chunks) share.
+ * A GPU's owner: what cuda.c (life), cuda_map.c (pools), cuda_plan.c (which way), cuda_copy.c (chunks) and cuda_runs.c
+ * (chunks without kernels) share.
  *
- * Each direction is a lane: a kernel stream, a copy stream, half of the staging memory as a ring, and a queue of batches. A batch
- * is issued as units, in order; a unit is one tile of staging with its kernel and its copies, or a few direct copies.
+ * Each direction is a lane: a kernel stream, copy streams, half of the staging memory as a ring, and a queue of batches. A batch
+ * is issued as units, in order; a unit is one tile of staging with its kernel and its copies, or a few copies without one.
  */
 #ifndef TY_DEVICE_CUDA_PRIVATE_H
 #define TY_DEVICE_CUDA_PRIVATE_H
@@ -13,24 +14,31 @@
 #include "cuda_driver.h"
 #include "device_private.h"
 #include "kernels/gather.h"
+#include "plan.h"
 
 #define TY_CUDA_STAGING_DEFAULT ((uint64_t)128 << 20)
 #define TY_CUDA_STAGING_LEAST ((uint64_t)4 << 20)
 #define TY_CUDA_TILE_LEAST ((uint64_t)256 << 10)
 #define TY_CUDA_TILE_ALIGN 256u
-#define TY_CUDA_DIRECT_RUN ((uint64_t)256 << 10) /* runs of this size and up are copied without a kernel */
+#define TY_CUDA_STREAMS 4u       /* that copies of a lane go over in turn, at most */
+#define TY_CUDA_STREAMS_DEFAULT 2u
 #define TY_CUDA_UNITS 8u         /* in flight, of a lane */
 #define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
+#define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call; they count as UNIT_COPIES */
 #define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
 #define TY_CUDA_BATCH_CHUNKS 256u
 #define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
+#define TY_CUDA_WAITED_US 600u /* a kernel that is held up so long waits for somebody else's */
+#define TY_CUDA_BUSY_NS ((int64_t)1000000000)    /* how long that is believed */
 #define TY_CUDA_SLOW_NS ((int64_t)10 * 1000000000) /* longest wait for the GPU in the slow lane */
 
 struct cuda_unit {
 	struct ty_batch *batch;
 	cu_event middle; /* between the unit's two halves, when it is staged */
-	cu_event end;
+	cu_event ends[TY_CUDA_STREAMS];
+	uint32_t awaited; /* bits: those of ends that are recorded and not seen yet */
+	enum ty_path path;
 	uint64_t ring_begin, ring_end; /* of its tile, counted through all laps; equal when it is not staged */
 	uint32_t copies;
 	bool last; /* of its batch */
@@ -39,11 +47,13 @@ struct cuda_unit {
 /* What of the issuing batch comes next. */
 struct cuda_cursor {
 	uint32_t group, copy, block;
-	uint32_t plane; /* staged: of a block larger than a tile. Direct: the span */
+	uint32_t plane; /* staged: of a block larger than a tile. Else the row or the span */
 };
 
 struct cuda_lane {
-	cu_stream kernel, copy;
+	cu_stream kernel, copy[TY_CUDA_STREAMS]; /* staged units use copy[0] */
+	uint32_t turn;                  /* of copy[]: the next */
+	int64_t watched;                /* since when the oldest unit's kernel could run for all we know; 0: it could not */
 	cu_address ring;
 	uint64_t ring_bytes, ring_next; /* ring_next counts through all laps */
 	struct cuda_unit units[TY_CUDA_UNITS];
@@ -73,6 +83,13 @@ struct cuda_device {
 	cu_address staging;
 	uint64_t tile_bytes;
 	uint32_t grid_max;
+	uint64_t max_pitch;
+	uint32_t streams;
+	enum ty_sharing sharing;
+	enum ty_path forced;  /* PLANNED: none */
+	int64_t waited_ns;
+	int64_t busy_until;   /* an engine was noticed */
+	const struct ty_plan_rates *rates;
 	struct cuda_lane lanes[2]; /* by direction */
 	struct cuda_import *imports;
 	struct ty_batch_queue done;
@@ -80,21 +97,16 @@ struct cuda_device {
 	cu_event slow;
 };
 
-/* Planes of a block that lie one behind the other both in the pool and in the slot: one run. */
-struct cuda_span {
-	uint32_t first; /* plane of the group */
-	uint64_t bytes;
-};
-
 struct cuda_mapping {
 	struct ty_mapping base;
 	struct cuda_import *imports[TY_MAX_REGIONS];
 	cu_address table; /* on the device: address of block 0 of every plane; 0 when no group is staged */
-	struct {
-		bool direct;
-		uint32_t first_span, span_count;
+	struct cuda_group {
+		struct ty_plan_shape shape;
+		struct ty_span *rows, *spans; /* shape.runs of them, shape.spans */
+		unsigned allowed;             /* bits of enum ty_path */
 	} groups[TY_MAX_GROUPS];
-	struct cuda_span *spans;
+	struct ty_span *spans; /* what the groups point into */
 	uint64_t planes[]; /* the table's contents */
 };
 
@@ -121,7 +133,44 @@ enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout,
 	struct ty_mapping **out, struct ty_error *err);
 void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping);
 
+/* A stretch of memory to copy. */
+struct cuda_piece {
+	uint8_t *host;
+	uint64_t device;
+	uint64_t bytes;
+};
+
+static inline const struct cuda_mapping *ty_cuda_mapping(const struct ty_batch *batch)
+{
+	return (const struct cuda_mapping *)batch->mapping;
+}
+
+/* device_private of a batch: [0] links the queue; [1] the ways of its groups, 4 bits each; [2] not null: a call failed. */
+static inline enum ty_path ty_cuda_path_of(const struct ty_batch *batch, uint32_t group)
+{
+	return (enum ty_path)((uintptr_t)batch->device_private[1] >> (4 * group) & 15);
+}
+
+/* cuda_plan.c: which way. */
+void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation);
+bool ty_cuda_may_stage(const struct cuda_device *dev, const struct cuda_mapping *m);
+void ty_cuda_plan_batch(const struct cuda_device *dev, struct ty_batch *batch);
+enum ty_path ty_cuda_path(const struct ty_mapping *mapping, uint32_t group, enum ty_direction direction, uint32_t chunks);
+/* Look at the oldest unit of a lane for signs of an engine. */
+void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane);
+
+/* cuda_runs.c: units without a kernel. Each takes what comes next from the lane's batch, queues it, marks its ends, and on failure
+ * says which call it was. */
+cu_result ty_cuda_issue_direct(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
+cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
+cu_result ty_cuda_issue_strided(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
+
 /* cuda_copy.c */
+bool ty_cuda_reached(struct cuda_device *dev, cu_event event);
+/* The cursor, past `blocks` blocks of the group it is in. */
+void ty_cuda_next_blocks(struct cuda_lane *lane, uint32_t blocks);
+cu_result ty_cuda_copy(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *piece,
+	const char **call);
 enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch);
 uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layout *layout);
 uint32_t ty_cuda_poll(struct ty_device *base, struct ty_batch **done, uint32_t max);

@@ -174,6 +174,14 @@ uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layo
 	return dev->kind->batch_limit(dev, layout);
 }
 
+enum ty_path ty_device_path(const struct ty_device *dev, const struct ty_mapping *mapping, uint32_t group,
+	enum ty_direction direction, uint32_t chunks)
+{
+	assert_owner(dev);
+	assert(mapping->device == dev && group < mapping->layout->group_count);
+	return dev->kind->path ? dev->kind->path(mapping, group, direction, chunks) : TY_PATH_DIRECT;
+}
+
 uint32_t ty_device_poll(struct ty_device *dev, struct ty_batch **done, uint32_t max)
 {
 	assert_owner(dev);

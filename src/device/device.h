@@ -38,6 +38,14 @@ struct ty_batch {
 	void *device_private[4];
 };
 
+/* How blocks go (plan.h). */
+enum ty_path { TY_PATH_PLANNED, TY_PATH_STAGED, TY_PATH_DIRECT, TY_PATH_BATCH, TY_PATH_STRIDED, TY_PATHS };
+const char *ty_path_name(enum ty_path path);
+
+/* Who else uses the GPU: quiet = copy engines alone, never a kernel; fast = whatever is fastest; auto = fast until our own kernels
+ * are seen waiting for an engine's, then quiet for a second. */
+enum ty_sharing { TY_SHARING_AUTO, TY_SHARING_QUIET, TY_SHARING_FAST };
+
 struct ty_device_options {
 	const char *name;         /* "host" or "cuda:N" */
 	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
@@ -45,6 +53,10 @@ struct ty_device_options {
 	size_t kernels_bytes;
 	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 128 MiB, at least 4 MiB */
 	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = half a direction's. For measuring */
+	enum ty_sharing sharing;
+	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
+	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600. For tests */
+	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 2, at most 4. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
 };
 
@@ -74,6 +86,9 @@ void ty_device_unregister_host(struct ty_device *dev, void *base);
  * At most ty_device_batch_limit chunks of this layout go into one batch. */
 TY_MUST_USE enum ty_code ty_device_submit(struct ty_device *dev, struct ty_batch *batch);
 uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layout *layout);
+/* The way that `chunks` chunks of a group would go now; the host device has one only, DIRECT. */
+enum ty_path ty_device_path(const struct ty_device *dev, const struct ty_mapping *mapping, uint32_t group,
+	enum ty_direction direction, uint32_t chunks);
 
 /* Advance. Sets client_free on batches as it comes true, and returns up to `max` batches that are done, in
  * `done`. Takes at most about 100 us (the host device copies this long). */
@@ -95,7 +110,9 @@ struct ty_device_stats {
 	_Atomic uint64_t longest_call_ns;         /* in steady state (map, unmap, register, open excluded) */
 	_Atomic(const char *) longest_call;
 	_Atomic uint64_t device_bytes;            /* device memory taken: staging, tables */
-	_Atomic uint64_t launches, copies;
+	_Atomic uint64_t launches, copies;        /* copies: calls */
+	_Atomic uint64_t units[TY_PATHS];         /* pieces of work, by the way they went */
+	_Atomic uint64_t busy;                    /* times that an engine was noticed */
 };
 const struct ty_device_stats *ty_device_stats(const struct ty_device *dev);
 

@@ -14,7 +14,7 @@
 
 #include <tyer/client.h>
 
-#define TY_MAX_REGIONS 64
+#define TY_MAX_REGIONS 256 /* an allocation a layer, or one each for its K and V */
 #define TY_MAX_GROUPS 8
 #define TY_MAX_PLANES 1024 /* of one group */
 #define TY_MAX_PARTS 64

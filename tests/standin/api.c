@@ -139,9 +139,9 @@ cu_result cuDeviceGetAttribute(int *value, int attribute, cu_device device)
 {
 	(void)device;
 	ENTER(cuDeviceGetAttribute, false, false);
-	if (attribute != CU_ATTRIBUTE_MULTIPROCESSORS)
+	if (attribute != CU_ATTRIBUTE_MULTIPROCESSORS && attribute != CU_ATTRIBUTE_MAX_PITCH)
 		return CU_INVALID_VALUE;
-	*value = 4;
+	*value = attribute == CU_ATTRIBUTE_MULTIPROCESSORS ? 4 : STANDIN_PITCH;
 	return CU_SUCCESS;
 }
 
@@ -322,8 +322,7 @@ cu_result cuLaunchKernel(cu_function function, unsigned grid_x, unsigned grid_y,
 	if (grid_x < 1 || grid_y != 1 || grid_z != 1 || block_x != TY_KERNEL_THREADS || block_y != 1 || block_z != 1 ||
 		shared_bytes || !parameters || extra)
 		return CU_INVALID_VALUE;
-	memcpy(op.parameters, parameters[0],
-		function->pattern ? sizeof(struct ty_pattern_job) : sizeof(struct ty_gather_job));
+	memcpy(op.parameters, parameters[0], function->bytes);
 	queue(stream, &op, injected);
 	return CU_SUCCESS;
 }
@@ -416,6 +415,73 @@ cu_result cuMemcpyDtoHAsync(void *to, cu_address from, size_t bytes, cu_stream s
 	return CU_SUCCESS;
 }
 
+cu_result cuMemcpy2DAsync(const struct cu_copy_2d *copy, cu_stream stream)
+{
+	bool to_host = copy->from_type == CU_MEMORY_DEVICE;
+	struct op op = {.kind = OP_COPY, .to_host = to_host, .bytes = copy->width, .rows = copy->rows,
+		.to_pitch = copy->to_pitch, .from_pitch = copy->from_pitch};
+	cu_address device = to_host ? copy->from_device : copy->to_device, base;
+	size_t pitch = to_host ? copy->from_pitch : copy->to_pitch, room;
+
+	ENTER(cuMemcpy2DAsync, true, true);
+	check_stream(stream, "cuMemcpy2DAsync");
+	if (copy->from_type + copy->to_type != CU_MEMORY_HOST + CU_MEMORY_DEVICE || copy->from_x || copy->from_y || copy->to_x ||
+		copy->to_y || copy->from_array || copy->to_array || !copy->width || !copy->rows ||
+		copy->from_pitch < copy->width || copy->to_pitch < copy->width || copy->from_pitch > STANDIN_PITCH ||
+		copy->to_pitch > STANDIN_PITCH)
+		return CU_INVALID_VALUE;
+	/* rows that cross allocations are refused by a real one too */
+	if (!standin_range(device, &base, &room) || (copy->rows - 1) * pitch + copy->width > room - (device - base))
+		return CU_INVALID_VALUE;
+	op.to = to_host ? copy->to_host : (void *)(uintptr_t)copy->to_device;
+	op.from = to_host ? (const void *)(uintptr_t)copy->from_device : copy->from_host;
+	standin_check_host(standin_current(), to_host ? op.to : op.from,
+		(copy->rows - 1) * (to_host ? copy->to_pitch : copy->from_pitch) + copy->width, "cuMemcpy2DAsync");
+	queue(stream, &op, injected);
+	return CU_SUCCESS;
+}
+
+static cu_result queue_batch(const cu_address *to, const cu_address *from, const size_t *bytes, size_t count,
+	const struct cu_batch_attributes *attributes, const size_t *first, size_t attribute_count, cu_stream stream,
+	cu_result injected)
+{
+	cu_address base;
+	size_t room;
+
+	check_stream(stream, "cuMemcpyBatchAsync");
+	if (count == 0 || attribute_count != 1 || first[0] != 0 || attributes->order != CU_ORDER_STREAM || attributes->flags)
+		return CU_INVALID_VALUE;
+	for (size_t i = 0; i < count; i++)
+		if (bytes[i] == 0 || standin_range(from[i], &base, &room) == standin_range(to[i], &base, &room))
+			return CU_INVALID_VALUE;
+	for (size_t i = 0; i < count; i++) {
+		struct op op = {.kind = OP_COPY, .to_host = standin_range(from[i], &base, &room), .bytes = bytes[i],
+			.to = (void *)(uintptr_t)to[i], .from = (const void *)(uintptr_t)from[i]};
+
+		standin_check_device(standin_current(), op.to_host ? from[i] : to[i], bytes[i], "cuMemcpyBatchAsync");
+		standin_check_host(standin_current(), op.to_host ? op.to : op.from, bytes[i], "cuMemcpyBatchAsync");
+		queue(stream, &op, i == 0 ? injected : CU_SUCCESS);
+	}
+	return CU_SUCCESS;
+}
+
+cu_result cuMemcpyBatchAsync(cu_address *to, cu_address *from, size_t *bytes, size_t count,
+	struct cu_batch_attributes *attributes, size_t *first, size_t attribute_count, size_t *failed, cu_stream stream)
+{
+	ENTER(cuMemcpyBatchAsync, true, true);
+	if (!failed)
+		return CU_INVALID_VALUE;
+	*failed = SIZE_MAX;
+	return queue_batch(to, from, bytes, count, attributes, first, attribute_count, stream, injected);
+}
+
+cu_result cuMemcpyBatchAsync_v2(const cu_address *to, const cu_address *from, const size_t *bytes, size_t count,
+	struct cu_batch_attributes *attributes, size_t *first, size_t attribute_count, cu_stream stream)
+{
+	ENTER(cuMemcpyBatchAsync_v2, true, true);
+	return queue_batch(to, from, bytes, count, attributes, first, attribute_count, stream, injected);
+}
+
 cu_result cuIpcGetMemHandle(struct cu_ipc_handle *handle, cu_address address)
 {
 	ENTER(cuIpcGetMemHandle, true, false);
@@ -445,16 +511,20 @@ cu_result cuGetProcAddress_v2(const char *name, void **function, int version, ui
 	static const struct {
 		const char *name;
 		void (*function)(void);
+		int since;
 	} known[] = {
-#define STANDIN_ENTRY(name, suffix, parameters) {#name, (void (*)(void))name},
+#define STANDIN_ENTRY(name, suffix, parameters) {#name, (void (*)(void))name, TY_CUDA_VERSION},
 		TY_CUDA_FUNCTIONS(STANDIN_ENTRY)
+#undef STANDIN_ENTRY
+#define STANDIN_ENTRY(name, suffix, parameters, asked, since) {asked, (void (*)(void))name, since},
+		TY_CUDA_OPTIONAL(STANDIN_ENTRY) /* a later one of a name replaces the earlier */
 #undef STANDIN_ENTRY
 	};
 
 	(void)flags;
 	*function = NULL;
 	for (unsigned i = 0; i < STANDIN_NAMES && version <= standin_settings.version && !standin_missing(name); i++)
-		if (!strcmp(known[i].name, name))
+		if (!strcmp(known[i].name, name) && known[i].since <= version)
 			memcpy(function, &known[i].function, sizeof *function);
 	if (status)
 		*status = *function ? 0 : 1;

@@ -17,8 +17,9 @@
 #define THREADS 64
 
 static const char *const names[STANDIN_NAMES] = {
-#define STANDIN_STRING(name, suffix, parameters) #name,
+#define STANDIN_STRING(name, suffix, parameters, ...) #name,
 	TY_CUDA_FUNCTIONS(STANDIN_STRING)
+	TY_CUDA_OPTIONAL(STANDIN_STRING)
 #undef STANDIN_STRING
 };
 

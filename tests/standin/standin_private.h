@@ -10,16 +10,21 @@
 #include "standin.h"
 
 #define STANDIN_DEVICES 16
+#define STANDIN_PITCH 2147483647 /* as a GPU's */
 #define STANDIN_EXPORT __attribute__((visibility("default")))
 
 /* Every function under its real exported name. */
 #define STANDIN_DECLARE(name, suffix, parameters) STANDIN_EXPORT cu_result name parameters __asm__(#name suffix);
 TY_CUDA_FUNCTIONS(STANDIN_DECLARE)
 #undef STANDIN_DECLARE
+#define STANDIN_DECLARE(name, suffix, parameters, asked, since) STANDIN_EXPORT cu_result name parameters __asm__(asked suffix);
+TY_CUDA_OPTIONAL(STANDIN_DECLARE)
+#undef STANDIN_DECLARE
 
 enum standin_name {
-#define STANDIN_NAME(name, suffix, parameters) STANDIN_##name,
+#define STANDIN_NAME(name, suffix, parameters, ...) STANDIN_##name,
 	TY_CUDA_FUNCTIONS(STANDIN_NAME)
+	TY_CUDA_OPTIONAL(STANDIN_NAME)
 #undef STANDIN_NAME
 	STANDIN_NAMES
 };
@@ -31,7 +36,8 @@ struct op {
 	bool to_host;     /* copy */
 	void *to;
 	const void *from;
-	size_t bytes;
+	size_t bytes;         /* of a row */
+	size_t rows, to_pitch, from_pitch; /* rows 0: one */
 	cu_function function; /* launch */
 	unsigned grid;
 	cu_event event;   /* record, wait */
@@ -60,7 +66,7 @@ struct cu_event_object {
 };
 struct cu_function_object {
 	const char *name;
-	bool pattern;
+	size_t bytes; /* of its parameter */
 	void (*run)(const void *parameters, unsigned grid);
 };
 

@@ -125,11 +125,21 @@ static void run_check(const void *parameters, unsigned grid)
 	ty_pattern_check_c(job);
 }
 
+static void run_load(const void *parameters, unsigned grid)
+{
+	const struct ty_load_job *job = parameters;
+
+	(void)grid; /* it reads, and nobody sees what */
+	standin_check_device(standin_current(), job->address, job->units * TY_GATHER_UNIT, "a load");
+	standin_check_device(standin_current(), job->sink, 16, "a load's sink");
+}
+
 static struct cu_function_object functions[] = {
-	{TY_KERNEL_GATHER, false, run_gather},
-	{TY_KERNEL_SCATTER, false, run_scatter},
-	{TY_KERNEL_FILL, true, run_fill},
-	{TY_KERNEL_CHECK, true, run_check},
+	{TY_KERNEL_GATHER, sizeof(struct ty_gather_job), run_gather},
+	{TY_KERNEL_SCATTER, sizeof(struct ty_gather_job), run_scatter},
+	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill},
+	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check},
+	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load},
 };
 
 cu_function standin_function(const char *name)
@@ -147,6 +157,23 @@ static bool ready(const struct op *op)
 	return (!op->hangs || standin_released()) && (op->kind != OP_WAIT || op->event->reached >= op->lap);
 }
 
+static void run_copy(cu_context context, const struct op *op)
+{
+	size_t rows = op->rows ? op->rows : 1;
+	uint64_t to_bytes = (rows - 1) * op->to_pitch + op->bytes, from_bytes = (rows - 1) * op->from_pitch + op->bytes;
+
+	/* what was fine when it was queued may have been given back since */
+	if (op->to_host) {
+		standin_check_device(context, (uint64_t)(uintptr_t)op->from, from_bytes, "a copy to the host");
+		standin_check_host(context, op->to, to_bytes, "a copy to the host");
+	} else {
+		standin_check_device(context, (uint64_t)(uintptr_t)op->to, to_bytes, "a copy to the device");
+		standin_check_host(context, op->from, from_bytes, "a copy to the device");
+	}
+	for (size_t r = 0; r < rows; r++)
+		memcpy((char *)op->to + r * op->to_pitch, (const char *)op->from + r * op->from_pitch, op->bytes);
+}
+
 static void run(cu_stream stream)
 {
 	struct op *op = stream->first;
@@ -154,15 +181,7 @@ static void run(cu_stream stream)
 
 	switch (op->kind) {
 	case OP_COPY:
-		/* what was fine when it was queued may have been given back since */
-		if (op->to_host) {
-			standin_check_device(context, (uint64_t)(uintptr_t)op->from, op->bytes, "a copy to the host");
-			standin_check_host(context, op->to, op->bytes, "a copy to the host");
-		} else {
-			standin_check_device(context, (uint64_t)(uintptr_t)op->to, op->bytes, "a copy to the device");
-			standin_check_host(context, op->from, op->bytes, "a copy to the device");
-		}
-		memcpy(op->to, op->from, op->bytes);
+		run_copy(context, op);
 		break;
 	case OP_LAUNCH:
 		op->function->run(op->parameters, op->grid);

@@ -77,6 +77,7 @@ static void defaults(void **state)
 	assert_int_equal(config.l1_size, 4ull << 30);
 	assert_int_equal(config.l1_ahead, 1ull << 30);
 	assert_int_equal(config.staging, 128ull << 20);
+	assert_int_equal(config.gpu_sharing, TY_CONFIG_SHARING_AUTO);
 	assert_int_equal(config.populate_threads, 1);
 	assert_int_equal(config.chunk_tokens, 256);
 	assert_int_equal(config.workers, 0);
@@ -195,6 +196,7 @@ static void command_line_refusals(void **state)
 	REFUSED("--stop-timeout-us: found \"10min\", expected a time", "--stop-timeout-us=10min");
 	REFUSED("--workers: given twice", "--workers=1", "--workers=1");
 	REFUSED("--log-level: found \"loud\", expected one of error, warn, info or debug", "--log-level=loud");
+	REFUSED("--gpu-sharing: found \"loud\", expected quiet, fast or auto", "--gpu-sharing=loud");
 	REFUSED("--log-format: found \"xml\"", "--log-format=xml");
 	REFUSED("--default-timeout-us: found 30s, expected at most --max-timeout-us, 1s", "--max-timeout-us=1s");
 	REFUSED("--device: found \"cuda:0\" again", "--device=cuda:0", "--device=cuda:0");
@@ -296,7 +298,7 @@ static void dump_gives_the_same(void **state)
 
 	(void)state;
 	assert_int_equal(PARSE("--l1-size=1.3GiB", "--listen=tcp://h:1", "--device=cuda:1", "--device=host:delay-us=7",
-				 "--log-format=json", "--log-level=debug", "--stop-timeout-us=7", "--attach=/a b=c#d"),
+				 "--log-format=json", "--gpu-sharing=quiet", "--log-level=debug", "--stop-timeout-us=7", "--attach=/a b=c#d"),
 		TY_OK);
 	before = config;
 	f = fopen(file, "w");

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ALLOCATIONS 128
+#define ALLOCATIONS TY_MAX_REGIONS
 
 struct order {
 	uint64_t bytes; /* 0: free all */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pools.h"
 
+#include <tyer/presets.h>
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,13 +34,13 @@ static struct ty_group *add_group(struct test_pool *t, uint32_t block_tokens, ui
 	struct ty_group *g = &t->groups[t->pool.group_count++];
 
 	*g = (struct ty_group){block_tokens, blocks, stride, run, 0, NULL};
-	g->planes = &t->planes[(t->pool.group_count - 1) * 128];
+	g->planes = &t->planes[(t->pool.group_count - 1) * TEST_PLANES];
 	return g;
 }
 
 static void add_plane(struct test_pool *t, struct ty_group *g, uint32_t region, uint64_t offset)
 {
-	t->planes[(size_t)(g - t->groups) * 128 + g->plane_count++] = (struct ty_plane){region, offset};
+	t->planes[(size_t)(g - t->groups) * TEST_PLANES + g->plane_count++] = (struct ty_plane){region, offset};
 }
 
 static uint32_t add_region(struct test_pool *t, uint64_t offset, uint64_t length, uint64_t after)
@@ -215,9 +218,55 @@ static void mixed(struct test_pool *t)
 	t->chunk_tokens = 32;
 }
 
+/* A preset as one more group, in regions of its own. Head of 32 bytes: an NHD run of 16 tokens and 2 heads is 1 KiB. */
+static void add_preset(struct test_pool *t, const char *name, const struct ty_preset_shape *shape)
+{
+	struct ty_group *g = &t->groups[t->pool.group_count];
+	uint32_t regions;
+	uint64_t bytes;
+	struct ty_error err = {0};
+
+	if (ty_preset_group(name, shape, t->pool.region_count, g, &t->planes[t->pool.group_count * TEST_PLANES], TEST_PLANES,
+		    &regions, &bytes, &err) != TY_OK) {
+		fprintf(stderr, "%s: %s\n", name, err.text);
+		abort();
+	}
+	t->pool.group_count++;
+	for (uint32_t i = 0; i < regions; i++)
+		add_region(t, 0, bytes, 0);
+	t->pool.format = ty_preset_format(name);
+}
+
+static void preset(struct test_pool *t, const char *name)
+{
+	bool one_head = !strcmp(name, "mla") || !strcmp(name, "pages");
+	const struct ty_preset_shape shape = {.layers = LAYERS, .blocks = BLOCKS, .block_tokens = 16, .heads = one_head ? 1 : 2,
+		.head_bytes = one_head ? 132 : 32};
+
+	add_preset(t, name, &shape);
+}
+
+/* more allocations than there are descriptors: 40 layers, K and V apart */
+static void many_regions(struct test_pool *t)
+{
+	const struct ty_preset_shape shape = {40, 32, 16, 1, 32, 0};
+
+	add_preset(t, "split-nhd", &shape);
+}
+
+/* three groups: full attention in padded pages, a window with longer blocks, states of another size */
+static void hybrid_presets(struct test_pool *t)
+{
+	const struct ty_preset_shape full = {2, BLOCKS, 16, 2, 32, 64}, window = {2, 40, 32, 2, 32, 0}, states = {1, 32, 64, 1, 48, 16};
+
+	add_preset(t, "pages", &states);
+	add_preset(t, "blocks-first-nhd", &full);
+	add_preset(t, "kv-first-hnd", &window);
+}
+
 static const struct {
 	const char *name;
-	void (*build)(struct test_pool *t);
+	void (*build)(struct test_pool *t); /* null: the preset of this name */
 } known[] = {
 	{"per layer, [2, blocks]", per_layer},
 	{"per layer, HND, one of four parts", per_layer_hnd},
@@ -234,6 +283,21 @@ static const struct {
 	{"many blocks", many_blocks},
 	{"wide blocks", wide_blocks},
 	{"long and short runs", mixed},
+	{"80 allocations", many_regions},
+	{"hybrid of presets", hybrid_presets},
+	{"cross-layer-nhd", NULL},
+	{"cross-layer-hnd", NULL},
+	{"cross-layer-fused-nhd", NULL},
+	{"cross-layer-fused-hnd", NULL},
+	{"kv-first-nhd", NULL},
+	{"kv-first-hnd", NULL},
+	{"blocks-first-nhd", NULL},
+	{"blocks-first-hnd", NULL},
+	{"fused-nhd", NULL},
+	{"fused-hnd", NULL},
+	{"split-nhd", NULL},
+	{"mla", NULL},
+	{"pages", NULL},
 };
 const unsigned test_pool_count = sizeof known / sizeof known[0];
 
@@ -249,7 +313,10 @@ void test_pool_build(unsigned index, struct test_pool *t)
 		t->regions[i].fd = -1 - (int)i; /* no two of them one allocation */
 	for (unsigned i = 0; i < TY_MAX_REGIONS; i++)
 		t->regions[i].is_fd = true;
-	known[index].build(t);
+	if (known[index].build)
+		known[index].build(t);
+	else
+		preset(t, known[index].name);
 }
 
 uint32_t test_chunks(const struct ty_layout *l)

@@ -7,13 +7,15 @@
 
 #include "device/layout.h"
 
+#define TEST_PLANES 256 /* of one group */
+
 struct test_pool {
 	const char *name;
 	uint32_t chunk_tokens;
 	struct ty_pool pool;
 	struct ty_region regions[TY_MAX_REGIONS];
 	struct ty_group groups[TY_MAX_GROUPS];
-	struct ty_plane planes[TY_MAX_GROUPS * 128];
+	struct ty_plane planes[TY_MAX_GROUPS * TEST_PLANES];
 };
 
 extern const unsigned test_pool_count;

@@ -21,6 +21,7 @@
 
 #define SLOT_BYTES ((size_t)64 << 20)
 #define MIB ((uint64_t)1 << 20)
+#define NO_ENGINE_US 3600000000u /* however slow the machine, no kernel waits so long */
 
 static const unsigned char image[64] = {0x50, 0xed, 0x55, 0xba}; /* the stand-in looks no further */
 
@@ -31,7 +32,7 @@ static uint8_t *slots;
 static struct ty_device_options defaults(void)
 {
 	return (struct ty_device_options){.name = "cuda:0", .driver = driver.path, .kernels = image,
-		.kernels_bytes = sizeof image};
+		.kernels_bytes = sizeof image, .waited_us = NO_ENGINE_US};
 }
 
 static struct ty_device *open_device(const struct ty_device_options *options)
@@ -142,6 +143,73 @@ static void round_trips_without_kernels(void **state)
 	assert_int_equal(driver.count("cuLaunchKernel"), launches);
 }
 
+/* Every way but staged, over one to four streams, at several paces of the driver. */
+static void round_trips_by_path(void **state)
+{
+	struct ty_device_options o = defaults();
+	uint64_t rows = driver.count("cuMemcpy2DAsync"), batches = driver.count("cuMemcpyBatchAsync_v2");
+	uint64_t old = driver.count("cuMemcpyBatchAsync"), launches = driver.count("cuLaunchKernel");
+
+	(void)state;
+	o.kernels_bytes = 0;
+	o.path = TY_PATH_DIRECT;
+	o.copy_streams = 1;
+	trips(&o, "ops=40");
+	o.copy_streams = 4;
+	trips(&o, "ops=7");
+	assert_int_equal(driver.count("cuMemcpy2DAsync"), rows);
+	o.path = TY_PATH_STRIDED;
+	o.copy_streams = 2;
+	trips(&o, "ops=3");
+	assert_true(driver.count("cuMemcpy2DAsync") > rows);
+	o.path = TY_PATH_BATCH;
+	o.copy_streams = 3;
+	trips(&o, "ops=30");
+	assert_true(driver.count("cuMemcpyBatchAsync_v2") > batches);
+	assert_int_equal(driver.count("cuMemcpyBatchAsync"), old);
+	/* the entry point of CUDA 12.8, and a driver without one */
+	batches = driver.count("cuMemcpyBatchAsync_v2");
+	trips(&o, "ops=30,version=12080");
+	assert_true(driver.count("cuMemcpyBatchAsync") > old);
+	old = driver.count("cuMemcpyBatchAsync");
+	trips(&o, "ops=30,version=12060");
+	trips(&o, "ops=30,version=13000,missing=cuMemcpyBatchAsync");
+	driver.set("missing=");
+	assert_int_equal(driver.count("cuMemcpyBatchAsync"), old);
+	assert_int_equal(driver.count("cuMemcpyBatchAsync_v2"), batches);
+	assert_int_equal(driver.count("cuLaunchKernel"), launches);
+}
+
+static uint64_t units(const struct test_trip *t, enum ty_path path)
+{
+	return atomic_load(&ty_device_stats(t->dev)->units[path]);
+}
+
+/* What the planner makes of the pools: quiet never launches a kernel, fast does where runs are short. */
+static void sharing(void **state)
+{
+	struct ty_device_options o = defaults();
+	uint64_t launches;
+	struct test_trip t;
+
+	(void)state;
+	o.sharing = TY_SHARING_FAST;
+	set_up(&t, 0, &o);
+	assert_int_equal(ty_device_path(t.dev, t.mapping, 0, TY_TO_HOST, 1), TY_PATH_STAGED);
+	test_round_trip(&t);
+	assert_int_equal(units(&t, TY_PATH_STAGED), 4);
+	tear_down(&t);
+	o.sharing = TY_SHARING_QUIET;
+	set_up(&t, 0, &o);
+	launches = driver.count("cuLaunchKernel");
+	test_round_trip(&t);
+	assert_int_equal(driver.count("cuLaunchKernel"), launches);
+	assert_int_equal(units(&t, TY_PATH_STAGED), 0);
+	assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 128 * MIB); /* no table either */
+	tear_down(&t);
+	trips(&o, "ops=9");
+}
+
 static void work_is_joined(void **state)
 {
 	struct ty_device_options o = defaults();
@@ -158,6 +226,7 @@ static void work_is_joined(void **state)
 	tear_down(&t);
 
 	/* planes that lie together are one run: two blocks a chunk, two chunks a batch */
+	o.path = TY_PATH_DIRECT;
 	set_up(&t, 6, &o);
 	test_round_trip(&t);
 	stats = ty_device_stats(t.dev);
@@ -253,6 +322,12 @@ static void open_refusals(void **state)
 	o.tile_bytes = 4096;
 	refuse_open(&o, TY_INVALID, "tile");
 	o.tile_bytes = 0;
+	o.copy_streams = 5;
+	refuse_open(&o, TY_INVALID, "copy streams");
+	o.copy_streams = 0;
+	o.path = TY_PATHS;
+	refuse_open(&o, TY_INVALID, "path");
+	o.path = TY_PATH_PLANNED;
 	for (unsigned i = 0; i < sizeof needed / sizeof needed[0]; i++) {
 		snprintf(setting, sizeof setting, "missing=%s", needed[i]);
 		driver.set(setting);
@@ -470,6 +545,8 @@ int main(void)
 		cmocka_unit_test(round_trips),
 		cmocka_unit_test(round_trips_small_staging),
 		cmocka_unit_test(round_trips_without_kernels),
+		cmocka_unit_test(round_trips_by_path),
+		cmocka_unit_test(sharing),
 		cmocka_unit_test(work_is_joined),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),

@@ -47,9 +47,10 @@ struct bench {
 };
 static struct bench b;
 
-static void set_up(unsigned pool, const char *settings)
+static void set_up_for(unsigned pool, const char *settings, enum ty_path path, uint64_t waited_us)
 {
-	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image};
+	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.path = path, .waited_us = waited_us};
 	struct ty_error err = {0};
 
 	driver.set(settings);
@@ -62,6 +63,12 @@ static void set_up(unsigned pool, const char *settings)
 	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &b.mapping, &err) == TY_OK);
 	for (uint32_t i = 0; i < 64; i++)
 		b.ids[i] = i;
+}
+
+/* However slow the machine, no kernel is held up for an hour. */
+static void set_up(unsigned pool, const char *settings)
+{
+	set_up_for(pool, settings, TY_PATH_STAGED, 3600000000u);
 }
 
 static enum ty_code submit(unsigned i, enum ty_direction direction)
@@ -128,6 +135,7 @@ struct failure {
 	int code;
 	unsigned pool;
 	enum ty_direction direction;
+	enum ty_path path;
 };
 
 /* Four batches, one call among theirs fails: the device is poisoned, says which call it was, and every batch still ends. */
@@ -140,7 +148,7 @@ static void body_failure(const void *arg)
 	struct ty_error err = {0};
 	uint64_t calls;
 
-	set_up(f->pool, "ops=1");
+	set_up_for(f->pool, "ops=1", f->path, 3600000000u);
 	driver.inject(f->call, f->nth, f->code);
 	for (unsigned i = 0; i < 4; i++) {
 		codes[i] = submit(i, f->direction);
@@ -175,19 +183,25 @@ static void body_failure(const void *arg)
 static void failing_calls(void **state)
 {
 	static const struct failure cases[] = {
-		{"cuLaunchKernel", 1, CU_LAUNCH_FAILED, 0, TY_TO_HOST},
-		{"cuLaunchKernel", 2, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE},
-		{"cuMemcpyDtoHAsync", 2, CU_INVALID_VALUE, 0, TY_TO_HOST},
-		{"cuMemcpyDtoHAsync", 4, CU_ILLEGAL_ADDRESS, 6, TY_TO_HOST},
-		{"cuMemcpyHtoDAsync", 1, CU_UNKNOWN, 0, TY_TO_DEVICE},
-		{"cuMemcpyHtoDAsync", 3, CU_INVALID_VALUE, 6, TY_TO_DEVICE},
-		{"cuEventRecord", 1, CU_INVALID_VALUE, 0, TY_TO_HOST},
-		{"cuEventRecord", 4, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE},
-		{"cuEventRecord", 2, CU_INVALID_VALUE, 6, TY_TO_HOST},
-		{"cuStreamWaitEvent", 2, CU_INVALID_VALUE, 0, TY_TO_HOST},
-		{"cuEventQuery", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST},
-		{"cuEventQuery", 9, CU_ECC_UNCORRECTABLE, 0, TY_TO_DEVICE},
-		{"cuEventQuery", 7, CU_LAUNCH_FAILED, 6, TY_TO_DEVICE},
+		{"cuLaunchKernel", 1, CU_LAUNCH_FAILED, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuLaunchKernel", 2, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE, TY_PATH_STAGED},
+		{"cuMemcpyDtoHAsync", 2, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuMemcpyDtoHAsync", 4, CU_ILLEGAL_ADDRESS, 6, TY_TO_HOST, TY_PATH_DIRECT},
+		{"cuMemcpyHtoDAsync", 1, CU_UNKNOWN, 0, TY_TO_DEVICE, TY_PATH_STAGED},
+		{"cuMemcpyHtoDAsync", 3, CU_INVALID_VALUE, 6, TY_TO_DEVICE, TY_PATH_DIRECT},
+		{"cuEventRecord", 1, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuEventRecord", 4, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE, TY_PATH_STAGED},
+		{"cuEventRecord", 2, CU_INVALID_VALUE, 6, TY_TO_HOST, TY_PATH_DIRECT},
+		{"cuStreamWaitEvent", 2, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuEventQuery", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuEventQuery", 9, CU_ECC_UNCORRECTABLE, 0, TY_TO_DEVICE, TY_PATH_STAGED},
+		{"cuEventQuery", 7, CU_LAUNCH_FAILED, 6, TY_TO_DEVICE, TY_PATH_DIRECT},
+		{"cuMemcpyBatchAsync_v2", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST, TY_PATH_BATCH},
+		{"cuMemcpyBatchAsync_v2", 3, CU_INVALID_VALUE, 0, TY_TO_DEVICE, TY_PATH_BATCH},
+		{"cuMemcpy2DAsync", 5, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_STRIDED},
+		{"cuMemcpy2DAsync", 2, CU_ILLEGAL_ADDRESS, 0, TY_TO_DEVICE, TY_PATH_STRIDED},
+		{"cuMemcpyDtoHAsync", 6, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_DIRECT},
+		{"cuEventRecord", 2, CU_INVALID_VALUE, 0, TY_TO_DEVICE, TY_PATH_STRIDED},
 	};
 
 	(void)state;
@@ -237,11 +251,53 @@ static void body_hung_kernel(const void *arg)
 	CHECK(drain(TY_OK) == 64);
 }
 
+/* One of two streams hangs: the unit is not done though the other stream is. */
+static void body_hung_stream(const void *arg)
+{
+	(void)arg;
+	set_up_for(0, "ops=4", TY_PATH_DIRECT, 3600000000u);
+	driver.inject("cuMemcpyDtoHAsync", 2, STANDIN_HANG);
+	CHECK(submit(0, TY_TO_HOST) == TY_OK);
+	CHECK(drain(TY_OK) == 0);
+	CHECK(!b.batches[0].client_free);
+	driver.release();
+	CHECK(drain(TY_OK) == 1);
+}
+
+/* A gather that is held up is the sign of an engine: what comes then goes without kernels. */
+static void body_engine_is_noticed(const void *arg)
+{
+	const struct ty_device_stats *stats;
+	enum ty_path path;
+
+	(void)arg;
+	set_up_for(0, "ops=4", TY_PATH_PLANNED, 1);
+	stats = ty_device_stats(b.dev);
+	CHECK(ty_device_path(b.dev, b.mapping, 0, TY_TO_HOST, 1) == TY_PATH_STAGED);
+	driver.inject("cuLaunchKernel", 1, STANDIN_HANG);
+	/* as many as are issued at once, and some that wait: those are planned when their turn comes */
+	for (unsigned i = 2; i < 14; i++)
+		CHECK(submit(i, TY_TO_HOST) == TY_OK);
+	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 8);
+	CHECK(drain(TY_OK) == 0);
+	CHECK(atomic_load(&stats->busy) == 1);
+	/* it was seen to wait just now; a second later it is tried again, which a test cannot wait for */
+	path = ty_device_path(b.dev, b.mapping, 0, TY_TO_HOST, 1);
+	CHECK(path != TY_PATH_STAGED);
+	CHECK(submit(1, TY_TO_DEVICE) == TY_OK);
+	CHECK(drain(TY_OK) == 1);
+	driver.release();
+	CHECK(drain(TY_OK) == 12);
+	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 8);
+}
+
 static void hung_work(void **state)
 {
 	(void)state;
 	expect_ok(body_hung_store, NULL);
 	expect_ok(body_hung_kernel, NULL);
+	expect_ok(body_hung_stream, NULL);
+	expect_ok(body_engine_is_noticed, NULL);
 }
 
 /* ---- the call in progress -------------------------------------------------------------------------- */

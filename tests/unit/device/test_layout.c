@@ -164,8 +164,8 @@ static void refusals(void **state)
 	BAD(0, tp.planes[1].offset -= 16, TY_INVALID, "overlap");
 	BAD(3, tp.planes[1].offset -= 16, TY_INVALID, "overlap");
 	BAD(3, tp.groups[0].run_bytes += 16; tp.groups[0].block_count--, TY_INVALID, "overlap");
-	BAD(9, tp.planes[128].offset = 512; tp.groups[1].block_count--, TY_INVALID, "overlap");
-	BAD(10, tp.groups[1].block_stride += 16; tp.planes[128].offset = 64, TY_INVALID, "overlap");
+	BAD(9, tp.planes[TEST_PLANES].offset = 512; tp.groups[1].block_count--, TY_INVALID, "overlap");
+	BAD(10, tp.groups[1].block_stride += 16; tp.planes[TEST_PLANES].offset = 64, TY_INVALID, "overlap");
 	/* regions that are one allocation */
 	BAD(2, tp.regions[1].fd = tp.regions[0].fd, TY_INVALID, "overlap");
 	BAD(2, tp.regions[0].is_fd = tp.regions[1].is_fd = false, TY_INVALID, "overlap");
@@ -233,9 +233,9 @@ static void overlap_agrees_with_brute_force(void **state)
 			if (g && test_random(&random) % 3 && tp.groups[0].block_stride >= group->run_bytes)
 				group->block_stride = tp.groups[0].block_stride;
 			group->plane_count = 1 + (uint32_t)(test_random(&random) % 4);
-			group->planes = &tp.planes[g * 128];
+			group->planes = &tp.planes[g * TEST_PLANES];
 			for (uint32_t p = 0; p < group->plane_count; p++)
-				tp.planes[g * 128 + p].offset = 16 * (test_random(&random) % 48);
+				tp.planes[g * TEST_PLANES + p].offset = 16 * (test_random(&random) % 48);
 		}
 		overlaps = brute_force(&apart);
 		code = ty_layout_create(&tp.pool, 1, MAX_CHUNK, &layout, &err);

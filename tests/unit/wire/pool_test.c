@@ -155,7 +155,7 @@ static void test_refused(void **state)
 	expect_register(spoil_no_regions, TY_INVALID, "Register.regions is empty");
 	expect_register(spoil_no_groups, TY_INVALID, "Register.groups is empty");
 	expect_register(spoil_no_planes, TY_INVALID, "Register.groups[1].planes is empty");
-	expect_register(spoil_many_regions, TY_LIMIT, "Register.regions has 65 entries");
+	expect_register(spoil_many_regions, TY_LIMIT, "Register.regions has 257 entries");
 	expect_register(spoil_many_groups, TY_LIMIT, "Register.groups has 9 entries");
 	expect_register(spoil_many_planes, TY_LIMIT, "Register.groups[0].planes has 1025 entries");
 	expect_register(spoil_handle, TY_INVALID, "Register.regions[0].ipc_handle has 63 bytes, expected 64");

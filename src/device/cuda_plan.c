@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which way a mapping's groups go: plan.h's choice with what this device knows, and whether an engine is at work.
+ */
+#include "cuda_private.h"
+
+#include <string.h>
+
+#define BLOCKS_TRIED 24 /* powers of two */
+
+void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation)
+{
+	const struct ty_layout *layout = m->base.layout;
+	struct ty_span *room = m->spans;
+
+	for (uint32_t i = 0; i < layout->group_count; i++) {
+		const struct ty_layout_group *g = &layout->groups[i];
+		struct cuda_group *group = &m->groups[i];
+		const uint64_t *address = m->planes + g->first_plane;
+		const uint32_t *of = allocation + g->first_plane;
+
+		group->rows = room;
+		group->shape.block_bytes = (uint64_t)g->plane_count * g->run_bytes;
+		group->shape.runs = ty_plan_join(address, of, g->plane_count, g->run_bytes, group->rows);
+		group->spans = room + g->plane_count;
+		memcpy(group->spans, group->rows, group->shape.runs * sizeof *group->rows);
+		group->shape.spans = ty_plan_stride(group->spans, group->shape.runs, address, of, dev->max_pitch);
+		room += 2 * g->plane_count;
+		group->allowed = TY_PLAN_BIT(TY_PATH_DIRECT);
+		if (dev->api.cuMemcpyBatchAsync || dev->api.cuMemcpyBatchAsync_v2)
+			group->allowed |= TY_PLAN_BIT(TY_PATH_BATCH);
+		if (group->shape.spans < group->shape.runs)
+			group->allowed |= TY_PLAN_BIT(TY_PATH_STRIDED);
+		if (dev->gather && g->run_bytes <= dev->tile_bytes)
+			group->allowed |= TY_PLAN_BIT(TY_PATH_STAGED);
+	}
+}
+
+static enum ty_path choose(const struct cuda_device *dev, const struct cuda_group *group, uint64_t blocks,
+	enum ty_direction direction, bool busy)
+{
+	if (dev->forced != TY_PATH_PLANNED)
+		return group->allowed & TY_PLAN_BIT(dev->forced) ? dev->forced : TY_PATH_DIRECT;
+	return ty_plan_choose(dev->rates, &group->shape, blocks, direction, group->allowed, dev->sharing, busy);
+}
+
+/* A group that never would be staged needs no plane table, and from now on may not be. */
+bool ty_cuda_may_stage(const struct cuda_device *dev, const struct cuda_mapping *m)
+{
+	struct cuda_mapping *change = (struct cuda_mapping *)(uintptr_t)m;
+	bool any = false;
+
+	for (uint32_t i = 0; i < m->base.layout->group_count; i++) {
+		bool staged = false;
+
+		for (unsigned tried = 0; tried < 4 * BLOCKS_TRIED && !staged; tried++)
+			staged = choose(dev, &m->groups[i], 1ull << tried / 4, tried & 1 ? TY_TO_HOST : TY_TO_DEVICE,
+				tried & 2) == TY_PATH_STAGED;
+		if (!staged)
+			change->groups[i].allowed &= ~TY_PLAN_BIT(TY_PATH_STAGED);
+		any = any || staged;
+	}
+	return any;
+}
+
+void ty_cuda_plan_batch(const struct cuda_device *dev, struct ty_batch *batch)
+{
+	const struct cuda_mapping *m = ty_cuda_mapping(batch);
+	bool busy = dev->busy_until && ty_device_clock() < dev->busy_until;
+	uintptr_t paths = 0;
+
+	for (uint32_t i = 0; i < m->base.layout->group_count; i++) {
+		uint64_t blocks = (uint64_t)batch->count * m->base.layout->groups[i].blocks_per_chunk;
+
+		paths |= (uintptr_t)choose(dev, &m->groups[i], blocks, batch->direction, busy) << (4 * i);
+	}
+	batch->device_private[1] = (void *)paths;
+}
+
+enum ty_path ty_cuda_path(const struct ty_mapping *mapping, uint32_t group, enum ty_direction direction, uint32_t chunks)
+{
+	const struct cuda_device *dev = (const struct cuda_device *)mapping->device;
+	const struct cuda_mapping *m = (const struct cuda_mapping *)mapping;
+
+	return choose(dev, &m->groups[group], (uint64_t)chunks * mapping->layout->groups[group].blocks_per_chunk, direction,
+		dev->busy_until && ty_device_clock() < dev->busy_until);
+}
+
+/* Alone, a kernel of ours is through in well under the limit. When it is not ready although nothing of ours is before it, it waits
+ * for a time slice: every pool is another process's, and that one is computing. Only what is seen not to be ready counts, so
+ * that a late poll is no sign. */
+void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane)
+{
+	struct cuda_unit *unit = &lane->units[lane->first];
+	bool to_host, waits;
+	int64_t now;
+
+	if (!lane->count || unit->path != TY_PATH_STAGED || dev->base.poisoned) {
+		lane->watched = 0;
+		return;
+	}
+	to_host = unit->batch->direction == TY_TO_HOST;
+	/* store: the gather is first. Retrieve: the copy is, and then the scatter */
+	if (ty_cuda_reached(dev, unit->middle) == to_host) {
+		lane->watched = 0;
+		return;
+	}
+	waits = to_host || !ty_cuda_reached(dev, unit->ends[0]);
+	now = ty_device_clock();
+	if (!waits)
+		return;
+	if (!lane->watched)
+		lane->watched = now;
+	if (now - lane->watched <= dev->waited_ns)
+		return;
+	if (dev->busy_until < now)
+		ty_device_count(&dev->base.stats.busy, 1);
+	dev->busy_until = now + TY_CUDA_BUSY_NS;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Chunks without a kernel: run by run, many runs a call, or rows at a pitch. Between two copies of one stream there is a gap, so
+ * copies go over the lane's streams in turn; a unit is done when the last of each stream it used is.
+ */
+#include "cuda_private.h"
+
+struct rows {
+	struct cuda_piece piece; /* the first row */
+	uint64_t pitch;
+	uint32_t count;
+};
+
+static cu_stream take_stream(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
+{
+	uint32_t turn = lane->turn;
+
+	lane->turn = turn + 1 == dev->streams ? 0 : turn + 1;
+	unit->awaited |= 1u << turn;
+	return lane->copy[turn];
+}
+
+/* A unit of nothing but skipped blocks has an end too. */
+static cu_result mark_ends(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	cu_result result = CU_SUCCESS;
+
+	if (!unit->awaited)
+		unit->awaited = 1;
+	*call = "cuEventRecord";
+	for (uint32_t s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+		if (unit->awaited & 1u << s)
+			result = CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
+	return result;
+}
+
+/* Where a row of the block at the cursor lies; false: it is skipped. */
+static bool place(const struct cuda_lane *lane, const struct ty_batch *batch, const struct ty_span *span, struct cuda_piece *out)
+{
+	const struct cuda_cursor *at = &lane->at;
+	const struct ty_layout_group *g = &batch->mapping->layout->groups[at->group];
+	const struct ty_copy *copy = &batch->copies[at->copy];
+	uint32_t id = copy->blocks[g->first_block + at->block];
+
+	if (id == TY_BLOCK_SKIP)
+		return false;
+	out->host = copy->host + g->tile_offset + ((uint64_t)at->block * g->plane_count + span->first) * g->run_bytes;
+	out->device = ty_cuda_mapping(batch)->planes[g->first_plane + span->first] + id * g->block_stride;
+	out->bytes = span->bytes;
+	return true;
+}
+
+/* Runs from the cursor on, neighbours joined as far as they lie together on both sides, inside one chunk: the next chunk's slot may
+ * lie in a piece of memory of its own. */
+static uint32_t collect_runs(struct cuda_lane *lane, const struct ty_batch *batch, struct cuda_piece *pieces, uint32_t max)
+{
+	const uint32_t group = lane->at.group;
+	const struct cuda_group *g = &ty_cuda_mapping(batch)->groups[group];
+	uint32_t count = 0;
+
+	while (lane->issuing == batch && lane->at.group == group) {
+		struct cuda_cursor *at = &lane->at;
+		struct cuda_piece *last = count ? &pieces[count - 1] : NULL, piece;
+
+		if (place(lane, batch, &g->rows[at->plane], &piece)) {
+			if (last && last->device + last->bytes == piece.device && last->host + last->bytes == piece.host &&
+				(at->plane || at->block))
+				last->bytes += piece.bytes;
+			else if (count == max)
+				return count;
+			else
+				pieces[count++] = piece;
+		}
+		if (++at->plane == g->shape.runs)
+			ty_cuda_next_blocks(lane, 1);
+	}
+	return count;
+}
+
+cu_result ty_cuda_issue_direct(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	struct cuda_piece pieces[TY_CUDA_UNIT_COPIES];
+	enum ty_direction direction = unit->batch->direction;
+
+	unit->copies = collect_runs(lane, unit->batch, pieces, TY_CUDA_UNIT_COPIES);
+	for (uint32_t i = 0; i < unit->copies; i++) {
+		cu_result result = ty_cuda_copy(dev, take_stream(dev, lane, unit), direction, &pieces[i], call);
+
+		if (result != CU_SUCCESS)
+			return result;
+	}
+	return mark_ends(dev, lane, unit, call);
+}
+
+cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	struct cuda_piece pieces[TY_CUDA_BATCH_COPIES];
+	cu_address device[TY_CUDA_BATCH_COPIES], host[TY_CUDA_BATCH_COPIES];
+	size_t bytes[TY_CUDA_BATCH_COPIES], first = 0, failed = 0;
+	struct cu_batch_attributes attributes = {.order = CU_ORDER_STREAM};
+	bool to_host = unit->batch->direction == TY_TO_HOST;
+	uint32_t count = collect_runs(lane, unit->batch, pieces, TY_CUDA_BATCH_COPIES);
+	cu_result result = CU_SUCCESS;
+
+	unit->copies = count < TY_CUDA_UNIT_COPIES ? count : TY_CUDA_UNIT_COPIES;
+	for (uint32_t i = 0; i < count; i++) {
+		device[i] = pieces[i].device;
+		host[i] = (uintptr_t)pieces[i].host;
+		bytes[i] = pieces[i].bytes;
+	}
+	if (count && dev->api.cuMemcpyBatchAsync_v2) {
+		*call = "cuMemcpyBatchAsync_v2";
+		result = CU(dev, cuMemcpyBatchAsync_v2, to_host ? host : device, to_host ? device : host, bytes, count,
+			&attributes, &first, 1, take_stream(dev, lane, unit));
+	} else if (count) {
+		*call = "cuMemcpyBatchAsync";
+		result = CU(dev, cuMemcpyBatchAsync, to_host ? host : device, to_host ? device : host, bytes, count,
+			&attributes, &first, 1, &failed, take_stream(dev, lane, unit));
+	}
+	if (result != CU_SUCCESS)
+		return result;
+	ty_device_count(&dev->base.stats.copies, count > 0);
+	return mark_ends(dev, lane, unit, call);
+}
+
+static uint32_t collect_rows(struct cuda_lane *lane, const struct ty_batch *batch, struct rows *out)
+{
+	const uint32_t group = lane->at.group;
+	const struct cuda_group *g = &ty_cuda_mapping(batch)->groups[group];
+	uint32_t count = 0;
+
+	while (lane->issuing == batch && lane->at.group == group && count < TY_CUDA_UNIT_COPIES) {
+		const struct ty_span *span = &g->spans[lane->at.plane];
+
+		if (place(lane, batch, span, &out[count].piece)) {
+			out[count].pitch = span->pitch;
+			out[count++].count = span->rows;
+		}
+		if (++lane->at.plane == g->shape.spans)
+			ty_cuda_next_blocks(lane, 1);
+	}
+	return count;
+}
+
+static cu_result copy_rows(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct rows *rows,
+	const char **call)
+{
+	struct cu_copy_2d copy = {.width = rows->piece.bytes, .rows = rows->count};
+
+	if (rows->count == 1)
+		return ty_cuda_copy(dev, stream, direction, &rows->piece, call);
+	if (direction == TY_TO_HOST) {
+		copy.from_type = CU_MEMORY_DEVICE;
+		copy.from_device = rows->piece.device;
+		copy.from_pitch = rows->pitch;
+		copy.to_type = CU_MEMORY_HOST;
+		copy.to_host = rows->piece.host;
+		copy.to_pitch = rows->piece.bytes;
+	} else {
+		copy.from_type = CU_MEMORY_HOST;
+		copy.from_host = rows->piece.host;
+		copy.from_pitch = rows->piece.bytes;
+		copy.to_type = CU_MEMORY_DEVICE;
+		copy.to_device = rows->piece.device;
+		copy.to_pitch = rows->pitch;
+	}
+	*call = "cuMemcpy2DAsync";
+	ty_device_count(&dev->base.stats.copies, 1);
+	return CU(dev, cuMemcpy2DAsync, &copy, stream);
+}
+
+cu_result ty_cuda_issue_strided(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	struct rows rows[TY_CUDA_UNIT_COPIES];
+	enum ty_direction direction = unit->batch->direction;
+
+	unit->copies = collect_rows(lane, unit->batch, rows);
+	for (uint32_t i = 0; i < unit->copies; i++) {
+		cu_result result = copy_rows(dev, take_stream(dev, lane, unit), direction, &rows[i], call);
+
+		if (result != CU_SUCCESS)
+			return result;
+	}
+	return mark_ends(dev, lane, unit, call);
+}

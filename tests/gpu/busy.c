@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "busy.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device/cuda_driver.h"
+#include "kernels/gather.h"
+
+#define STEP_MS 1.6f
+#define WEIGHTS ((uint64_t)2 << 30)
+#define EACH ((uint64_t)128 << 20) /* bytes that a kernel reads */
+#define AHEAD 3u                   /* steps queued */
+#define SAMPLES 65536u
+#define TRIAL 50u                  /* steps after which their length is set */
+#define KERNELS_MAX 512u
+
+/* Shared. The engine writes, all of it before `steps` or `state` (release); the parent reads (acquire). */
+struct shared {
+	_Atomic int state; /* 0 starting, 1 steps, 2 failed */
+	_Atomic uint64_t steps;
+	char error[256];
+	float samples[SAMPLES]; /* milliseconds, of step i at i % SAMPLES */
+};
+
+static struct shared *shared;
+static pid_t engine;
+
+struct run {
+	struct ty_cuda api;
+	cu_stream stream;
+	cu_function load;
+	cu_event ends[AHEAD + 1];
+	cu_address weights, sink;
+	uint64_t bytes, each, at;
+	unsigned grid, kernels;
+};
+
+static _Noreturn void give_up(const struct run *r, const char *what, cu_result result)
+{
+	snprintf(shared->error, sizeof shared->error, "the busy engine: %s: %s (%d)", what, ty_cuda_error_name(&r->api, result), result);
+	atomic_store_explicit(&shared->state, 2, memory_order_release);
+	_exit(1);
+}
+
+#define MUST(r, call, ...)                                                                                             \
+	do {                                                                                                           \
+		cu_result result_ = (r)->api.call(__VA_ARGS__);                                                        \
+		if (result_ != CU_SUCCESS)                                                                             \
+			give_up(r, #call, result_);                                                                    \
+	} while (0)
+
+static void open_engine(struct run *r, const char *driver, int ordinal, bool tiny)
+{
+	struct ty_error err = {0};
+	cu_context context;
+	cu_device device;
+	cu_module module;
+	int processors;
+
+	if (ty_cuda_load(driver, &r->api, &err) != TY_OK || ty_cuda_context(&r->api, ordinal, &device, &context, &err) != TY_OK) {
+		snprintf(shared->error, sizeof shared->error, "the busy engine: %.200s", err.text);
+		atomic_store_explicit(&shared->state, 2, memory_order_release);
+		_exit(1);
+	}
+	r->bytes = tiny ? 1 << 20 : WEIGHTS;
+	r->each = tiny ? 1 << 18 : EACH;
+	r->kernels = tiny ? 2 : 32;
+	MUST(r, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, device);
+	r->grid = (unsigned)processors * 8;
+	MUST(r, cuModuleLoadData, &module, ty_kernels_image);
+	MUST(r, cuModuleGetFunction, &r->load, module, TY_KERNEL_LOAD);
+	MUST(r, cuMemAlloc, &r->weights, r->bytes);
+	MUST(r, cuMemAlloc, &r->sink, 16);
+	MUST(r, cuStreamCreate, &r->stream, CU_STREAM_NON_BLOCKING);
+	for (unsigned i = 0; i <= AHEAD; i++) {
+		MUST(r, cuEventCreate, &r->ends[i], CU_EVENT_TIMED);
+		MUST(r, cuEventRecord, r->ends[i], r->stream);
+	}
+}
+
+static void queue_step(struct run *r, uint64_t step)
+{
+	for (unsigned k = 0; k < r->kernels; k++) {
+		struct ty_load_job job = {r->weights + r->at, r->each / TY_GATHER_UNIT, r->sink};
+		void *parameters[] = {&job};
+
+		MUST(r, cuLaunchKernel, r->load, r->grid, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, r->stream, parameters, NULL);
+		r->at = (r->at + r->each) % r->bytes;
+	}
+	MUST(r, cuEventRecord, r->ends[step % (AHEAD + 1)], r->stream);
+}
+
+static void finish_step(struct run *r, uint64_t step)
+{
+	cu_result result;
+
+	while ((result = r->api.cuEventQuery(r->ends[step % (AHEAD + 1)])) == CU_NOT_READY)
+		sched_yield();
+	if (result != CU_SUCCESS)
+		give_up(r, "cuEventQuery", result);
+}
+
+static _Noreturn void work(const char *driver, int ordinal, bool tiny)
+{
+	static struct run r;
+	uint64_t step = 1;
+	float trial = 0;
+
+	open_engine(&r, driver, ordinal, tiny);
+	finish_step(&r, AHEAD); /* the events' first records */
+	while (step < AHEAD)
+		queue_step(&r, step++);
+	for (;; step++) {
+		uint64_t done = step - AHEAD + 1; /* queued long before this one */
+		float *sample = &shared->samples[done % SAMPLES];
+
+		queue_step(&r, step);
+		finish_step(&r, done);
+		MUST(&r, cuEventElapsedTime, sample, r.ends[(done - 1) % (AHEAD + 1)], r.ends[done % (AHEAD + 1)]);
+		if (done > TRIAL / 2 && done <= TRIAL)
+			trial += *sample;
+		if (done == TRIAL && !tiny) {
+			float want = (float)r.kernels * STEP_MS * (float)(TRIAL - TRIAL / 2) / trial + 0.5f;
+
+			r.kernels = want < 1 ? 1 : want > KERNELS_MAX ? KERNELS_MAX : (unsigned)want;
+		}
+		atomic_store_explicit(&shared->steps, done + 1, memory_order_release);
+		if (done == 2 * TRIAL)
+			atomic_store_explicit(&shared->state, 1, memory_order_release);
+	}
+}
+
+enum ty_code busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
+{
+	int state;
+
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return ty_fail(err, TY_NO_MEMORY, "the busy engine: %s", strerror(errno));
+	engine = fork();
+	if (engine < 0)
+		return ty_fail(err, TY_IO, "the busy engine: fork: %s", strerror(errno));
+	if (engine == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		signal(SIGALRM, SIG_DFL);
+		work(driver, ordinal, tiny);
+	}
+	while ((state = atomic_load_explicit(&shared->state, memory_order_acquire)) == 0) {
+		if (waitpid(engine, NULL, WNOHANG) != 0)
+			return ty_fail(err, TY_CLOSED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
+		usleep(1000);
+	}
+	return state == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error);
+}
+
+void busy_stop(void)
+{
+	kill(engine, SIGKILL);
+	waitpid(engine, NULL, 0);
+	munmap(shared, sizeof *shared);
+}
+
+uint64_t busy_steps(void)
+{
+	return atomic_load_explicit(&shared->steps, memory_order_acquire);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+void busy_times(uint64_t from, double *median, double *p99)
+{
+	uint64_t to = busy_steps(), count;
+	float *sorted;
+
+	from += from == 0; /* there is no step 0 */
+	count = to > from ? to - from : 0;
+	count = count > SAMPLES ? SAMPLES : count;
+	*median = *p99 = 0;
+	sorted = count ? malloc(count * sizeof *sorted) : NULL;
+	if (!sorted)
+		return;
+	for (uint64_t i = 0; i < count; i++)
+		sorted[i] = shared->samples[(to - count + i) % SAMPLES];
+	qsort(sorted, count, sizeof *sorted, by_value);
+	*median = (double)sorted[count / 2] * 1e3;
+	*p99 = (double)sorted[count * 99 / 100] * 1e3;
+	free(sorted);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The planner's pure functions: how planes are joined, what is chosen.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "device/plan.h"
+
+#define KIB 1024u
+#define ALL (TY_PLAN_BIT(TY_PATH_STAGED) | TY_PLAN_BIT(TY_PATH_DIRECT) | TY_PLAN_BIT(TY_PATH_BATCH) | TY_PLAN_BIT(TY_PATH_STRIDED))
+
+static void joins(void **state)
+{
+	/* two that lie together, one that is apart, one that follows it in another allocation, one before it */
+	const uint64_t address[] = {4096, 4608, 8192, 8704, 512};
+	const uint32_t allocation[] = {0, 0, 0, 1, 0};
+	struct ty_span spans[5];
+
+	(void)state;
+	assert_int_equal(ty_plan_join(address, allocation, 5, 512, spans), 4);
+	assert_int_equal(spans[0].first, 0);
+	assert_int_equal(spans[0].bytes, 1024);
+	assert_int_equal(spans[1].first, 2);
+	assert_int_equal(spans[1].bytes, 512);
+	assert_int_equal(spans[2].first, 3);
+	assert_int_equal(spans[3].first, 4);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(spans[i].rows, 1);
+}
+
+static uint32_t stride(const uint64_t *address, const uint32_t *allocation, uint32_t count, uint64_t max_pitch,
+	struct ty_span *spans)
+{
+	uint32_t rows = ty_plan_join(address, allocation, count, 512, spans);
+
+	return ty_plan_stride(spans, rows, address, allocation, max_pitch);
+}
+
+static void strides(void **state)
+{
+	const uint64_t even[] = {0x10000, 0x20000, 0x30000, 0x40000};
+	const uint64_t uneven[] = {0x10000, 0x20000, 0x30000, 0x38000};
+	const uint64_t down[] = {0x40000, 0x30000, 0x20000, 0x10000};
+	const uint64_t pairs[] = {0x10000, 0x10200, 0x20000, 0x20200}; /* rows of two planes */
+	const uint64_t mixed[] = {0x10000, 0x10200, 0x20000, 0x30000}; /* rows of different lengths */
+	const uint64_t twice[] = {0x10000, 0x10000, 0x20000, 0x30000}; /* one place twice: no pitch */
+	const uint32_t one[] = {0, 0, 0, 0}, two[] = {0, 0, 7, 7};
+	struct ty_span s[4];
+
+	(void)state;
+	assert_int_equal(stride(even, one, 4, 1 << 20, s), 1);
+	assert_int_equal(s[0].rows, 4);
+	assert_int_equal(s[0].pitch, 0x10000);
+	assert_int_equal(s[0].bytes, 512);
+	assert_int_equal(stride(even, two, 4, 1 << 20, s), 2); /* never over an allocation's border */
+	assert_int_equal(s[1].first, 2);
+	assert_int_equal(s[1].rows, 2);
+	assert_int_equal(stride(even, one, 4, 0xffff, s), 4); /* nor past the driver's longest pitch */
+	assert_int_equal(stride(uneven, one, 4, 1 << 20, s), 2);
+	assert_int_equal(s[0].rows, 3);
+	assert_int_equal(s[1].rows, 1);
+	assert_int_equal(stride(down, one, 4, 1 << 20, s), 4);
+	assert_int_equal(stride(pairs, one, 4, 1 << 20, s), 1);
+	assert_int_equal(s[0].rows, 2);
+	assert_int_equal(s[0].bytes, 1024);
+	assert_int_equal(stride(mixed, one, 4, 1 << 20, s), 2);
+	assert_int_equal(s[1].first, 2);
+	assert_int_equal(s[1].rows, 2);
+	assert_int_equal(stride(twice, one, 4, 1 << 20, s), 2);
+	assert_int_equal(s[0].rows, 1);
+}
+
+static struct ty_plan_shape shape(uint32_t run, uint32_t runs, uint32_t spans)
+{
+	return (struct ty_plan_shape){.block_bytes = (uint64_t)run * runs, .runs = runs, .spans = spans};
+}
+
+static void expect(uint32_t run, uint32_t runs, uint32_t spans, unsigned allowed, enum ty_sharing sharing, bool busy,
+	enum ty_path want)
+{
+	struct ty_plan_shape s = shape(run, runs, spans);
+
+	for (unsigned direction = 0; direction < 2; direction++) {
+		enum ty_path got = ty_plan_choose(&ty_plan_defaults, &s, 16ull * 64, direction, allowed, sharing, busy);
+
+		if (got != want)
+			fail_msg("runs of %u, direction %u, sharing %d, busy %d: %s, expected %s", run, direction, sharing, busy,
+				ty_path_name(got), ty_path_name(want));
+	}
+}
+
+/* What is chosen by default; docs/device.md has the same table. */
+static void defaults(void **state)
+{
+	const enum ty_path staged = TY_PATH_STAGED, batch = TY_PATH_BATCH, strided = TY_PATH_STRIDED, direct = TY_PATH_DIRECT;
+	const unsigned old = ALL & ~TY_PLAN_BIT(TY_PATH_BATCH);
+
+	(void)state;
+	for (uint32_t run = 4 * KIB; run <= 2048 * KIB; run *= 2) {
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, false, staged);
+		expect(run, 64, 1, ALL, TY_SHARING_AUTO, false, staged);
+	}
+	for (unsigned busy = 0; busy < 2; busy++) {
+		expect(4 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
+		expect(8 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
+		expect(16 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
+		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
+		expect(512 * KIB, 16, 1, ALL, TY_SHARING_QUIET, busy, batch);
+		/* planes in allocations of their own, a driver without batches, neither */
+		expect(8 * KIB, 64, 64, ALL & ~TY_PLAN_BIT(strided), TY_SHARING_QUIET, busy, batch);
+		expect(32 * KIB, 64, 1, old, TY_SHARING_QUIET, busy, strided);
+		expect(8 * KIB, 64, 64, TY_PLAN_BIT(direct), TY_SHARING_QUIET, busy, direct);
+	}
+	expect(8 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, strided);
+	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, batch);
+	expect(8 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, staged);
+	expect(32 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, batch);
+	/* no kernels in this build */
+	expect(8 * KIB, 64, 1, ALL & ~TY_PLAN_BIT(staged), TY_SHARING_FAST, false, strided);
+	expect(2048 * KIB, 1, 1, TY_PLAN_BIT(direct), TY_SHARING_FAST, false, direct);
+}
+
+/* A cost never falls with more blocks, and stays a number at the far end. */
+static void costs(void **state)
+{
+	(void)state;
+	for (enum ty_path path = TY_PATH_STAGED; path < TY_PATHS; path++)
+		for (uint32_t run = 16; run <= 8u << 20; run = run * 3 / 2 / 16 * 16 + 16) {
+			struct ty_plan_shape s = shape(run, 80, 5);
+			uint64_t last = 0;
+
+			for (unsigned log = 0; log < 32; log++) {
+				uint64_t cost = ty_plan_cost(&ty_plan_defaults, &s, path, 1ull << log, TY_TO_HOST, log & 1);
+
+				if (log & 1) {
+					assert_true(cost > last);
+					last = cost;
+				}
+			}
+			assert_true(last < UINT64_MAX / 2);
+		}
+}
+
+/* One run is one copy; strided copies of few rows cost more than of many. */
+static void few(void **state)
+{
+	struct ty_plan_shape one = shape(64 * KIB, 1, 1), rows = shape(32 * KIB, 64, 1), pairs = shape(32 * KIB, 64, 32);
+
+	(void)state;
+	assert_int_equal(ty_plan_choose(&ty_plan_defaults, &one, 1, TY_TO_HOST, ALL, TY_SHARING_QUIET, false), TY_PATH_DIRECT);
+	assert_true(ty_plan_cost(&ty_plan_defaults, &pairs, TY_PATH_STRIDED, 16, TY_TO_HOST, true) >
+		ty_plan_cost(&ty_plan_defaults, &rows, TY_PATH_STRIDED, 16, TY_TO_HOST, true));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(joins),
+		cmocka_unit_test(strides),
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(costs),
+		cmocka_unit_test(few),
+	};
+
+	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
