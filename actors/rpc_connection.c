@@ -32,9 +32,7 @@ static void count(_Atomic uint64_t *counter, uint64_t more)
 }
 
 /* About what clients do: any of them can cause a line, so there are few. */
-static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...) TY_PRINTF(3, 4);
-
-static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...)
+TY_PRINTF(3, 4) static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...)
 {
 	char text[256];
 	va_list args;
@@ -107,8 +105,8 @@ static void settle(struct ty_rpc_connection *c)
 	while (c->first)
 		drop_first(c);
 	free(c->body);
-	c->body = NULL;
 	nng_stream_free(c->stream);
+	c->body = NULL;
 	c->stream = NULL;
 	c->next_free = edge->free;
 	edge->free = c;
@@ -127,9 +125,7 @@ static void end(struct ty_rpc_connection *c)
 }
 
 /* What it sent is not the protocol. */
-static void broken(struct ty_rpc_connection *c, const char *fmt, ...) TY_PRINTF(2, 3);
-
-static void broken(struct ty_rpc_connection *c, const char *fmt, ...)
+TY_PRINTF(2, 3) static void broken(struct ty_rpc_connection *c, const char *fmt, ...)
 {
 	char text[160];
 	va_list args;
@@ -450,10 +446,9 @@ static struct ty_rpc_connection *take_free(struct ty_rpc_edge *edge)
 {
 	struct ty_rpc_connection *c = edge->free;
 
-	if (c)
-		edge->free = c->next_free;
-	else
-		c = make(edge);
+	if (!c)
+		return make(edge);
+	edge->free = c->next_free;
 	return c;
 }
 
@@ -528,10 +523,9 @@ bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge)
 
 int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
 {
-	int error;
+	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 
 	*what = "nng_aio_alloc";
-	error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 	if (error == 0) {
 		*what = "nng_stream_listener_alloc";
 		error = nng_stream_listener_alloc(&edge->listener, url);

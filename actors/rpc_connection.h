@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The edge of rpc: a listener and its connections over nng's byte streams, and on them the wire of nng's REQ/REP protocol: the
- * greeting, the frames, the hops before a request. docs/edge.md says why it is not nng's own REP socket. Inside of rpc only.
+ * greeting, the frames, the hops before a request. docs/wire.md says why it is not nng's own REP socket. Inside of rpc only.
  *
  * All of it belongs to the rpc actor. nng has an aio from the call that posts it until its message is handled; its callbacks
  * send that message and nothing else. Three rules keep nng's poll thread quiet and every death noticed:

@@ -55,7 +55,7 @@ static int transfer(nng_stream *stream, nng_aio *aio, void (*post)(nng_stream *,
 }
 
 /* Greet as a REQ socket does. A connection that ends before its greetings ends the listener of an nng of that age for good
- * (docs/edge.md), so a question that is asked is asked to the end. */
+ * (docs/wire.md), so a question that is asked is asked to the end. */
 static enum ty_code greet(nng_stream *stream, nng_aio *aio, const char *url, int64_t deadline, struct ty_error *err)
 {
 	static const uint8_t rep[8] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
@@ -67,8 +67,8 @@ static enum ty_code greet(nng_stream *stream, nng_aio *aio, const char *url, int
 	if (rv == NNG_ENOMEM)
 		return ty_fail(err, TY_NO_MEMORY, "connecting to %s: out of memory", url);
 	if (rv != 0)
-		return ty_fail(err, TY_PROTOCOL, "%s accepts connections, but does not answer as nng's REP protocol does: %s", url,
-			nng_strerror(rv));
+		return ty_fail(err, TY_PROTOCOL, "%s accepts connections, but does not answer as nng's REP protocol does: %s",
+			url, nng_strerror(rv));
 	if (memcmp(theirs, rep, sizeof rep) != 0)
 		return ty_fail(err, TY_PROTOCOL, "%s does not answer as nng's REP protocol does, but with "
 			"%02x %02x %02x %02x %02x %02x %02x %02x", url, theirs[0], theirs[1], theirs[2], theirs[3], theirs[4],

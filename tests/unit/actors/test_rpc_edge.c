@@ -281,7 +281,8 @@ static void test_no_greeting(void **state)
 	static const char *const texts[] = {
 		"\0SP\0\0\x31\0\0", /* REP: what we are */
 		"\0SP\0\0\x10\0\0", /* PAIR */
-		"\0SP\0\0\x30\0\1", "\0SP\1\0\x30\0\0", "\1SP\0\0\x30\0\0", "\0sp\0\0\x30\0\0", "GET / HT", "\xff\xff\xff\xff\xff\xff\xff\xff",
+		"\0SP\0\0\x30\0\1", "\0SP\1\0\x30\0\0", "\1SP\0\0\x30\0\0", "\0sp\0\0\x30\0\0", "GET / HT",
+		"\xff\xff\xff\xff\xff\xff\xff\xff",
 	};
 
 	(void)state;
@@ -591,8 +592,8 @@ static void test_no_exchange(void **state)
 	expect_empty();
 }
 
-/* Write as much as it takes, read only when it takes no more: far more than there is room for on the way. All of it is answered, in
- * the order asked. */
+/* Write as much as it takes, read only when it takes no more: far more than there is room for on the way. All of it is
+ * answered, in the order asked. */
 static void test_many_at_once(void **state)
 {
 	enum { MANY = 20000 };

@@ -17,6 +17,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <nng/nng.h>
+#include <nng/protocol/pair0/pair.h>
+
 #include "fake.h"
 #include "wire/request.h"
 
@@ -206,6 +209,7 @@ static void test_open_not_a_tyer(void **state)
 	char directory[] = "/tmp/tyer-client-test-XXXXXX", path[64], url[80];
 	struct ty_client_options o = {.size = sizeof o, .url = "ipc:///nonexistent/x", .attach_path = path};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	nng_socket pair;
 	int fd;
 
 	(void)state;
@@ -223,6 +227,12 @@ static void test_open_not_a_tyer(void **state)
 	expect_open(&o, TY_PROTOCOL, "does not answer");
 	close(fd);
 	unlink(path);
+
+	/* speaks it, but is no REP socket */
+	assert_int_equal(nng_pair0_open(&pair), 0);
+	assert_int_equal(nng_listen(pair, url, NULL, 0), 0);
+	expect_open(&o, TY_PROTOCOL, "but with 00 53 50 00 00 10 00 00");
+	nng_close(pair);
 	rmdir(directory);
 }
 
