@@ -21,7 +21,7 @@
 #define TY_CUDA_TILE_LEAST ((uint64_t)256 << 10)
 #define TY_CUDA_TILE_ALIGN 256u
 #define TY_CUDA_STREAMS 4u       /* that copies of a lane go over in turn, at most */
-#define TY_CUDA_STREAMS_DEFAULT 2u
+#define TY_CUDA_STREAMS_DEFAULT 1 /* a second one gains nothing on an H200, and halves retrieves of short runs (tests/gpu/path_check) */
 #define TY_CUDA_UNITS 8u         /* in flight, of a lane */
 #define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */

@@ -56,7 +56,7 @@ struct ty_device_options {
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
 	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600. For tests */
-	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 2, at most 4. For measuring */
+	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 1, at most 4. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
 };
 

@@ -79,18 +79,25 @@ static struct ty_plan_shape shape(uint32_t run, uint32_t runs, uint32_t spans)
 	return (struct ty_plan_shape){.block_bytes = (uint64_t)run * runs, .runs = runs, .spans = spans};
 }
 
-static void expect(uint32_t run, uint32_t runs, uint32_t spans, unsigned allowed, enum ty_sharing sharing, bool busy,
-	enum ty_path want)
+static void expect_each(uint32_t run, uint32_t runs, uint32_t spans, unsigned allowed, enum ty_sharing sharing, bool busy,
+	enum ty_path to_host, enum ty_path to_device)
 {
 	struct ty_plan_shape s = shape(run, runs, spans);
 
 	for (unsigned direction = 0; direction < 2; direction++) {
 		enum ty_path got = ty_plan_choose(&ty_plan_defaults, &s, 16ull * 64, direction, allowed, sharing, busy);
+		enum ty_path want = direction == TY_TO_HOST ? to_host : to_device;
 
 		if (got != want)
 			fail_msg("runs of %u, direction %u, sharing %d, busy %d: %s, expected %s", run, direction, sharing, busy,
 				ty_path_name(got), ty_path_name(want));
 	}
+}
+
+static void expect(uint32_t run, uint32_t runs, uint32_t spans, unsigned allowed, enum ty_sharing sharing, bool busy,
+	enum ty_path want)
+{
+	expect_each(run, runs, spans, allowed, sharing, busy, want, want);
 }
 
 /* What is chosen by default; docs/device.md has the same table. */
@@ -107,8 +114,9 @@ static void defaults(void **state)
 	for (unsigned busy = 0; busy < 2; busy++) {
 		expect(4 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
 		expect(8 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
-		expect(16 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
-		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
+		expect(16 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
+		expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch, strided);
+		expect(64 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
 		expect(512 * KIB, 16, 1, ALL, TY_SHARING_QUIET, busy, batch);
 		/* planes in allocations of their own, a driver without batches, neither */
 		expect(8 * KIB, 64, 64, ALL & ~TY_PLAN_BIT(strided), TY_SHARING_QUIET, busy, batch);
@@ -116,9 +124,9 @@ static void defaults(void **state)
 		expect(8 * KIB, 64, 64, TY_PLAN_BIT(direct), TY_SHARING_QUIET, busy, direct);
 	}
 	expect(8 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, strided);
-	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, batch);
-	expect(8 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, staged);
-	expect(32 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, batch);
+	expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, batch, strided);
+	expect(8 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, strided);
+	expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, batch, strided);
 	/* no kernels in this build */
 	expect(8 * KIB, 64, 1, ALL & ~TY_PLAN_BIT(staged), TY_SHARING_FAST, false, strided);
 	expect(2048 * KIB, 1, 1, TY_PLAN_BIT(direct), TY_SHARING_FAST, false, direct);
