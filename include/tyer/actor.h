@@ -199,6 +199,52 @@ struct ty_timer {
 TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
 TY_API void ty_timer_cancel(struct ty_timer *timer);
 
+/* ---- requests ------------------------------------------------------------------------------ */
+
+/* A question that is answered exactly once: by its receiver, or, when the deadline passes first, by
+ * the runtime with TY_TIMEOUT. It is embedded in a struct of yours and brings its answer's envelope
+ * along, so nothing is allocated. It is zeroed once (calloc, or {0}); `release` may then be set.
+ *
+ * Whose it is: the receiver's from ty_ask (or ty_forward) until ty_reply, which it must call once. The
+ * answer makes it the requester's again, except when ty_request_home says that it is not: after the
+ * runtime's TY_TIMEOUT the receiver still has it. The requester then leaves it alone but for
+ * ty_request_release, after which it is freed by `release` once the receiver has replied too.
+ *
+ * If the requester dies first, `release` is called once the receiver has replied. The requester's
+ * state lives that long, so a request may be in it (`release` is then null). */
+struct ty_request {
+	struct ty_msg msg;     /* what the receiver's handler gets */
+	struct ty_timer reply; /* reply.msg is what the requester's handler gets */
+	enum ty_code code;     /* the answer's, for the requester */
+	/* Nobody needs the request any more: free what it is embedded in. On any thread that replies
+	 * or releases; it must not call the runtime for an actor. May be null. */
+	void (*release)(struct ty_request *request);
+	void *opaque[3];       /* the runtime's */
+};
+
+/* The request in a handler's message: the receiver's, the requester's. */
+#define ty_request_of(message) ty_container_of(message, struct ty_request, msg)
+#define ty_request_of_reply(message) ty_container_of(message, struct ty_request, reply.msg)
+
+/* Send `request` to `to` as `type`; the answer comes to the calling actor as `reply_type` (one of its
+ * class's), once, at `deadline` (runtime's clock; TY_NEVER: no deadline) or a little later at the
+ * latest. If the receiver stops, or does not know the type, the runtime answers with TY_CLOSED or
+ * TY_UNSUPPORTED: its class's refuse sees no requests. TY_CLOSED: no answer will come, the request is
+ * still the caller's. Never allocates. Caller: handlers; asking again what is still out is an assertion. */
+TY_API TY_MUST_USE enum ty_code ty_ask(struct ty_actor *to, struct ty_request *request, uint32_t type,
+	uint32_t reply_type, int64_t deadline);
+/* Answer. The request is the caller's no more. An answer that comes after the deadline goes nowhere. To
+ * reply twice is an assertion while the memory is there. Caller: anyone who has the request. */
+TY_API void ty_reply(struct ty_request *request, enum ty_code code);
+/* Hand the request to another actor, which is to reply instead. TY_CLOSED: it is still the caller's,
+ * who replies. Caller: anyone who has the request. */
+TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_request *request, uint32_t type);
+/* The requester, once its answer was handled: it needs the request no more. Calls `release`, now or
+ * when a receiver that missed the deadline replies. Caller: the requester's handlers. */
+TY_API void ty_request_release(struct ty_request *request);
+/* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
+TY_API bool ty_request_home(const struct ty_request *request);
+
 #ifdef __cplusplus
 }
 #endif

@@ -170,6 +170,11 @@ static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type,
 	return TY_CLOSED;
 }
 
+enum ty_code ty_send_flags(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
+{
+	return send(to, msg, type, flags);
+}
+
 enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
 {
 	return send(to, msg, type, 0);

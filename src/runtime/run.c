@@ -43,11 +43,16 @@ static struct ty_msg *next(struct ty_actor *actor)
 static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
 {
 	const struct ty_class *cls = actor->cls;
+	uint32_t flags = msg->flags;
 
 	msg->next = NULL;
 	msg->flags = 0;
 	ty_count(&thread->seat->refused);
-	if (cls->refuse) {
+	if (flags & TY_MSG_REQUEST) {
+		ty_reply(ty_request_of(msg), actor->closing ? TY_CLOSED : TY_UNSUPPORTED);
+	} else if (flags & TY_MSG_REPLY && !cls->refuse) {
+		ty_request_orphan(msg);
+	} else if (cls->refuse) {
 		ty_seat_begin(thread->seat, cls, "refuse", thread->now);
 		cls->refuse(actor->state, msg);
 	}
@@ -60,8 +65,8 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor)
 	struct ty_msg *msg;
 
 	actor->closing = true;
+	ty_timers_drop(thread, actor); /* before the close: who finds it closed may free a request, its timer with it */
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
-	ty_timers_drop(thread, actor);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
 		if (!(msg->flags & TY_MSG_INTERNAL))
 			refuse(thread, actor, msg);
@@ -136,7 +141,11 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 		if (done >= budget || time_is_up(thread, began, done, &check))
 			return TY_RAN_MORE;
 		msg = next(actor);
-		if (!(msg->flags & TY_MSG_INTERNAL)) {
+		if (!(msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY))) {
+			handle(thread, actor, msg);
+			done++;
+		} else if (msg->flags & TY_MSG_REPLY) {
+			ty_request_arrived(msg);
 			handle(thread, actor, msg);
 			done++;
 		} else if (msg == &actor->stop_msg) {

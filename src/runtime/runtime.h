@@ -185,6 +185,7 @@ int64_t ty_thread_clock(struct ty_thread *thread); /* read the clock, and keep i
 void ty_schedule(struct ty_actor *actor);
 /* A message of the runtime's own; dropped when the mailbox is closed. */
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags);
+TY_MUST_USE enum ty_code ty_send_flags(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags);
 /* The actor is over (or never began): leave the registry, tell destroy. Drops a reference. */
 void ty_actor_retire(struct ty_actor *actor);
 
@@ -197,6 +198,21 @@ int64_t ty_timers_next(const struct ty_actor *actor); /* earliest armed, or TY_N
 struct ty_msg *ty_timers_take(struct ty_actor *actor);
 void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg);
 void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor);
+
+/* Like ty_timer_start, for a request's answer: when due, ty_request_expire decides whether it comes. */
+void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadline);
+
+/* ---- request.c ---- */
+
+/* The deadline has come. True: the answer is TY_TIMEOUT, deliver it; false: another is on its way.
+ * Caller: the requester's runner. */
+bool ty_request_expire(struct ty_timer *reply);
+/* The answer has come, by message: forget the deadline. Caller: the requester's runner. */
+void ty_request_arrived(struct ty_msg *reply);
+/* Nobody is there to be given the answer: the requester is over, or its class has no refuse. */
+void ty_request_orphan(struct ty_msg *reply);
+
+/* ---- timer.c ---- */
 
 /* Alarms of a thread. Caller: the thread. */
 void ty_alarms_run(struct ty_thread *thread, int64_t now);
