@@ -183,6 +183,11 @@ TY_API struct ty_actor *ty_self(void);
 /* The clock of the runtime this thread is running for. Caller: handlers. */
 TY_API int64_t ty_now(void);
 
+/* The running actor has failed: when its handler (or poll) returns it ends, with `code` as its reason, as
+ * if it had been stopped, but handling nothing more. The first call counts. An actor that is stopped ends
+ * with TY_OK, one whose start fails with start's code. `code` is not TY_OK. Caller: handlers. */
+TY_API void ty_actor_fail(enum ty_code code);
+
 /* ---- timers -------------------------------------------------------------------------------- */
 
 /* A timer lives in an actor's state and belongs to that actor: only its handlers may call these.
@@ -244,6 +249,36 @@ TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_reques
 TY_API void ty_request_release(struct ty_request *request);
 /* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
 TY_API bool ty_request_home(const struct ty_request *request);
+
+/* ---- monitors and links -------------------------------------------------------------------- */
+
+/* Watching another actor's end. Embedded in a struct of the watcher's; zeroed once, `release` may then be
+ * set. It is the runtime's from ty_monitor or ty_link until the DOWN is handled, or `release` is called. */
+struct ty_monitor {
+	struct ty_msg msg;  /* the DOWN: what arrives; its container is the monitor */
+	enum ty_code reason; /* for the watcher's handler: how the other ended; TY_OK: it was stopped */
+	/* Called instead of a DOWN: after ty_demonitor, or when the watcher is over. On any thread of the
+	 * runtime; it must not call the runtime for an actor. May be null, as for a monitor in the watcher's
+	 * state, which lives as long as its monitors are out. */
+	void (*release)(struct ty_monitor *monitor);
+	void *opaque[10];   /* the runtime's */
+};
+
+/* Send the calling actor one message `type` (of its class's) when `target` has ended; at once if it has
+ * already. It arrives after all ordinary messages that `target` sent before. Never fails, never
+ * allocates. A monitor that is out already is an assertion. An actor that is ending (its refuse, its stop)
+ * gets no DOWN: `release` is called at once. Caller: handlers. */
+TY_API void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint32_t type);
+/* No DOWN of this monitor arrives any more, even if it was on its way. Its memory comes back later: by
+ * `release`, or see ty_monitor_home. Nothing happens if it is not out. Caller: the watcher's handlers. */
+TY_API void ty_demonitor(struct ty_monitor *monitor);
+/* The monitor is the watcher's, to use again or to free. Caller: the watcher's handlers. */
+TY_API bool ty_monitor_home(const struct ty_monitor *monitor);
+/* If `target` fails (its reason is not TY_OK), the calling actor fails with the same code, after what
+ * `target` sent it before. It goes one way: for a link as Erlang has it, each of the two links the other.
+ * No message arrives; when `target` has ended otherwise, `release` is called. ty_demonitor ends it.
+ * Caller: handlers. */
+TY_API void ty_link(struct ty_actor *target, struct ty_monitor *link);
 
 #ifdef __cplusplus
 }

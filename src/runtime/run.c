@@ -66,10 +66,13 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor)
 
 	actor->closing = true;
 	ty_timers_drop(thread, actor); /* before the close: who finds it closed may free a request, its timer with it */
+	ty_monitors_close(actor);
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
 		if (!(msg->flags & TY_MSG_INTERNAL))
 			refuse(thread, actor, msg);
+		else if (msg->type)
+			ty_monitors_internal(actor, msg);
 	if (actor->dedicated)
 		ty_dedicated_settle(actor);
 	if (cls->stop) {
@@ -77,6 +80,7 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor)
 		cls->stop(actor->state);
 	}
 	ty_timers_drop(thread, actor); /* those that refuse or stop started */
+	ty_monitors_end(actor); /* it sends nothing any more: DOWN comes after all else */
 	thread->self = NULL;
 	ty_seat_end(thread->seat);
 	ty_actor_retire(actor);
@@ -85,11 +89,16 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor)
 /* False: start failed. */
 static bool start(struct ty_thread *thread, struct ty_actor *actor)
 {
+	enum ty_code code;
+
 	actor->started = true;
 	if (!actor->cls->start)
 		return true;
 	ty_seat_begin(thread->seat, actor->cls, "start", ty_thread_clock(thread));
-	return actor->cls->start(actor->state, actor->arg) == TY_OK;
+	code = actor->cls->start(actor->state, actor->arg);
+	if (code != TY_OK && !actor->failing)
+		actor->reason = code;
+	return code == TY_OK;
 }
 
 static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
@@ -132,8 +141,13 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 	for (;;) {
 		struct ty_msg *msg;
 
-		if (actor->timers_changed)
+		if (actor->timers_changed) {
+			if (actor->failing) {
+				finish(thread, actor);
+				return TY_RAN_DEAD;
+			}
 			ty_timers_sync(thread, actor);
+		}
 		if (done % TY_LOOK_EVERY == 0)
 			look(actor); /* for what is urgent */
 		if (!ty_actor_pending(actor) && !look(actor))
@@ -151,6 +165,11 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 		} else if (msg == &actor->stop_msg) {
 			finish(thread, actor);
 			return TY_RAN_DEAD;
+		} else if (msg->type) {
+			msg = ty_monitors_internal(actor, msg);
+			if (msg)
+				handle(thread, actor, msg);
+			done++;
 		} else {
 			ty_timers_internal(actor, msg);
 		}
@@ -186,5 +205,7 @@ int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t 
 	again = actor->cls->poll(actor->state, now);
 	thread->self = NULL;
 	ty_seat_end(thread->seat);
+	if (actor->failing)
+		return now; /* to end at once */
 	return again;
 }

@@ -29,6 +29,7 @@
 #define TY_CLOCK_EVERY 16      /* messages between two readings of the clock, at most */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
+struct ty_monitor_core;
 struct ty_sim;
 struct ty_thread;
 
@@ -103,7 +104,11 @@ struct ty_actor {
 	struct ty_fifo normal;
 	struct ty_heap timers;          /* armed */
 	struct ty_heap_node *due, *due_last; /* expired: a list through next and prev */
+	struct ty_monitor_core *watchers; /* monitors of this actor */
+	struct ty_monitor_core *watching; /* its monitors of others that are out */
+	enum ty_code reason;            /* how it ended; constant once `late` is closed */
 	bool started, closing;
+	bool failing;                   /* ty_actor_fail was called: ends before its next message */
 	bool due_turn;                  /* take the next message from due */
 	bool timers_changed;            /* ty_timers_sync has something to do */
 	bool nudge_out;                 /* the nudge is with alarm_home */
@@ -127,6 +132,7 @@ struct ty_actor {
 	alignas(TY_LINE) _Atomic(uint32_t) refs;
 	_Atomic(bool) stop_sent;
 	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
+	_Atomic(void *) late; /* monitors that came after the mailbox's close: see monitor.c */
 	struct ty_actor *list_next;  /* destroy's list */
 	struct ty_actor *ended_next; /* the list of dedicated actors that have ended */
 
@@ -211,6 +217,14 @@ bool ty_request_expire(struct ty_timer *reply);
 void ty_request_arrived(struct ty_msg *reply);
 /* Nobody is there to be given the answer: the requester is over, or its class has no refuse. */
 void ty_request_orphan(struct ty_msg *reply);
+
+/* ---- monitor.c ---- */
+
+/* WATCH, UNWATCH or DOWN has come. A DOWN that is to be handled is returned, as the class's message. */
+struct ty_msg *ty_monitors_internal(struct ty_actor *actor, struct ty_msg *msg);
+/* The actor's end, its runner: before the mailbox closes, what it watches; last of all, who watches it. */
+void ty_monitors_close(struct ty_actor *actor);
+void ty_monitors_end(struct ty_actor *actor);
 
 /* ---- timer.c ---- */
 

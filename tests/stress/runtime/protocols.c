@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The protocols between actors, on all threads at once: requests that are answered, kept, forwarded, late, or
- * whose ends die. What must hold: every request that was asked is answered at most once; its
- * memory comes back exactly once, whoever of the two is last.
+ * whose ends die; monitors of children that end, by every path, while they are watched, unwatched, or their
+ * watcher dies. What must hold: every request that was asked is answered at most once; its memory comes back
+ * exactly once, whoever of the two is last; every monitor ends in one DOWN or one release; a DOWN comes
+ * after all that the child sent.
  *
  * protocols [ticks per actor]
  */
@@ -14,11 +16,13 @@
 #define NODES 12
 #define US INT64_C(1000)
 
-enum { QUESTION = 1, ANSWER, TICK, UNKNOWN = 99 };
+enum { QUESTION = 1, ANSWER, TICK, LETTER, DOWN, UNKNOWN = 99 };
 
 struct world {
 	struct ty_actor *nodes[NODES];
 	_Atomic(uint64_t) asked, closed, answered, timed_out, refused, back, failures;
+	_Atomic(uint64_t) watched, downs, released;
+	struct ty_runtime *rt;
 	uint64_t ticks;
 	struct gate started, go, finished;
 };
@@ -86,6 +90,154 @@ static void reply(struct question *q)
 	ty_reply(&q->request, TY_OK);
 }
 
+/* ---- children, which are watched ----------------------------------------------------------- */
+
+struct eye {
+	struct ty_monitor monitor;
+	struct world *world;
+	struct ty_actor *parent;
+	_Atomic(uint32_t) refs; /* the watcher's, the child's, one a letter */
+	uint32_t sent;          /* the child's, read at the DOWN: plain, so that ThreadSanitizer sees the order */
+	uint32_t seen;          /* the parent's */
+	bool cancelled, link;   /* likewise */
+	enum ty_code fails;     /* how the child is to end */
+};
+
+struct letter {
+	struct ty_msg msg;
+	struct eye *eye;
+};
+
+struct child {
+	struct eye *eye;
+};
+
+static void eye_unref(struct eye *eye)
+{
+	if (atomic_fetch_sub_explicit(&eye->refs, 1, memory_order_acq_rel) == 1) {
+		ty_actor_unref(eye->parent);
+		free(eye);
+	}
+}
+
+static void on_eye_release(struct ty_monitor *monitor)
+{
+	struct eye *eye = ty_container_of(monitor, struct eye, monitor);
+
+	add(&eye->world->released);
+	eye_unref(eye);
+}
+
+static void write_to_parent(struct child *child)
+{
+	struct eye *eye = child->eye;
+	struct letter *letter = calloc(1, sizeof *letter);
+
+	letter->eye = eye;
+	atomic_fetch_add_explicit(&eye->refs, 1, memory_order_relaxed);
+	if (ty_send(eye->parent, &letter->msg, LETTER) == TY_OK) {
+		eye->sent++;
+	} else {
+		free(letter);
+		eye_unref(eye);
+	}
+}
+
+static enum ty_code child_start(void *self, void *arg)
+{
+	struct child *child = self;
+
+	child->eye = arg;
+	write_to_parent(child);
+	if (child->eye->fails == TY_DENIED)
+		return TY_DENIED;
+	if (child->eye->fails != TY_OK)
+		ty_actor_fail(child->eye->fails);
+	return TY_OK;
+}
+
+static void child_stop(void *self)
+{
+	struct child *child = self;
+
+	for (volatile int i = 0; i < 2000; i++) /* the mailbox is closed, the child not over: have the parent watch now */
+		;
+	write_to_parent(child);
+	eye_unref(child->eye);
+}
+
+static const struct ty_class child_class = {.name = "child", .state_size = sizeof(struct child), .start = child_start,
+	.stop = child_stop};
+
+static void raise_child(struct node *node)
+{
+	static const enum ty_code ends[] = {TY_OK, TY_OK, TY_DENIED, TY_IO};
+	struct ty_spawn_options options = {.size = sizeof options, .cpu = -1};
+	struct eye *eye = calloc(1, sizeof *eye);
+	struct ty_actor *child;
+	uint32_t spins = draw(node, 3000);
+	enum ty_code code;
+
+	eye->world = node->world;
+	eye->parent = ty_actor_ref(ty_self());
+	eye->monitor.release = on_eye_release;
+	eye->fails = ends[draw(node, 4)];
+	eye->link = eye->fails == TY_OK && draw(node, 4) == 0; /* a link that is never pulled */
+	atomic_init(&eye->refs, 2);
+	options.executor = draw(node, 16) ? TY_POOL : TY_DEDICATED;
+	code = ty_spawn(eye->world->rt, &child_class, eye, &options, &child);
+	if (code != TY_OK) {
+		check(eye->world, code == TY_STOPPING, "a spawn failed otherwise");
+		eye_unref(eye);
+		eye_unref(eye);
+		return;
+	}
+	if (draw(node, 2))
+		ty_actor_stop(child);
+	for (volatile uint32_t i = 0; i < spins; i++)
+		; /* let it come as far as it may */
+	add(&eye->world->watched);
+	if (eye->link)
+		ty_link(child, &eye->monitor);
+	else
+		ty_monitor(child, &eye->monitor, DOWN);
+	if (draw(node, 4) == 0) {
+		eye->cancelled = true;
+		ty_demonitor(&eye->monitor);
+	}
+	ty_actor_stop(child);
+	ty_actor_unref(child);
+}
+
+static void take_letter(struct ty_msg *msg)
+{
+	struct letter *letter = ty_container_of(msg, struct letter, msg);
+
+	letter->eye->seen++;
+	eye_unref(letter->eye);
+	free(letter);
+}
+
+static void on_letter(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	take_letter(msg);
+}
+
+static void on_down(void *self, struct ty_msg *msg)
+{
+	struct node *node = self;
+	struct eye *eye = ty_container_of(msg, struct eye, monitor.msg);
+
+	check(node->world, !eye->cancelled && !eye->link, "a DOWN that nobody wanted");
+	check(node->world, eye->seen == eye->sent, "a DOWN overtook a message");
+	check(node->world, eye->monitor.reason == eye->fails || eye->monitor.reason == TY_OK, "another reason");
+	add(&node->world->downs);
+	eye_unref(eye);
+}
+
+/* ---- nodes --------------------------------------------------------------------------------- */
+
 static enum ty_code on_start(void *self, void *arg)
 {
 	struct node *node = self;
@@ -108,6 +260,8 @@ static void on_tick(void *self, struct ty_msg *msg)
 	}
 	for (uint32_t n = draw(node, 8); n; n--)
 		ask(node);
+	if (draw(node, 4) == 0)
+		raise_child(node);
 	while (node->kept && draw(node, 6)) {
 		struct question *q = node->kept;
 
@@ -167,7 +321,11 @@ static void on_refuse(void *self, struct ty_msg *msg)
 {
 	struct node *node = self;
 
-	check(node->world, msg->type == ANSWER, "a request was refused");
+	if (msg->type == LETTER) {
+		take_letter(msg);
+		return;
+	}
+	check(node->world, msg->type == ANSWER, "something else was refused");
 	add(&node->world->refused);
 	take(node, ty_container_of(ty_request_of_reply(msg), struct question, request));
 }
@@ -185,32 +343,35 @@ static void on_stop(void *self)
 	ask(node); /* nobody will be there to be answered */
 }
 
-static const struct ty_handler handlers[] = {{"question", on_question}, {"answer", on_answer}, {"tick", on_tick}};
+static const struct ty_handler handlers[] = {{"question", on_question}, {"answer", on_answer}, {"tick", on_tick},
+	{"letter", on_letter}, {"down", on_down}};
 static const struct ty_class node_class = {.name = "node", .state_size = sizeof(struct node), .first_type = QUESTION,
-	.type_count = 3, .handlers = handlers, .start = on_start, .stop = on_stop, .refuse = on_refuse};
+	.type_count = 5, .handlers = handlers, .start = on_start, .stop = on_stop, .refuse = on_refuse};
 
 int main(int argc, char **argv)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .workers = 4, .budget_messages = 8};
 	static struct world world;
-	struct ty_runtime *rt;
 
 	world.ticks = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000;
-	if (ty_runtime_create(&options, &rt, NULL) != TY_OK)
+	if (ty_runtime_create(&options, &world.rt, NULL) != TY_OK)
 		return 1;
 	for (int i = 0; i < NODES; i++)
-		world.nodes[i] = spawn(rt, &node_class, &world, i % 4 == 3 ? TY_DEDICATED : TY_POOL);
+		world.nodes[i] = spawn(world.rt, &node_class, &world, i % 4 == 3 ? TY_DEDICATED : TY_POOL);
 	gate_wait_for(&world.started, NODES);
 	gate_open(&world.go);
 	gate_wait_for(&world.finished, NODES);
-	ty_runtime_destroy(rt);
+	ty_runtime_destroy(world.rt);
 	for (int i = 0; i < NODES; i++)
 		ty_actor_unref(world.nodes[i]);
 	check(&world, world.asked == world.back, "a request did not come back");
 	check(&world, world.answered + world.refused <= world.asked, "more answers than questions");
+	check(&world, world.watched == world.downs + world.released, "a monitor did not come back");
 	check(&world, world.timed_out > 0 && world.answered > world.timed_out && world.closed > 0, "too little happened");
 	printf("asked %llu = back %llu; answered %llu (%llu by the deadline), refused %llu; closed %llu\n",
 		(unsigned long long)world.asked, (unsigned long long)world.back, (unsigned long long)world.answered,
 		(unsigned long long)world.timed_out, (unsigned long long)world.refused, (unsigned long long)world.closed);
+	printf("watched %llu = DOWN %llu + released %llu\n", (unsigned long long)world.watched,
+		(unsigned long long)world.downs, (unsigned long long)world.released);
 	return world.failures != 0;
 }
