@@ -104,9 +104,6 @@ struct ty_actor {
 	struct ty_fifo normal;
 	struct ty_heap timers;          /* armed */
 	struct ty_heap_node *due, *due_last; /* expired: a list through next and prev */
-	struct ty_monitor_core *watchers; /* monitors of this actor */
-	struct ty_monitor_core *watching; /* its monitors of others that are out */
-	enum ty_code reason;            /* how it ended; constant once `late` is closed */
 	bool started, closing;
 	bool failing;                   /* ty_actor_fail was called: ends before its next message */
 	bool due_turn;                  /* take the next message from due */
@@ -114,6 +111,9 @@ struct ty_actor {
 	bool nudge_out;                 /* the nudge is with alarm_home */
 	struct ty_thread *alarm_home;   /* where the alarm is set; null: it is here */
 	int64_t alarm_at;               /* for when, while alarm_home is not null */
+	struct ty_monitor_core *watchers; /* monitors of this actor */
+	struct ty_monitor_core *watching; /* its monitors of others that are out */
+	enum ty_code reason;            /* how it ended; constant once `late` is closed */
 
 	/* handed on with the actor */
 	alignas(TY_LINE) struct ty_actor *run_next; /* whoever scheduled it, then the queue's owner */
@@ -141,6 +141,7 @@ struct ty_actor {
 
 static_assert(offsetof(struct ty_actor, rt) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
 static_assert(offsetof(struct ty_actor, urgent) - offsetof(struct ty_actor, rt) >= TY_LINE, "constants apart");
+static_assert(offsetof(struct ty_actor, alarm_home) - offsetof(struct ty_actor, urgent) <= TY_LINE, "a run's line");
 static_assert(offsetof(struct ty_actor, refs) % TY_LINE == 0, "references apart");
 static_assert(offsetof(struct ty_actor, state) % TY_LINE == 0, "the state's alignment");
 
