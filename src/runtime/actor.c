@@ -153,7 +153,8 @@ void ty_schedule(struct ty_actor *actor)
 }
 
 /* inlined: the flags of an ordinary message are constants */
-static inline __attribute__((always_inline)) enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
+static inline __attribute__((always_inline)) enum ty_code send(
+	struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
 {
 	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;
