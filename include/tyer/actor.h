@@ -219,6 +219,11 @@ TY_API struct ty_actor *ty_self(void);
 /* The clock of the runtime this thread is running for. Caller: handlers. */
 TY_API int64_t ty_now(void);
 
+/* The running actor has failed: when its handler (or poll) returns it ends, with `code` as its reason, as
+ * if it had been stopped, but handling nothing more. The first call counts. An actor that is stopped ends
+ * with TY_OK, one whose start fails with start's code. `code` is not TY_OK. Caller: handlers. */
+TY_API void ty_actor_fail(enum ty_code code);
+
 /* ---- timers -------------------------------------------------------------------------------- */
 
 /* A timer lives in an actor's state and belongs to that actor: only its handlers may call these.
@@ -234,6 +239,82 @@ struct ty_timer {
  * early. Neither allocates; after a cancel the runtime knows nothing of the timer. */
 TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
 TY_API void ty_timer_cancel(struct ty_timer *timer);
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+/* A question that is answered exactly once: by its receiver, or, when the deadline passes first, by
+ * the runtime with TY_TIMEOUT. It is embedded in a struct of yours and brings its answer's envelope
+ * along, so nothing is allocated. It is zeroed once (calloc, or {0}); `release` may then be set.
+ *
+ * Whose it is: the receiver's from ty_ask (or ty_forward) until ty_reply, which it must call once. The
+ * answer makes it the requester's again, except when ty_request_home says that it is not: after the
+ * runtime's TY_TIMEOUT the receiver still has it. The requester then leaves it alone but for
+ * ty_request_release, after which it is freed by `release` once the receiver has replied too.
+ *
+ * If the requester dies first, `release` is called once the receiver has replied. The requester's
+ * state lives that long, so a request may be in it (`release` is then null). */
+struct ty_request {
+	struct ty_msg msg;     /* what the receiver's handler gets */
+	struct ty_timer reply; /* reply.msg is what the requester's handler gets */
+	enum ty_code code;     /* the answer's, for the requester */
+	/* Nobody needs the request any more: free what it is embedded in. On any thread that replies
+	 * or releases; it must not call the runtime for an actor. May be null. */
+	void (*release)(struct ty_request *request);
+	void *opaque[3];       /* the runtime's */
+};
+
+/* The request in a handler's message: the receiver's, the requester's. */
+#define ty_request_of(message) ty_container_of(message, struct ty_request, msg)
+#define ty_request_of_reply(message) ty_container_of(message, struct ty_request, reply.msg)
+
+/* Send `request` to `to` as `type`; the answer comes to the calling actor as `reply_type` (one of its
+ * class's), once, at `deadline` (runtime's clock; TY_NEVER: no deadline) or a little later at the
+ * latest. If the receiver stops, or does not know the type, the runtime answers with TY_CLOSED or
+ * TY_UNSUPPORTED: its class's refuse sees no requests. TY_CLOSED: no answer will come, the request is
+ * still the caller's. Never allocates. Caller: handlers; asking again what is still out is an assertion. */
+TY_API TY_MUST_USE enum ty_code ty_ask(struct ty_actor *to, struct ty_request *request, uint32_t type,
+	uint32_t reply_type, int64_t deadline);
+/* Answer. The request is the caller's no more. An answer that comes after the deadline goes nowhere. To
+ * reply twice is an assertion while the memory is there. Caller: anyone who has the request. */
+TY_API void ty_reply(struct ty_request *request, enum ty_code code);
+/* Hand the request to another actor, which is to reply instead. TY_CLOSED: it is still the caller's,
+ * who replies. Caller: anyone who has the request. */
+TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_request *request, uint32_t type);
+/* The requester, once its answer was handled: it needs the request no more. Calls `release`, now or
+ * when a receiver that missed the deadline replies. Caller: the requester's handlers. */
+TY_API void ty_request_release(struct ty_request *request);
+/* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
+TY_API bool ty_request_home(const struct ty_request *request);
+
+/* ---- monitors and links -------------------------------------------------------------------- */
+
+/* Watching another actor's end. Embedded in a struct of the watcher's; zeroed once, `release` may then be
+ * set. It is the runtime's from ty_monitor or ty_link until the DOWN is handled, or `release` is called. */
+struct ty_monitor {
+	struct ty_msg msg;  /* the DOWN: what arrives; its container is the monitor */
+	enum ty_code reason; /* for the watcher's handler: how the other ended; TY_OK: it was stopped */
+	/* Called instead of a DOWN: after ty_demonitor, or when the watcher is over. On any thread of the
+	 * runtime; it must not call the runtime for an actor. May be null, as for a monitor in the watcher's
+	 * state, which lives as long as its monitors are out. */
+	void (*release)(struct ty_monitor *monitor);
+	void *opaque[10];   /* the runtime's */
+};
+
+/* Send the calling actor one message `type` (of its class's) when `target` has ended; at once if it has
+ * already. It arrives after all ordinary messages that `target` sent before. Never fails, never
+ * allocates. A monitor that is out already is an assertion. An actor that is ending (its refuse, its stop)
+ * gets no DOWN: `release` is called at once. Caller: handlers. */
+TY_API void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint32_t type);
+/* No DOWN of this monitor arrives any more, even if it was on its way. Its memory comes back later: by
+ * `release`, or see ty_monitor_home. Nothing happens if it is not out. Caller: the watcher's handlers. */
+TY_API void ty_demonitor(struct ty_monitor *monitor);
+/* The monitor is the watcher's, to use again or to free. Caller: the watcher's handlers. */
+TY_API bool ty_monitor_home(const struct ty_monitor *monitor);
+/* If `target` fails (its reason is not TY_OK), the calling actor fails with the same code, after what
+ * `target` sent it before. It goes one way: for a link as Erlang has it, each of the two links the other.
+ * No message arrives; when `target` has ended otherwise, `release` is called. ty_demonitor ends it.
+ * Caller: handlers. */
+TY_API void ty_link(struct ty_actor *target, struct ty_monitor *link);
 
 #ifdef __cplusplus
 }

@@ -166,7 +166,9 @@ static void record_send(struct ty_actor *to, const struct ty_msg *msg, uint32_t 
 	ty_record(thread, kind, thread->stamp, to, ty_index_of(to->cls, type), (uintptr_t)msg);
 }
 
-static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
+/* inlined: the flags of an ordinary message are constants */
+static inline __attribute__((always_inline)) enum ty_code send(
+	struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
 {
 	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;
@@ -190,6 +192,11 @@ static enum ty_code send(struct ty_actor *to, struct ty_msg *msg, uint32_t type,
 		record_send(to, msg, type, TY_EVENT_DROP);
 	}
 	return TY_CLOSED;
+}
+
+enum ty_code ty_send_flags(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
+{
+	return send(to, msg, type, flags);
 }
 
 enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type)

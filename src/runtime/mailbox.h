@@ -31,6 +31,8 @@ enum {
 	TY_MSG_URGENT = 1,   /* goes to the urgent FIFO at the reversal */
 	TY_MSG_QUEUED = 2,   /* sits in a mailbox: sending it again is a bug of the sender's */
 	TY_MSG_INTERNAL = 4, /* the runtime's own; never shown to a class */
+	TY_MSG_REPLY = 8,    /* a request's answer: ty_request.reply.msg */
+	TY_MSG_REQUEST = 16, /* a request that wants an answer: ty_request.msg */
 };
 
 #define TY_BOX_EMPTY ((uintptr_t)0)
@@ -126,10 +128,16 @@ static inline bool ty_mailbox_leave_idle(struct ty_mailbox *box)
 }
 
 /* Consumer, while the word is not IDLE: no message comes in any more. Returns what was still there,
- * newest first. acquire: pairs with push. */
+ * newest first. acquire: pairs with push; release: with ty_mailbox_closed. */
 static inline struct ty_msg *ty_mailbox_close(struct ty_mailbox *box)
 {
-	return (struct ty_msg *)atomic_exchange_explicit(&box->word, TY_BOX_CLOSED, memory_order_acquire);
+	return (struct ty_msg *)atomic_exchange_explicit(&box->word, TY_BOX_CLOSED, memory_order_acq_rel);
+}
+
+/* Anyone, after TY_PUSH_CLOSED, who needs to see what the consumer did before its close. True. */
+static inline bool ty_mailbox_closed(struct ty_mailbox *box)
+{
+	return atomic_load_explicit(&box->word, memory_order_acquire) == TY_BOX_CLOSED;
 }
 
 /* Reverse a list taken from a mailbox and append it, oldest first. Says how many there were. */

@@ -52,9 +52,10 @@ static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
 	return ty_fifo_take(&actor->normal);
 }
 
-static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
 {
 	const struct ty_class *cls = actor->cls;
+	uint32_t flags = msg->flags;
 
 	msg->next = NULL;
 	msg->flags = 0;
@@ -62,7 +63,11 @@ static void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	ty_count(&actor->counts.refused);
 	TY_PROBE4(drop, actor->number, cls->name, msg->type, msg);
 	ty_record(thread, TY_EVENT_DROP, thread->stamp, actor, ty_index_of(cls, msg->type), (uintptr_t)msg);
-	if (cls->refuse) {
+	if (flags & TY_MSG_REQUEST) {
+		ty_reply(ty_request_of(msg), actor->closing ? TY_CLOSED : TY_UNSUPPORTED);
+	} else if (flags & TY_MSG_REPLY && !cls->refuse) {
+		ty_request_orphan(msg);
+	} else if (cls->refuse) {
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
@@ -80,17 +85,20 @@ static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_
 }
 
 /* The end of an actor: nothing comes in any more, what is left is refused, stop is called. */
-static void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
+static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
 {
 	const struct ty_class *cls = actor->cls;
 	struct ty_msg *msg;
 
 	actor->closing = true;
+	ty_timers_drop(thread, actor); /* before the close: who finds it closed may free a request, its timer with it */
+	ty_monitors_close(actor);
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
-	ty_timers_drop(thread, actor);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
 		if (!(msg->flags & TY_MSG_INTERNAL))
 			refuse(thread, actor, msg);
+		else if (msg->type)
+			ty_monitors_internal(actor, msg);
 	if (actor->dedicated)
 		ty_dedicated_settle(actor);
 	if (cls->stop) {
@@ -100,6 +108,7 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t be
 		cls->stop(actor->state);
 	}
 	ty_timers_drop(thread, actor); /* those that refuse or stop started */
+	ty_monitors_end(actor); /* it sends nothing any more: DOWN comes after all else */
 	thread->self = NULL;
 	end_of_run(thread, actor, began, false);
 	ty_seat_end(thread->seat);
@@ -109,13 +118,18 @@ static void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t be
 /* False: start failed. */
 static bool start(struct ty_thread *thread, struct ty_actor *actor)
 {
+	enum ty_code code;
+
 	actor->started = true;
 	if (!actor->cls->start)
 		return true;
 	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_START, 0);
 	thread->open = true;
 	ty_seat_begin(thread->seat, actor->cls, "start", thread->stamp);
-	return actor->cls->start(actor->state, actor->arg) == TY_OK;
+	code = actor->cls->start(actor->state, actor->arg);
+	if (code != TY_OK && !actor->failing)
+		actor->reason = code;
+	return code == TY_OK;
 }
 
 static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
@@ -154,6 +168,23 @@ static bool time_is_up(struct ty_thread *thread, int64_t began, uint32_t done, u
 	return used > budget;
 }
 
+/* A message that the runtime has a part in. Returns one that the class is to handle, or null. Out of line,
+ * and handle called from one place alone: ordinary messages pay for none of it. */
+static __attribute__((noinline)) struct ty_msg *special(struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
+{
+	if (msg->flags & TY_MSG_REPLY) {
+		ty_request_arrived(msg);
+		return msg;
+	}
+	if (msg->type) {
+		msg = ty_monitors_internal(actor, msg);
+		*done += !msg; /* anyone can send many of them: they count */
+		return msg;
+	}
+	ty_timers_internal(actor, msg);
+	return NULL;
+}
+
 static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, uint64_t since)
 {
 	int64_t began = thread->now;
@@ -162,8 +193,13 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 	for (;;) {
 		struct ty_msg *msg;
 
-		if (actor->timers_changed)
+		if (actor->timers_changed) {
+			if (actor->failing) {
+				finish(thread, actor, since);
+				return TY_RAN_DEAD;
+			}
 			ty_timers_sync(thread, actor);
+		}
 		if (done % TY_LOOK_EVERY == 0)
 			look(actor); /* for what is urgent */
 		if (!ty_actor_pending(actor) && !look(actor))
@@ -171,15 +207,17 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 		if (done >= budget || time_is_up(thread, began, done, &check))
 			return TY_RAN_MORE;
 		msg = next(thread, actor);
-		if (!(msg->flags & TY_MSG_INTERNAL)) {
-			handle(thread, actor, msg);
-			done++;
-		} else if (msg == &actor->stop_msg) {
-			finish(thread, actor, since);
-			return TY_RAN_DEAD;
-		} else {
-			ty_timers_internal(actor, msg);
+		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY)) {
+			if (msg == &actor->stop_msg) {
+				finish(thread, actor, since);
+				return TY_RAN_DEAD;
+			}
+			msg = special(actor, msg, &done);
+			if (!msg)
+				continue;
 		}
+		handle(thread, actor, msg);
+		done++;
 	}
 }
 
@@ -226,5 +264,7 @@ int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t 
 		thread->sent = false;
 	}
 	ty_seat_end(thread->seat);
+	if (actor->failing)
+		return now; /* to end at once */
 	return again;
 }

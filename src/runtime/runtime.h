@@ -34,6 +34,7 @@
 #define TY_QUICK_TICKS 4000    /* if those before took less than this: 1 to 4 us, by the counter's rate */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
+struct ty_monitor_core;
 struct ty_sim;
 struct ty_thread;
 struct ty_watchdog;
@@ -127,6 +128,7 @@ struct ty_actor {
 	struct ty_heap timers;          /* armed */
 	struct ty_heap_node *due, *due_last; /* expired: a list through next and prev */
 	bool started, closing;
+	bool failing;                   /* ty_actor_fail was called: ends before its next message */
 	bool due_turn;                  /* take the next message from due */
 	bool timers_changed;            /* ty_timers_sync has something to do */
 	bool nudge_out;                 /* the nudge is with alarm_home */
@@ -148,10 +150,16 @@ struct ty_actor {
 	struct ty_actor *nudge_next;
 	struct ty_msg alarm_msg, nudge_msg, stop_msg;
 
+	/* runner's, seldom touched: here they cost no line */
+	struct ty_monitor_core *watchers; /* monitors of this actor */
+	struct ty_monitor_core *watching; /* its monitors of others that are out */
+	enum ty_code reason;            /* how it ended; constant once `late` is closed */
+
 	/* anyone's */
 	alignas(TY_LINE) _Atomic(uint32_t) refs;
 	_Atomic(bool) stop_sent;
 	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
+	_Atomic(void *) late; /* monitors that came after the mailbox's close: see monitor.c */
 	struct ty_actor *list_next;  /* destroy's list */
 	struct ty_actor *ended_next; /* the list of dedicated actors that have ended */
 
@@ -160,6 +168,7 @@ struct ty_actor {
 
 static_assert(offsetof(struct ty_actor, rt) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
 static_assert(offsetof(struct ty_actor, urgent) - offsetof(struct ty_actor, rt) >= TY_LINE, "constants apart");
+static_assert(offsetof(struct ty_actor, alarm_home) - offsetof(struct ty_actor, urgent) <= TY_LINE, "a run's line");
 static_assert(offsetof(struct ty_actor, refs) % TY_LINE == 0, "references apart");
 static_assert(offsetof(struct ty_actor, state) % TY_LINE == 0, "the state's alignment");
 
@@ -213,6 +222,7 @@ int64_t ty_thread_clock(struct ty_thread *thread); /* read the clock, and keep i
 void ty_schedule(struct ty_actor *actor);
 /* A message of the runtime's own; dropped when the mailbox is closed. */
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags);
+TY_MUST_USE enum ty_code ty_send_flags(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags);
 /* The actor is over (or never began): leave the registry, tell destroy. Drops a reference. */
 void ty_actor_retire(struct ty_actor *actor);
 
@@ -225,6 +235,29 @@ int64_t ty_timers_next(const struct ty_actor *actor); /* earliest armed, or TY_N
 struct ty_msg *ty_timers_take(struct ty_actor *actor);
 void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg);
 void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor);
+
+/* Like ty_timer_start, for a request's answer: when due, ty_request_expire decides whether it comes. */
+void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadline);
+
+/* ---- request.c ---- */
+
+/* The deadline has come. True: the answer is TY_TIMEOUT, deliver it; false: another is on its way.
+ * Caller: the requester's runner. */
+bool ty_request_expire(struct ty_timer *reply);
+/* The answer has come, by message: forget the deadline. Caller: the requester's runner. */
+void ty_request_arrived(struct ty_msg *reply);
+/* Nobody is there to be given the answer: the requester is over, or its class has no refuse. */
+void ty_request_orphan(struct ty_msg *reply);
+
+/* ---- monitor.c ---- */
+
+/* WATCH, UNWATCH or DOWN has come. A DOWN that is to be handled is returned, as the class's message. */
+struct ty_msg *ty_monitors_internal(struct ty_actor *actor, struct ty_msg *msg);
+/* The actor's end, its runner: before the mailbox closes, what it watches; last of all, who watches it. */
+void ty_monitors_close(struct ty_actor *actor);
+void ty_monitors_end(struct ty_actor *actor);
+
+/* ---- timer.c ---- */
 
 /* Alarms of a thread. Caller: the thread. */
 void ty_alarms_run(struct ty_thread *thread, int64_t now);

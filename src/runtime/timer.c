@@ -22,7 +22,8 @@ enum timer_state { TIMER_OFF, TIMER_ARMED, TIMER_DUE };
 struct timer_core {
 	struct ty_heap_node node;
 	struct ty_actor *owner;
-	uintptr_t state;
+	uint32_t state;
+	uint32_t reply; /* of a ty_request: 1 */
 };
 static_assert(sizeof(struct timer_core) <= sizeof(((struct ty_timer *)0)->opaque), "fits");
 static_assert(alignof(struct timer_core) <= alignof(void *), "fits");
@@ -91,7 +92,14 @@ void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline)
 	timer->msg = (struct ty_msg){.type = type};
 	core->owner = actor;
 	core->state = TIMER_ARMED;
+	core->reply = 0;
 	ty_heap_insert(&actor->timers, &core->node, deadline);
+}
+
+void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadline)
+{
+	ty_timer_start(timer, type, deadline);
+	core_of(timer)->reply = 1;
 }
 
 void ty_timer_cancel(struct ty_timer *timer)
@@ -197,8 +205,13 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 		return;
 	now = ty_thread_clock(thread);
 	while ((top = actor->timers.top) && top->key <= now) {
+		struct timer_core *core = (struct timer_core *)(void *)top;
+
 		ty_heap_remove(&actor->timers, top);
-		((struct timer_core *)(void *)top)->state = TIMER_DUE;
+		core->state = TIMER_OFF;
+		if (core->reply && !ty_request_expire(timer_of(top)))
+			continue;
+		core->state = TIMER_DUE;
 		due_append(actor, top);
 	}
 	if (actor->dedicated)
@@ -224,8 +237,13 @@ void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor)
 {
 	while (actor->timers.top)
 		disarm(actor, (struct timer_core *)(void *)actor->timers.top);
-	while (actor->due)
-		disarm(actor, (struct timer_core *)(void *)actor->due);
+	while (actor->due) {
+		struct timer_core *core = (struct timer_core *)(void *)actor->due;
+
+		disarm(actor, core);
+		if (core->reply)
+			ty_request_orphan(&timer_of(&core->node)->msg);
+	}
 	actor->timers_changed = false;
 	if (actor->alarm_home == thread)
 		take_back_alarm(thread, actor);

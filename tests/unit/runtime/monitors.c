@@ -1,0 +1,760 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Monitors, links and failing: each way in which an actor ends, each order of watch, unwatch and
+ * death; then some hundreds of seeds in which everything happens at random.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime_test.h"
+
+enum { RUN = 1, DOWN, NOTE, TICK };
+
+struct watch {
+	struct ty_monitor monitor;
+	int downs, released;
+	enum ty_code reason;
+};
+
+/* A piece of a test, run in an actor. */
+struct script {
+	struct ty_msg msg;
+	void (*run)(struct script *script);
+	struct ty_actor *target;
+	struct watch *watch;
+	enum ty_code code;
+	int ran;
+};
+
+static int notes, refused, stopped;
+static struct ty_actor *note_to; /* stop sends it a note */
+static struct ty_msg last_note;
+static int notes_at_down;
+
+static enum ty_code on_start(void *self, void *arg)
+{
+	enum ty_code *code = arg;
+
+	(void)self;
+	return code ? *code : TY_OK;
+}
+
+static void on_run(void *self, struct ty_msg *msg)
+{
+	struct script *script = ty_container_of(msg, struct script, msg);
+
+	(void)self;
+	script->ran++;
+	script->run(script);
+}
+
+static void on_down(void *self, struct ty_msg *msg)
+{
+	struct watch *w = ty_container_of(msg, struct watch, monitor.msg);
+
+	(void)self;
+	assert_true(ty_monitor_home(&w->monitor));
+	w->downs++;
+	w->reason = w->monitor.reason;
+	notes_at_down = notes;
+}
+
+static void on_note(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	(void)msg;
+	notes++;
+}
+
+static void on_stop(void *self)
+{
+	(void)self;
+	stopped++;
+	if (note_to)
+		assert_int_equal(ty_send(note_to, &last_note, NOTE), TY_OK);
+	note_to = NULL;
+}
+
+static void on_refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	(void)msg;
+	refused++;
+}
+
+static int64_t fail_in_poll(void *self, int64_t now)
+{
+	(void)self;
+	(void)now;
+	ty_actor_fail(TY_IO);
+	return TY_NEVER;
+}
+
+static void on_release(struct ty_monitor *monitor)
+{
+	ty_container_of(monitor, struct watch, monitor)->released++;
+}
+
+static const struct ty_handler handlers[] = {{"run", on_run}, {"down", on_down}, {"note", on_note}};
+static const struct ty_class cls = {.name = "actor", .state_size = 8, .first_type = RUN, .type_count = 3,
+	.handlers = handlers, .start = on_start, .stop = on_stop, .refuse = on_refuse};
+static const struct ty_class polling = {.name = "polling", .first_type = RUN, .type_count = 3,
+	.handlers = handlers, .poll = fail_in_poll};
+
+/* ---- the pieces ---- */
+
+static void do_watch(struct script *s)
+{
+	ty_monitor(s->target, &s->watch->monitor, DOWN);
+}
+
+static void do_link(struct script *s)
+{
+	ty_link(s->target, &s->watch->monitor);
+}
+
+static void do_unwatch(struct script *s)
+{
+	ty_demonitor(&s->watch->monitor);
+}
+
+static void do_fail(struct script *s)
+{
+	ty_actor_fail(s->code);
+	ty_actor_fail(TY_INTERNAL); /* the first counts */
+}
+
+/* The DOWN is in the mailbox already when it is not wanted any more. */
+static void do_watch_dead_and_unwatch(struct script *s)
+{
+	ty_monitor(s->target, &s->watch->monitor, DOWN);
+	ty_demonitor(&s->watch->monitor);
+	ty_demonitor(&s->watch->monitor);
+}
+
+static void do_stop_self(struct script *s)
+{
+	(void)s;
+	ty_actor_stop(ty_self());
+}
+
+struct fixture {
+	struct ty_runtime *rt;
+	struct ty_actor *a, *b, *c;
+};
+
+static void settle(struct fixture *f)
+{
+	while (ty_runtime_step(f->rt))
+		;
+}
+
+static void set_up(struct fixture *f, uint64_t seed)
+{
+	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
+
+	notes = refused = stopped = 0;
+	note_to = NULL;
+	assert_int_equal(ty_runtime_create(&options, &f->rt, NULL), TY_OK);
+	f->a = spawn(f->rt, &cls, NULL, TY_POOL);
+	f->b = spawn(f->rt, &cls, NULL, TY_POOL);
+	f->c = spawn(f->rt, &cls, NULL, TY_DEDICATED);
+	settle(f);
+}
+
+static void tear_down(struct fixture *f)
+{
+	ty_actor_unref(f->a);
+	ty_actor_unref(f->b);
+	ty_actor_unref(f->c);
+	ty_runtime_destroy(f->rt);
+}
+
+static void run_in(struct ty_actor *actor, struct script *script)
+{
+	assert_int_equal(ty_send(actor, &script->msg, RUN), TY_OK);
+}
+
+static bool alive(struct ty_actor *actor)
+{
+	static struct watch none;
+	static struct script nothing;
+
+	nothing = (struct script){.run = do_unwatch, .watch = &none};
+	return ty_send(actor, &nothing.msg, RUN) == TY_OK;
+}
+
+static struct watch make_watch(void)
+{
+	return (struct watch){.monitor = {.release = on_release}};
+}
+
+/* ---- DOWN ---------------------------------------------------------------------------------- */
+
+static void test_reasons(void **unused)
+{
+	enum ty_code start_code = TY_DENIED;
+	struct fixture f;
+	struct watch w = make_watch();
+	struct script watch = {.run = do_watch, .watch = &w}, fail = {.run = do_fail, .code = TY_DEVICE_FAILED};
+	struct ty_actor *failing;
+
+	(void)unused;
+	set_up(&f, 1);
+	watch.target = f.b; /* stopped */
+	run_in(f.a, &watch);
+	settle(&f);
+	assert_false(ty_monitor_home(&w.monitor));
+	assert_int_equal(w.downs, 0);
+	ty_actor_stop(f.b);
+	settle(&f);
+	assert_int_equal(w.downs, 1);
+	assert_int_equal(w.reason, TY_OK);
+
+	watch.target = f.c; /* failed; the monitor is used again */
+	run_in(f.a, &watch);
+	settle(&f);
+	run_in(f.c, &fail);
+	settle(&f);
+	assert_int_equal(w.downs, 2);
+	assert_int_equal(w.reason, TY_DEVICE_FAILED);
+	assert_int_equal(stopped, 2); /* stop is called after a failure too */
+
+	failing = spawn(f.rt, &cls, &start_code, TY_POOL);
+	watch.target = failing; /* whether it has started or not */
+	run_in(f.a, &watch);
+	settle(&f);
+	assert_int_equal(w.downs, 3);
+	assert_int_equal(w.reason, TY_DENIED);
+	ty_actor_unref(failing);
+
+	failing = spawn(f.rt, &polling, NULL, TY_DEDICATED);
+	watch.target = failing;
+	run_in(f.a, &watch);
+	settle(&f);
+	assert_int_equal(w.downs, 4);
+	assert_int_equal(w.reason, TY_IO);
+	ty_actor_unref(failing);
+	assert_int_equal(w.released, 0);
+	tear_down(&f);
+}
+
+static void test_dead_already(void **unused)
+{
+	struct fixture f;
+	struct watch w = make_watch();
+	struct script watch = {.run = do_watch, .watch = &w}, fail = {.run = do_fail, .code = TY_IO};
+
+	(void)unused;
+	set_up(&f, 2);
+	watch.target = f.b;
+	run_in(f.b, &fail);
+	settle(&f);
+	run_in(f.a, &watch);
+	settle(&f);
+	assert_int_equal(w.downs, 1);
+	assert_int_equal(w.reason, TY_IO);
+	tear_down(&f);
+}
+
+static void test_after_all_else(void **unused)
+{
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct fixture f;
+		struct watch w = make_watch();
+		struct script watch = {.run = do_watch, .watch = &w};
+
+		set_up(&f, seed);
+		watch.target = f.b;
+		note_to = f.a;
+		run_in(f.a, &watch);
+		ty_actor_stop(f.b); /* watched before or after, as the seed has it */
+		settle(&f);
+		assert_int_equal(w.downs, 1);
+		assert_int_equal(notes_at_down, 1); /* what stop sent came first */
+		tear_down(&f);
+	}
+}
+
+static void test_many_watchers(void **unused)
+{
+	struct fixture f;
+	struct watch w[5];
+	struct script watch[5];
+
+	(void)unused;
+	set_up(&f, 3);
+	for (int i = 0; i < 5; i++) {
+		w[i] = make_watch();
+		watch[i] = (struct script){.run = do_watch, .watch = &w[i], .target = f.b};
+		run_in(i % 2 ? f.a : f.c, &watch[i]);
+	}
+	settle(&f);
+	watch[2].run = do_unwatch; /* from the middle */
+	run_in(f.c, &watch[2]);
+	settle(&f);
+	ty_actor_stop(f.b);
+	settle(&f);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(w[i].downs, i != 2);
+		assert_int_equal(w[i].released, i == 2);
+	}
+	tear_down(&f);
+}
+
+/* ---- no DOWN ------------------------------------------------------------------------------- */
+
+static void test_demonitor(void **unused)
+{
+	struct fixture f;
+	struct watch w = make_watch();
+	struct script watch = {.run = do_watch, .watch = &w}, unwatch = {.run = do_unwatch, .watch = &w},
+		      both = {.run = do_watch_dead_and_unwatch, .watch = &w};
+
+	(void)unused;
+	set_up(&f, 4);
+	run_in(f.a, &unwatch); /* nothing to do */
+	settle(&f);
+	assert_int_equal(w.released, 0);
+	both.target = watch.target = f.b;
+	run_in(f.a, &watch);
+	settle(&f);
+	run_in(f.a, &unwatch);
+	settle(&f);
+	assert_true(ty_monitor_home(&w.monitor));
+	assert_int_equal(w.released, 1);
+	run_in(f.a, &both); /* the watch is still in b's mailbox */
+	settle(&f);
+	assert_int_equal(w.released, 2);
+	run_in(f.a, &watch); /* and again */
+	settle(&f);
+	ty_actor_stop(f.b);
+	settle(&f);
+	assert_int_equal(w.downs, 1);
+	run_in(f.a, &both); /* the DOWN is on its way */
+	settle(&f);
+	assert_int_equal(w.downs, 1);
+	assert_int_equal(w.released, 3);
+	tear_down(&f);
+}
+
+static void test_watcher_dies(void **unused)
+{
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct fixture f;
+		struct watch w[3] = {make_watch(), make_watch(), make_watch()};
+		struct script s[4] = {{.run = do_watch, .watch = &w[0]}, {.run = do_watch, .watch = &w[1]},
+			{.run = do_watch, .watch = &w[2]}, {.run = do_stop_self}};
+
+		set_up(&f, seed);
+		s[0].target = f.b;
+		s[1].target = f.c;
+		s[2].target = f.a; /* itself */
+		for (int i = 0; i < 4; i++)
+			run_in(f.a, &s[i]);
+		if (seed % 2)
+			ty_actor_stop(f.c);
+		settle(&f);
+		for (int i = 0; i < 3; i++) /* while b lives */
+			assert_int_equal(w[i].downs + w[i].released, 1);
+		assert_int_equal(w[0].released, 1);
+		assert_int_equal(w[2].released, 1);
+		assert_true(alive(f.b));
+		tear_down(&f);
+	}
+}
+
+static void test_destroyed_while_watching(void **unused)
+{
+	struct fixture f;
+	struct watch w = make_watch(), back = make_watch();
+	struct script watch = {.run = do_watch, .watch = &w}, other = {.run = do_watch, .watch = &back};
+
+	(void)unused;
+	set_up(&f, 5);
+	watch.target = f.a;
+	other.target = f.c;
+	run_in(f.c, &watch);
+	run_in(f.a, &other);
+	settle(&f);
+	tear_down(&f); /* c first, the youngest */
+	assert_int_equal(w.downs + w.released, 1);
+	assert_int_equal(back.downs, 1);
+}
+
+/* ---- links and failing --------------------------------------------------------------------- */
+
+static void test_links(void **unused)
+{
+	struct fixture f;
+	struct watch ab = make_watch(), bc = make_watch(), w = make_watch();
+	struct script link_a = {.run = do_link, .watch = &ab}, link_b = {.run = do_link, .watch = &bc},
+		      fail = {.run = do_fail, .code = TY_LIMIT};
+	struct ty_actor *d;
+	struct script watch = {.run = do_watch, .watch = &w};
+
+	(void)unused;
+	set_up(&f, 6);
+	d = spawn(f.rt, &cls, NULL, TY_POOL);
+	link_a.target = f.b;
+	link_b.target = f.c;
+	watch.target = f.a;
+	run_in(f.a, &link_a);
+	run_in(f.b, &link_b);
+	run_in(d, &watch);
+	settle(&f);
+	run_in(f.c, &fail); /* takes b along, and that a */
+	settle(&f);
+	assert_int_equal(w.downs, 1);
+	assert_int_equal(w.reason, TY_LIMIT);
+	assert_false(alive(f.b));
+	assert_int_equal(ab.released + ab.downs, 1);
+	assert_int_equal(bc.released + bc.downs, 1);
+	ty_actor_unref(d);
+	tear_down(&f);
+}
+
+static void test_link_to_who_is_stopped(void **unused)
+{
+	struct fixture f;
+	struct watch ab = make_watch(), ac = make_watch();
+	struct script b = {.run = do_link, .watch = &ab}, c = {.run = do_link, .watch = &ac},
+		      unlink = {.run = do_unwatch, .watch = &ac}, fail = {.run = do_fail, .code = TY_IO};
+
+	(void)unused;
+	set_up(&f, 7);
+	b.target = f.b;
+	c.target = f.c;
+	run_in(f.a, &b);
+	run_in(f.a, &c);
+	settle(&f);
+	ty_actor_stop(f.b);
+	settle(&f);
+	assert_int_equal(ab.released, 1);
+	run_in(f.a, &unlink);
+	settle(&f);
+	run_in(f.c, &fail);
+	settle(&f);
+	assert_true(alive(f.a));
+	tear_down(&f);
+}
+
+static void test_fail_refuses_the_rest(void **unused)
+{
+	struct fixture f;
+	struct script fail = {.run = do_fail, .code = TY_IO}, more[3] = {
+		{.run = do_stop_self}, {.run = do_stop_self}, {.run = do_stop_self}};
+
+	(void)unused;
+	set_up(&f, 8);
+	run_in(f.a, &fail);
+	for (int i = 0; i < 3; i++)
+		run_in(f.a, &more[i]);
+	settle(&f);
+	assert_int_equal(refused, 3);
+	assert_int_equal(more[0].ran, 0);
+	assert_int_equal(stopped, 1);
+	tear_down(&f);
+}
+
+/* ---- misuse -------------------------------------------------------------------------------- */
+
+static void misuse(void (*what)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+		signal(SIGABRT, SIG_DFL); /* not cmocka's */
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(2);
+		what();
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+static void in_actor(struct script *script)
+{
+	struct fixture f;
+
+	set_up(&f, 9);
+	script->target = f.b;
+	run_in(f.a, script);
+	settle(&f);
+}
+
+static void twice(struct script *s)
+{
+	do_watch(s);
+	do_watch(s);
+}
+
+static void watch_twice(void)
+{
+	struct watch w = make_watch();
+
+	in_actor(&(struct script){.run = twice, .watch = &w});
+}
+
+static void unknown_type(struct script *s)
+{
+	ty_monitor(s->target, &s->watch->monitor, 99);
+}
+
+static void watch_with_unknown_type(void)
+{
+	struct watch w = make_watch();
+
+	in_actor(&(struct script){.run = unknown_type, .watch = &w});
+}
+
+static void watch_from_outside(void)
+{
+	struct fixture f;
+	struct watch w = make_watch();
+
+	set_up(&f, 10);
+	ty_monitor(f.a, &w.monitor, DOWN);
+}
+
+static void fail_with_ok(void)
+{
+	in_actor(&(struct script){.run = do_fail, .code = TY_OK});
+}
+
+static void fail_outside(void)
+{
+	ty_actor_fail(TY_IO);
+}
+
+static void test_misuse(void **unused)
+{
+	(void)unused;
+	misuse(watch_twice);
+	misuse(watch_with_unknown_type);
+	misuse(watch_from_outside);
+	misuse(fail_with_ok);
+	misuse(fail_outside);
+}
+
+/* ---- at random ----------------------------------------------------------------------------- */
+
+#define NODES 6
+#define SEEDS 500
+#define STEPS 30
+
+/* Every monitor is allocated, so that ASan sees when it is touched. Each node counts what it sends to each other; a
+ * watcher that got its DOWN must have seen all of it. */
+struct city {
+	struct ty_actor *nodes[NODES];
+	uint64_t random;
+	uint64_t sent[NODES][NODES], seen[NODES][NODES];
+	int watched, downs, released, cancelled, failed, links;
+};
+
+struct eye {
+	struct ty_monitor monitor;
+	struct city *city;
+	struct eye *next; /* the node's */
+	uint32_t target;
+	bool cancelled, link;
+};
+
+struct letter {
+	struct ty_msg msg;
+	uint32_t from;
+};
+
+struct node {
+	struct city *city;
+	uint32_t index, steps;
+	struct ty_timer tick;
+};
+
+struct node_arg {
+	struct city *city;
+	uint32_t index;
+};
+
+static uint32_t draw(struct city *city, uint32_t below)
+{
+	city->random = city->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return (uint32_t)(city->random >> 33) % below;
+}
+
+static void eye_release(struct ty_monitor *monitor)
+{
+	struct eye *eye = ty_container_of(monitor, struct eye, monitor);
+
+	eye->city->released++;
+	free(eye);
+}
+
+static void node_send(struct node *node, uint32_t to)
+{
+	struct letter *letter = calloc(1, sizeof *letter);
+
+	letter->from = node->index;
+	if (ty_send(node->city->nodes[to], &letter->msg, NOTE) == TY_OK)
+		node->city->sent[node->index][to]++;
+	else
+		free(letter);
+}
+
+static enum ty_code node_start(void *self, void *arg)
+{
+	struct node *node = self;
+
+	node->city = ((struct node_arg *)arg)->city;
+	node->index = ((struct node_arg *)arg)->index;
+	ty_timer_start(&node->tick, TICK, ty_now());
+	return TY_OK;
+}
+
+static void node_watch(struct node *node, bool ending)
+{
+	struct city *city = node->city;
+	struct eye *eye = calloc(1, sizeof *eye);
+
+	eye->city = city;
+	eye->target = draw(city, NODES);
+	eye->monitor.release = eye_release;
+	eye->link = draw(city, 8) == 0;
+	city->watched++;
+	city->links += eye->link;
+	if (eye->link)
+		ty_link(city->nodes[eye->target], &eye->monitor);
+	else
+		ty_monitor(city->nodes[eye->target], &eye->monitor, DOWN);
+	if (!ending && draw(city, 3) == 0) { /* at once: WATCH and UNWATCH both under way */
+		eye->cancelled = true;
+		city->cancelled++;
+		ty_demonitor(&eye->monitor);
+	}
+}
+
+static void node_tick(void *self, struct ty_msg *msg)
+{
+	struct node *node = self;
+	struct city *city = node->city;
+
+	(void)msg;
+	for (uint32_t n = draw(city, 4); n; n--)
+		node_send(node, draw(city, NODES));
+	if (draw(city, 2))
+		node_watch(node, false);
+	if (draw(city, 40) == 0) {
+		city->failed++;
+		ty_actor_fail(TY_IO);
+	} else if (draw(city, 40) == 0) {
+		ty_actor_stop(ty_self());
+	} else if (++node->steps < STEPS) {
+		ty_timer_start(&node->tick, TICK, ty_now() + draw(city, 20000));
+	}
+}
+
+static void node_note(void *self, struct ty_msg *msg)
+{
+	struct node *node = self;
+	struct letter *letter = ty_container_of(msg, struct letter, msg);
+
+	node->city->seen[letter->from][node->index]++;
+	free(letter);
+}
+
+static void node_down(void *self, struct ty_msg *msg)
+{
+	struct node *node = self;
+	struct eye *eye = ty_container_of(msg, struct eye, monitor.msg);
+
+	assert_false(eye->cancelled || eye->link);
+	assert_int_equal(node->city->seen[eye->target][node->index], node->city->sent[eye->target][node->index]);
+	node->city->downs++;
+	free(eye);
+}
+
+static void node_refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	free(ty_container_of(msg, struct letter, msg));
+}
+
+static void node_stop(void *self)
+{
+	struct node *node = self;
+
+	for (uint32_t i = 0; i < NODES; i++)
+		node_send(node, i);
+	node_watch(node, true); /* comes back at once */
+}
+
+static void random_city(uint64_t seed, struct city *total)
+{
+	static const struct ty_handler hs[] = {[DOWN - DOWN] = {"down", node_down}, [NOTE - DOWN] = {"note", node_note},
+		[TICK - DOWN] = {"tick", node_tick}};
+	static const struct ty_class node_class = {.name = "node", .state_size = sizeof(struct node), .first_type = DOWN,
+		.type_count = 3, .handlers = hs, .start = node_start, .stop = node_stop, .refuse = node_refuse};
+	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
+	struct city city = {.random = seed * 7919};
+	struct node_arg args[NODES];
+	struct ty_runtime *rt;
+
+	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+	for (uint32_t i = 0; i < NODES; i++) {
+		args[i] = (struct node_arg){&city, i};
+		city.nodes[i] = spawn(rt, &node_class, &args[i], i % 2 ? TY_DEDICATED : TY_POOL);
+	}
+	while (ty_runtime_step(rt))
+		;
+	ty_runtime_destroy(rt);
+	for (int i = 0; i < NODES; i++)
+		ty_actor_unref(city.nodes[i]);
+	assert_int_equal(city.watched, city.downs + city.released);
+	total->watched += city.watched;
+	total->downs += city.downs;
+	total->cancelled += city.cancelled;
+	total->failed += city.failed;
+	total->links += city.links;
+}
+
+static void test_at_random(void **unused)
+{
+	struct city total = {.random = 0};
+
+	(void)unused;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		random_city(seed, &total);
+	assert_true(total.downs > SEEDS && total.cancelled > SEEDS && total.failed > SEEDS && total.links > SEEDS);
+	assert_true(total.watched > total.downs + total.cancelled);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_dead_already),
+		cmocka_unit_test(test_after_all_else),
+		cmocka_unit_test(test_many_watchers),
+		cmocka_unit_test(test_demonitor),
+		cmocka_unit_test(test_watcher_dies),
+		cmocka_unit_test(test_destroyed_while_watching),
+		cmocka_unit_test(test_links),
+		cmocka_unit_test(test_link_to_who_is_stopped),
+		cmocka_unit_test(test_fail_refuses_the_rest),
+		cmocka_unit_test(test_misuse),
+		cmocka_unit_test(test_at_random),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
