@@ -110,6 +110,8 @@ static void on_request(struct fake *f)
 /* Youngest first. */
 static void release_held(struct fake *f)
 {
+	/* Before the first answer: with the last one in hand the test may send the next requests, and waits until they are held. */
+	atomic_store_explicit(&f->holding, 0, memory_order_release);
 	while (f->held_count > 0) {
 		Tyer__V1__Reply reply = TYER__V1__REPLY__INIT;
 
@@ -118,7 +120,7 @@ static void release_held(struct fake *f)
 		reply.id = f->held_id[f->held_count];
 		send_reply(f, f->held[f->held_count], &reply, false);
 	}
-	atomic_store_explicit(&f->holding, 0, memory_order_release);
+	poll(NULL, 0, 20); 	atomic_fetch_add_explicit(&f->releases, 1, memory_order_release);
 }
 
 /* ---- attach ---------------------------------------------------------------------------------------------------------- */
@@ -274,8 +276,10 @@ void fake_wait_holding(struct fake *f, uint32_t count)
 
 void fake_release(struct fake *f)
 {
+	uint32_t before = atomic_load_explicit(&f->releases, memory_order_acquire);
+
 	fake_order(f, &f->release);
-	while (atomic_load_explicit(&f->holding, memory_order_acquire) != 0)
+	while (atomic_load_explicit(&f->releases, memory_order_acquire) == before)
 		poll(NULL, 0, 1);
 }
 

@@ -53,6 +53,7 @@ struct fake {
 	uint64_t held_id[FAKE_HELD_MAX];
 	uint32_t held_count;
 	_Atomic uint32_t requests, holding; /* heard; kept: release, pairs with the test's acquire */
+	_Atomic uint32_t releases;          /* done; likewise */
 	pthread_t thread;
 };
 
