@@ -8,9 +8,9 @@
 
 #include "service.h"
 
-/* The kernel holds the address space's lock while it makes pages; a slice is how long others that need it (a driver that
- * maps memory) wait. */
-#define SLICE_BYTES ((uint64_t)4 << 20)
+/* The kernel holds the address space's lock while it maps a slice, also when the scheduler takes this thread off its CPU in
+ * the middle: a slice is how long others that need the lock (an allocator that grows, a driver that maps memory) wait. */
+#define SLICE_BYTES ((uint64_t)1 << 20)
 #define NICENESS 5 /* filling pages for later gives way to whoever has work now */
 
 struct populate {

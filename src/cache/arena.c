@@ -135,17 +135,29 @@ static enum ty_code populate_failed(const char *step, uint64_t offset, uint64_t 
 		"arena: %s of %" PRIu64 " bytes at %" PRIu64 ": %s", step, bytes, offset, strerror(error));
 }
 
+/* Give the file its pages, or an error where a touch would be a signal. What is there already stays. The first call makes
+ * the pages and leaves it to whoever comes next to clear them; the second one clears, so that mapping them, the one step
+ * that holds the address space's lock, has nothing left to do but to map. */
+static enum ty_code allocate(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
+{
+	for (int pass = 0; bytes && pass < 2; pass++)
+		while (fallocate(arena->fd, 0, (off_t)offset, (off_t)bytes) < 0)
+			if (errno != EINTR)
+				return populate_failed("allocate", offset, bytes, errno, err);
+	return TY_OK;
+}
+
 enum ty_code ty_arena_touch(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
 {
+	enum ty_code code;
 	uint64_t end;
 
 	if (__builtin_add_overflow(offset, bytes, &end) || end > arena->bytes)
 		return ty_fail(err, TY_INVALID, "arena: touch [%" PRIu64 ", +%" PRIu64 "), but it has %" PRIu64 " bytes",
 			offset, bytes, arena->bytes);
-	/* Gives the pages, or an error where a touch would be a signal. What is there already stays. */
-	while (bytes && fallocate(arena->fd, 0, (off_t)offset, (off_t)bytes) < 0)
-		if (errno != EINTR)
-			return populate_failed("allocate", offset, bytes, errno, err);
+	code = allocate(arena, offset, bytes, err);
+	if (code != TY_OK)
+		return code;
 	/* Adding nothing makes the mapping's entries and changes no contents. Relaxed: orders nothing. */
 	for (uint64_t at = offset; at < end; at += TY_SLOT_ALIGN)
 		atomic_fetch_add_explicit((_Atomic uint8_t *)(arena->base + at), 0, memory_order_relaxed);
@@ -154,6 +166,7 @@ enum ty_code ty_arena_touch(const struct ty_arena *arena, uint64_t offset, uint6
 
 enum ty_code ty_arena_populate(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
 {
+	enum ty_code code;
 	uint64_t end;
 
 	if (__builtin_add_overflow(offset, bytes, &end) || end > arena->bytes || offset % TY_SLOT_ALIGN != 0)
@@ -162,6 +175,9 @@ enum ty_code ty_arena_populate(const struct ty_arena *arena, uint64_t offset, ui
 			bytes, arena->bytes, TY_SLOT_ALIGN);
 	if (bytes == 0)
 		return TY_OK;
+	code = allocate(arena, offset, bytes, err);
+	if (code != TY_OK)
+		return code;
 	while (madvise(arena->base + offset, bytes, MADV_POPULATE_WRITE) < 0) {
 		if (errno == EINVAL) /* a kernel that does not know it */
 			return ty_arena_touch(arena, offset, bytes, err);
