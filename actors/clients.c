@@ -90,7 +90,7 @@ static void connection_refuse(struct clients *c, struct connection *conn, enum t
 	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
 	enum ty_code sent;
 
-	snprintf(frame.refused.text, sizeof frame.refused.text, "%s", text);
+	snprintf(frame.refused.text, sizeof frame.refused.text, "%.*s", TY_ATTACH_TEXT_MAX, text);
 	sent = ty_attach_send(conn->fd, &frame, -1, NULL);
 	(void)sent;
 	connection_end(c, conn, text);
@@ -133,7 +133,7 @@ static void refuse_new(struct clients *c, int fd, enum ty_code code, const char 
 	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
 	enum ty_code sent;
 
-	snprintf(frame.refused.text, sizeof frame.refused.text, "%s", text);
+	snprintf(frame.refused.text, sizeof frame.refused.text, "%.*s", TY_ATTACH_TEXT_MAX, text);
 	sent = ty_attach_send(fd, &frame, -1, NULL);
 	(void)sent; /* it hears the end of the connection in any case */
 	close(fd);
