@@ -262,7 +262,7 @@ static void commit(struct eviction *e, struct ty_op *op)
 
 		if (c->fate != TY_FATE_MOVE)
 			continue;
-		eviction_commit_part(e, c->chunk, op->layout->part);
+		eviction_commit_part(e, c->chunk, op->layout->part, c->checksum);
 		op->stored++;
 	}
 	eviction_count(&e->service->eviction_stats.commits, op->stored);

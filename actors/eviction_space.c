@@ -43,9 +43,9 @@ static void give_slots(struct eviction *e, struct ty_chunk *chunk)
 			ty_slots_give(e->service->slots, chunk->slots[part]);
 }
 
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
+void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum)
 {
-	ty_slots_commit(e->service->slots, chunk->slots[part]);
+	ty_slots_commit(e->service->slots, chunk->slots[part], checksum);
 	chunk->committed |= UINT64_C(1) << part;
 	if (chunk->committed == ty_chunk_all_parts(chunk)) {
 		ty_chunk_publish(chunk);

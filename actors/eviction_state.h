@@ -53,7 +53,7 @@ static inline void eviction_count(_Atomic uint64_t *counter, uint64_t n)
 
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
 void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk);   /* the last one: back, as the youngest */
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
+void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum);
 /* The part was not filled. The last one to go takes the chunk with it. */
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
 

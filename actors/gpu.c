@@ -165,9 +165,15 @@ static void finish(struct gpu *g, struct ty_op *op)
 	/* A failed store's blocks may be reused as well; a failed retrieve's hold nothing to announce. */
 	if (store || op->code == TY_OK)
 		ty_op_raise_done(op);
-	enum ty_code sent = store ? ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT)
-				  : ty_send(op->engine, &op->msg, TY_ENGINE_OP_DONE);
-	assert(sent == TY_OK); /* both outlive the ops they sent out */
+	enum ty_code sent;
+
+	if (!store)
+		sent = ty_send(op->engine, &op->msg, TY_ENGINE_OP_DONE);
+	else if (op->code != TY_OK)
+		sent = ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT);
+	else
+		sent = ty_send(g->service->checksum[op->id % g->service->checksum_count], &op->msg, TY_CHECKSUM_OP);
+	assert(sent == TY_OK); /* all of them outlive the ops they sent out */
 }
 
 static bool is_ready(const struct ty_op *op)

@@ -45,7 +45,7 @@ enum ty_message {
 	/* eviction: the arena's space and the index. */
 	TY_EVICTION_START = 0x180,   /* struct ty_msg    from main: everybody is there, let the arena grow */
 	TY_EVICTION_RESERVE,         /* struct ty_op     from engine */
-	TY_EVICTION_COMMIT,          /* struct ty_op     from gpu: copied, or failed (op->code) */
+	TY_EVICTION_COMMIT,          /* struct ty_op     from checksum: copied; from gpu: failed (op->code) */
 	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
 	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
 	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
@@ -59,6 +59,10 @@ enum ty_message {
 
 	/* log: writes the lines. */
 	TY_LOG_LINE = 0x1e0,         /* struct ty_log_line from anyone */
+
+	/* checksum: sums up what was stored. */
+	TY_CHECKSUM_OP = 0x200,      /* struct ty_op     from gpu: a store's copies are done */
+	TY_CHECKSUM_GO,              /* its own: the next slice */
 };
 
 #endif

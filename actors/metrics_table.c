@@ -217,6 +217,16 @@ static void eviction(const struct ty_view *v, const struct ty_metric *m, struct 
 	put(m, sink, "", whole(load64(&v->service->eviction_stats, m->offset)));
 }
 
+static void checksum_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->checksum_stats, m->offset)));
+}
+
+static void checksum_ns(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", real((double)load64(&v->service->checksum_stats, m->offset) / 1e9));
+}
+
 /* ---- devices -------------------------------------------------------------------------------------------------------- */
 
 static const char *device_label(const struct ty_view *v, uint32_t i, char out[64])
@@ -353,6 +363,10 @@ const struct ty_metric ty_metrics[] = {
 	CACHE("cache_aborts", TY_COUNTER, "", aborts, "Parts whose store failed or was cancelled."),
 	CACHE("cache_present", TY_COUNTER, "", present, "Parts that were there already when they came to be stored."),
 	CACHE("cache_waiting", TY_GAUGE, "", waiting, "Stores that wait for the arena to grow."),
+	{"tyer_checksum_bytes", TY_COUNTER, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, bytes),
+		"Stored bytes that were summed up before their commit."},
+	{"tyer_checksum_seconds", TY_COUNTER, "seconds", checksum_ns, offsetof(struct ty_checksum_stats, ns),
+		"Time of workers that it took."},
 
 	{"tyer_device_state", TY_STATESET, "", device_state, 0, "What the device does."},
 	{"tyer_device_call_seconds", TY_GAUGE, "seconds", device_call, 0,

@@ -3,7 +3,7 @@
  * A RETRIEVE or STORE on its way. One object, allocated by the engine actor at admission, that
  * travels and sits in one mailbox at a time:
  *
- *   STORE     engine -> eviction (reserve) -> gpu (copy) -> eviction (commit or give back) -> engine
+ *   STORE     engine -> eviction (reserve) -> gpu (copy) -> checksum -> eviction (commit or give back) -> engine
  *   RETRIEVE  engine -> gpu (copy) -> engine
  *
  * Whoever has it may write it; `cancelled` alone is shared. The client's answer does not hang on it:
@@ -29,6 +29,7 @@ struct ty_op_chunk {
 	struct ty_chunk *chunk; /* RETRIEVE: pinned by the engine. STORE with FATE_MOVE: being filled by this op */
 	uint32_t slot;          /* this op's part of it */
 	enum ty_op_fate fate;
+	uint64_t checksum;      /* STORE, after the copy: of the part's contents (cache/checksum.h) */
 };
 
 /* A client's timeline page as the service sees it; reference counted by the clients and engine actors. */
@@ -67,7 +68,7 @@ struct ty_op {
 	char error[160];
 	uint32_t stored, present, dropped;
 
-	/* The owner's, while it has the op. */
+	/* The owner's while it has the op, then checksum's. */
 	struct ty_op *next;
 	uint32_t submitted, finished, freed; /* copies: given to the device, done, client's blocks free */
 	bool queued;                         /* in one of the owner's queues */

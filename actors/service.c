@@ -46,6 +46,21 @@ static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *a
 	return code == TY_OK ? TY_OK : ty_fail(err, code, "could not start the actor %s", cls->name);
 }
 
+/* One for each worker that could run it. */
+static enum ty_code spawn_checksums(struct service *s, struct ty_error *err)
+{
+	long count = s->base.config->workers ? (long)s->base.config->workers : sysconf(_SC_NPROCESSORS_ONLN);
+	enum ty_code code = TY_OK;
+
+	count = count < 1 ? 1 : count > TY_MAX_CHECKSUMS ? TY_MAX_CHECKSUMS : count;
+	for (uint32_t i = 0; code == TY_OK && i < (uint32_t)count; i++) {
+		code = spawn(s, &ty_checksum_class, &s->base, TY_POOL, NULL, &s->base.checksum[i], err);
+		if (code == TY_OK)
+			s->base.checksum_count = i + 1;
+	}
+	return code;
+}
+
 static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 {
 	static const enum ty_sharing sharing[] = {
@@ -87,6 +102,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 
 	if (code == TY_OK)
 		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
+	if (code == TY_OK)
+		code = spawn_checksums(s, err);
 	for (uint32_t i = 0; code == TY_OK && i < base->config->populate_threads; i++) {
 		code = spawn(s, &ty_populate_class, base, TY_DEDICATED, "populate", &base->populate[i], err);
 		if (code == TY_OK)
@@ -145,6 +162,8 @@ static void tear_down(struct service *s)
 			release(&base->gpu[i]);
 		for (uint32_t i = 0; i < sizeof base->populate / sizeof base->populate[0]; i++)
 			release(&base->populate[i]);
+		for (uint32_t i = 0; i < TY_MAX_CHECKSUMS; i++)
+			release(&base->checksum[i]);
 		release(&base->eviction);
 		release(&base->log);
 	}

@@ -6,6 +6,7 @@
 #ifndef TY_ACTORS_SERVICE_H
 #define TY_ACTORS_SERVICE_H
 
+#include "checksum.h"
 #include "clients.h"
 #include "engine.h"
 #include "eviction.h"
@@ -30,12 +31,16 @@ struct ty_service {
 	struct ty_actor *log, *rpc, *clients, *eviction, *metrics;
 	struct ty_actor *populate[8];
 	uint32_t populate_count;
+	struct ty_actor *checksum[TY_MAX_CHECKSUMS];
+	uint32_t checksum_count;
 	struct ty_actor *gpu[TY_MAX_DEVICES];
 	uint32_t gpu_count;
 
-	/* Statistics: each block is written by its actor alone, lookup_stats by every engine. */
+	/* Statistics: each block is written by its actor alone, but lookup_stats by every engine and
+	 * checksum_stats by every checksum actor. */
 	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES];
 	struct ty_eviction_stats eviction_stats;
+	struct ty_checksum_stats checksum_stats;
 	struct ty_rpc_stats rpc_stats;
 	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];

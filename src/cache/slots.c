@@ -48,16 +48,16 @@ struct ty_slots {
 };
 
 /* SipHash with a fixed key: it finds torn and scribbled records, it authenticates nothing. */
-static uint64_t record_check(const struct ty_slot_record *record)
+static uint32_t record_check(const struct ty_slot_record *record)
 {
-	static const unsigned char key[crypto_shorthash_KEYBYTES] = "tyer.slot.v1";
+	static const unsigned char key[crypto_shorthash_KEYBYTES] = "tyer.slot.v2";
 	struct ty_slot_record copy = *record;
 	uint64_t check;
 
 	copy.check = 0;
 	static_assert(sizeof check == crypto_shorthash_BYTES, "one word");
 	crypto_shorthash((unsigned char *)&check, (const unsigned char *)&copy, sizeof copy, key);
-	return check;
+	return (uint32_t)check;
 }
 
 bool ty_slots_record_whole(const struct ty_slot_record *record)
@@ -78,6 +78,7 @@ static void record_write(struct ty_slot_record *to, const struct ty_slot_record 
 	to->length = from->length;
 	to->key = from->key;
 	to->sequence = from->sequence;
+	to->checksum = from->checksum;
 	to->check = record_check(from);
 	atomic_signal_fence(memory_order_release);
 	to->state = from->state;
@@ -276,7 +277,7 @@ static struct piece *taken_piece(const struct ty_slots *slots, uint32_t slot)
 uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts)
 {
 	uint32_t capacity = slots_a_piece(bytes), piece = slots->class_head[capacity], slot;
-	struct ty_slot_record record = {.state = TY_SLOT_FILLING, .length = bytes, .key = *key};
+	struct ty_slot_record record = {.state = TY_SLOT_FILLING, .length = (uint32_t)bytes, .key = *key};
 	struct piece *p;
 
 	assert(parts <= UINT16_MAX && part < parts);
@@ -296,13 +297,14 @@ uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_k
 	return slot;
 }
 
-void ty_slots_commit(struct ty_slots *slots, uint32_t slot)
+void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum)
 {
 	struct ty_slot_record record = *ty_slots_record(slots, slot);
 
 	assert(record.state == TY_SLOT_FILLING);
 	record.state = TY_SLOT_READY;
 	record.sequence = ++slots->sequence;
+	record.checksum = checksum;
 	record_write(&slots->table[slot], &record);
 }
 

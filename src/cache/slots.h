@@ -24,11 +24,12 @@ enum ty_slot_state { TY_SLOT_FREE = 0, TY_SLOT_FILLING = 1, TY_SLOT_READY = 2 };
  * `check` covers everything else, so whoever finds the table after a crash knows a record that was being written. */
 struct ty_slot_record {
 	uint32_t state;
+	uint32_t check;       /* of this record's other fields */
 	uint16_t part, parts;
-	uint64_t length;      /* bytes of contents */
+	uint32_t length;      /* bytes of contents */
 	struct ty_key key;
 	uint64_t sequence;    /* of the commit: later is larger */
-	uint64_t check;       /* of this record's other fields */
+	uint64_t checksum;    /* of the contents (checksum.h), 0: none was made */
 };
 
 struct ty_slots; /* opaque */
@@ -46,7 +47,7 @@ uint64_t ty_slots_class_of(uint64_t bytes);
 /* A slot of `bytes` (1..TY_PIECE_BYTES), or TY_NO_SLOT: from a piece of that size class with room, else from a free
  * piece, which becomes one of that class. State FILLING. Constant time, but for a piece's first slot. */
 uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts);
-void ty_slots_commit(struct ty_slots *slots, uint32_t slot);
+void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum);
 /* Back; a piece all of whose slots are free is free again, for any class. */
 void ty_slots_give(struct ty_slots *slots, uint32_t slot);
 

@@ -20,6 +20,7 @@
 #include "actors/engine.h"
 #include "actors/populate.h"
 #include "actors/service.h"
+#include "cache/checksum.h"
 #include "base/log.h"
 #include "kernels/pattern.h"
 
@@ -569,6 +570,8 @@ static void start_service(uint64_t seed)
 	assert(ty_spawn(w.rt, &rpc_class, NULL, &pool, &s->rpc) == TY_OK);
 	assert(ty_spawn(w.rt, &clients_class, NULL, &pool, &s->clients) == TY_OK);
 	assert(ty_spawn(w.rt, &ty_eviction_class, s, &pool, &s->eviction) == TY_OK);
+	assert(ty_spawn(w.rt, &ty_checksum_class, s, &pool, &s->checksum[0]) == TY_OK);
+	s->checksum_count = 1;
 	assert(ty_spawn(w.rt, &ty_populate_class, s, &own, &s->populate[0]) == TY_OK);
 	s->populate_count = 1;
 	gpu = (struct ty_gpu_arg){.service = s, .options = {.name = "host", .fault = device[4] ? device + 5 : NULL}};
@@ -581,6 +584,17 @@ static void start_service(uint64_t seed)
 	assert(ty_send(s->eviction, &start_eviction, TY_EVICTION_START) == TY_OK);
 }
 
+/* What lies in a slot is what was summed up when it was committed. */
+static bool check_sum(void *unused, uint32_t slot)
+{
+	const struct ty_slot_record *record = ty_slots_record(w.service->slots, slot);
+
+	(void)unused;
+	assert(record->state == TY_SLOT_READY);
+	assert(record->checksum == ty_checksum(ty_slots_address(w.service->slots, slot), record->length));
+	return true;
+}
+
 static void check_end(void)
 {
 	const struct ty_eviction_stats *ev = &w.service->eviction_stats;
@@ -591,6 +605,8 @@ static void check_end(void)
 		assert(!w.engines[i].actor || w.engines[i].gone);
 	assert(ev->used_bytes == ev->chunks * CHUNK_WORDS * 8);
 	assert(ty_index_count(w.service->index) == ev->chunks);
+	for (uint32_t piece = 0; piece < w.service->arena.pieces; piece++)
+		ty_slots_each_in_piece(w.service->slots, piece, check_sum, NULL);
 	assert(w.service->lookup_stats.leases == 0);
 	assert(w.service->gpu_stats[0].mappings == 0 && w.service->gpu_stats[0].in_flight == 0);
 }
@@ -598,7 +614,7 @@ static void check_end(void)
 static void stop_service(void)
 {
 	struct ty_service *s = w.service;
-	struct ty_actor *all[] = {s->rpc, s->clients, s->eviction, s->populate[0], s->gpu[0]};
+	struct ty_actor *all[] = {s->rpc, s->clients, s->eviction, s->checksum[0], s->populate[0], s->gpu[0]};
 
 	ty_runtime_destroy(w.rt);
 	for (int i = 0; i < ENGINES; i++)

@@ -78,13 +78,14 @@ static void test_life_of_a_slot(void **state)
 	assert_int_equal(ty_slots_used(slots), 1);
 	assert_int_equal(ty_slots_used_bytes(slots), 5000);
 
-	ty_slots_commit(slots, slot);
+	ty_slots_commit(slots, slot, 77);
 	assert_int_equal(record->state, TY_SLOT_READY);
 	assert_true(ty_slots_record_whole(record));
+	assert_int_equal(record->checksum, 77);
 	first = record->sequence;
 	later = ty_slots_take(slots, 5000, &key, 3, 4);
 	assert_ptr_equal(ty_slots_address(slots, later), arena.base + 8192);
-	ty_slots_commit(slots, later);
+	ty_slots_commit(slots, later, 78);
 	assert_true(ty_slots_record(slots, later)->sequence > first);
 
 	ty_slots_give(slots, later);
@@ -106,7 +107,7 @@ static void test_torn_records_show(void **state)
 	(void)state;
 	ty_slots_add_piece(slots, 0);
 	slot = ty_slots_take(slots, 5000, &key, 2, 4);
-	ty_slots_commit(slots, slot);
+	ty_slots_commit(slots, slot, 77);
 	for (size_t bit = 0; bit < sizeof record * 8; bit++) {
 		record = *ty_slots_record(slots, slot);
 		((uint8_t *)&record)[bit / 8] ^= (uint8_t)(1u << bit % 8);
