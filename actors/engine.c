@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Members come and go, requests are handed to the three other files, deadlines are kept: an exchange is answered by its
+ * Members come and go, requests are handed to the other files, deadlines are kept: an exchange is answered by its
  * deadline whatever became of its op.
  */
 #include "engine_state.h"
@@ -109,6 +109,9 @@ static void on_request(void *self, struct ty_msg *msg)
 	case TYER__V1__REQUEST__VERB_END_SESSION:
 		engine_end_session(e, x);
 		break;
+	case TYER__V1__REQUEST__VERB_FLUSH:
+		engine_flush(e, peer, x);
+		break;
 	default:
 		ty_exchange_refuse(x, TY_UNSUPPORTED, "verb: %d is none that an engine answers", (int)x->request->verb_case);
 		break;
@@ -140,6 +143,7 @@ static void on_leave(void *self, struct ty_msg *msg)
 	assert(p && p->member == m);
 	p->left = true;
 	engine_drop_sessions(e, p);
+	engine_flush_leave(e, p);
 	for (struct flight *f = e->flights; f; f = f->next)
 		if (f->peer == p)
 			engine_give_up(f, TY_CANCELLED, "its client is gone");
@@ -204,7 +208,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 	for (struct flight *f = e->flights; f; f = f->next) {
 		if (f->exchange && now >= f->exchange->deadline)
 			engine_give_up(f, late_code(e, f->registration->device),
-				"the deadline passed; blocks and slots stay taken until the copy is over");
+				ty_op_is_ready(&f->op) ? "the deadline passed" : "the deadline passed: its ready word has not come");
 		out |= f->exchange != NULL;
 	}
 	for (struct registration *r = e->registrations; r; r = r->next) {
@@ -216,6 +220,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 		}
 		out |= r->exchange != NULL;
 	}
+	out |= engine_flush_expire(e, now);
 	if (out)
 		engine_watch(e);
 }
@@ -235,7 +240,7 @@ static void stop(void *self)
 {
 	struct engine *e = self;
 
-	assert(!e->flights && !e->registrations && !e->peers && !e->leases_out);
+	assert(!e->flights && !e->flushes && !e->registrations && !e->peers && !e->leases_out);
 }
 
 /* A request that came too late, when the engine has ended already. Everything else that is sent here outlives it. */

@@ -280,10 +280,12 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 
 void engine_give_up(struct flight *f, enum ty_code code, const char *why)
 {
-	/* release: pairs with the acquire of whoever has the op and asks whether to begin */
-	atomic_store_explicit(&f->op.cancelled, true, memory_order_release);
-	if (f->exchange)
-		ty_exchange_refuse(f->exchange, code, "%s", why);
+	bool clear = ty_op_cancel(&f->op);
+
+	if (f->exchange) {
+		f->exchange->blocks_in_use = !clear;
+		ty_exchange_refuse(f->exchange, code, "%s%s", why, clear ? "" : "; a copy may still touch its blocks");
+	}
 	f->exchange = NULL;
 }
 
@@ -324,6 +326,7 @@ void engine_landed(struct engine *e, struct flight *f)
 	}
 	if (f->exchange)
 		answer(f);
+	engine_flush_landed(e, op->id);
 	f->peer->uses--;
 	r->flights--;
 	if (r->state == REG_CLOSING)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine actor's state, shared by its four files and nobody else:
+ * The engine actor's state, shared by its files and nobody else:
  *   engine.c                members, dispatch, deadlines, the end
  *   engine_registrations.c  REGISTER, UNREGISTER
  *   engine_sessions.c       LOOKUP, END_SESSION, leases
  *   engine_operations.c     RETRIEVE, STORE
+ *   engine_flush.c          FLUSH
  */
 #ifndef TY_ACTORS_ENGINE_STATE_H
 #define TY_ACTORS_ENGINE_STATE_H
@@ -74,6 +75,7 @@ struct engine {
 	struct flight *flights;
 	uint32_t flight_count;
 	uint64_t flight_bytes, last_op;
+	struct flush *flushes; /* that wait */
 
 	struct ty_timer tick;
 	bool tick_armed, ending;
@@ -103,10 +105,17 @@ TY_MUST_USE enum ty_code engine_chain_length(const struct engine *e, const Tyer_
 TY_MUST_USE enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain,
 	struct ty_error *err);
 
+/* engine_flush.c */
+void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_flush_landed(struct engine *e, uint64_t op);
+void engine_flush_leave(struct engine *e, const struct peer *peer);
+bool engine_flush_expire(struct engine *e, int64_t now); /* does any still wait? */
+
 /* engine_operations.c */
 void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_landed(struct engine *e, struct flight *f);
-void engine_give_up(struct flight *f, enum ty_code code, const char *why); /* answer now; the op comes back later */
+/* Answer now, with whether the blocks are safe; the op comes back later. */
+void engine_give_up(struct flight *f, enum ty_code code, const char *why);
 
 #endif

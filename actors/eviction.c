@@ -176,7 +176,7 @@ static void send_on(struct eviction *e, struct ty_op *op)
 static bool given_up(struct ty_op *op)
 {
 	/* acquire: pairs with the engine's release */
-	if (atomic_load_explicit(&op->cancelled, memory_order_acquire))
+	if (ty_op_cancelled(op))
 		ty_op_fail(op, TY_CANCELLED, "cancelled before its copy began");
 	else if (ty_now() >= op->deadline)
 		ty_op_fail(op, TY_TIMEOUT, "deadline passed before there was space");

@@ -162,6 +162,7 @@ static void finish(struct gpu *g, struct ty_op *op)
 	} else {
 		add(&g->stats->failed_ops, 1);
 	}
+	ty_op_clear(op);
 	/* A failed store's blocks may be reused as well; a failed retrieve's hold nothing to announce. */
 	if (store || op->code == TY_OK)
 		ty_op_raise_done(op);
@@ -176,22 +177,14 @@ static void finish(struct gpu *g, struct ty_op *op)
 	assert(sent == TY_OK); /* all of them outlive the ops they sent out */
 }
 
-static bool is_ready(const struct ty_op *op)
-{
-	/* acquire: the blocks' contents after the word; pairs with the client's release (ty_client_raise) */
-	return !op->ready.word ||
-	       atomic_load_explicit(&op->timeline->words[op->ready.word], memory_order_acquire) >= op->ready.value;
-}
-
 /* Should this op, none of whose copies is out, end here? Then its code says why. */
 static bool expired(const struct gpu *g, struct ty_op *op, int64_t now)
 {
-	/* acquire: pairs with the engine's release */
-	if (atomic_load_explicit(&op->cancelled, memory_order_acquire))
+	if (ty_op_cancelled(op))
 		ty_op_fail(op, TY_CANCELLED, "cancelled before its copy began");
 	else if (now >= op->deadline)
 		ty_op_fail(op, g->stalled ? TY_DEVICE_STALLED : TY_TIMEOUT, "deadline passed before the copy began%s",
-			is_ready(op) ? "" : ": its ready word has not come");
+			ty_op_is_ready(op) ? "" : ": its ready word has not come");
 	else if (g->failure.code != TY_OK)
 		ty_op_fail(op, g->failure.code, "%s", g->failure.text);
 	return op->code != TY_OK;
@@ -204,7 +197,7 @@ static void look_at_ready_words(struct gpu *g)
 	while (*link) {
 		struct ty_op *op = *link;
 
-		if (is_ready(op)) {
+		if (ty_op_is_ready(op)) {
 			ops_unlink(&g->waiting, link);
 			ops_push(&g->queue[direction_of(op)], op);
 		} else {
@@ -249,6 +242,14 @@ static void expire_all(struct gpu *g, int64_t now)
 
 /* ---- copies -------------------------------------------------------------------------------------- */
 
+/* Before the first copy. False: the engine gave the op up between the last look and now. */
+static bool begin(struct ty_op *op)
+{
+	if (!ty_op_begin(op))
+		ty_op_fail(op, TY_CANCELLED, "cancelled before its copy began");
+	return op->code == TY_OK;
+}
+
 /* The next piece of the queue's first op. False: the device takes no more in this direction now. */
 static bool submit_one(struct gpu *g, enum ty_direction dir, int64_t now)
 {
@@ -259,7 +260,7 @@ static bool submit_one(struct gpu *g, enum ty_direction dir, int64_t now)
 	if (!b)
 		return false;
 	/* A new op may have died while it waited; one that has begun is stopped at its next piece. */
-	if (expired(g, op, now)) {
+	if (expired(g, op, now) || (!op->submitted && !begin(op))) {
 		ops_unlink(q, &q->head);
 		if (op->submitted == op->finished)
 			finish(g, op);
@@ -345,8 +346,10 @@ static void raise_early(struct gpu *g)
 		if (b->op && b->base.client_free && !b->free_seen && b->base.direction == TY_TO_HOST) {
 			b->free_seen = true;
 			b->op->freed += b->base.count;
-			if (b->op->freed == b->op->copy_count)
+			if (b->op->freed == b->op->copy_count) {
+				ty_op_clear(b->op);
 				ty_op_raise_done(b->op);
+			}
 		}
 	}
 }
@@ -490,7 +493,7 @@ static void on_transfer(void *self, struct ty_msg *msg)
 
 	assert(op->copy_count > 0 && op->copy_count <= op->count);
 	op->submitted = op->finished = op->freed = 0;
-	if (is_ready(op)) {
+	if (ty_op_is_ready(op)) {
 		ops_push(&g->queue[direction_of(op)], op);
 	} else {
 		g->waiting_since = ty_now();

@@ -21,6 +21,13 @@ void ty_timeline_unref(struct ty_timeline *timeline)
 	}
 }
 
+bool ty_op_is_ready(const struct ty_op *op)
+{
+	/* acquire: the blocks' contents after the word; pairs with the client's release (ty_client_raise) */
+	return !op->ready.word ||
+	       atomic_load_explicit(&op->timeline->words[op->ready.word], memory_order_acquire) >= op->ready.value;
+}
+
 /* Two owners may raise one word, and its client may scribble on it: retry for those that play by the rules, but not for
  * ever for those that do not. */
 #define RAISE_TRIES 64
@@ -39,6 +46,40 @@ void ty_op_raise_done(struct ty_op *op)
 		if (atomic_compare_exchange_weak_explicit(word, &seen, op->done.value, memory_order_release,
 			    memory_order_relaxed))
 			return;
+}
+
+bool ty_op_cancel(struct ty_op *op)
+{
+	/* acq_rel: pairs with begin's and clear's. What the owner wrote into the blocks is seen by a client that hears "clear". */
+	uint32_t seen = atomic_fetch_or_explicit(&op->touch, TY_OP_CANCELLED, memory_order_acq_rel);
+
+	return !(seen & TY_OP_BEGUN) || (seen & TY_OP_CLEAR);
+}
+
+bool ty_op_touches(const struct ty_op *op)
+{
+	/* acquire: pairs with clear's */
+	uint32_t seen = atomic_load_explicit(&op->touch, memory_order_acquire);
+
+	return !(seen & TY_OP_CLEAR) && ((seen & TY_OP_BEGUN) || !(seen & TY_OP_CANCELLED));
+}
+
+bool ty_op_cancelled(const struct ty_op *op)
+{
+	/* acquire: pairs with cancel's */
+	return atomic_load_explicit(&op->touch, memory_order_acquire) & TY_OP_CANCELLED;
+}
+
+bool ty_op_begin(struct ty_op *op)
+{
+	/* acq_rel: pairs with cancel's */
+	return !(atomic_fetch_or_explicit(&op->touch, TY_OP_BEGUN, memory_order_acq_rel) & TY_OP_CANCELLED);
+}
+
+void ty_op_clear(struct ty_op *op)
+{
+	/* acq_rel: pairs with cancel's */
+	atomic_fetch_or_explicit(&op->touch, TY_OP_CLEAR, memory_order_acq_rel);
 }
 
 void ty_op_fail(struct ty_op *op, enum ty_code code, const char *fmt, ...)

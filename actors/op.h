@@ -6,7 +6,7 @@
  *   STORE     engine -> eviction (reserve) -> gpu (copy) -> checksum -> eviction (commit or give back) -> engine
  *   RETRIEVE  engine -> gpu (copy) -> engine
  *
- * Whoever has it may write it; `cancelled` alone is shared. The client's answer does not hang on it:
+ * Whoever has it may write it; `touch` alone is shared. The client's answer does not hang on it:
  * the engine keeps the exchange (rpc.h) beside it, and may answer TIMEOUT or CANCELLED while the op is
  * still out; its slots, pins and blocks stay its own until it is back.
  */
@@ -41,6 +41,14 @@ struct ty_timeline {
 struct ty_timeline *ty_timeline_ref(struct ty_timeline *timeline);
 void ty_timeline_unref(struct ty_timeline *timeline); /* the last one unmaps and frees it */
 
+/* Who was first: the engine that gives an op up, or the owner that begins it? Bits that are only ever set, each by one side, by
+ * a read-modify-write (acq_rel): both see one order, so a client is never told that blocks are safe which are still touched. */
+enum ty_op_touch {
+	TY_OP_BEGUN = 1,     /* the owner's: its first copy may be out */
+	TY_OP_CLEAR = 2,     /* the owner's: the client's blocks are not touched any more */
+	TY_OP_CANCELLED = 4, /* the engine's: what has not begun need not begin */
+};
+
 struct ty_op {
 	struct ty_msg msg;
 	enum ty_op_kind kind;
@@ -48,7 +56,7 @@ struct ty_op {
 	struct ty_actor *engine;   /* where it comes back to; the engine outlives its ops */
 	struct ty_actor *gpu;
 	int64_t deadline;          /* runtime's clock */
-	_Atomic bool cancelled;    /* engine: release; others: acquire. Not begun = need not begin */
+	_Atomic uint32_t touch;    /* bits of enum ty_op_touch; see ty_op_cancel */
 
 	const struct ty_layout *layout; /* of the registration, which outlives its ops */
 	struct ty_mapping *mapping;
@@ -77,6 +85,20 @@ struct ty_op {
 	/* The eviction actor's, while it waits for the arena to grow. */
 	struct ty_op *waiting_next;
 };
+
+/* The engine's. Nobody wants it any more. True: no copy of it touches the client's blocks, now or later. */
+bool ty_op_cancel(struct ty_op *op);
+/* Anybody for whom the op lives: may a copy touch the client's blocks, now or later? */
+bool ty_op_touches(const struct ty_op *op);
+/* Whoever has the op: was it given up? */
+bool ty_op_cancelled(const struct ty_op *op);
+/* The owner's, before the op's first copy. False: it was given up, and must not begin. */
+TY_MUST_USE bool ty_op_begin(struct ty_op *op);
+/* The owner's: the last copy that touches the client's blocks is over. */
+void ty_op_clear(struct ty_op *op);
+
+/* Has its ready word come, or has it none? */
+bool ty_op_is_ready(const struct ty_op *op);
 
 /* Raise the op's done word, if it has one (once; the word only grows). Whoever has the op. */
 void ty_op_raise_done(struct ty_op *op);

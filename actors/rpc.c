@@ -335,6 +335,7 @@ static void begin(struct rpc *rpc, struct ty_rpc_slot *slot)
 	exchange->deadline = TY_NEVER;
 	exchange->hello_done = false;
 	exchange->next = NULL;
+	exchange->blocks_in_use = false;
 	exchange->code = exchange->error.code = TY_OK;
 	exchange->error.text[0] = '\0';
 	memset(&exchange->reply, 0, sizeof exchange->reply);

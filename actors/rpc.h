@@ -26,6 +26,7 @@ struct ty_exchange {
 	/* The reply. The verb's message is one of these, by the request's verb; sent only when code is TY_OK. */
 	enum ty_code code;
 	struct ty_error error;
+	bool blocks_in_use; /* of a failed RETRIEVE or STORE: its copy may still be under way */
 	union {
 		Tyer__V1__StatusReply *status; /* allocated with protobuf-c's default allocator, freed by rpc */
 		Tyer__V1__HelloReply *hello;   /* likewise */
@@ -54,7 +55,7 @@ struct ty_route {
 };
 
 /* Written by rpc (relaxed), read by metrics. */
-#define TY_VERBS 19 /* by the oneof's field number; 0: the request could not be read, or its verb is unknown */
+#define TY_VERBS 32 /* by the oneof's field number; 0: the request could not be read, or its verb is unknown */
 #define TY_LATENCY_BUCKETS 8
 struct ty_rpc_stats {
 	_Atomic uint64_t requests[TY_VERBS];

@@ -129,6 +129,7 @@ struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t 
 		ty_escape(text, sizeof text, exchange->error.text, strnlen(exchange->error.text, sizeof exchange->error.text),
 			TY_ESCAPE_TEXT, NULL);
 		reply.error = text;
+		reply.blocks_in_use = exchange->blocks_in_use;
 	}
 	bytes = tyer__v1__reply__get_packed_size(&reply);
 	frame = malloc(sizeof *frame + 9 + slot->trace_bytes + bytes);

@@ -85,6 +85,8 @@ struct ty_result {
 	enum ty_code code;
 	const char *error;     /* the service's words; "" when code is TY_OK; valid in the callback */
 	uint64_t boot;         /* of the service that answered, 0 if none did */
+	bool blocks_in_use;    /* a RETRIEVE or STORE that failed, or was not answered: a copy may still touch its blocks. False:
+	                          none does, now or later. ty_client_flush says when none does any more */
 	union {
 		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
 		struct { uint32_t chunks, hits; } lookup;
@@ -183,6 +185,9 @@ TY_API TY_MUST_USE enum ty_code ty_client_retrieve(struct ty_client *c, const st
 	ty_done_fn done, void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t,
 	ty_done_fn done, void *user, struct ty_error *err);
+/* Answers when no RETRIEVE or STORE sent before it touches these blocks any more; group_count 0: any block of the registration. */
+TY_API TY_MUST_USE enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const uint32_t *const *blocks,
+	const uint32_t *block_counts, uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session,
 	ty_done_fn done, void *user, struct ty_error *err);
 

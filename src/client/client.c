@@ -122,7 +122,7 @@ static void finish(struct ty_request_slot *slot)
 void ty_slot_fail(struct ty_request_slot *slot, enum ty_code code, const char *text)
 {
 	assert(slot->phase == TY_SLOT_ATTACHING || slot->phase == TY_SLOT_OPEN);
-	ty_reply_failed(code, text, &slot->decoded);
+	ty_reply_failed(slot->verb, code, text, &slot->decoded);
 	finish(slot);
 }
 
@@ -147,20 +147,20 @@ static void finish_from_wire(struct ty_request_slot *slot)
 		ty_reply_decode(slot->verb, slot->id, nng_msg_body(slot->reply), nng_msg_len(slot->reply), &slot->decoded);
 		break;
 	case NNG_ETIMEDOUT:
-		ty_reply_failed(TY_TIMEOUT,
+		ty_reply_failed(slot->verb, TY_TIMEOUT,
 			slot->sent ? "the service did not answer in time" : "no connection to the service in time",
 			&slot->decoded);
 		break;
 	case NNG_ECONNRESET:
 	case NNG_ECLOSED:
 	case NNG_ECANCELED:
-		ty_reply_failed(TY_CLOSED, "the connection to the service ended before the answer", &slot->decoded);
+		ty_reply_failed(slot->verb, TY_CLOSED, "the connection to the service ended before the answer", &slot->decoded);
 		break;
 	case NNG_ENOMEM:
-		ty_reply_failed(TY_NO_MEMORY, "nng: out of memory", &slot->decoded);
+		ty_reply_failed(slot->verb, TY_NO_MEMORY, "nng: out of memory", &slot->decoded);
 		break;
 	default:
-		ty_reply_failed(TY_IO, nng_strerror(slot->nng_result), &slot->decoded);
+		ty_reply_failed(slot->verb, TY_IO, nng_strerror(slot->nng_result), &slot->decoded);
 		break;
 	}
 	finish(slot);

@@ -45,7 +45,8 @@ static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
 	const Tyer__V1__Reply *in = out->reply;
 	struct ty_result *r = &out->result;
 
-	if (verb == TYER__V1__REQUEST__VERB_PING || verb == TYER__V1__REQUEST__VERB_UNREGISTER)
+	if (verb == TYER__V1__REQUEST__VERB_PING || verb == TYER__V1__REQUEST__VERB_UNREGISTER ||
+		verb == TYER__V1__REQUEST__VERB_FLUSH)
 		return TY_OK; /* they have none */
 	if ((uint32_t)in->verb_case != verb)
 		return absent(verb, &out->error);
@@ -102,6 +103,7 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 	r->code = (enum ty_code)out->reply->code;
 	if (r->code != TY_OK) {
 		r->error = out->reply->error != NULL ? out->reply->error : "";
+		r->blocks_in_use = out->reply->blocks_in_use;
 		return;
 	}
 	r->code = decode_verb(verb, out);
@@ -109,12 +111,13 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 		r->error = out->error.text;
 }
 
-void ty_reply_failed(enum ty_code code, const char *text, struct ty_decoded *out)
+void ty_reply_failed(uint32_t verb, enum ty_code code, const char *text, struct ty_decoded *out)
 {
 	memset(out, 0, sizeof *out);
 	assert(code != TY_OK);
 	out->result.code = ty_fail(&out->error, code, "%s", text);
 	out->result.error = out->error.text;
+	out->result.blocks_in_use = verb == TYER__V1__REQUEST__VERB_RETRIEVE || verb == TYER__V1__REQUEST__VERB_STORE;
 }
 
 void ty_decoded_free(struct ty_decoded *decoded)

@@ -188,23 +188,31 @@ static enum ty_code fill_mark(const char *field, const struct ty_mark *in, Tyer_
 	return TY_OK;
 }
 
-static enum ty_code fill_blocks(const struct ty_transfer *t, struct transfer_parts *parts, struct ty_error *err)
+static enum ty_code fill_ids(const uint32_t *const *blocks, const uint32_t *counts, uint32_t group_count,
+	struct transfer_parts *parts, struct ty_error *err)
 {
 	uint32_t g;
 
-	if (t->group_count == 0 || t->group_count > TY_MAX_GROUPS)
-		return ty_fail(err, TY_INVALID, "transfer.group_count is %u, expected 1..%d", t->group_count, TY_MAX_GROUPS);
-	if (t->blocks == NULL || t->block_counts == NULL)
-		return ty_fail(err, TY_INVALID, "transfer.blocks or transfer.block_counts is null");
-	for (g = 0; g < t->group_count; g++) {
-		if (t->blocks[g] == NULL && t->block_counts[g] != 0)
-			return ty_fail(err, TY_INVALID, "transfer.blocks[%u] is null and has %u ids", g, t->block_counts[g]);
+	if (group_count > TY_MAX_GROUPS)
+		return ty_fail(err, TY_INVALID, "group_count is %u, expected at most %d", group_count, TY_MAX_GROUPS);
+	if (group_count != 0 && (blocks == NULL || counts == NULL))
+		return ty_fail(err, TY_INVALID, "blocks or block_counts is null");
+	for (g = 0; g < group_count; g++) {
+		if (blocks[g] == NULL && counts[g] != 0)
+			return ty_fail(err, TY_INVALID, "blocks[%u] is null and has %u ids", g, counts[g]);
 		tyer__v1__block_ids__init(&parts->ids[g]);
-		parts->ids[g].n_ids = t->block_counts[g];
-		parts->ids[g].ids = unconst(t->blocks[g]);
+		parts->ids[g].n_ids = counts[g];
+		parts->ids[g].ids = unconst(blocks[g]);
 		parts->at[g] = &parts->ids[g];
 	}
 	return TY_OK;
+}
+
+static enum ty_code fill_blocks(const struct ty_transfer *t, struct transfer_parts *parts, struct ty_error *err)
+{
+	if (t->group_count == 0)
+		return ty_fail(err, TY_INVALID, "transfer.group_count is 0, expected 1..%d", TY_MAX_GROUPS);
+	return fill_ids(t->blocks, t->block_counts, t->group_count, parts, err);
 }
 
 enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t, ty_done_fn done, void *user,
@@ -262,5 +270,23 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	store.blocks = parts.at;
 	request.verb_case = TYER__V1__REQUEST__VERB_STORE;
 	request.store = &store;
+	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const uint32_t *const *blocks,
+	const uint32_t *block_counts, uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Flush flush = TYER__V1__FLUSH__INIT;
+	struct transfer_parts parts;
+	enum ty_code code = fill_ids(blocks, block_counts, group_count, &parts, err);
+
+	if (code != TY_OK)
+		return code;
+	flush.registration = registration;
+	flush.n_blocks = group_count;
+	flush.blocks = parts.at;
+	request.verb_case = TYER__V1__REQUEST__VERB_FLUSH;
+	request.flush = &flush;
 	return submit(c, &request, done, user, err);
 }

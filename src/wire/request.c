@@ -137,6 +137,8 @@ const char *ty_verb_name(uint32_t verb)
 		return "STORE";
 	case TYER__V1__REQUEST__VERB_END_SESSION:
 		return "END_SESSION";
+	case TYER__V1__REQUEST__VERB_FLUSH:
+		return "FLUSH";
 	default:
 		return "?";
 	}

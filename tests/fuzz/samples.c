@@ -119,12 +119,16 @@ bool sample_request(unsigned index, void (*use)(const Tyer__V1__Request *, void 
 	Tyer__V1__EndSession end = TYER__V1__END_SESSION__INIT;
 	Tyer__V1__Unregister unregister = TYER__V1__UNREGISTER__INIT;
 	Tyer__V1__Status status = TYER__V1__STATUS__INIT;
+	Tyer__V1__Flush flush = TYER__V1__FLUSH__INIT;
+	Tyer__V1__BlockIds ids = TYER__V1__BLOCK_IDS__INIT, *ids_at = &ids;
 	Tyer__V1__Ping ping = TYER__V1__PING__INIT;
 
 	request.version = 1;
 	request.client = 0x10001;
 	request.id = SAMPLE_ID;
 	request.timeout_us = 1000000;
+	ids.ids = numbers;
+	ids.n_ids = 5;
 	switch (index) {
 	case 0:
 		sample_register(&request);
@@ -150,10 +154,17 @@ bool sample_request(unsigned index, void (*use)(const Tyer__V1__Request *, void 
 		request.unregister = &unregister;
 		break;
 	case 7:
+		flush.registration = 1;
+		flush.n_blocks = 1;
+		flush.blocks = &ids_at;
+		request.verb_case = TYER__V1__REQUEST__VERB_FLUSH;
+		request.flush = &flush;
+		break;
+	case 8:
 		request.verb_case = TYER__V1__REQUEST__VERB_PING;
 		request.ping = &ping;
 		break;
-	case 8:
+	case 9:
 		request.verb_case = TYER__V1__REQUEST__VERB_STATUS;
 		request.status = &status;
 		break;

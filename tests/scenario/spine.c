@@ -47,7 +47,7 @@ static uint32_t rnd(uint32_t below)
 	return (uint32_t)((rng_state >> 33) % below);
 }
 
-enum phase { IDLE, LOOKING, READY, RETRIEVING, STORING, ENDING };
+enum phase { IDLE, LOOKING, READY, RETRIEVING, STORING, FLUSHING, ENDING };
 
 struct prompt {
 	enum phase phase;
@@ -55,6 +55,9 @@ struct prompt {
 	uint32_t family, chunks, hits;
 	uint32_t first, count;          /* of the op under way */
 	uint32_t blocks[CHAIN * PER_CHUNK];
+	uint32_t serial;                /* of the op under way */
+	bool flushed;                   /* nothing may touch its blocks any more ... */
+	uint64_t sum;                   /* ... which held this then */
 	bool broken;                    /* the op under way was made wrong on purpose */
 };
 
@@ -78,11 +81,13 @@ struct call { /* an exchange and what it was for */
 		Tyer__V1__Lookup lookup;
 		Tyer__V1__Retrieve retrieve;
 		Tyer__V1__Store store;
+		Tyer__V1__Flush flush;
 		Tyer__V1__EndSession end;
 	} verb;
 	Tyer__V1__Chain chain;
 	Tyer__V1__BlockIds ids, *ids_list[1];
 	uint8_t hashes[CHAIN * TY_KEY_BYTES];
+	uint32_t flushed[CHAIN * PER_CHUNK], serial; /* FLUSH: its own blocks, and whose they were */
 	struct engine_side *engine;
 	uint64_t generation;
 	struct prompt *prompt;
@@ -94,7 +99,7 @@ static struct world {
 	struct ty_service *service;
 	struct ty_config config;
 	struct engine_side engines[ENGINES];
-	uint32_t calls, answers, checked, stored, timeouts, failures, left;
+	uint32_t calls, answers, checked, stored, timeouts, flushed, failures, left;
 	uint64_t next_session, next_client;
 	bool device_open;
 } w;
@@ -204,6 +209,17 @@ static void check_chunk(struct engine_side *e, const struct prompt *p, uint32_t 
 	w.checked++;
 }
 
+static uint64_t sum_of_blocks(struct engine_side *e, const struct prompt *p)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t b = 0; b < p->count * PER_CHUNK; b++)
+		for (uint32_t plane = 0; plane < PLANES; plane++)
+			for (uint32_t i = 0; i < RUN / 8; i += SAMPLE)
+				sum = sum * 31 + *word_at(e, p->blocks[b], plane, i);
+	return sum;
+}
+
 static bool take_blocks(struct engine_side *e, struct prompt *p, uint32_t count)
 {
 	uint32_t found = 0;
@@ -269,7 +285,7 @@ static void set_ids(struct call *c, struct prompt *p)
 
 static int64_t some_timeout(void)
 {
-	return rnd(8) ? 1000000000000 : (int64_t)rnd(100000); /* now and then one that passes */
+	return rnd(4) ? 1000000000000 : (int64_t)rnd(rnd(2) ? 100000 : 20000000); /* now and then one that passes */
 }
 
 static void look_up(struct engine_side *e, struct prompt *p)
@@ -326,6 +342,7 @@ static void retrieve(struct engine_side *e, struct prompt *p)
 		}
 	}
 	p->phase = RETRIEVING;
+	p->serial++;
 	send_call(c);
 }
 
@@ -356,6 +373,7 @@ static void store(struct engine_side *e, struct prompt *p)
 			c->ids.n_ids++, c->ids.n_ids -= 2;
 	}
 	p->phase = STORING;
+	p->serial++;
 	send_call(c);
 }
 
@@ -370,7 +388,26 @@ static void end_session(struct engine_side *e, struct prompt *p)
 	send_call(c);
 }
 
-/* Blocks of an op that was answered before its time are not safe to use again: they stay taken. */
+/* Of the op under way, or one that was answered early: then its blocks are used again when this is answered. */
+static void flush(struct engine_side *e, struct prompt *p)
+{
+	struct call *c = new_call(e, p, TYER__V1__REQUEST__VERB_FLUSH, 1000000000000);
+
+	tyer__v1__flush__init(&c->verb.flush);
+	c->verb.flush.registration = e->registration;
+	if (rnd(4)) { /* else all blocks */
+		set_ids(c, p);
+		memcpy(c->flushed, p->blocks, c->ids.n_ids * sizeof c->flushed[0]);
+		c->ids.ids = c->flushed;
+		c->verb.flush.blocks = c->ids_list;
+		c->verb.flush.n_blocks = 1;
+	}
+	c->request.flush = &c->verb.flush;
+	c->serial = p->serial;
+	send_call(c);
+}
+
+/* Answered before its time, perhaps while its copy was under way. */
 static bool is_early(enum ty_code code)
 {
 	return code == TY_TIMEOUT || code == TY_CANCELLED || code == TY_DEVICE_STALLED;
@@ -398,6 +435,20 @@ static void answered(struct call *call)
 		assert(call->x.reply.registered.chunk_bytes == CHUNK_WORDS * 8);
 		return;
 	}
+	if (call->request.verb_case == TYER__V1__REQUEST__VERB_FLUSH) {
+		expect_ok(call);
+		w.flushed++;
+		if (call->serial != p->serial)
+			return;
+		if (p->phase == FLUSHING) {
+			give_blocks(e, p);
+			p->phase = READY;
+		} else if (p->phase == RETRIEVING) { /* its copy is over, and its answer on the way */
+			p->flushed = true;
+			p->sum = sum_of_blocks(e, p);
+		}
+		return;
+	}
 	switch (p->phase) {
 	case LOOKING:
 		expect_ok(call);
@@ -407,6 +458,8 @@ static void answered(struct call *call)
 		return;
 	case RETRIEVING:
 	case STORING:
+		assert(!p->flushed || p->sum == sum_of_blocks(e, p));
+		p->flushed = false;
 		if (code == TY_OK) {
 			assert(!p->broken);
 			for (uint32_t k = 0; p->phase == RETRIEVING && k < p->count; k++)
@@ -422,8 +475,13 @@ static void answered(struct call *call)
 				expect_ok(call);
 			w.failures++;
 		}
-		if (!is_early(code))
-			give_blocks(e, p);
+		if (call->x.blocks_in_use) {
+			assert(is_early(code));
+			p->phase = FLUSHING;
+			flush(e, p);
+			return;
+		}
+		give_blocks(e, p);
 		p->phase = READY;
 		return;
 	case ENDING:
@@ -542,6 +600,8 @@ static void act(void)
 		store(e, p);
 	else if (p->phase == READY)
 		end_session(e, p);
+	else if ((p->phase == RETRIEVING || p->phase == STORING) && rnd(3) == 0)
+		flush(e, p);
 }
 
 static void start_service(uint64_t seed)
@@ -650,17 +710,17 @@ static void run(uint64_t seed)
 int main(int argc, char **argv)
 {
 	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-	uint64_t checked = 0, stored = 0, timeouts = 0, failures = 0, left = 0;
+	uint64_t checked = 0, stored = 0, timeouts = 0, flushed = 0, failures = 0, left = 0;
 
 	urcu_memb_register_thread(); /* it reads the index, as the runtime's own threads do */
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
 		run(seed);
-		checked += w.checked, stored += w.stored, timeouts += w.timeouts, failures += w.failures, left += w.left;
+		checked += w.checked, stored += w.stored, timeouts += w.timeouts, flushed += w.flushed, failures += w.failures, left += w.left;
 	}
 	urcu_memb_unregister_thread();
-	printf("spine: %llu seeds, %llu chunks stored, %llu checked, %llu late, %llu refused or failed, %llu departures\n",
+	printf("spine: %llu seeds, %llu chunks stored, %llu checked, %llu late, %llu flushes, %llu refused or failed, %llu departures\n",
 		(unsigned long long)seeds, (unsigned long long)stored, (unsigned long long)checked,
-		(unsigned long long)timeouts, (unsigned long long)failures, (unsigned long long)left);
+		(unsigned long long)timeouts, (unsigned long long)flushed, (unsigned long long)failures, (unsigned long long)left);
 	return checked && stored ? 0 : 1;
 }

@@ -104,7 +104,7 @@ static void cancel(void)
 	struct world_op *op = ops[rnd(OPS)];
 
 	if (op && !op->back)
-		atomic_store(&op->op.cancelled, true);
+		(void)ty_op_cancel(&op->op);
 }
 
 static void look_up(void)

@@ -100,7 +100,7 @@ static void test_cancelled_before(void **state)
 	(void)state;
 	world_open(&(struct world_options){.pieces = 1});
 	op = world_store(0, 0, 4, 8 * MIB, 0, 1);
-	atomic_store(&op->op.cancelled, true);
+	(void)ty_op_cancel(&op->op);
 	world_idle();
 	assert_true(op->back);
 	assert_int_equal(op->op.code, TY_CANCELLED);
@@ -372,7 +372,7 @@ static void test_ops_wait_for_growth(void **state)
 		op[i] = world_store(i, 0, 3, 8 * MIB, 0, 1);
 	world_steps(20);
 	assert_int_equal(stat_of(waiting), 4);
-	atomic_store(&op[1]->op.cancelled, true);
+	(void)ty_op_cancel(&op[1]->op);
 	op[2]->op.deadline = ty_runtime_now(world.rt) + 30000000;
 	while (!op[2]->back)
 		assert_true(ty_runtime_step(world.rt));

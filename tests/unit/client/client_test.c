@@ -447,6 +447,10 @@ static enum fake_answer check_verbs(struct fake *f, const Tyer__V1__Request *req
 		reply->verb_case = TYER__V1__REPLY__VERB_LOOKUP;
 		reply->lookup = &lookup;
 		return FAKE_REPLY;
+	case TYER__V1__REQUEST__VERB_FLUSH:
+		EXPECT(request->flush->registration == 3 && request->flush->n_blocks == 2 && request->flush->blocks[0]->n_ids == 2);
+		EXPECT(request->flush->blocks[1]->ids[0] == 9);
+		return FAKE_REPLY;
 	case TYER__V1__REQUEST__VERB_END_SESSION:
 		EXPECT(request->end_session->session == 77);
 		tyer__v1__end_session_reply__init(&ended);
@@ -475,7 +479,7 @@ static void test_verbs(void **state)
 	struct ty_chain by_tokens = {.tokens = tokens, .token_count = 3}, by_hashes = {.hashes = hashes, .chunk_count = 2},
 			both = {.tokens = tokens, .token_count = 3, .hashes = hashes, .chunk_count = 2};
 	struct fake_options fo = {.answer = check_verbs};
-	struct outcome o[6] = {{0}};
+	struct outcome o[7] = {{0}};
 	struct ty_client_options co;
 	struct fake f;
 	struct ty_client *c;
@@ -497,7 +501,8 @@ static void test_verbs(void **state)
 	t.ready.word = 0;
 	assert_int_equal(ty_client_store(c, &t, on_done, &o[4], &err), TY_OK);
 	assert_int_equal(ty_client_end_session(c, 77, on_done, &o[5], &err), TY_OK);
-	for (i = 0; i < 6; i++) {
+	assert_int_equal(ty_client_flush(c, 3, blocks, counts, 2, on_done, &o[6], &err), TY_OK);
+	for (i = 0; i < 7; i++) {
 		wait_for(c, &o[i]);
 		if (o[i].result.code != TY_OK)
 			fail_msg("verb %zu: %s %s", i, ty_code_name(o[i].result.code), o[i].error);
@@ -525,6 +530,8 @@ static void test_verbs(void **state)
 	t.done.word = 1;
 	t.group_count = 9;
 	assert_int_equal(ty_client_store(c, &t, on_done, &o[0], &err), TY_INVALID);
+	assert_int_equal(ty_client_flush(c, 3, blocks, counts, 9, on_done, &o[0], &err), TY_INVALID);
+	assert_int_equal(ty_client_flush(c, 3, NULL, NULL, 1, on_done, &o[0], &err), TY_INVALID);
 	pool.part = 2;
 	assert_int_equal(ty_client_register(c, &pool, on_done, &o[0], &err), TY_INVALID);
 	assert_non_null(strstr(err.text, "Register.part"));
