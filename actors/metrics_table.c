@@ -395,7 +395,9 @@ const struct ty_metric ty_metrics[] = {
 	RUNTIME("parks", TY_COUNTER, parks, "Times a thread went to sleep."),
 	RUNTIME("wakes", TY_COUNTER, wakes, "Times a thread was woken."),
 	RUNTIME("timers", TY_COUNTER, timers, "Timers fired."),
-	RUNTIME("refused", TY_COUNTER, refused, "Messages that came after their actor's end."),
+	RUNTIME("refused", TY_COUNTER, refused, "Messages that their receiver did not handle: after its end, or misfits."),
+	RUNTIME("dropped", TY_COUNTER, dropped, "Of these, those that nobody was given back."),
+	RUNTIME("misfits", TY_COUNTER, misfits, "Of these, those whose type or size their receiver does not know: a bug."),
 	{"tyer_runtime_running_seconds", TY_GAUGE, "seconds", running, 0, "The message that has been running longest right now."},
 
 	LIMIT("arena_bytes", "bytes", limit_u64, l1_size, "--l1-size"),

@@ -186,6 +186,15 @@ static void log_stall(void *unused, const struct ty_stall *stall)
 		(long long)(stall->age / 1000000));
 }
 
+/* On an actor's thread: one of ours was sent what it does not know. */
+static void log_misfit(void *unused, const struct ty_misfit *misfit)
+{
+	(void)unused;
+	ty_log(TY_LOG_ERROR, "runtime", "%s was sent a message of type %u and %zu bytes, expected %s of %zu: a bug",
+		misfit->actor, misfit->type, misfit->found, misfit->message ? misfit->message : "none",
+		misfit->expected);
+}
+
 enum ty_code ty_service_start(const struct ty_config *config, struct ty_service **out, struct ty_error *err)
 {
 	struct service *s = calloc(1, sizeof *s);
@@ -195,6 +204,7 @@ enum ty_code ty_service_start(const struct ty_config *config, struct ty_service 
 		.workers = config->workers,
 		.stall_us = STALL_US,
 		.stalled = log_stall,
+		.misfit = log_misfit,
 	};
 	enum ty_code code;
 

@@ -18,6 +18,7 @@
 #ifndef TYER_ACTOR_H
 #define TYER_ACTOR_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -100,6 +101,15 @@ struct ty_stall {
 	int64_t age;         /* ns that it has been running, so far */
 };
 
+/* A message that its receiver does not handle. Names are static storage. */
+struct ty_misfit {
+	const char *actor;   /* class name */
+	const char *message; /* handler name; null: the type is none of the class's */
+	uint32_t type;
+	size_t found;        /* the size that it was sent with, in bytes; 0: untyped */
+	size_t expected;     /* the size that the handler expects; 0: there is no handler */
+};
+
 struct ty_runtime_options {
 	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
@@ -115,6 +125,10 @@ struct ty_runtime_options {
 	uint32_t stall_us;
 	void (*stalled)(void *user, const struct ty_stall *stall);
 	void *stalled_user;
+	/* Called for every message that its receiver's class does not know, or whose size is another than its handler
+	 * expects, on the receiver's thread, before the message is refused. It may send. Null: they are only counted. */
+	void (*misfit)(void *user, const struct ty_misfit *misfit);
+	void *misfit_user;
 };
 
 /* Create and start. On TY_OK *out is running. Caller: anyone. */
@@ -145,7 +159,9 @@ struct ty_runtime_stats {
 	uint64_t parks;      /* times a thread went to sleep */
 	uint64_t wakes;      /* times a thread was woken by a send */
 	uint64_t timers;     /* timers fired */
-	uint64_t refused;    /* messages given to refuse, or dropped for want of it */
+	uint64_t refused;    /* messages given to refuse, or dropped for want of it; requests answered instead */
+	uint64_t dropped;    /* of these, those dropped */
+	uint64_t misfits;    /* of these, those whose type or size is none of the class's */
 	uint64_t actors;     /* alive now */
 };
 TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out);
@@ -240,6 +256,18 @@ struct ty_timer {
 TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
 TY_API void ty_timer_cancel(struct ty_timer *timer);
 
+/* A timer that comes again and again, at first, first + period, ... Its message arrives like a timer's; the next tick
+ * is armed before its handler runs, which may cancel it. Ticks that pass while the actor is busy are not made up for:
+ * `missed` says how many, at each message. */
+struct ty_ticker {
+	struct ty_timer timer; /* what arrives is timer.msg */
+	int64_t period;        /* ns; the runtime's */
+	uint64_t missed;       /* ticks left out just before this one: for the handler */
+};
+/* `first` as for ty_timer_start. A period that is not positive is an assertion. Caller: the actor's handlers. */
+TY_API void ty_ticker_start(struct ty_ticker *ticker, uint32_t type, int64_t first, int64_t period);
+TY_API void ty_ticker_cancel(struct ty_ticker *ticker);
+
 /* ---- requests ------------------------------------------------------------------------------ */
 
 /* A question that is answered exactly once: by its receiver, or, when the deadline passes first, by
@@ -285,6 +313,80 @@ TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_reques
 TY_API void ty_request_release(struct ty_request *request);
 /* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
 TY_API bool ty_request_home(const struct ty_request *request);
+
+/* ---- typed messages ------------------------------------------------------------------------ */
+
+/* Declared once, beside its struct, a message's number and size are checked at both ends: the sender cannot pass
+ * another struct, and the receiver's handler sees nothing but messages that were sent under this name, by code that was
+ * compiled with the same size. Whatever else comes is a misfit: counted, reported (options.misfit) and refused.
+ *
+ *	struct job {
+ *		struct ty_msg msg;	first, and of this name; in a TY_REQUEST: struct ty_request request
+ *		uint64_t number;
+ *	};
+ *	TY_MESSAGE(square, SQUARE, struct job)
+ *
+ *	static void on_square(struct worker *self, struct job *job) { ... }
+ *	TY_HANDLER(square, on_square, struct worker)
+ *	... handlers[] = {{"square", on_square_run}};
+ *
+ *	code = square_send(worker, job);
+ *
+ * No semicolon follows them. Two messages may share a struct. Timers and answers are not typed: their handlers are
+ * plain ones. */
+#define TY_MESSAGE(name, number, struct_type) \
+	TY_TYPED_(name, number, struct_type, msg) \
+	static inline TY_UNUSED_ TY_MUST_USE enum ty_code name##_send(struct ty_actor *to, struct_type *message) \
+	{ \
+		return ty_send_typed(to, &message->msg, number, sizeof(struct_type)); \
+	} \
+	static inline TY_UNUSED_ TY_MUST_USE enum ty_code name##_send_urgent(struct ty_actor *to, struct_type *message) \
+	{ \
+		return ty_send_typed_urgent(to, &message->msg, number, sizeof(struct_type)); \
+	}
+#define TY_REQUEST(name, number, struct_type) \
+	TY_TYPED_(name, number, struct_type, request) \
+	static inline TY_UNUSED_ TY_MUST_USE enum ty_code name##_ask( \
+		struct ty_actor *to, struct_type *message, uint32_t reply_type, int64_t deadline) \
+	{ \
+		return ty_ask_typed(to, &message->request, number, sizeof(struct_type), reply_type, deadline); \
+	} \
+	static inline TY_UNUSED_ struct_type *name##_of_reply(struct ty_msg *reply) \
+	{ \
+		return ty_container_of(reply, struct_type, request.reply.msg); \
+	}
+#define TY_HANDLER(name, handler, state_type) \
+	static void handler##_run(void *self, struct ty_msg *message) \
+	{ \
+		if (name##_fits(message)) \
+			handler((state_type *)self, name##_of(message)); \
+	}
+
+#define TY_UNUSED_ __attribute__((unused))
+#define TY_TYPED_(name, number, struct_type, header) \
+	static_assert(offsetof(struct_type, header) == 0, #name ": the header comes first"); \
+	static_assert(sizeof(struct_type) / TY_MESSAGE_UNIT <= TY_MESSAGE_UNITS, #name ": larger than 512 KiB"); \
+	static inline TY_UNUSED_ struct_type *name##_of(struct ty_msg *message) \
+	{ \
+		return (struct_type *)(void *)message; \
+	} \
+	static inline TY_UNUSED_ bool name##_fits(struct ty_msg *message) \
+	{ \
+		return (message->type == (number) && message->flags >> 16 == sizeof(struct_type) / TY_MESSAGE_UNIT) || \
+			ty_message_misfit(message, sizeof(struct_type)); \
+	}
+
+#define TY_MESSAGE_UNIT 8        /* what a size is counted in: each is a multiple of the header's alignment */
+#define TY_MESSAGE_UNITS 0xffffu /* the largest: 512 KiB less 8 bytes */
+
+/* What the macros are made of: the same with the size, 0 for an untyped one. */
+TY_API TY_MUST_USE enum ty_code ty_send_typed(struct ty_actor *to, struct ty_msg *msg, uint32_t type, size_t size);
+TY_API TY_MUST_USE enum ty_code ty_send_typed_urgent(
+	struct ty_actor *to, struct ty_msg *msg, uint32_t type, size_t size);
+TY_API TY_MUST_USE enum ty_code ty_ask_typed(struct ty_actor *to, struct ty_request *request, uint32_t type,
+	size_t size, uint32_t reply_type, int64_t deadline);
+/* The message that the caller's handler was given is none of its own: counts, reports and refuses it. Always false. */
+TY_API bool ty_message_misfit(struct ty_msg *msg, size_t expected);
 
 /* ---- monitors and links -------------------------------------------------------------------- */
 

@@ -209,6 +209,16 @@ enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t ty
 	return send(to, msg, type, TY_MSG_URGENT);
 }
 
+enum ty_code ty_send_typed(struct ty_actor *to, struct ty_msg *msg, uint32_t type, size_t size)
+{
+	return send(to, msg, type, TY_SIZE_CODE(size));
+}
+
+enum ty_code ty_send_typed_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type, size_t size)
+{
+	return send(to, msg, type, TY_SIZE_CODE(size) | TY_MSG_URGENT);
+}
+
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags)
 {
 	enum ty_code code = send(to, msg, 0, TY_MSG_INTERNAL | flags);

@@ -26,7 +26,8 @@
 
 #include <tyer/actor.h>
 
-/* ty_msg.flags; written by the sender before the push, cleared by the receiver before the handler. */
+/* ty_msg.flags; written by the sender before the push, cleared by the receiver before the handler but for TY_MSG_KEPT.
+ * The upper half is the size of a typed message, in units of its alignment (TY_SIZE_CODE); 0: untyped. */
 enum {
 	TY_MSG_URGENT = 1,   /* goes to the urgent FIFO at the reversal */
 	TY_MSG_QUEUED = 2,   /* sits in a mailbox: sending it again is a bug of the sender's */
@@ -34,6 +35,8 @@ enum {
 	TY_MSG_REPLY = 8,    /* a request's answer: ty_request.reply.msg */
 	TY_MSG_REQUEST = 16, /* a request that wants an answer: ty_request.msg */
 };
+#define TY_MSG_SIZE UINT32_C(0xffff0000)
+#define TY_MSG_KEPT (TY_MSG_SIZE | TY_MSG_REQUEST) /* while the handler runs: it may find that the message does not fit */
 
 #define TY_BOX_EMPTY ((uintptr_t)0)
 #define TY_BOX_IDLE ((uintptr_t)1)

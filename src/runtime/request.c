@@ -67,6 +67,12 @@ bool ty_request_home(const struct ty_request *request)
 
 enum ty_code ty_ask(struct ty_actor *to, struct ty_request *request, uint32_t type, uint32_t reply_type, int64_t deadline)
 {
+	return ty_ask_typed(to, request, type, 0, reply_type, deadline);
+}
+
+enum ty_code ty_ask_typed(struct ty_actor *to, struct ty_request *request, uint32_t type, size_t size,
+	uint32_t reply_type, int64_t deadline)
+{
 	struct request_core *core = core_of(request);
 	struct ty_actor *self = ty_self();
 	enum ty_code code;
@@ -80,7 +86,7 @@ enum ty_code ty_ask(struct ty_actor *to, struct ty_request *request, uint32_t ty
 	atomic_store_explicit(&core->state, WAITING, memory_order_relaxed); /* the push publishes it */
 	if (!self->closing) /* else nobody is there to be told, and the answer frees the timer at any time */
 		ty_timer_start_reply(&request->reply, reply_type, deadline);
-	code = ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST);
+	code = ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST | TY_SIZE_CODE(size));
 	if (code != TY_OK) {
 		if (!self->closing)
 			ty_timer_cancel(&request->reply);
@@ -96,7 +102,7 @@ enum ty_code ty_forward(struct ty_actor *to, struct ty_request *request, uint32_
 	uint32_t state = atomic_load_explicit(&core_of(request)->state, memory_order_relaxed);
 
 	assert(state == WAITING || state == EXPIRED || state == LEFT);
-	return ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST);
+	return ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST | (request->msg.flags & TY_MSG_SIZE));
 }
 
 void ty_reply(struct ty_request *request, enum ty_code code)

@@ -52,6 +52,20 @@ static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
 	return ty_fifo_take(&actor->normal);
 }
 
+/* The message is none that the class handles. `size`: what its handler expects; 0: it has none. */
+static void report_misfit(struct ty_thread *thread, const struct ty_actor *actor, const struct ty_msg *msg, size_t size)
+{
+	const struct ty_runtime *rt = thread->rt;
+	uint32_t index = ty_index_of(actor->cls, msg->type);
+	struct ty_misfit misfit = {.actor = actor->cls->name, .type = msg->type, .expected = size,
+		.message = index == TY_INDEX_UNKNOWN ? NULL : actor->cls->handlers[index].name,
+		.found = TY_CODE_SIZE(msg->flags)};
+
+	ty_count(&thread->seat->misfits);
+	if (rt->misfit)
+		rt->misfit(rt->misfit_user, &misfit);
+}
+
 static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
 {
 	const struct ty_class *cls = actor->cls;
@@ -72,7 +86,19 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
 		cls->refuse(actor->state, msg);
+	} else {
+		ty_count(&thread->seat->dropped);
 	}
+}
+
+bool ty_message_misfit(struct ty_msg *msg, size_t expected)
+{
+	struct ty_actor *self = ty_self();
+
+	assert(self); /* typed messages are taken apart by handlers */
+	report_misfit(ty_current, self, msg, expected);
+	refuse(ty_current, self, msg);
+	return false;
 }
 
 static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_t began, bool exhausted)
@@ -138,11 +164,12 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	uint32_t index = msg->type - cls->first_type;
 
 	if (index >= cls->type_count || !cls->handlers[index].run) {
+		report_misfit(thread, actor, msg, 0);
 		refuse(thread, actor, msg);
 		return;
 	}
 	msg->next = NULL;
-	msg->flags = 0;
+	msg->flags &= TY_MSG_KEPT;
 	if (++thread->since_now % TY_CLOCK_EVERY == 0)
 		ty_thread_clock(thread);
 	TY_PROBE4(run, actor->number, cls->name, cls->handlers[index].name, msg);

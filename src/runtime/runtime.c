@@ -119,6 +119,8 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
 	if (o->seed)
 		rt->worker_count = 0;
+	rt->misfit = o->misfit;
+	rt->misfit_user = o->misfit_user;
 	rt->counter = !o->seed && ty_counter_steady();
 	if (!o->seed)
 		rt->created = ty_instant_read(rt);

@@ -45,6 +45,7 @@ struct ty_watchdog;
 struct ty_seat {
 	alignas(TY_LINE) _Atomic(uint64_t) messages;
 	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
+	_Atomic(uint64_t) dropped, misfits; /* seldom written: here, where no reader's line is */
 	alignas(TY_LINE) _Atomic(uint64_t) since; /* ticks */
 	_Atomic(const struct ty_class *) cls;
 	_Atomic(const char *) what; /* null: nothing runs */
@@ -184,6 +185,8 @@ struct ty_runtime {
 	bool counter;              /* ticks are the CPU's counter, else the runtime's clock */
 	struct ty_instant created;
 	struct ty_watchdog *watchdog; /* null: none */
+	void (*misfit)(void *user, const struct ty_misfit *misfit);
+	void *misfit_user;
 
 	/* workers that park or are about to: a worker sets its own bit, whoever clears it wakes it */
 	alignas(TY_LINE) _Atomic(uint64_t) idle;
@@ -235,6 +238,10 @@ int64_t ty_timers_next(const struct ty_actor *actor); /* earliest armed, or TY_N
 struct ty_msg *ty_timers_take(struct ty_actor *actor);
 void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg);
 void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor);
+
+/* What ty_msg.flags says of a message's size, and back. Sizes are multiples of the header's alignment. */
+#define TY_SIZE_CODE(size) ((uint32_t)((size) / TY_MESSAGE_UNIT) << 16)
+#define TY_CODE_SIZE(flags) ((size_t)((flags) >> 16) * TY_MESSAGE_UNIT)
 
 /* Like ty_timer_start, for a request's answer: when due, ty_request_expire decides whether it comes. */
 void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadline);

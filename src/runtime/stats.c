@@ -44,6 +44,8 @@ void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
 		out->wakes += read_counter(&seat->wakes);
 		out->timers += read_counter(&seat->timers);
 		out->refused += read_counter(&seat->refused);
+		out->dropped += read_counter(&seat->dropped);
+		out->misfits += read_counter(&seat->misfits);
 	}
 }
 

@@ -17,13 +17,14 @@
 #include "runtime/runtime.h"
 
 enum timer_state { TIMER_OFF, TIMER_ARMED, TIMER_DUE };
+enum timer_kind { TIMER_PLAIN, TIMER_REPLY /* of a ty_request */, TIMER_TICKER /* of a ty_ticker */ };
 
 /* What ty_timer.opaque holds. */
 struct timer_core {
 	struct ty_heap_node node;
 	struct ty_actor *owner;
 	uint32_t state;
-	uint32_t reply; /* of a ty_request: 1 */
+	uint32_t kind;
 };
 static_assert(sizeof(struct timer_core) <= sizeof(((struct ty_timer *)0)->opaque), "fits");
 static_assert(alignof(struct timer_core) <= alignof(void *), "fits");
@@ -92,14 +93,14 @@ void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline)
 	timer->msg = (struct ty_msg){.type = type};
 	core->owner = actor;
 	core->state = TIMER_ARMED;
-	core->reply = 0;
+	core->kind = TIMER_PLAIN;
 	ty_heap_insert(&actor->timers, &core->node, deadline);
 }
 
 void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadline)
 {
 	ty_timer_start(timer, type, deadline);
-	core_of(timer)->reply = 1;
+	core_of(timer)->kind = TIMER_REPLY;
 }
 
 void ty_timer_cancel(struct ty_timer *timer)
@@ -109,12 +110,43 @@ void ty_timer_cancel(struct ty_timer *timer)
 	disarm(owner_of_call(core), core);
 }
 
+/* A tick of a ticker's is about to be handled: arm it for the next one that has not passed. */
+static void tick(struct ty_actor *actor, struct ty_timer *timer, int64_t now)
+{
+	struct ty_ticker *ticker = ty_container_of(timer, struct ty_ticker, timer);
+	struct timer_core *core = core_of(timer);
+	int64_t passed = (now - core->node.key) / ticker->period; /* 0: in time. Never early, so not negative */
+
+	ticker->missed = (uint64_t)passed;
+	if (core->node.key > TY_NEVER - 1 - ticker->period - passed * ticker->period)
+		return; /* the clock ends before it comes */
+	core->state = TIMER_ARMED;
+	ty_heap_insert(&actor->timers, &core->node, core->node.key + (passed + 1) * ticker->period);
+	actor->timers_changed = true;
+}
+
+void ty_ticker_start(struct ty_ticker *ticker, uint32_t type, int64_t first, int64_t period)
+{
+	assert(period > 0);
+	ty_timer_start(&ticker->timer, type, first);
+	core_of(&ticker->timer)->kind = TIMER_TICKER;
+	ticker->period = period;
+	ticker->missed = 0;
+}
+
+void ty_ticker_cancel(struct ty_ticker *ticker)
+{
+	ty_timer_cancel(&ticker->timer);
+}
+
 struct ty_msg *ty_timers_take(struct ty_actor *actor)
 {
 	struct ty_timer *timer = timer_of(actor->due);
 
 	due_remove(actor, actor->due);
 	core_of(timer)->state = TIMER_OFF; /* before the handler: it may start it again */
+	if (core_of(timer)->kind == TIMER_TICKER)
+		tick(actor, timer, ty_thread_clock(ty_current));
 	return &timer->msg;
 }
 
@@ -209,7 +241,7 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 
 		ty_heap_remove(&actor->timers, top);
 		core->state = TIMER_OFF;
-		if (core->reply && !ty_request_expire(timer_of(top)))
+		if (core->kind == TIMER_REPLY && !ty_request_expire(timer_of(top)))
 			continue;
 		core->state = TIMER_DUE;
 		due_append(actor, top);
@@ -241,7 +273,7 @@ void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor)
 		struct timer_core *core = (struct timer_core *)(void *)actor->due;
 
 		disarm(actor, core);
-		if (core->reply)
+		if (core->kind == TIMER_REPLY)
 			ty_request_orphan(&timer_of(&core->node)->msg);
 	}
 	actor->timers_changed = false;
