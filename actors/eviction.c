@@ -327,7 +327,7 @@ static enum ty_code start(void *self, void *arg)
 	e->waiting_tail = &e->waiting;
 	e->policy = ty_policy_lru.create();
 	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);
-	if (e->policy && e->tried)
+	if (e->policy && e->tried && eviction_growth_open(e) == TY_OK)
 		return TY_OK;
 	ty_log(TY_LOG_ERROR, "eviction", "no memory to start with");
 	return TY_NO_MEMORY;
@@ -347,6 +347,7 @@ static void stop(void *self)
 	if (e->policy)
 		e->policy->cls->destroy(e->policy);
 	free(e->tried);
+	eviction_growth_close(e);
 }
 
 /* Came after the stop. Nothing new begins, what is out comes in. */

@@ -21,6 +21,9 @@ struct ty_eviction_stats {
 	_Atomic uint64_t no_space, commits, aborts, present; /* parts: dropped, stored, given back, here already */
 	_Atomic uint64_t reclaimed_pieces;          /* emptied for another size class */
 	_Atomic uint64_t waiting;                   /* ops that wait for the arena to grow */
+	/* After a restart: pieces that are still to come back; parts that did, that did not because their contents were damaged, or
+	 * because their piece could not be used, or their chunk is here already. */
+	_Atomic uint64_t returning, returned, return_damaged, return_lost;
 };
 
 /* Chunks that a session (or an op) gives back: pinned until here. Head of the prompt first; touched tail first, so that the
@@ -40,6 +43,8 @@ struct ty_piece {
 	uint32_t index;
 	struct ty_actor *gpu; /* the owner that registers it */
 	uint32_t tries;       /* eviction's: owners that were asked */
+	const struct ty_found_piece *found; /* what a process before this one left in it; null: nothing */
+	uint32_t damaged;     /* populate's: so many of its slots, the last ones, do not hold what was summed up */
 	enum ty_code code;
 	struct ty_error error;
 };

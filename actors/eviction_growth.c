@@ -9,6 +9,8 @@
 
 #define STUCK_NS INT64_C(10000000000) /* no piece came for so long: nobody waits for the arena to grow any more */
 
+#define RETURNING_AHEAD 16 /* pieces of a process before this one that are on their way at a time */
+
 static bool gpu_is_well(const struct eviction *e, uint32_t gpu)
 {
 	/* acquire: the owner's state is released with what it says; only the state itself is used here */
@@ -60,17 +62,22 @@ static uint32_t hoped_for(const struct eviction *e)
 	return any ? count : e->coming;
 }
 
-static bool ask_for_piece(struct eviction *e)
+static bool ask_for_piece(struct eviction *e, uint32_t index, const struct ty_found_piece *found)
 {
 	struct ty_service *service = e->service;
 	uint32_t gpu = choose_gpu(e, NO_GPU), populate = e->next_populate++ % service->populate_count;
-	struct ty_piece *piece = calloc(1, sizeof *piece);
+	struct ty_piece *piece;
 
+	/* acquire: pairs with main's release */
+	if (atomic_load_explicit(&service->stopping, memory_order_acquire))
+		return false;
+	piece = calloc(1, sizeof *piece);
 	if (!piece)
 		return false; /* asked for again when something happens */
 	if (gpu == NO_GPU) /* all have failed, or are stalled: one of the latter may recover */
 		gpu = 0;
-	piece->index = e->next_piece;
+	piece->index = index;
+	piece->found = found;
 	piece->gpu = service->gpu[gpu];
 	piece->tries = 1;
 	if (ty_send(service->populate[populate], &piece->msg, TY_POPULATE_PIECE) != TY_OK) {
@@ -80,23 +87,58 @@ static bool ask_for_piece(struct eviction *e)
 	if (e->coming++ == 0)
 		e->grown = ty_now();
 	e->coming_at[gpu]++;
-	e->next_piece++;
+	e->fresh_coming += !found;
 	return true;
 }
 
-/* At least a piece, whatever the configuration says. */
+static void skip_found(struct eviction *e)
+{
+	while (e->next_piece < e->service->arena.pieces && e->is_found[e->next_piece])
+		e->next_piece++;
+}
+
+/* At least a piece, whatever the configuration says. While old pieces come back new ones come only if somebody waits. */
+static bool wants_piece(const struct eviction *e)
+{
+	uint64_t ahead = (e->service->config->l1_ahead + TY_PIECE_BYTES - 1) / TY_PIECE_BYTES;
+
+	if (e->next_piece >= e->service->arena.pieces)
+		return false;
+	if (e->returning)
+		return e->waiting && !e->fresh_coming;
+	return ty_slots_free_pieces(e->service->slots) + hoped_for(e) < (ahead ? ahead : 1);
+}
+
 void eviction_grow(struct eviction *e)
 {
-	struct ty_service *service = e->service;
-	uint64_t ahead = (service->config->l1_ahead + TY_PIECE_BYTES - 1) / TY_PIECE_BYTES;
+	while (e->next_found < e->found_count && e->coming - e->fresh_coming < RETURNING_AHEAD) {
+		if (!ask_for_piece(e, e->found[e->next_found].piece, &e->found[e->next_found]))
+			return;
+		e->next_found++;
+	}
+	for (skip_found(e); wants_piece(e); skip_found(e)) {
+		if (!ask_for_piece(e, e->next_piece, NULL))
+			return;
+		e->next_piece++;
+	}
+}
 
-	if (ahead == 0)
-		ahead = 1;
-	/* acquire: pairs with main's release */
-	while (e->next_piece < service->arena.pieces && ty_slots_free_pieces(service->slots) + hoped_for(e) < ahead &&
-		!atomic_load_explicit(&service->stopping, memory_order_acquire))
-		if (!ask_for_piece(e))
-			break;
+enum ty_code eviction_growth_open(struct eviction *e)
+{
+	e->is_found = calloc(e->service->arena.pieces, sizeof *e->is_found);
+	if (!e->is_found)
+		return TY_NO_MEMORY;
+	e->found = ty_slots_found(e->service->slots, &e->found_count);
+	for (uint32_t i = 0; i < e->found_count; i++)
+		e->is_found[e->found[i].piece] = true;
+	e->returning = e->found_count;
+	e->began = ty_now();
+	return TY_OK;
+}
+
+void eviction_growth_close(struct eviction *e)
+{
+	free(e->is_found);
 }
 
 bool eviction_growing(const struct eviction *e)
@@ -123,6 +165,37 @@ static bool retry_piece(struct eviction *e, struct ty_piece *piece, uint32_t fai
 	return true;
 }
 
+/* A piece that is usable, with what was found in it: its parts are parts of chunks again, the youngest first, each older than
+ * all that is here. */
+static void take_found(struct eviction *e, const struct ty_piece *piece)
+{
+	struct ty_eviction_stats *stats = &e->service->eviction_stats;
+	const struct ty_found_piece *found = piece->found;
+	uint32_t good = found->count - piece->damaged, back = 0;
+
+	for (uint32_t i = 0; i < good; i++)
+		back += eviction_return_part(e, found->slots[i]);
+	for (uint32_t i = good; i < found->count; i++)
+		ty_slots_give(e->service->slots, found->slots[i]);
+	eviction_count(&stats->returned, back);
+	eviction_count(&stats->return_lost, good - back);
+	eviction_count(&stats->return_damaged, piece->damaged);
+}
+
+static void count_returned(struct eviction *e)
+{
+	struct ty_eviction_stats *stats = &e->service->eviction_stats;
+
+	atomic_store_explicit(&stats->returning, --e->returning, memory_order_relaxed);
+	if (e->returning)
+		return;
+	ty_log(stats->return_damaged ? TY_LOG_WARN : TY_LOG_INFO, "eviction",
+		"%" PRIu64 " chunks are here again after %" PRId64 " ms: %" PRIu64 " parts; %" PRIu64 " damaged, %" PRIu64 " lost",
+		e->visible, (ty_now() - e->began) / 1000000, stats->returned, stats->return_damaged, stats->return_lost);
+	e->found = NULL;
+	ty_slots_forget_found(e->service->slots);
+}
+
 void eviction_take_piece(struct eviction *e, struct ty_piece *piece)
 {
 	struct ty_eviction_stats *stats = &e->service->eviction_stats;
@@ -132,6 +205,8 @@ void eviction_take_piece(struct eviction *e, struct ty_piece *piece)
 	if (piece->code == TY_OK) {
 		ty_slots_add_piece(e->service->slots, piece->index);
 		eviction_count(&stats->ready_bytes, TY_PIECE_BYTES);
+		if (piece->found)
+			take_found(e, piece);
 	} else if (retry_piece(e, piece, gpu)) {
 		return;
 	} else {
@@ -139,8 +214,16 @@ void eviction_take_piece(struct eviction *e, struct ty_piece *piece)
 		if (piece->code != TY_STOPPING)
 			ty_log(TY_LOG_WARN, "eviction", "64 MiB of the arena at %" PRIu64 " are not used: %s",
 				piece->index * TY_PIECE_BYTES, piece->error.text);
+		/* a service that stops leaves it to the next one */
+		if (piece->found && piece->code != TY_STOPPING) {
+			eviction_count(&stats->return_lost, piece->found->count);
+			ty_slots_lose_piece(e->service->slots, piece->index);
+		}
 	}
 	e->coming--;
 	e->coming_at[gpu]--;
+	e->fresh_coming -= !piece->found;
+	if (piece->found)
+		count_returned(e);
 	free(piece);
 }

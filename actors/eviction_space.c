@@ -69,6 +69,29 @@ void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t pa
 	}
 }
 
+bool eviction_return_part(struct eviction *e, uint32_t slot)
+{
+	const struct ty_slot_record *record = ty_slots_record(e->service->slots, slot);
+	struct ty_chunk *chunk = ty_index_find(e->service->index, &record->key);
+
+	if (!chunk) {
+		chunk = ty_index_add(e->service->index, &record->key, record->parts);
+		if (chunk)
+			e->policy->cls->insert_oldest(e->policy, chunk);
+	}
+	if (!chunk || chunk->parts != record->parts || chunk->slots[record->part] != TY_NO_SLOT) {
+		ty_slots_give(e->service->slots, slot);
+		return false;
+	}
+	chunk->slots[record->part] = slot;
+	chunk->committed |= UINT64_C(1) << record->part;
+	if (chunk->committed == ty_chunk_all_parts(chunk)) {
+		ty_chunk_publish(chunk);
+		e->visible++;
+	}
+	return true;
+}
+
 /* Take away a chunk that is in the order, or parked. False: somebody has just pinned it, and nothing is changed. */
 static bool evict(struct eviction *e, struct ty_chunk *chunk)
 {

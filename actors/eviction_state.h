@@ -31,7 +31,13 @@ struct eviction {
 	struct eviction_search search;
 	uint32_t *tried;            /* a piece's stamp: of the last search that could not empty it */
 
-	uint32_t next_piece;        /* the first one that was never asked for */
+	uint32_t next_piece;        /* the first one that was never asked for, and is none of those found */
+	const struct ty_found_piece *found; /* pieces that a process before this one left something in ... */
+	uint32_t found_count, next_found;   /* ... and the first of them that was not asked for */
+	uint32_t returning;         /* of them, not here yet */
+	int64_t began;              /* when the first of them was asked for */
+	bool *is_found;             /* by piece */
+	uint32_t fresh_coming;      /* pieces on their way that are none of these */
 	uint32_t coming;            /* pieces on their way ... */
 	uint32_t coming_at[TY_MAX_DEVICES]; /* ... by the device that registers them */
 	uint32_t next_populate, next_gpu;
@@ -57,13 +63,19 @@ void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t p
 /* The part was not filled. The last one to go takes the chunk with it. */
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
 
+/* A part that was committed by a process before this one: part of its chunk again, as the oldest of all. False: it is not
+ * needed, and given back. */
+bool eviction_return_part(struct eviction *e, uint32_t slot);
+
 void eviction_begin_search(struct eviction *e); /* for the next op */
 /* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
 bool eviction_make_room(struct eviction *e, uint64_t class);
 
 /* ---- eviction_growth.c ---- */
 
-void eviction_grow(struct eviction *e); /* keep l1_ahead bytes of pieces free or on their way */
+TY_MUST_USE enum ty_code eviction_growth_open(struct eviction *e);
+void eviction_growth_close(struct eviction *e);
+void eviction_grow(struct eviction *e); /* bring back what was found, then keep l1_ahead bytes of pieces free or on their way */
 bool eviction_growing(const struct eviction *e); /* is it worth waiting for a piece? */
 void eviction_take_piece(struct eviction *e, struct ty_piece *piece);
 

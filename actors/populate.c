@@ -2,15 +2,19 @@
 #include "populate.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "service.h"
+#include "cache/checksum.h"
 
 /* The kernel holds the address space's lock while it maps a slice, also when the scheduler takes this thread off its CPU in
  * the middle: a slice is how long others that need the lock (an allocator that grows, a driver that maps memory) wait. */
 #define SLICE_BYTES ((uint64_t)1 << 20)
+#define SAMPLE 16    /* of the parts that are looked at by sample: every sixteenth */
 #define NICENESS 5 /* filling pages for later gives way to whoever has work now */
 
 struct populate {
@@ -38,6 +42,54 @@ static void pass_on(struct populate *p, struct ty_piece *piece)
 		free(piece);
 }
 
+static bool is_right(const struct ty_slots *slots, uint32_t slot)
+{
+	const struct ty_slot_record *record = ty_slots_record(slots, slot);
+
+	return !record->checksum || ty_checksum(ty_slots_address(slots, slot), record->length) == record->checksum;
+}
+
+/* Every `step`-th part. What does not hold what was summed up goes to the end of the list, the others keep their order. */
+static void look_at(struct populate *p, struct ty_piece *piece, uint32_t step)
+{
+	uint32_t *slots = piece->found->slots, left = piece->found->count;
+
+	for (uint32_t i = 0; i < left;) {
+		uint32_t slot = slots[i];
+
+		/* acquire: pairs with main's release */
+		if (atomic_load_explicit(&p->service->stopping, memory_order_acquire))
+			break;
+		if (is_right(p->service->slots, slot)) {
+			i += step;
+			continue;
+		}
+		memmove(slots + i, slots + i + 1, (left - i - 1) * sizeof *slots);
+		slots[--left] = slot;
+	}
+	piece->damaged = piece->found->count - left;
+}
+
+/* Do the parts that were found hold what was committed? One that does not, and from then on every part is looked at. */
+static void verify(struct populate *p, struct ty_piece *piece)
+{
+	int how = p->service->config->restart_verify;
+	bool all = how == TY_CONFIG_VERIFY_FULL ||
+		   /* relaxed: a hint from one populate thread to another */
+		   atomic_load_explicit(&p->service->damage_seen, memory_order_relaxed);
+
+	if (how == TY_CONFIG_VERIFY_NONE)
+		return;
+	look_at(p, piece, all ? 1 : SAMPLE);
+	if (!piece->damaged)
+		return;
+	atomic_store_explicit(&p->service->damage_seen, true, memory_order_relaxed);
+	if (!all)
+		look_at(p, piece, 1);
+	ty_log(TY_LOG_WARN, "populate", "%u of %u parts in 64 MiB of the arena at %llu are not what was committed", piece->damaged,
+		piece->found->count, (unsigned long long)(piece->index * TY_PIECE_BYTES));
+}
+
 static void on_piece(void *self, struct ty_msg *msg)
 {
 	struct populate *p = self;
@@ -52,6 +104,8 @@ static void on_piece(void *self, struct ty_msg *msg)
 		else
 			piece->code = ty_arena_populate(&p->service->arena, first + at, SLICE_BYTES, &piece->error);
 	}
+	if (piece->code == TY_OK && piece->found)
+		verify(p, piece);
 	pass_on(p, piece);
 }
 

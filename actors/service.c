@@ -195,7 +195,8 @@ static void log_misfit(void *unused, const struct ty_misfit *misfit)
 		misfit->expected);
 }
 
-enum ty_code ty_service_start(const struct ty_config *config, struct ty_service **out, struct ty_error *err)
+enum ty_code ty_service_start(const struct ty_config *config, const struct ty_heritage *heritage, struct ty_service **out,
+	struct ty_error *err)
 {
 	struct service *s = calloc(1, sizeof *s);
 	struct ty_runtime_options options = {
@@ -216,9 +217,7 @@ enum ty_code ty_service_start(const struct ty_config *config, struct ty_service 
 	}
 	s->base.config = config;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
-	code = ty_arena_open(config->l1_size, &s->base.arena, err);
-	if (code == TY_OK)
-		code = ty_slots_open(&s->base.arena, &s->base.slots, err);
+	code = ty_service_open_cache(&s->base, heritage, err);
 	if (code == TY_OK)
 		code = ty_index_create(&s->base.index, err);
 	if (code == TY_OK)

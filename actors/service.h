@@ -18,6 +18,22 @@
 #define TY_MAX_DEVICES 16
 #define TY_MAX_CLIENTS 1024
 
+/* What a process before this one left, for this one to go on with. */
+struct ty_heritage {
+	int arena, slots;    /* descriptors of arena and slot table, -1: none */
+	uint32_t restarts;   /* processes that ended and were started again */
+	char reason[200];    /* why the last of them ended; "": none did */
+};
+
+/* What became of it. Written before any actor runs. */
+struct ty_restart {
+	uint32_t restarts;
+	char reason[200];
+	bool adopted;                /* arena and table were taken over ... */
+	struct ty_slots_found found; /* ... with this in them ... */
+	char refused[244];           /* ... or were not, for this reason; "": there were none */
+};
+
 struct ty_service {
 	const struct ty_config *config;
 	struct ty_runtime *rt;
@@ -27,6 +43,8 @@ struct ty_service {
 	struct ty_arena arena;
 	struct ty_slots *slots; /* eviction's, but for ty_slots_address */
 	struct ty_index *index;
+	struct ty_restart restart;
+	_Atomic bool damage_seen; /* populate threads, relaxed: something that was left is not what was committed */
 
 	struct ty_actor *log, *rpc, *clients, *eviction, *metrics;
 	struct ty_actor *populate[8];
@@ -47,8 +65,14 @@ struct ty_service {
 	_Atomic bool stopping; /* main: release; health pages: acquire */
 };
 
-/* Start everything; on TY_OK requests are answered (devices may still be opening). Undoes what it did on failure. */
-TY_MUST_USE enum ty_code ty_service_start(const struct ty_config *config, struct ty_service **out, struct ty_error *err);
+/* Start everything; on TY_OK requests are answered (devices may still be opening). Undoes what it did on failure. `heritage` may
+ * be null: an empty cache. Its descriptors are the service's, whatever comes out: if they cannot be used (restart.refused
+ * says why) the cache begins empty. */
+TY_MUST_USE enum ty_code ty_service_start(const struct ty_config *config, const struct ty_heritage *heritage,
+	struct ty_service **out, struct ty_error *err);
+/* heritage.c: its memory, before all else. */
+TY_MUST_USE enum ty_code ty_service_open_cache(struct ty_service *service, const struct ty_heritage *heritage,
+	struct ty_error *err);
 /* Refuse new requests, answer those that are open (within the config's stop_timeout), stop the actors, free. */
 void ty_service_stop(struct ty_service *service);
 

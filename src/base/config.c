@@ -25,16 +25,25 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, LEVEL, FORMAT, SHARING, FILENAME, HELP, VERSION };
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, CHOICE, FORMAT, FILENAME, HELP, VERSION };
 
 struct option {
 	const char *name;
 	enum kind kind;
 	size_t offset, size; /* of the member */
-	uint64_t min, max;   /* BYTES, COUNT, MICROS */
+	uint64_t min, max;   /* BYTES, COUNT, MICROS; CHOICE: min says which one */
 	const char *initial; /* default, in the option's own form; null: computed by fill_in */
 	const char *shown;   /* what --help says instead of `initial` */
 	const char *help;
+};
+
+/* The words of a CHOICE, by its value. */
+enum choice { SHARING, VERIFY, LEVEL };
+#define WORDS_MAX 4
+static const char *const words[][WORDS_MAX + 1] = {
+	[SHARING] = { [TY_CONFIG_SHARING_AUTO] = "auto", [TY_CONFIG_SHARING_QUIET] = "quiet", [TY_CONFIG_SHARING_FAST] = "fast" },
+	[VERIFY] = { [TY_CONFIG_VERIFY_NONE] = "none", [TY_CONFIG_VERIFY_SAMPLE] = "sample", [TY_CONFIG_VERIFY_FULL] = "full" },
+	[LEVEL] = { [TY_LOG_ERROR] = "error", [TY_LOG_WARN] = "warn", [TY_LOG_INFO] = "info", [TY_LOG_DEBUG] = "debug" },
 };
 
 #define FIELD(member) offsetof(struct ty_config, member), sizeof(((struct ty_config *)0)->member)
@@ -55,7 +64,7 @@ static const struct option options[] = {
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
 	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },
 	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "128MiB", NULL, "device memory that Tyer takes on each GPU" },
-	{ "gpu-sharing", SHARING, FIELD(gpu_sharing), 0, 0, "auto", NULL,
+	{ "gpu-sharing", CHOICE, FIELD(gpu_sharing), SHARING, 0, "auto", NULL,
 	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
 	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },
 	{ "workers", COUNT, FIELD(workers), 0, 64, "0", NULL, "threads that ordinary actors share; 0: one per CPU, at most 8" },
@@ -75,16 +84,14 @@ static const struct option options[] = {
 	  "bytes of retrieves and stores in flight, per engine" },
 	{ "stop-timeout-us", MICROS, FIELD(stop_timeout_us), 0, 600 * SECOND, "10s", NULL,
 	  "how long open requests may take to finish when the service stops" },
-	{ "log-level", LEVEL, FIELD(log_level), 0, 0, "info", NULL, "error, warn, info or debug" },
+	{ "restart-verify", CHOICE, FIELD(restart_verify), VERIFY, 0, "sample", NULL,
+	  "what a restart holds against its checksum before it serves it again: every 16th chunk, all (full), or none" },
+	{ "log-level", CHOICE, FIELD(log_level), LEVEL, 0, "info", NULL, "error, warn, info or debug" },
 	{ "log-format", FORMAT, FIELD(log_json), 0, 0, "text", NULL, "text, or json: one object a line" },
 	{ "help", HELP, 0, 0, 0, 0, NULL, NULL, "show this and exit" },
 	{ "version", VERSION, 0, 0, 0, 0, NULL, NULL, "show the version and exit" },
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
-
-static const char *const sharing_names[] = { [TY_CONFIG_SHARING_AUTO] = "auto", [TY_CONFIG_SHARING_QUIET] = "quiet",
-	[TY_CONFIG_SHARING_FAST] = "fast" };
-static const char *const level_names[] = { "error", "warn", "info", "debug" };
 
 /* Where a value came from: a line of a file, or the command line (file null). */
 struct source {
@@ -287,6 +294,31 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 	return TY_OK;
 }
 
+static enum ty_code set_choice(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	char found[SHOWN_MAX], expected[96];
+	size_t used = 0;
+
+	for (int i = 0; words[o->min][i]; i++) {
+		if (!strcmp(value, words[o->min][i])) {
+			memcpy(member(config, o), &i, sizeof i);
+			return TY_OK;
+		}
+		used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "", words[o->min][i]);
+		assert(used < sizeof expected);
+	}
+	return refuse(from, o->name, err, "found \"%s\", expected one of %s", shown(found, value, strlen(value)), expected);
+}
+
+static const char *choice_of(const struct ty_config *config, const struct option *o)
+{
+	int i;
+
+	memcpy(&i, (const char *)config + o->offset, sizeof i);
+	return words[o->min][i];
+}
+
 static enum ty_code set_value(struct ty_config *config, const struct option *o, const char *value,
 	const struct source *from, struct ty_error *err)
 {
@@ -297,25 +329,13 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 	case COUNT:
 	case MICROS:
 		return set_count(config, o, value, from, err);
-	case LEVEL:
-		for (int i = 0; i <= TY_LOG_DEBUG; i++)
-			if (!strcmp(value, level_names[i])) {
-				config->log_level = i;
-				return TY_OK;
-			}
-		break;
+	case CHOICE:
+		return set_choice(config, o, value, from, err);
 	case FORMAT:
 		config->log_json = !strcmp(value, "json");
 		if (config->log_json || !strcmp(value, "text"))
 			return TY_OK;
 		break;
-	case SHARING:
-		for (int i = TY_CONFIG_SHARING_AUTO; i <= TY_CONFIG_SHARING_FAST; i++)
-			if (!strcmp(value, sharing_names[i])) {
-				config->gpu_sharing = i;
-				return TY_OK;
-			}
-		return refuse(from, o->name, err, "found \"%s\", expected quiet, fast or auto", shown(found, value, strlen(value)));
 	case FILENAME:
 	case HELP:
 	case VERSION:
@@ -607,7 +627,7 @@ static const char *placeholder(enum kind kind)
 {
 	static const char *const names[] = {
 		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
-		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [LEVEL] = " LEVEL", [FORMAT] = " FORMAT", [SHARING] = " POLICY",
+		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [CHOICE] = " WORD", [FORMAT] = " FORMAT",
 		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
 	};
 	return names[kind];
@@ -653,14 +673,11 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 			format_number(number, sizeof number, o->kind, number_of(config, o));
 			line(user, o->name, number);
 			break;
-		case LEVEL:
-			line(user, o->name, level_names[config->log_level]);
+		case CHOICE:
+			line(user, o->name, choice_of(config, o));
 			break;
 		case FORMAT:
 			line(user, o->name, config->log_json ? "json" : "text");
-			break;
-		case SHARING:
-			line(user, o->name, sharing_names[config->gpu_sharing]);
 			break;
 		case DEVICE:
 			for (uint32_t d = 0; d < config->device_count; d++)

@@ -16,6 +16,8 @@
 
 enum ty_config_sharing { TY_CONFIG_SHARING_AUTO, TY_CONFIG_SHARING_QUIET, TY_CONFIG_SHARING_FAST };
 
+enum ty_config_verify { TY_CONFIG_VERIFY_NONE, TY_CONFIG_VERIFY_SAMPLE, TY_CONFIG_VERIFY_FULL };
+
 struct ty_config {
 	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
 	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
@@ -43,6 +45,8 @@ struct ty_config {
 	uint32_t max_operation_chunks; /* --max-operation-chunks default 4096 */
 	uint64_t max_operation_bytes;  /* --max-operation-bytes  per engine, in flight; default 16GiB */
 	uint32_t stop_timeout_us;      /* --stop-timeout-us      default 10 s */
+
+	int restart_verify;     /* --restart-verify  none, sample, full; default sample; an enum ty_config_verify */
 
 	int log_level;          /* --log-level     error, warn, info, debug; default info */
 	bool log_json;          /* --log-format    text, json; default text */

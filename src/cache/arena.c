@@ -6,7 +6,10 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "memory.h"
@@ -118,6 +121,33 @@ enum ty_code ty_arena_open(uint64_t bytes, struct ty_arena *out, struct ty_error
 	if (code == TY_OK)
 		(void)madvise(out->base, bytes, MADV_HUGEPAGE); /* a hint: the system may not do it */
 	return code;
+}
+
+enum ty_code ty_arena_adopt(uint64_t bytes, int fd, struct ty_arena *out, struct ty_error *err)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct statfs fs;
+	struct stat st;
+
+	*out = (struct ty_arena){.fd = -1};
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return ty_fail(err, TY_INVALID, "arena: the descriptor is no memfd that is sealed against shrinking");
+	if (fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0)
+		return ty_fail(err, TY_IO, "arena: fstat: %s", strerror(errno));
+	if (st.st_size < 0 || (uint64_t)st.st_size != bytes || bytes == 0 || bytes % TY_PIECE_BYTES != 0)
+		return ty_fail(err, TY_INVALID, "arena: the descriptor has %lld bytes, expected %" PRIu64,
+			(long long)st.st_size, bytes);
+	out->base = map_aligned(fd, bytes);
+	if (!out->base)
+		return ty_fail(err, errno == ENOMEM ? TY_NO_MEMORY : TY_IO, "arena of %" PRIu64 " bytes: mmap: %s", bytes,
+			strerror(errno));
+	out->bytes = bytes;
+	out->pieces = (uint32_t)(bytes / TY_PIECE_BYTES);
+	out->fd = fd;
+	out->huge = fs.f_type == HUGETLBFS_MAGIC;
+	if (!out->huge)
+		(void)madvise(out->base, bytes, MADV_HUGEPAGE); /* a hint, as in ty_arena_open */
+	return TY_OK;
 }
 
 void ty_arena_close(struct ty_arena *arena)

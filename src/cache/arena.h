@@ -27,6 +27,9 @@ struct ty_arena {
 /* Reserve; nothing is touched. TY_INVALID when bytes is 0, no multiple of TY_PIECE_BYTES, or more than
  * the machine's memory (both numbers are in the text). */
 TY_MUST_USE enum ty_code ty_arena_open(uint64_t bytes, struct ty_arena *out, struct ty_error *err);
+/* The same with the memory of a process that is no more, contents and all. `fd` is the arena's on TY_OK, else still the caller's;
+ * TY_INVALID when it is not an arena of this size. */
+TY_MUST_USE enum ty_code ty_arena_adopt(uint64_t bytes, int fd, struct ty_arena *out, struct ty_error *err);
 void ty_arena_close(struct ty_arena *arena);
 
 /* Touch [offset, offset + bytes) so that its pages exist. Takes its time: only on a populate thread. */

@@ -27,8 +27,6 @@ struct ty_link {
 	struct ty_link *older, *newer;
 };
 
-#define TY_CHUNK_MAX_PARTS 64
-
 /* 84 bytes and 4 a part: there are hundreds of thousands of them. */
 struct ty_chunk {
 	struct cds_lfht_node node;  /* the table's */

@@ -14,6 +14,8 @@
 
 #include <tyer/client.h>
 
+#define TY_CHUNK_MAX_PARTS 64 /* of one key: the ranks of an engine hold a part each */
+
 struct ty_key {
 	uint8_t bytes[TY_KEY_BYTES];
 };

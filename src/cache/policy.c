@@ -36,6 +36,14 @@ static void ring_add_youngest(struct ty_link *ring, struct ty_link *link)
 	ring->older = link;
 }
 
+static void ring_add_oldest(struct ty_link *ring, struct ty_link *link)
+{
+	link->older = ring;
+	link->newer = ring->newer;
+	ring->newer->older = link;
+	ring->newer = link;
+}
+
 static void ring_take_out(struct ty_link *link)
 {
 	link->newer->older = link->older;
@@ -62,6 +70,11 @@ static void lru_destroy(struct ty_policy *policy)
 static void lru_insert(struct ty_policy *policy, struct ty_chunk *chunk)
 {
 	ring_add_youngest(&lru_of(policy)->order, &chunk->link);
+}
+
+static void lru_insert_oldest(struct ty_policy *policy, struct ty_chunk *chunk)
+{
+	ring_add_oldest(&lru_of(policy)->order, &chunk->link);
 }
 
 static void lru_touch(struct ty_policy *policy, struct ty_chunk *chunk)
@@ -102,6 +115,7 @@ const struct ty_policy_class ty_policy_lru = {
 	.create = lru_create,
 	.destroy = lru_destroy,
 	.insert = lru_insert,
+	.insert_oldest = lru_insert_oldest,
 	.touch = lru_touch,
 	.park = lru_park,
 	.remove = lru_remove,

@@ -19,6 +19,8 @@ struct ty_policy_class {
 	void (*destroy)(struct ty_policy *policy); /* the chunks are not its own */
 	/* The chunk becomes evictable. It is in no order now. */
 	void (*insert)(struct ty_policy *policy, struct ty_chunk *chunk);
+	/* The same, but as the next victim: it was used before all that is in the order. */
+	void (*insert_oldest)(struct ty_policy *policy, struct ty_chunk *chunk);
 	/* It was used. It is in the order, or parked; afterwards it is in the order. What is inserted counts as used now. */
 	void (*touch)(struct ty_policy *policy, struct ty_chunk *chunk);
 	/* It is pinned: not now. It is in the order, or parked; afterwards it is parked, behind the others. */

@@ -20,7 +20,7 @@
 
 enum ty_slot_state { TY_SLOT_FREE = 0, TY_SLOT_FILLING = 1, TY_SLOT_READY = 2 };
 
-/* One slot, in shared memory: fixed layout, 64 bytes. A free slot's is all zero. It is written with `state` last, and
+/* One slot, in memory that outlives the process: fixed layout, 64 bytes. A free slot's is all zero. It is written with `state` last, and
  * `check` covers everything else, so whoever finds the table after a crash knows a record that was being written. */
 struct ty_slot_record {
 	uint32_t state;
@@ -36,9 +36,33 @@ struct ty_slots; /* opaque */
 
 TY_MUST_USE enum ty_code ty_slots_open(const struct ty_arena *arena, struct ty_slots **out, struct ty_error *err);
 void ty_slots_close(struct ty_slots *slots);
+int ty_slots_fd(const struct ty_slots *slots); /* the table's memfd, for whoever keeps it for the next process */
 
-/* A piece became usable. */
+/* What was found in a table that was taken over. Slots. */
+struct ty_slots_found {
+	uint32_t ready;      /* were committed: here again, as soon as their piece is */
+	uint32_t unfinished; /* were being filled, or their record was being written: cleared */
+	uint32_t damaged;    /* their records contradict themselves or one another: cleared */
+};
+/* Take over the table of this arena from a process that is no more. It is refused as a whole if its header does not fit
+ * (TY_INVALID, TY_UNSUPPORTED: the text says why). `fd` is the slots' on TY_OK, else still the caller's. */
+TY_MUST_USE enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out,
+	struct ty_slots_found *found, struct ty_error *err);
+
+/* The pieces in which something was found, that with the youngest slot first, and their slots, the youngest first: the order
+ * in which they should become usable. Until ty_slots_add_piece or ty_slots_lose_piece a piece's list belongs to whoever
+ * prepares the piece, any thread, who may change its order, and may call ty_slots_address and ty_slots_record. */
+struct ty_found_piece {
+	uint32_t piece, count;
+	uint32_t *slots;
+};
+const struct ty_found_piece *ty_slots_found(const struct ty_slots *slots, uint32_t *count);
+void ty_slots_forget_found(struct ty_slots *slots); /* nobody looks at the lists any more */
+
+/* A piece became usable, with what was found in it. */
 void ty_slots_add_piece(struct ty_slots *slots, uint32_t piece);
+/* A piece will not become usable: what was found in it is lost. */
+void ty_slots_lose_piece(struct ty_slots *slots, uint32_t piece);
 
 /* The size class of `bytes` (1..TY_PIECE_BYTES): bytes of its slots. There is one class for each number of slots that a piece
  * may hold, and its slots are as large as that allows, so that nearly equal sizes share pieces. */

@@ -46,7 +46,22 @@ void h_start(struct h_service *s)
 	struct ty_error err = {.code = TY_OK};
 
 	snprintf(s->url, sizeof s->url, "%.127s", s->config.listen);
-	if (ty_service_start(&s->config, &s->service, &err) != TY_OK)
+	if (ty_service_start(&s->config, NULL, &s->service, &err) != TY_OK)
+		fail_msg("%s", err.text);
+}
+
+void h_restart(struct h_service *s, void (*between)(int arena, int slots))
+{
+	struct ty_heritage heritage = {
+		.arena = dup(s->service->arena.fd), .slots = dup(ty_slots_fd(s->service->slots)), .restarts = 1, .reason = "a test",
+	};
+	struct ty_error err = {.code = TY_OK};
+
+	ty_service_stop(s->service);
+	s->service = NULL;
+	if (between)
+		between(heritage.arena, heritage.slots);
+	if (ty_service_start(&s->config, &heritage, &s->service, &err) != TY_OK)
 		fail_msg("%s", err.text);
 }
 

@@ -34,6 +34,9 @@ struct h_service {
 /* Defaults for tests (host device, chunks of H_CHUNK_TOKENS, sockets in a fresh directory, http off); change config, then start. */
 void h_prepare(struct h_service *s);
 void h_start(struct h_service *s);
+/* The service ends, and another one in this process takes over what it leaves: arena and slot table. `between` (may be null) is
+ * called when the first one is gone and the second one is not there yet. */
+void h_restart(struct h_service *s, void (*between)(int arena, int slots));
 void h_stop(struct h_service *s); /* and everything in its directory goes */
 
 struct h_client {

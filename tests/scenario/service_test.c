@@ -426,15 +426,15 @@ static void test_address_in_use(void **state)
 	(void)state;
 	h_prepare(&second);
 	snprintf(second.config.listen, sizeof second.config.listen, "%s", service.config.listen);
-	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	assert_int_not_equal(ty_service_start(&second.config, NULL, &out, &err), TY_OK);
 	assert_non_null(strstr(err.text, "rpc.sock"));
 	snprintf(second.config.listen, sizeof second.config.listen, "ipc://%s/rpc.sock", second.dir);
 	snprintf(second.config.attach, sizeof second.config.attach, "%s", service.config.attach);
-	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	assert_int_not_equal(ty_service_start(&second.config, NULL, &out, &err), TY_OK);
 	assert_non_null(strstr(err.text, "attach.sock"));
 	second.config.l1_size = (uint64_t)1 << 60;
 	snprintf(second.config.attach, sizeof second.config.attach, "%s/attach.sock", second.dir);
-	assert_int_not_equal(ty_service_start(&second.config, &out, &err), TY_OK);
+	assert_int_not_equal(ty_service_start(&second.config, NULL, &out, &err), TY_OK);
 	if (!strstr(err.text, "MemTotal"))
 		fail_msg("%s", err.text);
 	h_stop(&second);

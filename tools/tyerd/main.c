@@ -74,7 +74,7 @@ static int run(const struct ty_config *config)
 		return EXIT_FAILURE;
 	}
 	ty_config_dump(config, log_option, NULL);
-	if (ty_service_start(config, &service, &err) != TY_OK) {
+	if (ty_service_start(config, NULL, &service, &err) != TY_OK) {
 		fprintf(stderr, "tyerd: %s: %s\n", ty_code_name(err.code), err.text);
 		close(signals);
 		return EXIT_FAILURE;

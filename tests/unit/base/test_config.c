@@ -195,8 +195,8 @@ static void command_line_refusals(void **state)
 	REFUSED("--workers: found \"two\"", "--workers", "two");
 	REFUSED("--stop-timeout-us: found \"10min\", expected a time", "--stop-timeout-us=10min");
 	REFUSED("--workers: given twice", "--workers=1", "--workers=1");
-	REFUSED("--log-level: found \"loud\", expected one of error, warn, info or debug", "--log-level=loud");
-	REFUSED("--gpu-sharing: found \"loud\", expected quiet, fast or auto", "--gpu-sharing=loud");
+	REFUSED("--log-level: found \"loud\", expected one of error, warn, info, debug", "--log-level=loud");
+	REFUSED("--gpu-sharing: found \"loud\", expected one of auto, quiet, fast", "--gpu-sharing=loud");
 	REFUSED("--log-format: found \"xml\"", "--log-format=xml");
 	REFUSED("--default-timeout-us: found 30s, expected at most --max-timeout-us, 1s", "--max-timeout-us=1s");
 	REFUSED("--device: found \"cuda:0\" again", "--device=cuda:0", "--device=cuda:0");

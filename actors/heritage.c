@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The service's arena and slot table: those of the process before, if they can be used, else new ones.
+ */
+#include "service.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+static enum ty_code adopt(struct ty_service *base, const struct ty_heritage *heritage, struct ty_error *err)
+{
+	struct ty_restart *r = &base->restart;
+	int slots = heritage->slots;
+	enum ty_code code = TY_INVALID;
+
+	if (heritage->arena < 0 || slots < 0)
+		(void)ty_fail(err, TY_INVALID, "there is %s", slots < 0 ? "an arena without a slot table" : "a slot table without an arena");
+	else
+		code = ty_arena_adopt(base->config->l1_size, heritage->arena, &base->arena, err);
+	if (code != TY_OK) {
+		if (heritage->arena >= 0)
+			close(heritage->arena);
+	} else {
+		code = ty_slots_adopt(&base->arena, slots, &base->slots, &r->found, err);
+	}
+	if (code == TY_OK) {
+		r->adopted = true;
+		return code;
+	}
+	if (slots >= 0)
+		close(slots);
+	if (base->arena.base)
+		ty_arena_close(&base->arena);
+	return code;
+}
+
+enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heritage *heritage, struct ty_error *err)
+{
+	struct ty_restart *r = &base->restart;
+	enum ty_code code;
+
+	if (heritage) {
+		r->restarts = heritage->restarts;
+		memcpy(r->reason, heritage->reason, sizeof r->reason);
+	}
+	if (heritage && (heritage->arena >= 0 || heritage->slots >= 0)) {
+		code = adopt(base, heritage, err);
+		if (code == TY_OK) {
+			uint32_t pieces;
+
+			(void)ty_slots_found(base->slots, &pieces);
+			atomic_init(&base->eviction_stats.returning, pieces); /* seen from the start; eviction's from then on */
+			ty_log(r->found.damaged ? TY_LOG_WARN : TY_LOG_INFO, "main",
+				"the cache of the process before is taken over: %u parts; %u unfinished ones are gone, %u damaged ones",
+				r->found.ready, r->found.unfinished, r->found.damaged);
+			return code;
+		}
+		snprintf(r->refused, sizeof r->refused, "%s", err->text);
+		ty_log(TY_LOG_WARN, "main", "the cache of the process before cannot be used and is given up: %s", err->text);
+	}
+	code = ty_arena_open(base->config->l1_size, &base->arena, err);
+	return code == TY_OK ? ty_slots_open(&base->arena, &base->slots, err) : code;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What slots.c (pieces: what is free) and slots_table.c (the table: what is where) share.
+ */
+#ifndef TY_CACHE_SLOTS_PRIVATE_H
+#define TY_CACHE_SLOTS_PRIVATE_H
+
+#include "slots.h"
+
+#define NO_PIECE UINT32_MAX
+#define WORD_BITS 64u
+#define SUMMARY_WORDS (TY_SLOTS_PER_PIECE / WORD_BITS / WORD_BITS)
+
+enum piece_state { PIECE_ABSENT, PIECE_FREE, PIECE_CUT };
+
+struct piece {
+	uint64_t *bits;          /* 1 = free; null unless the piece is cut, or was found cut and is still absent */
+	uint64_t summary[SUMMARY_WORDS]; /* bit i: bits[i] is not 0 */
+	uint32_t class_bytes;    /* of its slots, at most 64 MiB */
+	uint32_t capacity, used; /* slots */
+	uint32_t previous, next; /* in its list: of the free pieces, or of its class, if it has room */
+	enum piece_state state;
+};
+
+struct ty_slots {
+	const struct ty_arena *arena;
+	void *memory; /* the table's: a page with its header, then the records */
+	size_t memory_bytes;
+	struct ty_slot_record *table;
+	int fd;
+	uint32_t piece_count, free_count, free_head;
+	uint32_t used;
+	uint64_t used_bytes, sequence;
+	/* What a table that was taken over holds: pieces with something in them, the youngest first, and their slots likewise. */
+	struct ty_found_piece *found;
+	uint32_t *found_slots, found_count;
+	/* First piece with room, by slots a piece. Most of these pages are never touched. */
+	uint32_t class_head[TY_SLOTS_PER_PIECE + 1];
+	struct piece pieces[];
+};
+
+/* slots_table.c */
+void ty_slot_record_write(struct ty_slot_record *to, const struct ty_slot_record *from);
+void ty_slot_record_clear(struct ty_slot_record *to);
+
+/* slots.c */
+uint32_t ty_slots_a_piece(uint64_t bytes); /* slots of so many bytes that a piece takes */
+/* The piece's bits, for slots of this capacity, all free. False: no memory. */
+bool ty_piece_set_bits(struct piece *p, uint32_t capacity);
+void ty_piece_take_bit(struct piece *p, uint32_t number);
+
+#endif

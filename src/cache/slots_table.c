@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table in its memfd: a page that says what it is the table of, then a record a slot. Made anew, or taken over from a
+ * process that is no more, whose every word is held against the others before it is believed.
+ */
+#include "slots_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static_assert(sizeof(struct ty_slot_record) == 64, "the table's layout is shared with later processes");
+
+#define HEADER_BYTES 4096u
+#define MAGIC "TYERSLOT"
+#define VERSION 2u
+#define TABLE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+/* Fixed layout, like the records. Written once, before anybody else has the descriptor. */
+struct header {
+	char magic[8];
+	uint32_t version, record_bytes, slots_per_piece, pieces;
+	uint64_t piece_bytes, arena_bytes;
+	uint64_t arena_inode; /* of the arena that it is the table of: nothing in that tells whose it is */
+	uint64_t check;       /* of the other fields */
+};
+
+/* SipHash with a fixed key: it finds torn and scribbled words, it authenticates nothing. */
+static uint64_t siphash(const void *bytes, size_t length)
+{
+	static const unsigned char key[crypto_shorthash_KEYBYTES] = "tyer.slot.v2";
+	uint64_t check;
+
+	static_assert(sizeof check == crypto_shorthash_BYTES, "one word");
+	crypto_shorthash((unsigned char *)&check, bytes, length, key);
+	return check;
+}
+
+/* ---- records ----------------------------------------------------------------------------------------- */
+
+static const struct ty_slot_record zeros;
+
+static bool record_is_clear(const struct ty_slot_record *record)
+{
+	return memcmp(record, &zeros, sizeof zeros) == 0;
+}
+
+static uint32_t record_check(const struct ty_slot_record *record)
+{
+	struct ty_slot_record copy = *record;
+
+	copy.check = 0;
+	return (uint32_t)siphash(&copy, sizeof copy);
+}
+
+bool ty_slots_record_whole(const struct ty_slot_record *record)
+{
+	return record_is_clear(record) || record->check == record_check(record);
+}
+
+/* `state` goes first to FREE and is set last, in program order: the fences are for the compiler, which is all it takes for
+ * a process that finds the table after this one died. Nobody reads the table at the same time. */
+void ty_slot_record_write(struct ty_slot_record *to, const struct ty_slot_record *from)
+{
+	to->state = TY_SLOT_FREE;
+	atomic_signal_fence(memory_order_release);
+	to->part = from->part;
+	to->parts = from->parts;
+	to->length = from->length;
+	to->key = from->key;
+	to->sequence = from->sequence;
+	to->checksum = from->checksum;
+	to->check = record_check(from);
+	atomic_signal_fence(memory_order_release);
+	to->state = from->state;
+}
+
+void ty_slot_record_clear(struct ty_slot_record *to)
+{
+	ty_slot_record_write(to, &zeros);
+	to->check = 0;
+}
+
+/* ---- the header -------------------------------------------------------------------------------------- */
+
+static enum ty_code describe(const struct ty_arena *arena, struct header *out, struct ty_error *err)
+{
+	struct stat st;
+
+	if (fstat(arena->fd, &st) != 0)
+		return ty_fail(err, TY_IO, "slot table: fstat of the arena: %s", strerror(errno));
+	memset(out, 0, sizeof *out);
+	memcpy(out->magic, MAGIC, sizeof out->magic);
+	out->version = VERSION;
+	out->record_bytes = sizeof(struct ty_slot_record);
+	out->slots_per_piece = TY_SLOTS_PER_PIECE;
+	out->pieces = arena->pieces;
+	out->piece_bytes = TY_PIECE_BYTES;
+	out->arena_bytes = arena->bytes;
+	out->arena_inode = st.st_ino;
+	out->check = siphash(out, offsetof(struct header, check));
+	return TY_OK;
+}
+
+static enum ty_code check_header(const struct header *found, const struct header *expected, struct ty_error *err)
+{
+	if (memcmp(found->magic, MAGIC, sizeof found->magic) != 0)
+		return ty_fail(err, TY_INVALID, "slot table: it does not begin with " MAGIC);
+	if (found->version != VERSION)
+		return ty_fail(err, TY_UNSUPPORTED, "slot table: version %u, expected %u", found->version, VERSION);
+	if (found->check != siphash(found, offsetof(struct header, check)))
+		return ty_fail(err, TY_INVALID, "slot table: its header is damaged");
+	if (found->record_bytes != expected->record_bytes || found->slots_per_piece != expected->slots_per_piece ||
+		found->piece_bytes != expected->piece_bytes)
+		return ty_fail(err, TY_UNSUPPORTED, "slot table: records of %u bytes, %u slots to a piece of %" PRIu64
+			" bytes; expected %u, %u, %" PRIu64, found->record_bytes, found->slots_per_piece, found->piece_bytes,
+			expected->record_bytes, expected->slots_per_piece, expected->piece_bytes);
+	if (found->arena_bytes != expected->arena_bytes || found->pieces != expected->pieces)
+		return ty_fail(err, TY_INVALID, "slot table: of an arena of %" PRIu64 " bytes in %u pieces, expected %" PRIu64
+			" in %u", found->arena_bytes, found->pieces, expected->arena_bytes, expected->pieces);
+	if (found->arena_inode != expected->arena_inode)
+		return ty_fail(err, TY_INVALID, "slot table: of another arena (inode %" PRIu64 ", expected %" PRIu64 ")",
+			found->arena_inode, expected->arena_inode);
+	return TY_OK;
+}
+
+/* ---- open and close ---------------------------------------------------------------------------------- */
+
+/* Everything but the descriptor and the mapping; null: no memory. */
+static struct ty_slots *make(const struct ty_arena *arena)
+{
+	struct ty_slots *slots = calloc(1, sizeof *slots + arena->pieces * sizeof slots->pieces[0]);
+
+	if (!slots)
+		return NULL;
+	slots->fd = -1;
+	slots->arena = arena;
+	slots->piece_count = arena->pieces;
+	slots->free_head = NO_PIECE;
+	slots->memory_bytes = HEADER_BYTES + (size_t)arena->pieces * TY_SLOTS_PER_PIECE * sizeof *slots->table;
+	memset(slots->class_head, 0xff, sizeof slots->class_head);
+	return slots;
+}
+
+static bool map(struct ty_slots *slots)
+{
+	slots->memory = mmap(NULL, slots->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, slots->fd, 0);
+	if (slots->memory == MAP_FAILED) {
+		slots->memory = NULL;
+		return false;
+	}
+	slots->table = (struct ty_slot_record *)(void *)((char *)slots->memory + HEADER_BYTES);
+	return true;
+}
+
+static enum ty_code failed(const struct ty_arena *arena, const char *step, struct ty_error *err)
+{
+	return ty_fail(err, errno == ENOMEM ? TY_NO_MEMORY : TY_IO, "slot table of %u pieces: %s: %s", arena->pieces, step,
+		strerror(errno));
+}
+
+enum ty_code ty_slots_open(const struct ty_arena *arena, struct ty_slots **out, struct ty_error *err)
+{
+	const char *step = "memory";
+	struct ty_slots *slots = make(arena);
+	struct header header;
+	enum ty_code code = slots ? describe(arena, &header, err) : TY_OK;
+
+	if (code != TY_OK) {
+		ty_slots_close(slots);
+		return code;
+	}
+	if (!slots)
+		goto fail;
+	step = "libsodium";
+	errno = ENOSYS;
+	if (sodium_init() < 0)
+		goto fail;
+	step = "memfd_create";
+	slots->fd = memfd_create("tyer-slots", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (slots->fd < 0)
+		goto fail;
+	step = "ftruncate";
+	if (ftruncate(slots->fd, (off_t)slots->memory_bytes) < 0)
+		goto fail;
+	step = "seal";
+	if (fcntl(slots->fd, F_ADD_SEALS, TABLE_SEALS) < 0)
+		goto fail;
+	step = "mmap";
+	if (!map(slots))
+		goto fail;
+	memcpy(slots->memory, &header, sizeof header);
+	*out = slots;
+	return TY_OK;
+
+fail:
+	code = failed(arena, step, err);
+	ty_slots_close(slots);
+	return code;
+}
+
+void ty_slots_close(struct ty_slots *slots)
+{
+	if (!slots)
+		return;
+	ty_slots_forget_found(slots);
+	for (uint32_t i = 0; i < slots->piece_count; i++)
+		free(slots->pieces[i].bits);
+	if (slots->memory)
+		munmap(slots->memory, slots->memory_bytes);
+	if (slots->fd >= 0)
+		close(slots->fd);
+	free(slots);
+}
+
+int ty_slots_fd(const struct ty_slots *slots)
+{
+	return slots->fd;
+}
+
+/* ---- taking over ------------------------------------------------------------------------------------- */
+
+/* A descriptor that was handed to us: memory of the table's size that can no longer shrink? */
+static enum ty_code check_descriptor(const struct ty_slots *slots, int fd, struct ty_error *err)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return ty_fail(err, TY_INVALID, "slot table: the descriptor is no memfd that is sealed against shrinking");
+	if (fstat(fd, &st) != 0)
+		return ty_fail(err, TY_IO, "slot table: fstat: %s", strerror(errno));
+	if ((uint64_t)st.st_size != slots->memory_bytes)
+		return ty_fail(err, TY_INVALID, "slot table: %lld bytes, expected %zu for %u pieces", (long long)st.st_size,
+			slots->memory_bytes, slots->piece_count);
+	return TY_OK;
+}
+
+/* The next records from *first on that were ever written to, up to `end`; reading others would make pages for them. */
+static bool next_stretch(const struct ty_slots *slots, uint64_t *first, uint64_t *last, uint64_t end)
+{
+	const uint64_t size = sizeof(struct ty_slot_record);
+	off_t data = lseek(slots->fd, (off_t)(HEADER_BYTES + *first * size), SEEK_DATA), hole;
+
+	if (data < 0 || (uint64_t)data >= HEADER_BYTES + end * size)
+		return false;
+	hole = lseek(slots->fd, data, SEEK_HOLE);
+	if (hole <= data) /* the end is a hole always */
+		return false;
+	*first = ((uint64_t)data - HEADER_BYTES) / size;
+	*last = ((uint64_t)hole - HEADER_BYTES) / size;
+	if (*last > end)
+		*last = end;
+	return true;
+}
+
+/* Is what a whole record says possible? */
+static bool plausible(const struct ty_slot_record *record, uint32_t number)
+{
+	return record->state == TY_SLOT_READY && record->parts >= 1 && record->parts <= TY_CHUNK_MAX_PARTS &&
+		record->part < record->parts && record->length >= 1 && record->length <= TY_PIECE_BYTES &&
+		number < ty_slots_a_piece(record->length);
+}
+
+/* Looks at one record, and clears it unless it may be believed. *contradicts: it says that the piece is cut in another way than
+ * those before it said. TY_NO_MEMORY. */
+static enum ty_code judge(struct ty_slots *slots, uint32_t slot, struct ty_slots_found *found, bool *contradicts)
+{
+	struct ty_slot_record *record = &slots->table[slot];
+	struct piece *p = &slots->pieces[ty_slots_piece(slot)];
+	uint32_t number = slot % TY_SLOTS_PER_PIECE;
+
+	if (record_is_clear(record))
+		return TY_OK;
+	if (record->state == TY_SLOT_FREE || (record->state == TY_SLOT_FILLING && ty_slots_record_whole(record))) {
+		found->unfinished++;
+		ty_slot_record_clear(record);
+		return TY_OK;
+	}
+	if (!ty_slots_record_whole(record) || !plausible(record, number)) {
+		found->damaged++;
+		ty_slot_record_clear(record);
+		return TY_OK;
+	}
+	if (!p->bits && !ty_piece_set_bits(p, ty_slots_a_piece(record->length)))
+		return TY_NO_MEMORY;
+	if (ty_slots_a_piece(record->length) != p->capacity) {
+		*contradicts = true;
+		found->damaged++;
+		ty_slot_record_clear(record);
+		return TY_OK;
+	}
+	ty_piece_take_bit(p, number);
+	slots->used++;
+	slots->used_bytes += record->length;
+	found->ready++;
+	if (record->sequence > slots->sequence)
+		slots->sequence = record->sequence;
+	return TY_OK;
+}
+
+static enum ty_code judge_piece(struct ty_slots *slots, uint32_t piece, struct ty_slots_found *found)
+{
+	uint64_t first = (uint64_t)piece * TY_SLOTS_PER_PIECE, end = first + TY_SLOTS_PER_PIECE, last;
+	bool contradicts = false;
+	enum ty_code code = TY_OK;
+
+	for (; code == TY_OK && next_stretch(slots, &first, &last, end); first = last)
+		for (uint64_t slot = first; slot < last && code == TY_OK; slot++)
+			code = judge(slots, (uint32_t)slot, found, &contradicts);
+	if (contradicts) { /* and nobody can say which of them are right */
+		found->ready -= slots->pieces[piece].used;
+		found->damaged += slots->pieces[piece].used;
+		ty_slots_lose_piece(slots, piece);
+	}
+	return code;
+}
+
+static int younger_slot(const void *a, const void *b, void *user)
+{
+	const struct ty_slot_record *table = user;
+	uint64_t x = table[*(const uint32_t *)a].sequence, y = table[*(const uint32_t *)b].sequence;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int younger_piece(const void *a, const void *b, void *user)
+{
+	const struct ty_found_piece *x = a, *y = b;
+
+	return younger_slot(x->slots, y->slots, user);
+}
+
+/* Write down what was found, in the order in which it is to come back. */
+static enum ty_code list_found(struct ty_slots *slots)
+{
+	uint32_t pieces = 0, *next;
+
+	for (uint32_t piece = 0; piece < slots->piece_count; piece++)
+		pieces += slots->pieces[piece].used != 0;
+	if (!pieces)
+		return TY_OK;
+	slots->found = calloc(pieces, sizeof *slots->found);
+	next = slots->found_slots = calloc(slots->used, sizeof *slots->found_slots);
+	if (!slots->found || !slots->found_slots)
+		return TY_NO_MEMORY;
+	for (uint32_t piece = 0; piece < slots->piece_count; piece++) {
+		const struct piece *p = &slots->pieces[piece];
+		struct ty_found_piece *f = &slots->found[slots->found_count];
+
+		if (!p->used)
+			continue;
+		slots->found_count++;
+		*f = (struct ty_found_piece){.piece = piece, .count = p->used, .slots = next};
+		for (uint32_t number = 0; number < p->capacity; number++)
+			if (!(p->bits[number / WORD_BITS] >> number % WORD_BITS & 1))
+				*next++ = piece * TY_SLOTS_PER_PIECE + number;
+		qsort_r(f->slots, f->count, sizeof *f->slots, younger_slot, slots->table);
+	}
+	qsort_r(slots->found, slots->found_count, sizeof *slots->found, younger_piece, slots->table);
+	return TY_OK;
+}
+
+enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out, struct ty_slots_found *found,
+	struct ty_error *err)
+{
+	struct ty_slots *slots = make(arena);
+	struct header expected, header;
+	enum ty_code code;
+
+	memset(found, 0, sizeof *found);
+	if (!slots)
+		return ty_fail(err, TY_NO_MEMORY, "slot table of %u pieces: memory", arena->pieces);
+	code = sodium_init() < 0 ? ty_fail(err, TY_INTERNAL, "slot table: libsodium does not start")
+				 : describe(arena, &expected, err);
+	if (code == TY_OK)
+		code = check_descriptor(slots, fd, err);
+	if (code == TY_OK) {
+		slots->fd = fd;
+		if (!map(slots))
+			code = failed(arena, "mmap", err);
+	}
+	if (code == TY_OK) {
+		memcpy(&header, slots->memory, sizeof header);
+		code = check_header(&header, &expected, err);
+	}
+	for (uint32_t piece = 0; code == TY_OK && piece < slots->piece_count; piece++) {
+		uint64_t first = (uint64_t)piece * TY_SLOTS_PER_PIECE, last;
+
+		if (!next_stretch(slots, &first, &last, (uint64_t)slots->piece_count * TY_SLOTS_PER_PIECE))
+			break;
+		piece = (uint32_t)(first / TY_SLOTS_PER_PIECE);
+		code = judge_piece(slots, piece, found);
+	}
+	if (code == TY_OK)
+		code = list_found(slots);
+	if (code != TY_OK) {
+		if (code == TY_NO_MEMORY)
+			(void)ty_fail(err, code, "slot table of %u pieces: no memory to take it over", arena->pieces);
+		slots->fd = -1; /* still the caller's */
+		ty_slots_close(slots);
+		return code;
+	}
+	*out = slots;
+	return TY_OK;
+}
+
+const struct ty_found_piece *ty_slots_found(const struct ty_slots *slots, uint32_t *count)
+{
+	*count = slots->found_count;
+	return slots->found;
+}
+
+void ty_slots_forget_found(struct ty_slots *slots)
+{
+	free(slots->found);
+	free(slots->found_slots);
+	slots->found = NULL;
+	slots->found_slots = NULL;
+	slots->found_count = 0;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One service after the other on the same memory, in this process: what was committed serves again, byte for byte, and what
+ * was damaged meanwhile is a miss.
+ */
+#include "harness.h"
+#include "actors/service.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CHUNKS 40
+
+static struct h_service service;
+
+static int setup(void **state)
+{
+	(void)state;
+	h_prepare(&service);
+	service.config.l1_size = 4 * TY_PIECE_BYTES;
+	h_start(&service);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	h_stop(&service);
+	return 0;
+}
+
+static void ok(struct h_client *c, enum ty_code code)
+{
+	if (code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(code), c->error);
+}
+
+static uint64_t seen(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void store(uint32_t base, uint32_t count)
+{
+	struct h_client c;
+
+	h_open(&service, &c, NULL, "a", 0, 1);
+	ok(&c, h_lookup(&c, 1, base, count));
+	h_fill(&c, base, count, 0);
+	ok(&c, h_store(&c, 1, 0, count, 0));
+	h_close(&c);
+}
+
+/* Wait until all that comes back is back, then: so many chunks of the prompt are here, and right. */
+static void expect(uint32_t base, uint32_t count, uint32_t hits)
+{
+	struct h_client c;
+
+	while (seen(&service.service->eviction_stats.returning))
+		usleep(1000);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	ok(&c, h_lookup(&c, 1, base, count));
+	assert_int_equal(c.last.lookup.hits, hits);
+	h_wipe(&c, count, 0);
+	if (hits)
+		ok(&c, h_retrieve(&c, 1, 0, hits, 0));
+	assert_int_equal(h_wrong(&c, base, hits, 0), 0);
+	ok(&c, h_end(&c, 1));
+	h_close(&c);
+}
+
+static void test_serves_again(void **state)
+{
+	(void)state;
+	store(100, CHUNKS);
+	for (int life = 0; life < 5; life++) {
+		h_restart(&service, NULL);
+		assert_true(service.service->restart.adopted);
+		assert_int_equal(service.service->restart.found.ready, CHUNKS + life);
+		assert_int_equal(service.service->restart.restarts, 1);
+		expect(100, CHUNKS, CHUNKS);
+		for (int old = 0; old < life; old++)
+			expect(1000 + (uint32_t)old, 1, 1);
+		store(1000 + (uint32_t)life, 1);
+	}
+	assert_int_equal(seen(&service.service->eviction_stats.returned), CHUNKS + 4);
+	assert_int_equal(seen(&service.service->eviction_stats.chunks), CHUNKS + 5);
+}
+
+/* The whole arena is full of old chunks: new ones find room as the old ones go, the oldest first. */
+static void test_old_chunks_make_room(void **state)
+{
+	const uint32_t full = (uint32_t)(4 * TY_PIECE_BYTES / H_CHUNK_BYTES), more = full / 8;
+	struct h_client c;
+
+	(void)state;
+	for (uint32_t base = 0; base < full; base += CHUNKS)
+		store(base, base + CHUNKS <= full ? CHUNKS : full - base);
+	h_restart(&service, NULL);
+	while (seen(&service.service->eviction_stats.returning))
+		usleep(1000);
+	assert_int_equal(seen(&service.service->eviction_stats.chunks), full);
+	for (uint32_t base = 0; base < more; base += CHUNKS)
+		store(100000 + base, CHUNKS);
+	assert_true(seen(&service.service->eviction_stats.evictions) >= more);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t base = full - full / 4; base + CHUNKS <= full; base += CHUNKS) {
+		ok(&c, h_lookup(&c, base, base, 1)); /* the young ones are here */
+		assert_int_equal(c.last.lookup.hits, 1);
+	}
+	ok(&c, h_lookup(&c, 1, 0, 1)); /* and the oldest is not */
+	assert_int_equal(c.last.lookup.hits, 0);
+	h_close(&c);
+}
+
+/* ---- damage ---------------------------------------------------------------------------------------------- */
+
+static void flip_in_each_chunk(int arena, int slots)
+{
+	uint8_t byte;
+
+	(void)slots;
+	for (uint32_t i = 0; i < CHUNKS; i += 4) {
+		off_t at = (off_t)(i * ty_slots_class_of(H_CHUNK_BYTES) + i * 13);
+
+		assert_int_equal(pread(arena, &byte, 1, at), 1);
+		byte ^= 4;
+		assert_int_equal(pwrite(arena, &byte, 1, at), 1);
+	}
+}
+
+static void test_damaged_contents_are_a_miss(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		store(2000 + 100 * i, 1); /* in this order they lie in the arena */
+	service.config.restart_verify = TY_CONFIG_VERIFY_FULL;
+	h_restart(&service, flip_in_each_chunk);
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		expect(2000 + 100 * i, 1, i % 4 != 0);
+	assert_int_equal(seen(&service.service->eviction_stats.return_damaged), CHUNKS / 4);
+	store(2000, 1); /* and its room may be had again */
+	expect(2000, 1, 1);
+}
+
+/* By sample: one that is found has all of them looked at. The youngest of a piece is always among the sample. */
+static void test_a_sample_that_is_damaged(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i <= CHUNKS; i++)
+		store(2000 + 100 * i, 1);
+	h_restart(&service, flip_in_each_chunk); /* the last but one is among them, and the eighth from it, ... */
+	for (uint32_t i = 0; i <= CHUNKS; i++)
+		expect(2000 + 100 * i, 1, i % 4 != 0 || i == CHUNKS);
+	assert_int_equal(seen(&service.service->eviction_stats.return_damaged), CHUNKS / 4);
+}
+
+static void scribble_over_header(int arena, int slots)
+{
+	(void)arena;
+	assert_int_equal(pwrite(slots, "garbage", 7, 3), 7);
+}
+
+static void test_damaged_table_is_refused(void **state)
+{
+	(void)state;
+	store(100, CHUNKS);
+	h_restart(&service, scribble_over_header);
+	assert_false(service.service->restart.adopted);
+	assert_non_null(strstr(service.service->restart.refused, "TYERSLOT"));
+	expect(100, CHUNKS, 0);
+	store(100, CHUNKS);
+	expect(100, CHUNKS, CHUNKS);
+	h_restart(&service, NULL); /* and from there on as ever */
+	expect(100, CHUNKS, CHUNKS);
+}
+
+static void test_another_size_is_refused(void **state)
+{
+	(void)state;
+	store(100, CHUNKS);
+	service.config.l1_size = 3 * TY_PIECE_BYTES;
+	h_restart(&service, NULL);
+	assert_false(service.service->restart.adopted);
+	assert_non_null(strstr(service.service->restart.refused, "268435456 bytes, expected 201326592"));
+	expect(100, CHUNKS, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_serves_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_chunks_make_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_contents_are_a_miss, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_sample_that_is_damaged, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_table_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_size_is_refused, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
