@@ -15,6 +15,8 @@ static void publish(struct eviction *e)
 	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
 	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);
 	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
+	/* release: pairs with the acquire of whoever waits until all is back, and then asks how much that is */
+	atomic_store_explicit(&stats->returning, e->returning, memory_order_release);
 }
 
 static void op_home(struct ty_op *op)

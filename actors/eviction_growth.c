@@ -186,8 +186,7 @@ static void count_returned(struct eviction *e)
 {
 	struct ty_eviction_stats *stats = &e->service->eviction_stats;
 
-	atomic_store_explicit(&stats->returning, --e->returning, memory_order_relaxed);
-	if (e->returning)
+	if (--e->returning)
 		return;
 	ty_log(stats->return_damaged ? TY_LOG_WARN : TY_LOG_INFO, "eviction",
 		"%" PRIu64 " chunks are here again after %" PRId64 " ms: %" PRIu64 " parts; %" PRIu64 " damaged, %" PRIu64 " lost",

@@ -38,7 +38,7 @@ static void ok(struct h_client *c, enum ty_code code)
 
 static uint64_t seen(const _Atomic uint64_t *counter)
 {
-	return atomic_load_explicit(counter, memory_order_relaxed);
+	return atomic_load_explicit(counter, memory_order_acquire);
 }
 
 static void store(uint32_t base, uint32_t count)
