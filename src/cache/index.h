@@ -27,7 +27,7 @@ struct ty_link {
 	struct ty_link *older, *newer;
 };
 
-/* 84 bytes and 4 a part: there are hundreds of thousands of them. */
+/* 88 bytes and 4 a part: there are hundreds of thousands of them. */
 struct ty_chunk {
 	struct cds_lfht_node node;  /* the table's */
 	struct ty_key key;          /* immutable */
@@ -39,6 +39,9 @@ struct ty_chunk {
 	};
 	uint16_t parts;             /* immutable */
 	uint16_t filling;           /* eviction's: parts that an operation is writing now. 0 = in the policy's order */
+	uint16_t space;             /* whose it is (space.h); written by eviction before READY */
+	_Atomic uint16_t below;     /* tiers: bit i = tier i holds it, bit 8 + i = it is on its way there. A hint, changed by
+	                               single bits (relaxed) by eviction and by holders of a pin */
 	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */
 };
 
@@ -51,7 +54,7 @@ void ty_index_destroy(struct ty_index *index);
 
 /* The chunk, pinned, if it is READY; null otherwise. */
 struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key);
-void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin already */
+void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin, or is eviction, and it is READY */
 void ty_chunk_unpin(struct ty_chunk *chunk);
 uint64_t ty_chunk_pins(const struct ty_chunk *chunk);
 

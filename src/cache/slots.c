@@ -248,6 +248,12 @@ const struct ty_slot_record *ty_slots_record(const struct ty_slots *slots, uint3
 	return &slots->table[slot];
 }
 
+const struct ty_slot_record *ty_slots_held(const struct ty_slots *slots, uint32_t slot)
+{
+	assert(ty_slots_piece(slot) < slots->piece_count && slots->table[slot].state == TY_SLOT_READY);
+	return &slots->table[slot];
+}
+
 uint32_t ty_slots_piece(uint32_t slot)
 {
 	return slot / TY_SLOTS_PER_PIECE;

@@ -77,6 +77,8 @@ void ty_slots_give(struct ty_slots *slots, uint32_t slot);
 
 uint8_t *ty_slots_address(const struct ty_slots *slots, uint32_t slot); /* any thread while it holds the slot */
 const struct ty_slot_record *ty_slots_record(const struct ty_slots *slots, uint32_t slot);
+/* The same for any thread, while it holds the slot by a pin of its chunk: nothing in the record changes then. */
+const struct ty_slot_record *ty_slots_held(const struct ty_slots *slots, uint32_t slot);
 uint32_t ty_slots_piece(uint32_t slot);
 uint64_t ty_slots_class(const struct ty_slots *slots, uint32_t slot); /* bytes of its piece's slots */
 uint32_t ty_slots_free_pieces(const struct ty_slots *slots);

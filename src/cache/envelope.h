@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How a chunk looks outside of the arena, in every tier: a header of 4096 bytes, then the parts, each padded with zeros to
+ * a multiple of 4096. Little-endian.
+ *
+ *        0  8   "tyerchnk"                 64  16 each  parts: length, checksum.h's (64 of them, unused ones zero)
+ *        8  4   version: 1               1088           identity: tenant, model, revision, dtype, quantization, each as
+ *       12  4   parts: 1..64                            2 bytes of length and 255 of text
+ *       16  32  key                      2373           zeros
+ *       48  8   bytes of all of it
+ *       56  8   checksum of the header, this word zero
+ *
+ * Pure functions: any thread.
+ */
+#ifndef TY_CACHE_ENVELOPE_H
+#define TY_CACHE_ENVELOPE_H
+
+#include "arena.h"
+#include "index.h"
+
+#define TY_ENVELOPE_BYTES 4096u
+#define TY_ENVELOPE_ALIGN 4096u
+
+struct ty_envelope {
+	struct ty_key key;
+	struct ty_identity identity;
+	uint32_t parts;
+	uint64_t length[TY_CHUNK_MAX_PARTS], checksum[TY_CHUNK_MAX_PARTS];
+};
+
+void ty_envelope_write(const struct ty_envelope *envelope, uint8_t out[TY_ENVELOPE_BYTES]);
+/* TY_PROTOCOL: none of ours. TY_UNSUPPORTED: of another version. TY_INVALID: damaged. The text says which. */
+TY_MUST_USE enum ty_code ty_envelope_read(const uint8_t in[TY_ENVELOPE_BYTES], struct ty_envelope *out, struct ty_error *err);
+
+static inline uint64_t ty_envelope_padded(uint64_t length)
+{
+	return (length + TY_ENVELOPE_ALIGN - 1) / TY_ENVELOPE_ALIGN * TY_ENVELOPE_ALIGN;
+}
+
+/* Where a part begins, and where everything ends, by the parts' lengths. */
+uint64_t ty_envelope_offset(const struct ty_envelope *envelope, uint32_t part);
+uint64_t ty_envelope_total(const struct ty_envelope *envelope);
+
+/* The bytes of one part are what the header says. */
+bool ty_envelope_matches(const struct ty_envelope *envelope, uint32_t part, const void *data);
+
+#endif
