@@ -126,6 +126,7 @@ static enum ty_code spawn_engine(struct clients *c, const uint8_t id[16], const 
 	entry->identity = *identity;
 	arg->service = c->service;
 	arg->identity = *identity;
+	arg->space = ty_spaces_number(&c->service->spaces, identity);
 	memcpy(arg->engine, id, sizeof arg->engine);
 	code = ty_spawn(c->service->rt, &ty_engine_class, arg, &options, &entry->actor);
 	if (code != TY_OK) {

@@ -67,7 +67,7 @@ void engine_settle(struct engine *e)
 		}
 	}
 	publish(e);
-	if (e->peers || e->registrations || e->flights || e->leases_out || e->ending)
+	if (e->peers || e->registrations || e->flights || e->lookups || e->leases_out || e->ending)
 		return;
 	/* The last member is gone and everything is back. */
 	assert(!e->session_count && !e->leased);
@@ -221,6 +221,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 		out |= r->exchange != NULL;
 	}
 	out |= engine_flush_expire(e, now);
+	out |= engine_fetch_expire(e, now);
 	if (out)
 		engine_watch(e);
 }
@@ -232,6 +233,7 @@ static enum ty_code start(void *self, void *arg)
 
 	e->service = a->service;
 	e->identity = a->identity;
+	e->space = a->space;
 	free(a);
 	return TY_OK;
 }
@@ -240,7 +242,7 @@ static void stop(void *self)
 {
 	struct engine *e = self;
 
-	assert(!e->flights && !e->flushes && !e->registrations && !e->peers && !e->leases_out);
+	assert(!e->flights && !e->flushes && !e->lookups && !e->registrations && !e->peers && !e->leases_out);
 }
 
 /* A request that came too late, when the engine has ended already. Everything else that is sent here outlives it. */
@@ -249,6 +251,12 @@ static void refuse(void *self, struct ty_msg *msg)
 	(void)self;
 	assert(msg->type == TY_ENGINE_REQUEST);
 	ty_exchange_refuse(ty_container_of(msg, struct ty_exchange, msg), TY_UNKNOWN_CLIENT, "client: its engine has ended");
+}
+
+static void on_fetched(void *self, struct ty_msg *msg)
+{
+	engine_fetched(self, ty_container_of(msg, struct ty_fetch, msg));
+	engine_settle(self);
 }
 
 static const struct ty_handler handlers[] = {
@@ -260,6 +268,7 @@ static const struct ty_handler handlers[] = {
 	{"unmapped", on_unmapped},
 	{"released", on_released},
 	{"tick", on_tick},
+	{"fetched", on_fetched},
 };
 
 const struct ty_class ty_engine_class = {

@@ -18,6 +18,7 @@ struct ty_lookup_stats {
 struct ty_engine_arg { /* allocated by clients, freed by the engine's start */
 	struct ty_service *service;
 	struct ty_identity identity;
+	uint16_t space; /* the identity's number */
 	uint8_t engine[16];
 };
 

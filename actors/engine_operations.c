@@ -117,7 +117,9 @@ static struct flight *build(const struct demand *d, struct registration *r, stru
 	f->exchange = x;
 	f->bytes = d->count * layout->chunk_bytes;
 	f->op.kind = d->kind;
-	f->op.engine = ty_self();
+	f->op.home = ty_self();
+	f->op.home_type = TY_ENGINE_OP_DONE;
+
 	f->op.deadline = x->deadline;
 	f->op.layout = layout;
 	f->op.mapping = r->map.mapping;
@@ -130,7 +132,8 @@ static struct flight *build(const struct demand *d, struct registration *r, stru
 static void set_out(struct engine *e, struct flight *f, struct ty_actor *to, uint32_t type)
 {
 	f->op.id = ++e->last_op;
-	f->op.gpu = e->service->gpu[f->registration->device];
+	f->op.mover = e->service->gpu[f->registration->device];
+	f->op.mover_type = TY_GPU_TRANSFER;
 	f->next = e->flights;
 	f->link = &e->flights;
 	if (f->next)
@@ -273,6 +276,7 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	}
 	for (uint32_t i = 0; i < d.count; i++)
 		f->op.chunks[i].key = s->keys[d.first + i];
+	f->op.space = e->space;
 	set_out(e, f, e->service->eviction, TY_EVICTION_RESERVE);
 }
 

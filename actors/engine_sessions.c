@@ -64,6 +64,8 @@ static uint32_t close_session(struct engine *e, struct session *s)
 	struct session **link = bucket(e, s->id);
 	uint32_t released = release(e, s->lease);
 
+	engine_fetch_drop(e, s);
+
 	while (*link != s)
 		link = &(*link)->next;
 	*link = s->next;
@@ -133,36 +135,42 @@ enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__
 
 /* ---- verbs --------------------------------------------------------------------------------------------- */
 
-/* Pin the longest prefix that is here. */
-static enum ty_code lease_prefix(struct engine *e, struct session *s, struct ty_error *err)
+/* Pin the longest prefix that is here: what the lease has not yet. */
+enum ty_code engine_extend_lease(struct engine *e, struct session *s, struct ty_error *err)
 {
+	uint32_t have = s->lease ? s->lease->count : 0;
 	struct ty_lease *lease;
-	uint32_t room = s->chunks;
 
-	s->lease = NULL;
-	if (!room)
+	if (have == s->chunks)
 		return TY_OK;
-	lease = malloc(sizeof *lease + room * sizeof lease->chunks[0]);
+	lease = realloc(s->lease, sizeof *lease + s->chunks * sizeof lease->chunks[0]);
 	if (!lease)
-		return ty_fail(err, TY_NO_MEMORY, "no memory for a lease of %u chunks", room);
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a lease of %u chunks", s->chunks);
 	lease->msg = (struct ty_msg)TY_MSG_INIT;
 	lease->engine = ty_self();
-	lease->count = 0;
-	while (lease->count < room) {
+	lease->count = have;
+	while (lease->count < s->chunks) {
 		struct ty_chunk *chunk = ty_index_pin(e->service->index, &s->keys[lease->count]);
 
 		if (!chunk)
 			break;
 		lease->chunks[lease->count++] = chunk;
 	}
-	if (!lease->count) {
+	e->leased += lease->count - have;
+	count_in(&e->service->lookup_stats.leases, lease->count - have);
+	s->lease = lease->count ? lease : NULL;
+	if (!s->lease)
 		free(lease);
-		return TY_OK;
-	}
-	e->leased += lease->count;
-	count_in(&e->service->lookup_stats.leases, lease->count);
-	s->lease = lease;
 	return TY_OK;
+}
+
+void engine_answer_lookup(struct engine *e, const struct session *s, struct ty_exchange *x)
+{
+	x->reply.lookup.chunks = s->chunks;
+	x->reply.lookup.hits = s->lease ? s->lease->count : 0;
+	count_in(&e->service->lookup_stats.chunks, x->reply.lookup.chunks);
+	count_in(&e->service->lookup_stats.hits, x->reply.lookup.hits);
+	ty_exchange_answer(x);
 }
 
 static enum ty_code check_lookup(struct engine *e, const Tyer__V1__Lookup *q, struct ty_error *err)
@@ -196,12 +204,13 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	if (code == TY_OK) {
 		struct ty_lease *before = s->lease;
 
+		engine_fetch_drop(e, s);
 		ty_key_root(&e->identity, e->fingerprint, q->adapter.data, q->adapter.len, q->media.data, q->media.len, &s->root);
 		s->chunks = 0;
 		s->lease = NULL;
 		code = engine_append(e, s, q->chain, &err);
 		if (code == TY_OK)
-			code = lease_prefix(e, s, &err);
+			code = engine_extend_lease(e, s, &err);
 		/* After the new pins, so that what both have in common cannot be evicted between. */
 		release(e, before);
 	}
@@ -211,11 +220,8 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 			close_session(e, s);
 		return;
 	}
-	x->reply.lookup.chunks = s->chunks;
-	x->reply.lookup.hits = s->lease ? s->lease->count : 0;
-	count_in(&e->service->lookup_stats.chunks, x->reply.lookup.chunks);
-	count_in(&e->service->lookup_stats.hits, x->reply.lookup.hits);
-	ty_exchange_answer(x);
+	if (!engine_fetch_begin(e, s, x))
+		engine_answer_lookup(e, s, x);
 }
 
 void engine_end_session(struct engine *e, struct ty_exchange *x)

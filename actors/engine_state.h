@@ -5,6 +5,7 @@
  *   engine_registrations.c  REGISTER, UNREGISTER
  *   engine_sessions.c       LOOKUP, END_SESSION, leases
  *   engine_operations.c     RETRIEVE, STORE
+ *   engine_fetch.c          LOOKUPs that wait for chunks from the tiers
  *   engine_flush.c          FLUSH
  */
 #ifndef TY_ACTORS_ENGINE_STATE_H
@@ -62,6 +63,7 @@ struct flight {
 struct engine {
 	struct ty_service *service;
 	struct ty_identity identity;
+	uint16_t space;      /* its number (cache/space.h) */
 	uint8_t fingerprint[TY_KEY_BYTES];
 	bool has_fingerprint;
 
@@ -76,6 +78,7 @@ struct engine {
 	uint32_t flight_count;
 	uint64_t flight_bytes, last_op;
 	struct flush *flushes; /* that wait */
+	struct lookup *lookups; /* fetches that are out */
 
 	struct ty_timer tick;
 	bool tick_armed, ending;
@@ -110,6 +113,17 @@ void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_flush_landed(struct engine *e, uint64_t op);
 void engine_flush_leave(struct engine *e, const struct peer *peer);
 bool engine_flush_expire(struct engine *e, int64_t now); /* does any still wait? */
+
+/* Lease what has come since. What it has it keeps, whatever the outcome. */
+TY_MUST_USE enum ty_code engine_extend_lease(struct engine *e, struct session *s, struct ty_error *err);
+void engine_answer_lookup(struct engine *e, const struct session *s, struct ty_exchange *x);
+
+/* engine_fetch.c */
+/* Look below for the rest of the session's chain. True: the exchange is answered later. */
+bool engine_fetch_begin(struct engine *e, struct session *s, struct ty_exchange *x);
+void engine_fetched(struct engine *e, struct ty_fetch *fetch);
+void engine_fetch_drop(struct engine *e, const struct session *s); /* nobody wants its fetches any more */
+bool engine_fetch_expire(struct engine *e, int64_t now);           /* does any exchange still wait? */
 
 /* engine_operations.c */
 void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x);

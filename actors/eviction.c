@@ -12,6 +12,7 @@ static void publish(struct eviction *e)
 {
 	struct ty_eviction_stats *stats = &e->service->eviction_stats;
 
+	eviction_flush_down(e);
 	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
 	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);
 	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
@@ -21,9 +22,9 @@ static void publish(struct eviction *e)
 
 static void op_home(struct ty_op *op)
 {
-	enum ty_code sent = ty_send(op->engine, &op->msg, TY_ENGINE_OP_DONE);
+	enum ty_code sent = ty_send(op->home, &op->msg, op->home_type);
 
-	assert(sent == TY_OK); /* an engine outlives its ops */
+	assert(sent == TY_OK); /* whoever sent it out outlives it */
 	(void)sent;
 }
 
@@ -126,6 +127,7 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, uint32_t i)
 			ty_slots_give(e->service->slots, c->slot);
 			return NO_ROOM;
 		}
+		chunk->space = op->space;
 	}
 	if (!held) /* then somebody fills another part of it, or it is new: it is in no order */
 		chunk->filling++;
@@ -164,9 +166,9 @@ static void send_on(struct eviction *e, struct ty_op *op)
 	eviction_count(&stats->present, op->present);
 	eviction_count(&stats->no_space, op->dropped);
 	if (op->copy_count) {
-		if (ty_send(op->gpu, &op->msg, TY_GPU_TRANSFER) == TY_OK)
+		if (ty_send(op->mover, &op->msg, op->mover_type) == TY_OK)
 			return;
-		ty_op_fail(op, TY_STOPPING, "the device's owner has stopped");
+		ty_op_fail(op, TY_STOPPING, "whoever was to move its bytes has stopped");
 		give_back(e, op);
 	} else if (!op->present) {
 		ty_op_fail(op, TY_NO_SPACE, "no space for any of %u chunks: all that is here is in use", op->count);
@@ -264,7 +266,7 @@ static void commit(struct eviction *e, struct ty_op *op)
 
 		if (c->fate != TY_FATE_MOVE)
 			continue;
-		eviction_commit_part(e, c->chunk, op->layout->part, c->checksum);
+		eviction_commit_part(e, c->chunk, op->layout->part, c->checksum, c->below);
 		op->stored++;
 	}
 	eviction_count(&e->service->eviction_stats.commits, op->stored);
@@ -290,8 +292,10 @@ static void on_release(void *self, struct ty_msg *msg)
 
 	for (uint32_t i = lease->count; i-- > 0;) {
 		e->policy->cls->touch(e->policy, lease->chunks[i]); /* pinned: so it is visible, so it is in the order */
+		eviction_offer(e, lease->chunks[i], TY_TIER_WRITE_REUSE);
 		ty_chunk_unpin(lease->chunks[i]);
 	}
+	eviction_flush_down(e);
 	if (ty_send(lease->engine, &lease->msg, TY_ENGINE_RELEASED) != TY_OK)
 		free(lease);
 }

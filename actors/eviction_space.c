@@ -43,15 +43,19 @@ static void give_slots(struct eviction *e, struct ty_chunk *chunk)
 			ty_slots_give(e->service->slots, chunk->slots[part]);
 }
 
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum)
+void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum, uint16_t below)
 {
 	ty_slots_commit(e->service->slots, chunk->slots[part], checksum);
 	chunk->committed |= UINT64_C(1) << part;
+	if (below)
+		atomic_fetch_or_explicit(&chunk->below, below, memory_order_relaxed);
 	if (chunk->committed == ty_chunk_all_parts(chunk)) {
 		ty_chunk_publish(chunk);
 		e->visible++;
 	}
 	eviction_end_filling(e, chunk);
+	if (ty_chunk_state(chunk) == TY_CHUNK_READY)
+		eviction_offer(e, chunk, TY_TIER_WRITE_COMMIT);
 }
 
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
@@ -92,12 +96,15 @@ bool eviction_return_part(struct eviction *e, uint32_t slot)
 	return true;
 }
 
-/* Take away a chunk that is in the order, or parked. False: somebody has just pinned it, and nothing is changed. */
+/* Take away a chunk that is in the order, or parked. False: somebody has just pinned it, and nothing is changed; so does
+ * writeback, if a tier wants what the arena drops. */
 static bool evict(struct eviction *e, struct ty_chunk *chunk)
 {
 	bool visible = ty_chunk_state(chunk) == TY_CHUNK_READY;
 
 	assert(chunk->filling == 0);
+	if (visible && eviction_offer(e, chunk, TY_TIER_WRITE_EVICT))
+		return false;
 	if (!ty_chunk_kill(chunk))
 		return false;
 	leave_order(e, chunk);

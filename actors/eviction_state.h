@@ -5,6 +5,7 @@
  *   eviction.c         ops: reserve, commit or give back, release; those that wait
  *   eviction_space.c   chunks, and slots for their parts at the cost of the oldest ones
  *   eviction_growth.c  pieces of the arena on their way to the slot table
+ *   eviction_tiers.c   what goes down to the tiers
  *
  * What holds between any two messages: a chunk is in the policy's order exactly when no part of it is being filled
  * (filling == 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
@@ -47,6 +48,8 @@ struct eviction {
 	uint64_t waiting_count;
 	struct ty_timer tick;
 	bool ticking;
+
+	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
 };
 
 /* One writer, this actor. */
@@ -59,7 +62,8 @@ static inline void eviction_count(_Atomic uint64_t *counter, uint64_t n)
 
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
 void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk);   /* the last one: back, as the youngest */
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum);
+/* `below`: the tiers that hold it (bits). */
+void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum, uint16_t below);
 /* The part was not filled. The last one to go takes the chunk with it. */
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
 
@@ -70,6 +74,12 @@ bool eviction_return_part(struct eviction *e, uint32_t slot);
 void eviction_begin_search(struct eviction *e); /* for the next op */
 /* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
 bool eviction_make_room(struct eviction *e, uint64_t class);
+
+/* ---- eviction_tiers.c ---- */
+
+/* A visible chunk that nobody fills: let it go down to the tiers that want it now. True: it is pinned for one of them. */
+bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_write why);
+void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
 
 /* ---- eviction_growth.c ---- */
 

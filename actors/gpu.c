@@ -169,7 +169,7 @@ static void finish(struct gpu *g, struct ty_op *op)
 	enum ty_code sent;
 
 	if (!store)
-		sent = ty_send(op->engine, &op->msg, TY_ENGINE_OP_DONE);
+		sent = ty_send(op->home, &op->msg, op->home_type);
 	else if (op->code != TY_OK)
 		sent = ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT);
 	else

@@ -34,6 +34,7 @@ enum ty_message {
 	TY_ENGINE_UNMAPPED,        /* struct ty_map      from gpu */
 	TY_ENGINE_RELEASED,        /* struct ty_lease    from eviction */
 	TY_ENGINE_TICK,            /* its deadline timer */
+	TY_ENGINE_FETCHED,         /* struct ty_fetch   from prefetch: chunks that came up */
 
 	/* gpu: the owner of one device. */
 	TY_GPU_START = 0x160,      /* struct ty_msg      from main: everybody is there, open the device */
@@ -63,6 +64,26 @@ enum ty_message {
 	/* checksum: sums up what was stored. */
 	TY_CHECKSUM_OP = 0x200,      /* struct ty_op     from gpu: a store's copies are done */
 	TY_CHECKSUM_GO,              /* its own: the next slice */
+
+	/* tier: every actor of a tier, whatever its kind. */
+	TY_TIER_START = 0x300,       /* struct ty_msg      from main: everybody is there */
+	TY_TIER_IO,                  /* struct ty_tier_io  from anyone, through ty_tier_submit */
+	TY_TIER_STOP,                /* struct ty_msg      from main: end every io, take no more */
+	TY_TIER_OWN = 0x308,         /* from here on: a kind's own */
+
+	/* prefetch: brings chunks up from the tiers. */
+	TY_PREFETCH_FETCH = 0x320,   /* struct ty_fetch    from engine */
+	TY_PREFETCH_RESERVED,        /* struct ty_op       from eviction: slots to read into */
+	TY_PREFETCH_LANDED,          /* struct ty_op       from eviction: committed, or nothing to be read */
+	TY_PREFETCH_IO,              /* struct ty_tier_io  from a tier */
+	TY_PREFETCH_TICK,            /* its timer, while something is out */
+	TY_PREFETCH_STOP,            /* struct ty_stop     from main: tell when nothing is out */
+
+	/* writeback: takes chunks down to the tiers. */
+	TY_WRITEBACK_DOWN = 0x340,   /* struct ty_down     from eviction: chunks, pinned, and the tiers that want them */
+	TY_WRITEBACK_IO,             /* struct ty_tier_io  from a tier */
+	TY_WRITEBACK_TICK,           /* its timer, while something waits */
+	TY_WRITEBACK_STOP,           /* struct ty_stop     from main: tell when nothing is out */
 };
 
 #endif

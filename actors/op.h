@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A RETRIEVE or STORE on its way. One object, allocated by the engine actor at admission, that
+ * A RETRIEVE or STORE on its way. One object, allocated by the engine actor at admission (for a chunk that
+ * comes up from a tier by prefetch: to the arena that is a store too), that
  * travels and sits in one mailbox at a time:
  *
  *   STORE     engine -> eviction (reserve) -> gpu (copy) -> checksum -> eviction (commit or give back) -> engine
  *   RETRIEVE  engine -> gpu (copy) -> engine
+ *   loading   prefetch -> eviction (reserve) -> prefetch (a tier's GET) -> eviction (commit or give back) -> prefetch
  *
  * Whoever has it may write it; `touch` alone is shared. The client's answer does not hang on it:
  * the engine keeps the exchange (rpc.h) beside it, and may answer TIMEOUT or CANCELLED while the op is
@@ -30,6 +32,7 @@ struct ty_op_chunk {
 	uint32_t slot;          /* this op's part of it */
 	enum ty_op_fate fate;
 	uint64_t checksum;      /* STORE, after the copy: of the part's contents (cache/checksum.h) */
+	uint16_t below;         /* STORE: bit i: it comes from tier i */
 };
 
 /* A client's timeline page as the service sees it; reference counted by the clients and engine actors. */
@@ -53,8 +56,11 @@ struct ty_op {
 	struct ty_msg msg;
 	enum ty_op_kind kind;
 	uint64_t id;               /* the engine's, for its table and for logs */
-	struct ty_actor *engine;   /* where it comes back to; the engine outlives its ops */
-	struct ty_actor *gpu;
+	struct ty_actor *home;     /* where it comes back to, and as what message; outlives its ops */
+	uint32_t home_type;        /* TY_ENGINE_OP_DONE; TY_PREFETCH_LANDED */
+	struct ty_actor *mover;    /* who moves its bytes, and as what message it gets the op */
+	uint32_t mover_type;       /* TY_GPU_TRANSFER; TY_PREFETCH_RESERVED */
+	uint16_t space;            /* STORE: whose chunks (cache/space.h) */
 	int64_t deadline;          /* runtime's clock */
 	_Atomic uint32_t touch;    /* bits of enum ty_op_touch; see ty_op_cancel */
 

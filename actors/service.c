@@ -21,7 +21,7 @@
 #define STALL_US 1000000 /* an actor that is at one message for longer is named in the log */
 
 struct starts { /* the START messages; they live as long as the service */
-	struct ty_msg rpc, clients, eviction, gpu[TY_MAX_DEVICES];
+	struct ty_msg rpc, clients, eviction, gpu[TY_MAX_DEVICES], tier[TY_MAX_TIERS], tier_stop[TY_MAX_TIERS];
 };
 
 struct service { /* what only this file sees */
@@ -33,6 +33,8 @@ struct service { /* what only this file sees */
 	struct ty_gpu_arg gpu_args[TY_MAX_DEVICES];
 	
 	struct ty_clients_arg clients_arg;
+	struct ty_stop writeback_stop, prefetch_stop;
+	int stop_fd;
 };
 
 static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *arg, enum ty_executor executor,
@@ -94,6 +96,30 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 	return TY_OK;
 }
 
+/* The tiers, and those that talk to them. Without a tier there are none. */
+static enum ty_code spawn_tiers(struct service *s, struct ty_error *err)
+{
+	struct ty_service *base = &s->base;
+	enum ty_code code = TY_OK;
+
+	for (uint32_t i = 0; code == TY_OK && i < base->tier_count; i++) {
+		struct ty_tier *tier = base->tiers[i];
+		char thread[24];
+
+		snprintf(thread, sizeof thread, "tier-%u", i);
+		if (tier->cls->spawn)
+			code = tier->cls->spawn(tier, err);
+		if (code == TY_OK)
+			code = spawn(s, tier->cls->actor, tier, tier->cls->executor,
+				tier->cls->executor == TY_DEDICATED ? thread : NULL, &tier->actor, err);
+	}
+	if (code == TY_OK && base->tier_count)
+		code = spawn(s, &ty_writeback_class, base, TY_POOL, NULL, &base->writeback, err);
+	if (code == TY_OK && base->tier_count)
+		code = spawn(s, &ty_prefetch_class, base, TY_POOL, NULL, &base->prefetch, err);
+	return code;
+}
+
 /* Spawned in this order and stopped in the reverse one: an actor outlives those that send to it unasked. */
 static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 {
@@ -111,6 +137,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	}
 	if (code == TY_OK)
 		code = spawn_owners(s, err);
+	if (code == TY_OK)
+		code = spawn_tiers(s, err);
 	if (code == TY_OK)
 		code = spawn(s, &ty_metrics_class, base, TY_POOL, NULL, &base->metrics, err);
 	s->clients_arg = (struct ty_clients_arg){base, s->attach};
@@ -130,6 +158,8 @@ static void start_all(struct service *s)
 
 	for (uint32_t i = 0; i < base->gpu_count && sent == TY_OK; i++)
 		sent = ty_send(base->gpu[i], &s->starts.gpu[i], TY_GPU_START);
+	for (uint32_t i = 0; i < base->tier_count && sent == TY_OK; i++)
+		sent = ty_send(base->tiers[i]->actor, &s->starts.tier[i], TY_TIER_START);
 	if (sent == TY_OK)
 		sent = ty_send(base->eviction, &s->starts.eviction, TY_EVICTION_START);
 	if (sent == TY_OK)
@@ -164,11 +194,20 @@ static void tear_down(struct service *s)
 			release(&base->populate[i]);
 		for (uint32_t i = 0; i < TY_MAX_CHECKSUMS; i++)
 			release(&base->checksum[i]);
+		release(&base->prefetch);
+		release(&base->writeback);
+		for (uint32_t i = 0; i < base->tier_count; i++) {
+			release(&base->tiers[i]->actor);
+			if (base->tiers[i]->cls->release)
+				base->tiers[i]->cls->release(base->tiers[i]);
+		}
 		release(&base->eviction);
 		release(&base->log);
 	}
 	ty_clients_close(s->attach);
 	ty_rpc_close(s->socket);
+	ty_tiers_close(base);
+	ty_spaces_clear(&base->spaces);
 	if (base->index)
 		ty_index_destroy(base->index);
 	if (base->slots)
@@ -221,6 +260,8 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	if (code == TY_OK)
 		code = ty_index_create(&s->base.index, err);
 	if (code == TY_OK)
+		code = ty_tiers_open(&s->base, err);
+	if (code == TY_OK)
 		code = ty_rpc_open(&s->base, &s->socket, err);
 	if (code == TY_OK)
 		code = ty_clients_listen(&s->base, &s->attach, err);
@@ -265,6 +306,27 @@ static bool wait_stopped(int fd, uint64_t *seen, uint64_t count, uint32_t timeou
 	return true;
 }
 
+/* What is on its way down may arrive, within the drain's time; then the tiers end whatever they still have. */
+static bool stop_tiers(struct service *s, int fd, uint64_t *seen, uint32_t timeout_us)
+{
+	struct ty_service *base = &s->base;
+	uint64_t all = *seen + 2;
+
+	if (!base->tier_count)
+		return true;
+	s->stop_fd = fd;
+	s->writeback_stop = s->prefetch_stop = (struct ty_stop){.stopped = stopped, .user = &s->stop_fd};
+	if (ty_send(base->writeback, &s->writeback_stop.msg, TY_WRITEBACK_STOP) != TY_OK ||
+		ty_send(base->prefetch, &s->prefetch_stop.msg, TY_PREFETCH_STOP) != TY_OK)
+		abort();
+	if (!wait_stopped(fd, seen, all, base->config->drain_timeout_us))
+		ty_log(TY_LOG_WARN, "main", "chunks are still on their way to a tier: leaving them");
+	for (uint32_t i = 0; i < base->tier_count; i++)
+		if (ty_send(base->tiers[i]->actor, &s->starts.tier_stop[i], TY_TIER_STOP) != TY_OK)
+			abort();
+	return wait_stopped(fd, seen, all, timeout_us);
+}
+
 void ty_service_stop(struct ty_service *service)
 {
 	struct service *s = ty_container_of(service, struct service, base);
@@ -283,9 +345,9 @@ void ty_service_stop(struct ty_service *service)
 		ty_log(TY_LOG_WARN, "main", "requests are still open: cancelling them");
 	if (ty_send(service->clients, &clients.msg, TY_CLIENTS_STOP) != TY_OK)
 		abort();
-	all = wait_stopped(fd, &seen, 2, timeout / 2);
+	all = wait_stopped(fd, &seen, 2, timeout / 2) && stop_tiers(s, fd, &seen, timeout / 2);
 	if (!all) {
-		/* An owner sits in a call that does not return: joining its thread would wait for ever. */
+		/* An owner or a tier sits in a call that does not return: joining its thread would wait for ever. */
 		struct ty_running r = ty_runtime_longest(service->rt);
 
 		ty_log_set_sink(NULL);

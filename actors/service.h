@@ -12,8 +12,12 @@
 #include "eviction.h"
 #include "gpu.h"
 #include "metrics.h"
+#include "prefetch.h"
 #include "rpc.h"
+#include "tier.h"
+#include "writeback.h"
 #include "base/config.h"
+#include "cache/space.h"
 
 #define TY_MAX_DEVICES 16
 #define TY_MAX_CLIENTS 1024
@@ -51,6 +55,11 @@ struct ty_service {
 	uint32_t populate_count;
 	struct ty_actor *checksum[TY_MAX_CHECKSUMS];
 	uint32_t checksum_count;
+	struct ty_spaces spaces;
+
+	struct ty_actor *prefetch, *writeback; /* null without tiers */
+	struct ty_tier *tiers[TY_MAX_TIERS];
+	uint32_t tier_count;
 	struct ty_actor *gpu[TY_MAX_DEVICES];
 	uint32_t gpu_count;
 
@@ -59,6 +68,8 @@ struct ty_service {
 	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES];
 	struct ty_eviction_stats eviction_stats;
 	struct ty_checksum_stats checksum_stats;
+	struct ty_prefetch_stats prefetch_stats;
+	struct ty_writeback_stats writeback_stats;
 	struct ty_rpc_stats rpc_stats;
 	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];

@@ -25,7 +25,7 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, CHOICE, FORMAT, FILENAME, HELP, VERSION };
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, CHOICE, FORMAT, FILENAME, HELP, VERSION };
 
 struct option {
 	const char *name;
@@ -63,6 +63,12 @@ static const struct option options[] = {
 	{ "device", DEVICE, FIELD(device), 0, 0, NULL, "cuda:0 if an NVIDIA driver is loaded, else host",
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
 	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },
+	{ "tier", TIER, FIELD(tier), 0, 0, NULL, "none",
+	  "a store below the arena: KIND:WHERE[,name=value]..., see docs/tiers.md; may be given up to 8 times, in order" },
+	{ "prefetch-wait-us", MICROS, FIELD(prefetch_wait_us), 0, 3600 * SECOND, "2s", NULL,
+	  "how long a LOOKUP may wait for chunks from the tiers, within its own deadline" },
+	{ "drain-timeout-us", MICROS, FIELD(drain_timeout_us), 0, 600 * SECOND, "5s", NULL,
+	  "how long chunks on their way to the tiers may take when the service stops" },
 	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "128MiB", NULL, "device memory that Tyer takes on each GPU" },
 	{ "gpu-sharing", CHOICE, FIELD(gpu_sharing), SHARING, 0, "auto", NULL,
 	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
@@ -253,6 +259,14 @@ static bool is_device(const char *text)
 	return !strcmp(text, "host") || (!strncmp(text, "host:", 5) && text[5]);
 }
 
+/* Its form alone: what it says is read by the service, which knows the kinds. */
+static bool is_tier(const char *text)
+{
+	size_t kind = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789");
+
+	return kind > 0 && text[kind] == ':' && text[kind + 1];
+}
+
 static enum ty_code set_text(struct ty_config *config, const struct option *o, const char *value,
 	const struct source *from, struct ty_error *err)
 {
@@ -262,8 +276,10 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 		[ADDRESS] = "IP:PORT or off",
 		[TEXT] = "a file name",
 		[DEVICE] = "cuda:N, host or host:FAULTS",
+		[TIER] = "KIND:WHERE[,name=value]...",
 	};
-	size_t size = o->kind == DEVICE ? sizeof config->device[0] : o->size, length = strlen(value);
+	size_t size = o->kind == DEVICE ? sizeof config->device[0] : o->kind == TIER ? sizeof config->tier[0] : o->size;
+	size_t length = strlen(value);
 	char found[SHOWN_MAX];
 	char *to = member(config, o);
 	bool good = is_plain(value);
@@ -277,6 +293,8 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 		good = good && is_address(value);
 	else if (o->kind == DEVICE)
 		good = good && is_device(value);
+	else if (o->kind == TIER)
+		good = good && is_tier(value);
 	if (!good)
 		return refuse(from, o->name, err, "found \"%s\", expected %s", found, expected[o->kind]);
 	if (o->kind == DEVICE) {
@@ -289,6 +307,10 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 		if (config->device_count == TY_CONFIG_DEVICES)
 			return refuse(from, o->name, err, "found more than %d devices", TY_CONFIG_DEVICES);
 		to = config->device[config->device_count++];
+	} else if (o->kind == TIER) {
+		if (config->tier_count == TY_CONFIG_TIERS)
+			return refuse(from, o->name, err, "found more than %d tiers", TY_CONFIG_TIERS);
+		to = config->tier[config->tier_count++];
 	}
 	memcpy(to, value, length + 1);
 	return TY_OK;
@@ -347,17 +369,19 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 	return refuse(from, o->name, err, "found \"%s\", expected one of %s", shown(found, value, strlen(value)), o->help);
 }
 
-/* A value from a source: each option at most once per source, but for devices, of which a source's first replaces those of
- * the sources before it. */
+/* A value from a source: each option at most once per source, but for devices and tiers, of which a source's first replaces
+ * those of the sources before it. */
 static enum ty_code take(struct ty_config *config, const struct option *o, const char *value, struct source *from,
 	struct ty_error *err)
 {
 	size_t index = (size_t)(o - options);
 
-	if (from->seen[index] && o->kind != DEVICE)
+	if (from->seen[index] && o->kind != DEVICE && o->kind != TIER)
 		return refuse(from, o->name, err, "given twice");
 	if (!from->seen[index] && o->kind == DEVICE)
 		config->device_count = 0;
+	if (!from->seen[index] && o->kind == TIER)
+		config->tier_count = 0;
 	from->seen[index] = true;
 	return set_value(config, o, value, from, err);
 }
@@ -627,7 +651,8 @@ static const char *placeholder(enum kind kind)
 {
 	static const char *const names[] = {
 		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
-		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [CHOICE] = " WORD", [FORMAT] = " FORMAT",
+		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [CHOICE] = " WORD",
+		[FORMAT] = " FORMAT",
 		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
 	};
 	return names[kind];
@@ -682,6 +707,10 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 		case DEVICE:
 			for (uint32_t d = 0; d < config->device_count; d++)
 				line(user, o->name, config->device[d]);
+			break;
+		case TIER:
+			for (uint32_t t = 0; t < config->tier_count; t++)
+				line(user, o->name, config->tier[t]);
 			break;
 		case FILENAME:
 		case HELP:

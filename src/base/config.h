@@ -13,6 +13,8 @@
 #include <tyer/result.h>
 
 #define TY_CONFIG_DEVICES 16
+#define TY_CONFIG_TIERS 8
+#define TY_CONFIG_TIER_MAX 512 /* bytes of one's text */
 
 enum ty_config_sharing { TY_CONFIG_SHARING_AUTO, TY_CONFIG_SHARING_QUIET, TY_CONFIG_SHARING_FAST };
 
@@ -27,6 +29,10 @@ struct ty_config {
 	uint32_t populate_threads; /* --populate-threads  1..8; default 1 */
 	char device[TY_CONFIG_DEVICES][64]; /* --device  "host", "host:FAULTS" or "cuda:N"; repeatable; default: cuda:0 if a driver is there, else host */
 	uint32_t device_count;
+	char tier[TY_CONFIG_TIERS][TY_CONFIG_TIER_MAX]; /* --tier  KIND:WHERE[,name=value]...; repeatable, in order; default none */
+	uint32_t tier_count;
+	uint32_t prefetch_wait_us; /* --prefetch-wait-us  of a LOOKUP, for the tiers; default 2 s */
+	uint32_t drain_timeout_us; /* --drain-timeout-us  of chunks on their way down, at the stop; default 5 s */
 	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
 	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 128MiB */
 	int gpu_sharing;        /* --gpu-sharing   auto, quiet, fast; default auto; an enum ty_config_sharing */

@@ -121,8 +121,10 @@ static void store(struct engine *e)
 
 	op->id++;
 	op->kind = TY_OP_STORE;
-	op->engine = ty_self();
-	op->gpu = service.gpu[0];
+	op->home = ty_self();
+	op->home_type = TY_ENGINE_OP_DONE;
+	op->mover = service.gpu[0];
+	op->mover_type = TY_GPU_TRANSFER;
 	op->deadline = TY_NEVER;
 	op->code = TY_OK;
 	op->done_raised = false;

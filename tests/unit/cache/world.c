@@ -264,8 +264,10 @@ struct world_op *world_store(uint32_t family, uint32_t first, uint32_t count, ui
 	op->timeline.words = op->words;
 	op->timeline.refs = 1;
 	op->op.kind = TY_OP_STORE;
-	op->op.engine = world.engine;
-	op->op.gpu = world.service->gpu[0];
+	op->op.home = world.engine;
+	op->op.home_type = TY_ENGINE_OP_DONE;
+	op->op.mover = world.service->gpu[0];
+	op->op.mover_type = TY_GPU_TRANSFER;
 	op->op.deadline = TY_NEVER;
 	op->op.layout = &op->layout;
 	op->op.timeline = &op->timeline;

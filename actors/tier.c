@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tier.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "service.h"
+
+#define DEFAULT_OPS 64
+#define DEFAULT_BYTES ((uint64_t)256 << 20)
+#define DEFAULT_PINS ((uint64_t)1 << 30)
+#define DEFAULT_TIMEOUT_US 30000000
+#define MAX_OPS 1024
+
+static const char *const verb_names[] = {"put", "get", "exists", "delete"};
+static const char *const outcome_names[] = {"done", "missing", "corrupt", "full", "failed", "late", "stopped"};
+static const char *const write_names[] = {"commit", "reuse", "evict", "never"};
+
+const char *ty_tier_verb_name(enum ty_tier_verb verb)
+{
+	return verb_names[verb];
+}
+
+const char *ty_tier_outcome_name(enum ty_tier_outcome outcome)
+{
+	return outcome_names[outcome];
+}
+
+/* ---- the configuration ------------------------------------------------------------------------------ */
+
+static enum ty_code parse_write(const char *value, enum ty_tier_write *out, struct ty_error *err)
+{
+	for (size_t i = 0; i < sizeof write_names / sizeof write_names[0]; i++)
+		if (strcmp(value, write_names[i]) == 0) {
+			*out = (enum ty_tier_write)i;
+			return TY_OK;
+		}
+	return ty_fail(err, TY_INVALID, "--tier: write: found \"%.40s\", expected commit, reuse, evict or never", value);
+}
+
+/* A number in [min, max], by the parser of its kind. */
+static enum ty_code parse_number(const char *name, const char *value, enum ty_code (*parse)(const char *, uint64_t *,
+	struct ty_error *), uint64_t min, uint64_t max, uint64_t *out, struct ty_error *err)
+{
+	struct ty_error why = {.text = ""};
+	enum ty_code code = parse(value, out, &why);
+
+	if (code != TY_OK)
+		return ty_fail(err, TY_INVALID, "--tier: %s: %.150s", name, why.text);
+	if (*out < min || *out > max)
+		return ty_fail(err, TY_INVALID, "--tier: %s: found \"%.40s\", expected %llu to %llu", name, value,
+			(unsigned long long)min, (unsigned long long)max);
+	return TY_OK;
+}
+
+static enum ty_code parse_count(const char *text, uint64_t *out, struct ty_error *err)
+{
+	return ty_parse_count(text, UINT64_MAX, out, err);
+}
+
+static enum ty_code add_tenant(struct ty_tier_config *c, const char *value, struct ty_error *err)
+{
+	size_t length = strlen(value);
+
+	if (c->tenant_count == TY_TIER_TENANTS)
+		return ty_fail(err, TY_INVALID, "--tier: tenant: found more than %d", TY_TIER_TENANTS);
+	if (length >= sizeof c->tenants[0])
+		return ty_fail(err, TY_INVALID, "--tier: tenant: %zu bytes; expected at most %zu", length,
+			sizeof c->tenants[0] - 1);
+	memcpy(c->tenants[c->tenant_count++], value, length + 1);
+	return TY_OK;
+}
+
+static enum ty_code add_argument(struct ty_tier_config *c, const char *name, const char *value, struct ty_error *err)
+{
+	if (c->arg_count == TY_TIER_ARGS)
+		return ty_fail(err, TY_INVALID, "--tier: found more than %d settings of the kind's own", TY_TIER_ARGS);
+	if (strlen(name) >= sizeof c->args[0].name || strlen(value) >= sizeof c->args[0].value)
+		return ty_fail(err, TY_INVALID, "--tier: %.40s: too long", name);
+	strcpy(c->args[c->arg_count].name, name);
+	strcpy(c->args[c->arg_count++].value, value);
+	return TY_OK;
+}
+
+/* One name=value; the text is changed. */
+static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty_error *err)
+{
+	char *value = strchr(text, '=');
+	uint64_t number = 0;
+	enum ty_code code;
+
+	if (!value || value == text || !value[1])
+		return ty_fail(err, TY_INVALID, "--tier: found \"%.60s\", expected name=value", text);
+	*value++ = '\0';
+	if (strcmp(text, "size") == 0)
+		return parse_number(text, value, ty_parse_bytes, TY_PIECE_BYTES, UINT64_MAX, &c->size, err);
+	if (strcmp(text, "write") == 0)
+		return parse_write(value, &c->write, err);
+	if (strcmp(text, "tenant") == 0)
+		return add_tenant(c, value, err);
+	if (strcmp(text, "ops") == 0) {
+		code = parse_number(text, value, parse_count, 1, MAX_OPS, &number, err);
+		c->ops = (uint32_t)number;
+		return code;
+	}
+	if (strcmp(text, "bytes") == 0)
+		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->bytes, err);
+	if (strcmp(text, "pins") == 0)
+		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->pins, err);
+	if (strcmp(text, "timeout") == 0) {
+		code = parse_number(text, value, ty_parse_time_us, 1000, 3600000000, &number, err);
+		c->timeout = (int64_t)number * 1000;
+		return code;
+	}
+	return add_argument(c, text, value, err);
+}
+
+enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *out, struct ty_error *err)
+{
+	char copy[TY_CONFIG_TIER_MAX], *save = NULL, *where;
+	enum ty_code code = TY_OK;
+
+	*out = (struct ty_tier_config){.size = UINT64_MAX, .ops = DEFAULT_OPS, .bytes = DEFAULT_BYTES, .pins = DEFAULT_PINS,
+		.timeout = INT64_C(1000) * DEFAULT_TIMEOUT_US};
+	if (strlen(text) >= sizeof copy)
+		return ty_fail(err, TY_INVALID, "--tier: %zu bytes; expected at most %zu", strlen(text), sizeof copy - 1);
+	strcpy(copy, text);
+	where = strchr(copy, ':');
+	if (!where || where == copy || (size_t)(where - copy) >= sizeof out->kind || !where[1] || where[1] == ',')
+		return ty_fail(err, TY_INVALID, "--tier: found \"%.60s\", expected KIND:WHERE[,name=value]...", text);
+	*where++ = '\0';
+	strcpy(out->kind, copy);
+	strcpy(out->where, strtok_r(where, ",", &save));
+	for (char *setting; code == TY_OK && (setting = strtok_r(NULL, ",", &save));)
+		code = take_setting(out, setting, err);
+	return code;
+}
+
+/* ---- ios -------------------------------------------------------------------------------------------- */
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* Reads and writes have credits of their own. */
+static int lane_of(enum ty_tier_verb verb)
+{
+	return verb == TY_TIER_PUT || verb == TY_TIER_DELETE;
+}
+
+static uint64_t weight_of(const struct ty_tier_io *io)
+{
+	uint64_t bytes = 0;
+
+	if (io->verb == TY_TIER_PUT || io->verb == TY_TIER_GET)
+		for (uint32_t i = 0; i < io->parts; i++)
+			bytes += io->part[i].data ? io->part[i].length : 0;
+	return bytes;
+}
+
+static void give_credit(struct ty_tier *tier, int lane, uint64_t bytes)
+{
+	count(&tier->stats.in_flight[lane], (uint64_t)-1);
+	count(&tier->stats.in_flight_bytes[lane], (uint64_t)0 - bytes);
+}
+
+/* Take first, then look: two that submit at once may both be refused, never both be let in. What is larger than the limit
+ * may fly alone. */
+static bool take_credit(struct ty_tier *tier, int lane, uint64_t bytes)
+{
+	struct ty_tier_stats *s = &tier->stats;
+	uint64_t ops = atomic_fetch_add_explicit(&s->in_flight[lane], 1, memory_order_relaxed);
+	uint64_t before = atomic_fetch_add_explicit(&s->in_flight_bytes[lane], bytes, memory_order_relaxed);
+
+	if (ops < tier->config.ops && (before == 0 || before + bytes <= tier->config.bytes))
+		return true;
+	give_credit(tier, lane, bytes);
+	return false;
+}
+
+bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
+{
+	struct ty_tier_stats *s = &tier->stats;
+	int lane = lane_of(io->verb);
+
+	assert(io->home && (io->verb == TY_TIER_EXISTS ? io->key_count <= TY_TIER_QUERY : io->key_count == 1));
+	/* acquire: pairs with the tier's release */
+	if (atomic_load_explicit(&s->state, memory_order_acquire) != TY_TIER_SERVING)
+		return false;
+	io->bytes = weight_of(io);
+	if (!take_credit(tier, lane, io->bytes)) {
+		count(&s->refused[io->verb], 1);
+		return false;
+	}
+	io->outcome = TY_TIER_DONE;
+	io->error[0] = '\0';
+	io->found = 0;
+	io->next = NULL;
+	io->submitted = ty_now();
+	if (ty_send(tier->actor, &io->msg, TY_TIER_IO) != TY_OK) {
+		give_credit(tier, lane, io->bytes);
+		return false;
+	}
+	count(&s->submitted[io->verb], 1);
+	return true;
+}
+
+void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_outcome outcome, const char *fmt, ...)
+{
+	struct ty_tier_stats *s = &tier->stats;
+	va_list args;
+
+	io->outcome = outcome;
+	if (fmt) {
+		va_start(args, fmt);
+		vsnprintf(io->error, sizeof io->error, fmt, args);
+		va_end(args);
+	}
+	give_credit(tier, lane_of(io->verb), io->bytes);
+	count(&s->outcomes[io->verb][outcome], 1);
+	count(&s->busy_ns[io->verb], (uint64_t)(ty_now() - io->submitted));
+	if (outcome == TY_TIER_DONE && io->verb == TY_TIER_PUT)
+		count(&s->put_bytes, io->bytes);
+	if (outcome == TY_TIER_DONE && io->verb == TY_TIER_GET)
+		count(&s->get_bytes, io->bytes);
+	enum ty_code sent = ty_send(io->home, &io->msg, io->home_type);
+	assert(sent == TY_OK); /* prefetch and writeback outlive their ios */
+	(void)sent;
+}
+
+bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)
+{
+	const struct ty_identity *id;
+
+	if (!tier->config.tenant_count)
+		return true;
+	id = ty_spaces_identity(&tier->service->spaces, space);
+	for (uint32_t i = 0; id && i < tier->config.tenant_count; i++)
+		if (strcmp(id->tenant, tier->config.tenants[i]) == 0)
+			return true;
+	return false;
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------ */
+
+static const struct ty_tier_class *find_kind(const char *kind)
+{
+	for (size_t i = 0; ty_tier_kinds[i]; i++)
+		if (strcmp(ty_tier_kinds[i]->kind, kind) == 0)
+			return ty_tier_kinds[i];
+	return NULL;
+}
+
+static enum ty_code open_tier(struct ty_service *service, const char *text, struct ty_error *err)
+{
+	struct ty_tier *tier = calloc(1, sizeof *tier);
+	enum ty_code code;
+
+	if (!tier)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a tier");
+	tier->service = service;
+	tier->index = service->tier_count;
+	code = ty_tier_parse(text, &tier->config, err);
+	if (code == TY_OK) {
+		tier->cls = find_kind(tier->config.kind);
+		if (!tier->cls)
+			code = ty_fail(err, TY_INVALID, "--tier: there is no kind \"%s\"", tier->config.kind);
+	}
+	/* Pins must leave the arena to the stores. */
+	if (tier->config.pins > service->config->l1_size / 8)
+		tier->config.pins = service->config->l1_size / 8;
+	if (code == TY_OK)
+		code = tier->cls->open(tier, err);
+	if (code != TY_OK) {
+		free(tier);
+		return code;
+	}
+	service->tiers[service->tier_count++] = tier;
+	if (tier->stats.note[0])
+		ty_log(TY_LOG_INFO, "tier", "%s:%s: %s", tier->config.kind, tier->config.where, tier->stats.note);
+	return TY_OK;
+}
+
+enum ty_code ty_tiers_open(struct ty_service *service, struct ty_error *err)
+{
+	enum ty_code code = TY_OK;
+
+	for (uint32_t i = 0; i < service->config->tier_count && code == TY_OK; i++)
+		code = open_tier(service, service->config->tier[i], err);
+	return code;
+}
+
+void ty_tiers_close(struct ty_service *service)
+{
+	for (uint32_t i = service->tier_count; i-- > 0;) {
+		service->tiers[i]->cls->close(service->tiers[i]);
+		free(service->tiers[i]);
+	}
+	service->tier_count = 0;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tiers: where chunks lie below the arena. A tier is an actor that takes struct ty_tier_io messages and sends each home
+ * exactly once; a library that brings one implements struct ty_tier_class and nothing else. docs/tiers.md.
+ *
+ *   prefetch   --EXISTS, GET-->  tier  --the same io, its outcome set-->  prefetch
+ *   writeback  --PUT-->          tier  --                            -->  writeback
+ *
+ * What a tier promises:
+ *   - It never blocks its callers: an io is submitted with a message, answered with one, and past the tier's limits it is
+ *     refused at once. GETs and EXISTS have credits of their own, so that writes cannot stand in their way.
+ *   - It ends every io: by its deadline where it can, and in any case when it is told to stop.
+ *   - Between submit and completion it may read (PUT) or write (GET) the parts' memory, and not a moment after.
+ *   - GET answers DONE only if every byte was checked against the checksums that came down with it, and the header is the
+ *     chunk's own (envelope.h). Anything else is CORRUPT, counted, and out of the way for the next time.
+ *   - A chunk becomes visible in it whole or not at all.
+ */
+#ifndef TY_ACTORS_TIER_H
+#define TY_ACTORS_TIER_H
+
+#include <stdatomic.h>
+#include <tyer/actor.h>
+
+#include "messages.h"
+#include "base/config.h"
+#include "cache/envelope.h"
+
+struct ty_service;
+
+#define TY_MAX_TIERS 8
+#define TY_TIER_TENANTS 8
+#define TY_TIER_ARGS 8
+#define TY_TIER_QUERY 512 /* keys of one EXISTS */
+
+enum ty_tier_verb { TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_DELETE };
+
+enum ty_tier_outcome {
+	TY_TIER_DONE,
+	TY_TIER_MISSING,  /* it is not there */
+	TY_TIER_CORRUPT,  /* it was there and wrong: a miss from now on */
+	TY_TIER_FULL,     /* no room for it, whatever the tier took away */
+	TY_TIER_FAILED,   /* the disk, the server, the network; `error` says what */
+	TY_TIER_LATE,     /* its deadline passed */
+	TY_TIER_STOPPED,  /* the tier stops */
+	TY_TIER_OUTCOMES
+};
+
+struct ty_tier_part {
+	uint8_t *data;      /* in the arena, TY_SLOT_ALIGN aligned, room up to the next multiple of it. GET: null = not wanted */
+	uint64_t length;    /* PUT, GET: of the contents, known to both; EXISTS: answered */
+	uint64_t checksum;  /* PUT: of the contents; GET: answered. ty_checksum */
+};
+
+/* One operation. Allocated by whoever submits it, who keeps the keys, the identity and the parts' memory until it is home. */
+struct ty_tier_io {
+	struct ty_msg msg;
+	struct ty_actor *home;       /* where it goes back to, as ... */
+	uint32_t home_type;          /* ... this message; outlives its ios */
+	enum ty_tier_verb verb;
+	int64_t deadline;            /* runtime's clock */
+	_Atomic bool cancelled;      /* home: release; tier: acquire. Nobody wants it: end it early if that is easy */
+	const struct ty_key *keys;   /* EXISTS: of one chain, head first; all others: one */
+	uint32_t key_count;
+	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
+
+	enum ty_tier_outcome outcome; /* set when it goes home */
+	char error[120];              /* FAILED, CORRUPT: why */
+	uint32_t found;               /* EXISTS: so many leading keys are there, all of the first one's shape */
+
+	/* The tier's, while it has the io. */
+	struct ty_tier_io *next;
+	int64_t submitted;
+	uint64_t bytes;               /* what it weighs against the tier's limit */
+
+	uint32_t parts;               /* EXISTS: answered for the first key, room for TY_CHUNK_MAX_PARTS */
+	struct ty_tier_part part[];
+};
+
+/* ---- what a tier is configured as: --tier KIND:WHERE[,name=value]... ---------------------------------------- */
+
+enum ty_tier_write {
+	TY_TIER_WRITE_COMMIT, /* a chunk goes down as soon as it is whole */
+	TY_TIER_WRITE_REUSE,  /* when it is used for the second time */
+	TY_TIER_WRITE_EVICT,  /* when the arena is about to drop it */
+	TY_TIER_WRITE_NEVER,  /* only read */
+};
+
+struct ty_tier_config {
+	char kind[16], where[TY_CONFIG_TIER_MAX];
+	uint64_t size;                /* size=, bytes it may take; UINT64_MAX: no limit */
+	enum ty_tier_write write;     /* write=commit, reuse, evict, never */
+	char tenants[TY_TIER_TENANTS][256]; /* tenant=, repeatable: only their chunks go down; none: everybody's */
+	uint32_t tenant_count;
+	uint32_t ops;                 /* ops=, in flight, reads and writes each */
+	uint64_t bytes;               /* bytes=, in flight, reads and writes each */
+	uint64_t pins;                /* pins=, bytes of the arena that wait to be written to it */
+	int64_t timeout;              /* timeout=, ns an io may take */
+	struct { char name[24], value[128]; } args[TY_TIER_ARGS]; /* what the kind itself may understand */
+	uint32_t arg_count;
+};
+
+/* TY_INVALID names what of the text is wrong. */
+TY_MUST_USE enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *out, struct ty_error *err);
+
+/* ---- a tier ------------------------------------------------------------------------------------------------- */
+
+enum ty_tier_state { TY_TIER_STARTING, TY_TIER_SERVING, TY_TIER_BROKEN };
+
+enum { /* capabilities */
+	TY_TIER_SHARED = 1,  /* others write to it too: a chunk that was not there may be there now */
+	TY_TIER_LASTING = 2, /* it outlives this process */
+	TY_TIER_LOCAL = 4,   /* of this machine */
+	TY_TIER_DIRECT = 8,  /* straight from and to the arena, without a copy of the operating system's */
+};
+
+/* Added to by whoever it happens to (relaxed), read by metrics. */
+struct ty_tier_stats {
+	_Atomic int state;                        /* enum ty_tier_state. The tier: release; others: acquire */
+	_Atomic uint64_t submitted[4], outcomes[4][TY_TIER_OUTCOMES]; /* by verb */
+	_Atomic uint64_t refused[4];              /* past a limit: answered at once */
+	_Atomic uint64_t put_bytes, get_bytes;
+	_Atomic uint64_t busy_ns[4];              /* sum of the times from submit to completion */
+	_Atomic uint64_t chunks, used_bytes;      /* that it holds, as far as it knows; set by the tier */
+	_Atomic uint64_t evicted;                 /* taken away by itself to make room */
+	_Atomic uint64_t quarantined, foreign;    /* wrong ones put aside; things found in it that are not its own */
+	_Atomic uint64_t in_flight[2], in_flight_bytes[2]; /* 0: reads, 1: writes. The limits' own count */
+	_Atomic uint64_t pinned_bytes;            /* of the arena, until they are written: ty_writeback_offer and writeback */
+	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
+	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
+};
+
+struct ty_tier {
+	struct ty_service *service;
+	const struct ty_tier_class *cls;
+	uint32_t index;
+	struct ty_tier_config config;
+	uint32_t capabilities;  /* set by open */
+	struct ty_actor *actor;
+	void *state;            /* the library's, from open to close */
+	struct ty_tier_stats stats;
+};
+
+struct ty_tier_class {
+	const char *kind;
+	/* Check the configuration and whatever it names, before any actor runs; the service does not start if it fails. Sets
+	 * tier->state and capabilities. TY_INVALID names the option, TY_DENIED, TY_IO, TY_UNSUPPORTED the place. */
+	enum ty_code (*open)(struct ty_tier *tier, struct ty_error *err);
+	void (*close)(struct ty_tier *tier); /* after the runtime's end */
+	/* The actor. Its argument is the struct ty_tier, its first message type TY_TIER_START, and it takes:
+	 *   TY_TIER_START   struct ty_msg      everybody is there
+	 *   TY_TIER_IO      struct ty_tier_io  an operation; ends in ty_tier_complete
+	 *   TY_TIER_STOP    struct ty_msg      nobody waits any more: what is out ends as soon as it can, what comes ends at once
+	 * From TY_TIER_OWN on types are its own. No io is out when the actor itself is stopped. */
+	const struct ty_class *actor;
+	enum ty_executor executor;
+	/* Spawn what else it needs, before the actor itself; may be null. */
+	enum ty_code (*spawn)(struct ty_tier *tier, struct ty_error *err);
+	void (*release)(struct ty_tier *tier); /* drops the references to those; may be null */
+};
+
+extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
+
+/* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.
+ * Any actor. */
+TY_MUST_USE bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io);
+/* Send it home. The tier, once an io. `fmt` may be null. */
+void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_outcome outcome, const char *fmt, ...)
+	TY_PRINTF(4, 5);
+
+/* Does this tier take chunks of that namespace (0: not known)? */
+bool ty_tier_takes(const struct ty_tier *tier, uint16_t space);
+const char *ty_tier_verb_name(enum ty_tier_verb verb);
+const char *ty_tier_outcome_name(enum ty_tier_outcome outcome);
+
+/* All of the configuration's, for the service. */
+TY_MUST_USE enum ty_code ty_tiers_open(struct ty_service *service, struct ty_error *err);
+void ty_tiers_close(struct ty_service *service);
+
+#endif

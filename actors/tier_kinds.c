@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kinds of tiers that this build has.
+ */
+#include "tier.h"
+
+const struct ty_tier_class *const ty_tier_kinds[] = {
+	NULL,
+};

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "writeback.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cache/checksum.h"
+#include "service.h"
+
+#define TICK_NS 50000000       /* 50 ms: how often a tier that took nothing is asked again */
+#define PATIENCE_NS 5000000000 /* a PUT older than this: the tier hangs, and what waits for it is dropped */
+
+/* A chunk that waits for its tier's credit. */
+struct waiting {
+	struct waiting *next;
+	struct ty_chunk *chunk;
+	uint64_t bytes;
+};
+
+/* One that is with the tier. */
+struct put {
+	struct put *next, **link; /* of the tier's, the oldest first */
+	struct ty_tier *tier;
+	struct ty_chunk *chunk;
+	uint64_t bytes;
+	int64_t since;
+	struct ty_tier_io io; /* last */
+};
+
+struct lane { /* one a tier */
+	struct ty_tier *tier;
+	struct waiting *first, **end;
+	struct put *out, **out_end;
+};
+
+struct writeback {
+	struct ty_service *service;
+	struct lane lanes[TY_MAX_TIERS];
+	uint64_t waiting;
+	struct ty_timer tick;
+	bool ticking, stopping;
+	int64_t drain_until;
+	struct ty_stop *stop;
+};
+
+void ty_down_release(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t bytes, bool there)
+{
+	/* Relaxed: a hint. Set before it is cleared, so that nobody offers it once more in between. */
+	if (there)
+		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(1u << tier->index), memory_order_relaxed);
+	atomic_fetch_and_explicit(&chunk->below, (uint16_t)~(0x100u << tier->index), memory_order_relaxed);
+	atomic_fetch_sub_explicit(&tier->stats.pinned_bytes, bytes, memory_order_relaxed);
+	ty_chunk_unpin(chunk);
+}
+
+static bool is_idle(const struct writeback *w)
+{
+	for (uint32_t i = 0; i < w->service->tier_count; i++)
+		if (w->lanes[i].first || w->lanes[i].out)
+			return false;
+	return true;
+}
+
+static void settle(struct writeback *w)
+{
+	struct ty_stop *stop = w->stop;
+
+	atomic_store_explicit(&w->service->writeback_stats.waiting, w->waiting, memory_order_relaxed);
+	if (is_idle(w)) {
+		w->stop = NULL;
+		if (stop)
+			stop->stopped(stop); /* it is gone after this */
+	} else if (!w->ticking) {
+		w->ticking = true;
+		ty_timer_start(&w->tick, TY_WRITEBACK_TICK, ty_now() + TICK_NS);
+	}
+}
+
+/* ---- one chunk, one tier ------------------------------------------------------------------------------- */
+
+static struct put *make_put(struct writeback *w, struct ty_tier *tier, const struct waiting *item)
+{
+	struct ty_chunk *chunk = item->chunk;
+	struct put *put = calloc(1, sizeof *put + chunk->parts * sizeof put->io.part[0]);
+
+	if (!put)
+		return NULL;
+	put->tier = tier;
+	put->chunk = chunk;
+	put->bytes = item->bytes;
+	put->io.home = ty_self();
+	put->io.home_type = TY_WRITEBACK_IO;
+	put->io.verb = TY_TIER_PUT;
+	put->io.deadline = ty_now() + tier->config.timeout;
+	put->io.keys = &chunk->key;
+	put->io.key_count = 1;
+	put->io.identity = ty_spaces_identity(&w->service->spaces, chunk->space);
+	put->io.parts = chunk->parts;
+	for (uint32_t i = 0; i < chunk->parts; i++) {
+		const struct ty_slot_record *record = ty_slots_held(w->service->slots, chunk->slots[i]);
+		uint8_t *data = ty_slots_address(w->service->slots, chunk->slots[i]);
+
+		/* What lies behind the contents in the slot is nobody's, and may be of somebody else's earlier chunk. */
+		memset(data + record->length, 0, ty_envelope_padded(record->length) - record->length);
+		put->io.part[i] = (struct ty_tier_part){data, record->length,
+			record->checksum ? record->checksum : ty_checksum(data, record->length)};
+	}
+	return put;
+}
+
+static void drop(struct writeback *w, struct lane *lane, _Atomic uint64_t *counter)
+{
+	struct waiting *item = lane->first;
+
+	lane->first = item->next;
+	if (!lane->first)
+		lane->end = &lane->first;
+	w->waiting--;
+	ty_down_release(lane->tier, item->chunk, item->bytes, false);
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+	free(item);
+}
+
+/* Give the tier the next one. False: it takes no more now. */
+static bool submit_first(struct writeback *w, struct lane *lane)
+{
+	struct waiting *item = lane->first;
+	struct put *put = make_put(w, lane->tier, item);
+
+	if (!put) {
+		drop(w, lane, &lane->tier->stats.dropped);
+		return true;
+	}
+	if (!ty_tier_submit(lane->tier, &put->io)) {
+		free(put);
+		return false;
+	}
+	put->since = ty_now();
+	put->link = lane->out_end;
+	*put->link = put;
+	lane->out_end = &put->next;
+	lane->first = item->next;
+	if (!lane->first)
+		lane->end = &lane->first;
+	w->waiting--;
+	free(item);
+	return true;
+}
+
+static bool has_credit(const struct lane *lane)
+{
+	const struct ty_tier_stats *s = &lane->tier->stats;
+
+	return atomic_load_explicit(&s->in_flight[1], memory_order_relaxed) < lane->tier->config.ops;
+}
+
+static void pump(struct writeback *w, struct lane *lane)
+{
+	while (lane->first && has_credit(lane) && submit_first(w, lane))
+		;
+}
+
+static bool hangs(const struct lane *lane, int64_t now)
+{
+	/* acquire: pairs with the tier's release */
+	return atomic_load_explicit(&lane->tier->stats.state, memory_order_acquire) == TY_TIER_BROKEN ||
+	       (lane->out && now - lane->out->since > PATIENCE_NS);
+}
+
+/* ---- messages -------------------------------------------------------------------------------------------- */
+
+static void enqueue(struct writeback *w, uint32_t tier, const struct ty_down_item *from)
+{
+	struct lane *lane = &w->lanes[tier];
+	struct waiting *item = hangs(lane, ty_now()) ? NULL : calloc(1, sizeof *item);
+
+	if (!item) {
+		ty_down_release(lane->tier, from->chunk, from->bytes, false);
+		atomic_fetch_add_explicit(&lane->tier->stats.dropped, 1, memory_order_relaxed);
+		return;
+	}
+	item->chunk = from->chunk;
+	item->bytes = from->bytes;
+	*lane->end = item;
+	lane->end = &item->next;
+	w->waiting++;
+}
+
+static void on_down(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	struct ty_down *down = ty_container_of(msg, struct ty_down, msg);
+
+	for (uint32_t i = 0; i < down->count; i++)
+		for (uint32_t t = 0; t < w->service->tier_count; t++)
+			if (down->item[i].tiers >> t & 1)
+				enqueue(w, t, &down->item[i]);
+	free(down);
+	for (uint32_t t = 0; t < w->service->tier_count; t++)
+		pump(w, &w->lanes[t]);
+	settle(w);
+}
+
+static void on_io(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	struct put *put = ty_container_of(msg, struct put, io.msg);
+	struct lane *lane = &w->lanes[put->tier->index];
+
+	*put->link = put->next;
+	if (put->next)
+		put->next->link = put->link;
+	else
+		lane->out_end = put->link;
+	ty_down_release(put->tier, put->chunk, put->bytes, put->io.outcome == TY_TIER_DONE);
+	free(put);
+	pump(w, lane);
+	settle(w);
+}
+
+static void abandon(struct writeback *w, struct lane *lane)
+{
+	while (lane->first)
+		drop(w, lane, &w->service->writeback_stats.abandoned);
+}
+
+static void on_tick(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	int64_t now = ty_now();
+
+	(void)msg;
+	w->ticking = false;
+	for (uint32_t t = 0; t < w->service->tier_count; t++) {
+		struct lane *lane = &w->lanes[t];
+
+		if (w->stopping && now >= w->drain_until)
+			abandon(w, lane);
+		while (lane->first && hangs(lane, now))
+			drop(w, lane, &lane->tier->stats.dropped);
+		pump(w, lane);
+	}
+	settle(w);
+}
+
+static void on_stop(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+
+	w->stopping = true;
+	w->stop = ty_container_of(msg, struct ty_stop, msg);
+	w->drain_until = ty_now() + (int64_t)w->service->config->drain_timeout_us * 1000;
+	settle(w);
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct writeback *w = self;
+
+	w->service = arg;
+	for (uint32_t i = 0; i < w->service->tier_count; i++) {
+		struct lane *lane = &w->lanes[i];
+
+		lane->tier = w->service->tiers[i];
+		lane->end = &lane->first;
+		lane->out_end = &lane->out;
+	}
+	return TY_OK;
+}
+
+static void stop(void *self)
+{
+	assert(is_idle(self));
+}
+
+/* Came after the stop: its pins go back. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	struct ty_down *down = ty_container_of(msg, struct ty_down, msg);
+
+	assert(msg->type == TY_WRITEBACK_DOWN);
+	for (uint32_t i = 0; i < down->count; i++)
+		for (uint32_t t = 0; t < w->service->tier_count; t++)
+			if (down->item[i].tiers >> t & 1)
+				ty_down_release(w->service->tiers[t], down->item[i].chunk, down->item[i].bytes, false);
+	free(down);
+}
+
+static const struct ty_handler handlers[] = {
+	{"down", on_down},
+	{"io", on_io},
+	{"tick", on_tick},
+	{"stop", on_stop},
+};
+
+const struct ty_class ty_writeback_class = {
+	.name = "writeback",
+	.state_size = sizeof(struct writeback),
+	.first_type = TY_WRITEBACK_DOWN,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.refuse = refuse,
+};
