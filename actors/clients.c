@@ -312,6 +312,25 @@ static void put_descriptor(struct clients *c, struct connection *conn, uint32_t 
 		connection_end(c, conn, err.text);
 }
 
+/* A client that has been here before brings the page that it has. Nobody but the connection refers to ours yet. */
+static bool replace_timeline(struct clients *c, struct connection *conn, int fd)
+{
+	struct ty_error err;
+	void *page = NULL;
+	enum ty_code code;
+
+	code = conn->hello ? ty_fail(&err, TY_PROTOCOL, "attach: TIMELINE after HELLO")
+			   : ty_attach_timeline_map(fd, &page, &err);
+	close(fd);
+	if (code != TY_OK) {
+		connection_refuse(c, conn, TY_PROTOCOL, err.text);
+		return false;
+	}
+	ty_attach_timeline_unmap((void *)conn->timeline->words);
+	conn->timeline->words = page;
+	return true;
+}
+
 static void read_frames(struct clients *c, struct connection *conn)
 {
 	struct ty_attach_frame frame;
@@ -326,6 +345,11 @@ static void read_frames(struct clients *c, struct connection *conn)
 		if (code == TY_CLOSED || code == TY_IO) {
 			connection_end(c, conn, err.text);
 			return; /* it may be released */
+		}
+		if (code == TY_OK && frame.type == TY_ATTACH_TIMELINE) {
+			if (!replace_timeline(c, conn, fd))
+				return;
+			continue;
 		}
 		if (code != TY_OK || frame.type != TY_ATTACH_DESCRIPTOR) {
 			if (code == TY_OK && fd >= 0)

@@ -352,6 +352,7 @@ static Tyer__V1__HelloReply *make_reply(const struct clients *c, uint64_t number
 	reply.chunk_tokens = config->chunk_tokens;
 	limits.max_request_bytes = config->max_request_bytes;
 	limits.max_timeout_us = config->max_timeout_us;
+	limits.default_timeout_us = config->default_timeout_us;
 	limits.max_clients = config->max_clients;
 	limits.max_registrations = config->max_registrations;
 	limits.max_sessions = config->max_sessions;

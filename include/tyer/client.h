@@ -9,9 +9,13 @@
  * inside of one ty_client_poll delivers nothing (it returns 0), and ty_client_close must not be called.
  *
  * A service that does not answer completes a request with TY_TIMEOUT, a second after the service itself
- * should have. When the service is gone (its attach connection ends) every open request completes with
- * TY_CLOSED at once and further ones are refused with it: close the client, open another, register again.
- * A request is never sent twice.
+ * should have. A request is never sent twice.
+ *
+ * When the service is gone (an engine goes on computing) every open request completes with the reason at
+ * once, TY_CLOSED as a rule, and further ones are refused with TY_CLOSED at the call. ty_client_poll then
+ * connects again by itself, says HELLO and registers every pool again under the number that the user has
+ * for it; each attempt takes at most connect_timeout_us, each dial a second, and at most 1.25 s lie between
+ * two. The timeline page stays what it is. Sessions are gone: LOOKUP opens them anew. `changed` tells.
  *
  * The contract behind every field (units, limits, errors) is tyer.proto.
  */
@@ -36,9 +40,14 @@ struct ty_client; /* opaque */
 #define TY_BLOCK_SKIP UINT32_MAX /* a block id that RETRIEVE does not write */
 #define TY_TIMELINE_WORDS 512    /* words of a client's timeline page; word 0 is the service's */
 
+enum ty_client_state {
+	TY_CLIENT_UP,   /* requests are sent; every pool is registered */
+	TY_CLIENT_AWAY, /* requests are refused with TY_CLOSED; the client is trying to connect again */
+};
+
 struct ty_client_options {
 	size_t size;             /* sizeof(struct ty_client_options); what is not set is zero */
-	const char *url;         /* nng address of the service: "ipc:///run/tyer/tyer.sock" */
+	const char *url;         /* of the service: "ipc:///run/tyer/tyer.sock", "tcp://127.0.0.1:9701" (a numeric address) */
 	const char *attach_path; /* its attach socket; null: a client that may only PING and STATUS */
 	const char *name;        /* for people; may be null */
 	uint8_t engine[16];      /* shared by the engine's processes; all zero = drawn at random */
@@ -46,9 +55,14 @@ struct ty_client_options {
 	uint32_t max_requests;   /* in flight, 1..64; 0 = 32. One more answers TY_BUSY at the call */
 	uint32_t timeout_us;     /* of each request; 0 = the service's default */
 	uint32_t connect_timeout_us; /* attach, dial and HELLO together; 0 = 5 s */
+	/* Called by ty_client_poll when the service has gone away and when it is there again; may be null. What it may do is
+	 * what a completion may. */
+	void (*changed)(void *user, enum ty_client_state state);
+	void *changed_user;
 };
 
-/* What the service said in HELLO. Valid while the client lives. */
+/* What the service said in HELLO. The pointer is good as long as the client lives; what it points to changes with another service,
+ * before `changed` is called with TY_CLIENT_UP (`devices` too, and chunk_tokens may). */
 struct ty_device_info {
 	char name[32];
 	char model[96];
@@ -69,10 +83,12 @@ struct ty_client_info {
 TY_API TY_MUST_USE enum ty_code ty_client_open(const struct ty_client_options *options,
 	struct ty_client **out, struct ty_error *err);
 /* Requests in flight complete with TY_CANCELLED, inside this call. The service releases all that the
- * client held. Waits for nng for at most 2 s. Null is allowed. */
+ * client held. Does not wait. Null is allowed. */
 TY_API void ty_client_close(struct ty_client *client);
 
 TY_API const struct ty_client_info *ty_client_info(const struct ty_client *client);
+/* Is the service there? If not, *why (null is allowed) says what became of the last attempt. */
+TY_API enum ty_client_state ty_client_state(const struct ty_client *client, struct ty_error *why);
 /* A descriptor to wait on for readability; the client's own. */
 TY_API int ty_client_fd(const struct ty_client *client);
 /* Deliver completions, at most `max` of them (0 = all that are there); returns how many. Waits up to
@@ -150,6 +166,8 @@ struct ty_pool {
 	uint32_t part, parts;
 	const char *format; /* the order inside a run, e.g. "NHD"; null = "" */
 };
+/* The registration's number is the client's own, good until UNREGISTER, also for a service that comes back. Descriptors are
+ * kept, as duplicates, for that time. UNREGISTER while the service is away returns TY_CLOSED and forgets the pool. */
 TY_API TY_MUST_USE enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool,
 	ty_done_fn done, void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration,

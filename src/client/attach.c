@@ -6,17 +6,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#define BACKLOG_RETRY_NS 2000000 /* a full backlog gives no event to wait for */
 
 /* ---- connecting ------------------------------------------------------------------------------------------------------ */
 
@@ -36,73 +31,64 @@ static enum ty_code connect_error(const char *path, int error, struct ty_error *
 	}
 }
 
-static enum ty_code connect_to(struct ty_client *c, const char *path, int64_t deadline, struct ty_error *err)
+enum ty_code ty_attach_connect(struct ty_client *c, struct ty_error *err)
 {
+	struct epoll_event event = {.events = EPOLLIN};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path = c->options.attach_path;
+	int rv, error;
 
-	if (strlen(path) >= sizeof address.sun_path)
-		return ty_fail(err, TY_INVALID, "options.attach_path is %zu bytes long, expected at most %zu", strlen(path),
-			sizeof address.sun_path - 1);
-	memcpy(address.sun_path, path, strlen(path));
+	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
 	c->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->attach_fd < 0)
 		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
-	while (connect(c->attach_fd, (const struct sockaddr *)&address, sizeof address) != 0) {
-		int64_t now = ty_client_now();
-
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
-			return connect_error(path, errno, err);
-		if (now >= deadline)
-			return ty_fail(err, TY_TIMEOUT, "the attach socket %s accepts nobody in connect_timeout_us", path);
-		ty_client_wait(-1, 0, now + BACKLOG_RETRY_NS < deadline ? now + BACKLOG_RETRY_NS : deadline);
-	}
-	return TY_OK;
+	do
+		rv = connect(c->attach_fd, (const struct sockaddr *)&address, sizeof address);
+	while (rv != 0 && errno == EINTR);
+	error = errno;
+	event.data.fd = c->attach_fd;
+	if (rv == 0 && epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->attach_fd, &event) != 0)
+		rv = -1, error = errno;
+	if (rv == 0)
+		return TY_OK;
+	ty_attach_close(c);
+	return error == EAGAIN ? TY_BUSY : connect_error(path, error, err);
 }
 
-/* The first frame. */
-static enum ty_code greeting(struct ty_client *c, const char *path, int64_t deadline, struct ty_error *err)
+void ty_attach_close(struct ty_client *c)
 {
-	struct ty_attach_frame frame;
-	enum ty_code code;
-	int fd;
+	if (c->attach_fd >= 0)
+		close(c->attach_fd); /* leaves the epoll set with it */
+	c->attach_fd = -1;
+	c->attach_waits = false;
+}
 
-	while ((code = ty_attach_recv(c->attach_fd, &frame, &fd, err)) == TY_BUSY)
-		if (!ty_client_wait(c->attach_fd, POLLIN, deadline))
-			return ty_fail(err, TY_TIMEOUT, "no greeting from the attach socket %s in connect_timeout_us", path);
-	if (code != TY_OK)
-		return code;
-	if (frame.type == TY_ATTACH_REFUSED)
-		return ty_fail(err, frame.refused.code, "the service refused the attach connection: %s", frame.refused.text);
-	if (frame.type != TY_ATTACH_WELCOME) {
+/* The first frame. A client that comes back keeps the page it has: the user's stream may wait on it, or have it registered. */
+static enum ty_code welcome(struct ty_client *c, const struct ty_attach_frame *frame, int fd, struct ty_error *err)
+{
+	static const struct ty_attach_frame ours = {.type = TY_ATTACH_TIMELINE};
+	enum ty_code code;
+
+	if (frame->type != TY_ATTACH_WELCOME) {
 		if (fd >= 0)
 			close(fd);
-		return ty_fail(err, TY_PROTOCOL, "attach: the first frame has type %d, expected WELCOME", (int)frame.type);
+		return ty_fail(err, TY_PROTOCOL, "attach: the first frame has type %d, expected WELCOME", (int)frame->type);
 	}
-	c->info.boot = frame.welcome.boot;
-	memcpy(c->token, frame.welcome.token, sizeof c->token);
-	code = ty_attach_timeline_map(fd, &c->timeline, err);
-	close(fd);
-	return code;
-}
-
-enum ty_code ty_client_attach(struct ty_client *c, const char *path, int64_t deadline, struct ty_error *err)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-	enum ty_code code = connect_to(c, path, deadline, err);
-
-	if (code == TY_OK)
-		code = greeting(c, path, deadline, err);
+	if (c->timeline != NULL) {
+		close(fd);
+		code = ty_attach_send(c->attach_fd, &ours, c->timeline_fd, err);
+	} else {
+		code = ty_attach_timeline_map(fd, &c->timeline, err);
+		if (code == TY_OK)
+			c->timeline_fd = fd;
+		else
+			close(fd);
+	}
 	if (code != TY_OK)
 		return code;
-	event.data.fd = c->attach_fd;
-	if (epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->attach_fd, &event) != 0)
-		return ty_fail(err, TY_IO, "attach: epoll_ctl: %s", strerror(errno));
-	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	event.data.fd = c->timer_fd;
-	if (c->timer_fd < 0 || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->timer_fd, &event) != 0)
-		return ty_fail(err, TY_IO, "attach: timerfd: %s", strerror(errno));
+	c->info.boot = frame->welcome.boot;
+	memcpy(c->token, frame->welcome.token, sizeof c->token);
+	ty_link_welcome(c);
 	return TY_OK;
 }
 
@@ -134,27 +120,17 @@ enum ty_code ty_attaching_create(struct ty_client *c, const struct ty_pool *pool
 	uint32_t i;
 
 	*out = NULL;
-	for (i = 0; i < pool->region_count; i++) {
-		int fd;
-
+	for (i = 0; code == TY_OK && i < pool->region_count; i++) {
 		if (!pool->regions[i].is_fd)
 			continue;
 		if (a == NULL)
 			a = calloc(1, sizeof *a);
 		if (a == NULL)
 			return ty_fail(err, TY_NO_MEMORY, "REGISTER: no memory");
-		fd = fcntl(pool->regions[i].fd, F_DUPFD_CLOEXEC, 0);
-		if (fd < 0) {
-			code = ty_fail(err, errno == EBADF ? TY_INVALID : TY_IO, "pool.regions[%u].fd %d: %s", i,
-				pool->regions[i].fd, strerror(errno));
-			break;
-		}
 		code = take_number(c, &numbers[i], err);
-		if (code != TY_OK) {
-			close(fd);
+		if (code != TY_OK)
 			break;
-		}
-		a->of[a->count].fd = fd;
+		a->of[a->count].fd = pool->regions[i].fd;
 		a->of[a->count++].number = numbers[i];
 	}
 	if (code != TY_OK) {
@@ -174,16 +150,14 @@ void ty_attaching_free(struct ty_client *c, struct ty_attaching *a)
 	for (i = 0; i < a->count; i++) {
 		enum ty_number_state *state = &c->numbers[a->of[i].number].state;
 
-		*state = *state == TY_NUMBER_HELD && a->of[i].fd < 0 ? TY_NUMBER_ORPHAN : TY_NUMBER_FREE;
+		*state = *state == TY_NUMBER_HELD && i < a->sent ? TY_NUMBER_ORPHAN : TY_NUMBER_FREE;
 		c->numbers[a->of[i].number].slot = NULL;
-		if (a->of[i].fd >= 0)
-			close(a->of[i].fd);
 	}
 	free(a);
 }
 
-/* The oldest REGISTER that has descriptors to send, or (any = true) that waits for answers. */
-static struct ty_request_slot *oldest_attaching(struct ty_client *c, bool any)
+/* The oldest REGISTER that has descriptors to send. */
+static struct ty_request_slot *oldest_attaching(struct ty_client *c)
 {
 	struct ty_request_slot *oldest = NULL;
 	uint32_t i;
@@ -191,26 +165,12 @@ static struct ty_request_slot *oldest_attaching(struct ty_client *c, bool any)
 	for (i = 0; i < c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
-		if (slot->phase != TY_SLOT_ATTACHING || (!any && slot->attaching->sent == slot->attaching->count))
+		if (slot->phase != TY_SLOT_ATTACHING || slot->attaching->sent == slot->attaching->count)
 			continue;
 		if (oldest == NULL || slot->id < oldest->id)
 			oldest = slot;
 	}
 	return oldest;
-}
-
-static void arm_timer(struct ty_client *c)
-{
-	struct ty_request_slot *oldest = oldest_attaching(c, true); /* they all have the same patience */
-	struct itimerspec when = {0};
-	int rv;
-
-	if (oldest != NULL) {
-		when.it_value.tv_sec = oldest->deadline / 1000000000;
-		when.it_value.tv_nsec = oldest->deadline % 1000000000;
-	}
-	rv = timerfd_settime(c->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-	assert(rv == 0); /* its arguments are fine by construction */
 }
 
 static void wait_for_room(struct ty_client *c, bool wait)
@@ -225,19 +185,11 @@ static void wait_for_room(struct ty_client *c, bool wait)
 	assert(rv == 0);
 }
 
-/* The connection is over: the client too. */
-static void over(struct ty_client *c, enum ty_code code, const char *text)
-{
-	close(c->attach_fd); /* leaves the epoll set with it */
-	c->attach_fd = -1;
-	ty_client_end(c, code, text);
-}
-
 static void pump(struct ty_client *c)
 {
 	struct ty_request_slot *slot;
 
-	while (c->attach_fd >= 0 && (slot = oldest_attaching(c, false)) != NULL) {
+	while (c->attach_fd >= 0 && (slot = oldest_attaching(c)) != NULL) {
 		struct ty_attaching *a = slot->attaching;
 		struct ty_attach_frame frame = {
 			.type = TY_ATTACH_DESCRIPTOR, .descriptor.number = a->of[a->sent].number};
@@ -249,15 +201,14 @@ static void pump(struct ty_client *c)
 			return;
 		}
 		if (code == TY_OK) {
-			close(a->of[a->sent].fd);
-			a->of[a->sent++].fd = -1;
+			a->sent++;
 		} else if (code == TY_LIMIT) {
 			ty_slot_fail(slot, code, err.text);
 		} else if (code == TY_CLOSED) {
 			/* its end is read from it, behind what the service said before */
 			break;
 		} else {
-			over(c, code, err.text);
+			ty_link_lost(c, code, err.text);
 		}
 	}
 	if (c->attach_fd >= 0)
@@ -272,7 +223,6 @@ void ty_attaching_begin(struct ty_request_slot *slot)
 	for (i = 0; i < slot->attaching->count; i++)
 		c->numbers[slot->attaching->of[i].number].slot = slot;
 	pump(c);
-	arm_timer(c);
 }
 
 /* ---- what the service says --------------------------------------------------------------------------------------------- */
@@ -282,7 +232,7 @@ static bool on_descriptor_ok(struct ty_client *c, const struct ty_attach_frame *
 {
 	uint32_t number = frame->descriptor_ok.number;
 	struct ty_request_slot *slot = c->numbers[number].slot;
-	nng_msg *msg;
+	struct ty_frame *request;
 
 	switch (c->numbers[number].state) {
 	case TY_NUMBER_ORPHAN:
@@ -299,9 +249,9 @@ static bool on_descriptor_ok(struct ty_client *c, const struct ty_attach_frame *
 		return true;
 	}
 	if (++slot->attaching->accepted == slot->attaching->count) {
-		msg = slot->request;
+		request = slot->request;
 		slot->request = NULL;
-		ty_slot_send(slot, msg); /* `attaching` stays: the numbers are in use until REGISTER is answered */
+		ty_slot_send(slot, request); /* `attaching` stays: the numbers are in use until REGISTER is answered */
 	}
 	return true;
 }
@@ -319,36 +269,19 @@ void ty_attach_events(struct ty_client *c, uint32_t events)
 		code = ty_attach_recv(c->attach_fd, &frame, &fd, &err);
 		if (code == TY_BUSY)
 			break;
-		if (code == TY_CLOSED) {
-			over(c, TY_CLOSED, "the attach connection ended: the service is gone");
-			break;
+		if (code == TY_CLOSED)
+			code = ty_fail(&err, TY_CLOSED, "the attach connection ended: the service is gone");
+		else if (code == TY_OK && frame.type == TY_ATTACH_REFUSED)
+			code = ty_fail(&err, frame.refused.code, "%s%s", c->link == TY_LINK_WELCOME ?
+				"the service refused the attach connection: " : "", frame.refused.text);
+		else if (code == TY_OK && c->link == TY_LINK_WELCOME)
+			code = welcome(c, &frame, fd, &err);
+		else if (code == TY_OK && (frame.type != TY_ATTACH_DESCRIPTOR_OK || !on_descriptor_ok(c, &frame))) {
+			if (fd >= 0)
+				close(fd);
+			code = ty_fail(&err, TY_PROTOCOL, "attach: a frame that was not asked for");
 		}
-		if (code != TY_OK) {
-			over(c, code, err.text);
-			break;
-		}
-		if (fd >= 0)
-			close(fd);
-		if (frame.type == TY_ATTACH_REFUSED)
-			over(c, frame.refused.code, frame.refused.text);
-		else if (frame.type != TY_ATTACH_DESCRIPTOR_OK || !on_descriptor_ok(c, &frame))
-			over(c, TY_PROTOCOL, "attach: a frame that was not asked for");
+		if (code != TY_OK)
+			ty_link_lost(c, code, err.text);
 	}
-	if (!c->over)
-		arm_timer(c);
-}
-
-void ty_attach_expire(struct ty_client *c)
-{
-	struct ty_request_slot *slot;
-	int64_t now = ty_client_now();
-	uint64_t count;
-	ssize_t n;
-
-	n = read(c->timer_fd, &count, sizeof count);
-	(void)n; /* EAGAIN: armed anew since */
-	while ((slot = oldest_attaching(c, true)) != NULL && slot->deadline <= now)
-		ty_slot_fail(slot, TY_TIMEOUT, "the service did not take the pool's descriptors in time");
-	if (!c->over)
-		arm_timer(c);
 }

@@ -5,13 +5,22 @@
 #include "client/internal.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "wire/request.h"
+
+#define ID_FLAG 0x80000000u /* REQ's numbers have it; below it are the turn and, lowest, the slot's index */
+#define INDEX_BITS 6
+
+_Static_assert(TY_CLIENT_REQUESTS_MAX <= 1 << INDEX_BITS, "an index fits into a request's number");
 
 int64_t ty_client_now(void)
 {
@@ -23,17 +32,18 @@ int64_t ty_client_now(void)
 
 /* ---- sending --------------------------------------------------------------------------------------------------------- */
 
-enum ty_code ty_slot_take(struct ty_client *c, struct ty_request_slot **out, struct ty_error *err)
+enum ty_code ty_slot_take(struct ty_client *c, ty_internal_fn internal, struct ty_request_slot **out, struct ty_error *err)
 {
 	uint32_t i;
 
 	*out = NULL;
-	if (c->over)
-		return ty_fail(err, c->over_error.code, "%s", c->over_error.text);
+	if (internal == NULL && c->link != TY_LINK_UP)
+		return ty_fail(err, TY_CLOSED, "the service is away: %.200s", c->why.text);
 	for (i = 0; i < c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
-		if (slot->phase == TY_SLOT_IDLE && !slot->on_wire) {
+		if (slot->phase == TY_SLOT_IDLE && !slot->queued) {
+			slot->internal = internal;
 			*out = slot;
 			return TY_OK;
 		}
@@ -41,23 +51,21 @@ enum ty_code ty_slot_take(struct ty_client *c, struct ty_request_slot **out, str
 	return ty_fail(err, TY_BUSY, "max_requests: %u requests are in flight", c->slot_count);
 }
 
-/* Milliseconds until `deadline`, for nng: at least 1. */
-static nng_duration remaining_ms(int64_t deadline)
+static uint32_t number_of(const struct ty_request_slot *slot)
 {
-	int64_t left = deadline - ty_client_now();
-
-	return left <= 0 ? 1 : (nng_duration)((left + 999999) / 1000000);
+	return ID_FLAG | (slot->turn << INDEX_BITS & ~ID_FLAG) | slot->index;
 }
 
-void ty_slot_send(struct ty_request_slot *slot, nng_msg *msg)
+void ty_slot_send(struct ty_request_slot *slot, struct ty_frame *frame)
 {
+	struct ty_client *c = slot->client;
+	struct ty_error err;
+	enum ty_code code;
+
 	slot->phase = TY_SLOT_OPEN;
-	slot->on_wire = true;
-	slot->sent = false;
-	slot->reply = NULL;
-	nng_aio_set_msg(slot->aio, msg);
-	nng_aio_set_timeout(slot->aio, remaining_ms(slot->deadline));
-	nng_ctx_send(slot->ctx, slot->aio); /* from here on the slot's lower half is the callback's */
+	code = ty_connection_send(&c->connection, frame, &err);
+	if (code != TY_OK)
+		ty_link_lost(c, code, err.text);
 }
 
 enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *request, ty_done_fn done, void *user,
@@ -67,10 +75,11 @@ enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *req
 	bool anonymous = request->verb_case == TYER__V1__REQUEST__VERB_PING ||
 			 request->verb_case == TYER__V1__REQUEST__VERB_STATUS ||
 			 request->verb_case == TYER__V1__REQUEST__VERB_HELLO;
+	struct ty_frame *frame;
+	uint8_t *body;
 	size_t bytes;
-	nng_msg *msg;
 
-	assert(slot->phase == TY_SLOT_IDLE && !slot->on_wire);
+	assert(slot->phase == TY_SLOT_IDLE && !slot->queued);
 	if (!anonymous && c->info.client == 0)
 		return ty_fail(err, TY_INVALID, "options.attach_path was null: this client may only PING and STATUS");
 	request->version = TY_WIRE_VERSION;
@@ -81,42 +90,58 @@ enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *req
 	if (bytes > c->max_request_bytes)
 		return ty_fail(err, TY_LIMIT, "%s of %zu bytes, max_request_bytes is %u", ty_verb_name(request->verb_case),
 			bytes, c->max_request_bytes);
-	if (nng_msg_alloc(&msg, bytes) != 0)
+	slot->turn++;
+	frame = ty_frame_new(&c->address, number_of(slot), bytes, &body);
+	if (frame == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "%s: no memory for %zu bytes", ty_verb_name(request->verb_case), bytes);
-	tyer__v1__request__pack(request, nng_msg_body(msg));
+	frame->queued = &slot->queued;
+	tyer__v1__request__pack(request, body);
 	slot->verb = request->verb_case;
 	slot->id = c->next_id++;
 	slot->done = done;
 	slot->user = user;
 	slot->deadline = ty_client_now() + ((int64_t)c->patience_us + TY_CLIENT_MARGIN_US) * 1000;
+	ty_client_wake_at(c, slot->deadline);
 	c->in_use++;
 	if (slot->attaching == NULL) {
-		ty_slot_send(slot, msg);
-		return TY_OK;
+		ty_slot_send(slot, frame);
+	} else {
+		slot->phase = TY_SLOT_ATTACHING;
+		slot->request = frame;
+		ty_attaching_begin(slot);
 	}
-	slot->phase = TY_SLOT_ATTACHING;
-	slot->request = msg;
-	ty_attaching_begin(slot);
-	if (c->ready != NULL) /* it failed at once: that is delivered like any other result */
-		ty_completions_signal(&c->completions);
+	if (c->ready != NULL || c->tell_away) /* it failed at once: that is delivered like any other result */
+		ty_client_signal(c);
 	return TY_OK;
 }
 
 /* ---- ending ---------------------------------------------------------------------------------------------------------- */
 
+/* `decoded` is there: queued for delivery, or handed to the link. */
 static void finish(struct ty_request_slot *slot)
 {
 	struct ty_client *c = slot->client;
+	struct ty_decoded decoded;
 
-	slot->phase = TY_SLOT_FINISHED;
-	slot->next = NULL;
-	*c->ready_end = slot;
-	c->ready_end = &slot->next;
 	ty_attaching_free(c, slot->attaching);
 	slot->attaching = NULL;
-	if (slot->request != NULL)
-		nng_msg_free(slot->request);
+	free(slot->request);
 	slot->request = NULL;
+	if (slot->internal == NULL) {
+		ty_pool_answered(slot);
+		slot->phase = TY_SLOT_FINISHED;
+		slot->next = NULL;
+		*c->ready_end = slot;
+		c->ready_end = &slot->next;
+		return;
+	}
+	decoded = slot->decoded;
+	slot->phase = TY_SLOT_IDLE;
+	c->in_use--;
+	if (decoded.result.error == slot->decoded.error.text)
+		decoded.result.error = decoded.error.text;
+	slot->internal(slot, &decoded);
+	ty_decoded_free(&decoded);
 }
 
 void ty_slot_fail(struct ty_request_slot *slot, enum ty_code code, const char *text)
@@ -126,65 +151,66 @@ void ty_slot_fail(struct ty_request_slot *slot, enum ty_code code, const char *t
 	finish(slot);
 }
 
-void ty_client_end(struct ty_client *c, enum ty_code code, const char *text)
+void ty_slots_end(struct ty_client *c, enum ty_code code, const char *text)
 {
 	uint32_t i;
 
-	if (c->over)
+	for (i = 0; i < c->slot_count; i++) {
+		struct ty_request_slot *slot = &c->slots[i];
+
+		if (slot->phase != TY_SLOT_ATTACHING && slot->phase != TY_SLOT_OPEN)
+			continue;
+		if (slot->internal == NULL) {
+			ty_slot_fail(slot, code, text);
+			continue;
+		}
+		/* the link's: it is the link that ends */
+		ty_attaching_free(c, slot->attaching);
+		slot->attaching = NULL;
+		free(slot->request);
+		slot->request = NULL;
+		slot->pool = NULL;
+		slot->phase = TY_SLOT_IDLE;
+		c->in_use--;
+	}
+}
+
+void ty_slot_reply(struct ty_client *c, uint32_t id, const uint8_t *bytes, size_t length)
+{
+	uint32_t index = id & ((1u << INDEX_BITS) - 1);
+	struct ty_request_slot *slot = index < c->slot_count ? &c->slots[index] : NULL;
+	uint64_t boot;
+
+	/* else the request is over already: it was too late for its answer */
+	if (slot == NULL || slot->phase != TY_SLOT_OPEN || number_of(slot) != id)
 		return;
-	c->over = true;
-	ty_fail(&c->over_error, code, "%s", text);
-	/* nng may still have the aios: what comes of them is dropped when it comes */
-	for (i = 0; i < c->slot_count; i++)
-		if (c->slots[i].phase == TY_SLOT_ATTACHING || c->slots[i].phase == TY_SLOT_OPEN)
-			ty_slot_fail(&c->slots[i], code, text);
-}
-
-static void finish_from_wire(struct ty_request_slot *slot)
-{
-	switch (slot->nng_result) {
-	case 0:
-		ty_reply_decode(slot->verb, slot->id, nng_msg_body(slot->reply), nng_msg_len(slot->reply), &slot->decoded);
-		break;
-	case NNG_ETIMEDOUT:
-		ty_reply_failed(slot->verb, TY_TIMEOUT,
-			slot->sent ? "the service did not answer in time" : "no connection to the service in time",
-			&slot->decoded);
-		break;
-	case NNG_ECONNRESET:
-	case NNG_ECLOSED:
-	case NNG_ECANCELED:
-		ty_reply_failed(slot->verb, TY_CLOSED, "the connection to the service ended before the answer", &slot->decoded);
-		break;
-	case NNG_ENOMEM:
-		ty_reply_failed(slot->verb, TY_NO_MEMORY, "nng: out of memory", &slot->decoded);
-		break;
-	default:
-		ty_reply_failed(slot->verb, TY_IO, nng_strerror(slot->nng_result), &slot->decoded);
-		break;
-	}
+	ty_reply_decode(slot->verb, slot->id, bytes, length, &slot->decoded);
+	boot = slot->decoded.result.boot;
 	finish(slot);
+	if (c->link == TY_LINK_UP && boot != 0 && boot != c->info.boot)
+		ty_link_lost(c, TY_CLOSED, "another service answers: it was started anew");
 }
 
-/* What nng's threads have finished since the last time, into the ready list. */
-static void collect(struct ty_client *c)
+/* Those that have waited long enough; returns when the next one has. */
+static int64_t expire_slots(struct ty_client *c, int64_t now)
 {
-	struct ty_completion *at = ty_completions_take(&c->completions);
+	int64_t next = INT64_MAX;
+	uint32_t i;
 
-	while (at != NULL) {
-		struct ty_request_slot *slot =
-			(struct ty_request_slot *)(void *)((char *)at - offsetof(struct ty_request_slot, completion));
+	for (i = 0; i < c->slot_count; i++) {
+		struct ty_request_slot *slot = &c->slots[i];
 
-		at = at->next;
-		assert(slot->on_wire);
-		slot->on_wire = false;
-		if (slot->phase == TY_SLOT_OPEN)
-			finish_from_wire(slot);
-		/* else it has its result already: ty_client_end */
-		if (slot->reply != NULL)
-			nng_msg_free(slot->reply);
-		slot->reply = NULL;
+		if (slot->phase != TY_SLOT_ATTACHING && slot->phase != TY_SLOT_OPEN)
+			continue;
+		if (slot->deadline > now) {
+			if (slot->deadline < next)
+				next = slot->deadline;
+			continue;
+		}
+		ty_slot_fail(slot, TY_TIMEOUT, slot->phase == TY_SLOT_ATTACHING ?
+			"the service did not take the pool's descriptors in time" : "the service did not answer in time");
 	}
+	return next;
 }
 
 /* The slot is free when the callback runs: it may send the next request. */
@@ -203,26 +229,101 @@ static void deliver(struct ty_client *c)
 		decoded.result.error = decoded.error.text;
 	slot->phase = TY_SLOT_IDLE;
 	c->in_use--;
-	c->delivering = &decoded;
+	c->delivering = true;
 	done(user, &decoded.result);
-	c->delivering = NULL;
+	c->delivering = false;
 	ty_decoded_free(&decoded);
 }
 
 /* ---- poll ------------------------------------------------------------------------------------------------------------ */
 
-static void take_events(struct ty_client *c)
+void ty_client_signal(struct ty_client *c)
 {
-	struct epoll_event events[3];
-	int n = epoll_wait(c->epoll_fd, events, 3, 0), i;
+	const uint64_t one = 1;
+	ssize_t n = write(c->ready_fd, &one, sizeof one);
 
-	for (i = 0; i < n; i++) {
+	(void)n; /* fails only when the counter is full: then it is readable already */
+}
+
+void ty_client_wake_at(struct ty_client *c, int64_t when)
+{
+	struct itimerspec at = {0};
+	int rv;
+
+	if (when >= c->timer_at)
+		return;
+	c->timer_at = when;
+	if (when < 1) /* 0 would disarm it */
+		when = 1;
+	at.it_value.tv_sec = when / 1000000000;
+	at.it_value.tv_nsec = when % 1000000000;
+	rv = timerfd_settime(c->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+	assert(rv == 0); /* its arguments are fine by construction */
+}
+
+static void on_timer(struct ty_client *c)
+{
+	int64_t now = ty_client_now(), next;
+	uint64_t count;
+	ssize_t n = read(c->timer_fd, &count, sizeof count);
+
+	(void)n; /* EAGAIN: armed anew since */
+	c->timer_at = INT64_MAX;
+	ty_link_expire(c, now);
+	next = expire_slots(c, now);
+	if (ty_link_next(c) < next)
+		next = ty_link_next(c);
+	if (next != INT64_MAX)
+		ty_client_wake_at(c, next);
+}
+
+void ty_client_take_events(struct ty_client *c)
+{
+	struct epoll_event events[4];
+	int n = epoll_wait(c->epoll_fd, events, 4, 0), i;
+	uint64_t count;
+
+	/* attach first: what the service says before it goes explains the other connection's end. The clock last: it may begin an
+	 * attempt, whose descriptors may have the numbers of those that have events here. */
+	for (i = 0; i < n; i++)
 		if (events[i].data.fd == c->attach_fd)
 			ty_attach_events(c, events[i].events);
-		else if (events[i].data.fd == c->timer_fd)
-			ty_attach_expire(c);
+	for (i = 0; i < n; i++) {
+		if (events[i].data.fd == c->connection.fd)
+			ty_link_events(c, events[i].events);
+		else if (events[i].data.fd == c->ready_fd)
+			(void)!read(c->ready_fd, &count, sizeof count);
 	}
-	collect(c);
+	for (i = 0; i < n; i++)
+		if (events[i].data.fd == c->timer_fd)
+			on_timer(c);
+}
+
+void ty_client_wait(struct ty_client *c, int64_t deadline)
+{
+	int64_t left = deadline - ty_client_now();
+	struct pollfd p = {.fd = c->epoll_fd, .events = POLLIN};
+	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+
+	if (left > 0)
+		ppoll(&p, 1, &ts, NULL);
+}
+
+/* True: the user heard that the service went away, or came back. */
+static bool tell(struct ty_client *c)
+{
+	bool away = c->tell_away, up = c->tell_up;
+
+	c->tell_away = c->tell_up = false;
+	if ((!away && !up) || c->options.changed == NULL)
+		return false;
+	c->delivering = true;
+	if (away)
+		c->options.changed(c->options.changed_user, TY_CLIENT_AWAY);
+	if (up)
+		c->options.changed(c->options.changed_user, TY_CLIENT_UP);
+	c->delivering = false;
+	return true;
 }
 
 uint32_t ty_client_poll(struct ty_client *c, uint32_t max, uint32_t timeout_us)
@@ -230,15 +331,17 @@ uint32_t ty_client_poll(struct ty_client *c, uint32_t max, uint32_t timeout_us)
 	int64_t deadline = timeout_us == 0 ? 0 : ty_client_now() + (int64_t)timeout_us * 1000;
 	uint32_t delivered = 0;
 
-	if (c->delivering != NULL)
+	if (c->delivering)
 		return 0; /* called from a callback */
 	for (;;) {
 		struct ty_request_slot *last;
+		bool told;
 
-		take_events(c);
+		ty_client_take_events(c);
 		/* what callbacks cause is for the next call: a request that fails at once and is sent again would keep us here */
 		last = c->ready == NULL ? NULL : (struct ty_request_slot *)(void *)((char *)c->ready_end -
 							 offsetof(struct ty_request_slot, next));
+		told = tell(c);
 		while (last != NULL && (max == 0 || delivered < max)) {
 			bool was_last = c->ready == last;
 
@@ -247,12 +350,12 @@ uint32_t ty_client_poll(struct ty_client *c, uint32_t max, uint32_t timeout_us)
 			if (was_last)
 				break;
 		}
-		if (delivered != 0 || timeout_us == 0 || ty_client_now() >= deadline)
+		if (delivered != 0 || told || timeout_us == 0 || ty_client_now() >= deadline)
 			break;
-		ty_client_wait(c->epoll_fd, POLLIN, deadline);
+		ty_client_wait(c, deadline);
 	}
-	if (c->ready != NULL) /* ty_client_fd stays readable until all is delivered */
-		ty_completions_signal(&c->completions);
+	if (c->ready != NULL || c->tell_away || c->tell_up) /* ty_client_fd stays readable until all is delivered */
+		ty_client_signal(c);
 	return delivered;
 }
 
@@ -264,6 +367,15 @@ int ty_client_fd(const struct ty_client *client)
 const struct ty_client_info *ty_client_info(const struct ty_client *client)
 {
 	return &client->info;
+}
+
+enum ty_client_state ty_client_state(const struct ty_client *client, struct ty_error *why)
+{
+	if (client->link == TY_LINK_UP)
+		return TY_CLIENT_UP;
+	if (why != NULL)
+		*why = client->why;
+	return TY_CLIENT_AWAY;
 }
 
 /* ---- the timeline ---------------------------------------------------------------------------------------------------- */

@@ -25,7 +25,7 @@ static enum ty_code submit(struct ty_client *c, Tyer__V1__Request *request, ty_d
 
 	if (done == NULL)
 		return ty_fail(err, TY_INVALID, "done is null");
-	code = ty_slot_take(c, &slot, err);
+	code = ty_slot_take(c, NULL, &slot, err);
 	return code != TY_OK ? code : ty_slot_submit(slot, request, done, user, err);
 }
 
@@ -54,46 +54,54 @@ enum ty_code ty_client_status(struct ty_client *c, ty_done_fn done, void *user, 
 enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool, ty_done_fn done, void *user,
 	struct ty_error *err)
 {
-	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
-	uint32_t numbers[TY_MAX_REGIONS] = {0};
-	Tyer__V1__Register *reg = NULL;
 	struct ty_request_slot *slot;
+	struct ty_kept_pool *kept;
 	enum ty_code code;
 
 	if (done == NULL)
 		return ty_fail(err, TY_INVALID, "done is null");
-	if (pool->region_count > TY_MAX_REGIONS)
-		return ty_fail(err, TY_LIMIT, "pool.regions has %u entries, expected 1..%d", pool->region_count, TY_MAX_REGIONS);
-	code = ty_slot_take(c, &slot, err);
+	code = ty_slot_take(c, NULL, &slot, err);
+	if (code == TY_OK)
+		code = ty_pool_keep(c, pool, &kept, err);
 	if (code != TY_OK)
 		return code;
-	if (c->info.client != 0) /* else submit says why not */
-		code = ty_attaching_create(c, pool, numbers, &slot->attaching, err);
-	if (code == TY_OK)
-		code = ty_register_from_pool(pool, numbers, &reg, err);
-	if (code == TY_OK) {
-		request.verb_case = TYER__V1__REQUEST__VERB_REGISTER;
-		request.register_ = reg;
-		code = ty_slot_submit(slot, &request, done, user, err);
-	}
-	if (code != TY_OK) {
-		ty_attaching_free(c, slot->attaching);
-		slot->attaching = NULL;
-	}
-	ty_register_free(reg);
+	code = ty_pool_register(slot, kept, done, user, err);
+	if (code != TY_OK)
+		ty_pool_forget(c, kept);
 	return code;
 }
 
 enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration, ty_done_fn done, void *user,
 	struct ty_error *err)
 {
+	struct ty_kept_pool *kept = ty_pool_find(c, registration);
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__Unregister unregister = TYER__V1__UNREGISTER__INIT;
+	struct ty_request_slot *slot;
+	enum ty_code code;
 
-	unregister.registration = registration;
+	if (done == NULL)
+		return ty_fail(err, TY_INVALID, "done is null");
+	if (kept != NULL && c->link != TY_LINK_UP) { /* the service that had it is gone: forget it, also when it is on its way back */
+		if (c->link == TY_LINK_REGISTER)
+			ty_link_lost(c, TY_CLOSED, "a pool was given up while it was being registered again");
+		ty_pool_forget(c, kept);
+	}
+	code = ty_pool_number(c, registration, &unregister.registration, err);
+	if (code == TY_OK)
+		code = ty_slot_take(c, NULL, &slot, err);
+	if (code != TY_OK)
+		return code;
 	request.verb_case = TYER__V1__REQUEST__VERB_UNREGISTER;
 	request.unregister = &unregister;
-	return submit(c, &request, done, user, err);
+	slot->pool = kept;
+	kept->leaving = true;
+	code = ty_slot_submit(slot, &request, done, user, err);
+	if (code != TY_OK) {
+		slot->pool = NULL;
+		kept->leaving = false;
+	}
+	return code;
 }
 
 /* ---- prompts --------------------------------------------------------------------------------------------------------- */
@@ -230,10 +238,11 @@ enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t
 		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &retrieve.ready, err);
 	if (code == TY_OK)
 		code = fill_mark("transfer.done", &t->done, &parts.done, &retrieve.done, err);
+	if (code == TY_OK)
+		code = ty_pool_number(c, t->registration, &retrieve.registration, err);
 	if (code != TY_OK)
 		return code;
 	retrieve.session = t->session;
-	retrieve.registration = t->registration;
 	retrieve.first = t->first;
 	retrieve.count = t->count;
 	retrieve.n_blocks = t->group_count;
@@ -256,6 +265,8 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &store.ready, err);
 	if (code == TY_OK)
 		code = fill_mark("transfer.done", &t->done, &parts.done, &store.done, err);
+	if (code == TY_OK)
+		code = ty_pool_number(c, t->registration, &store.registration, err);
 	if (code == TY_OK && t->append != NULL) {
 		code = fill_chain("transfer.append", t->append, &parts.append, err);
 		store.append = &parts.append;
@@ -263,7 +274,6 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	if (code != TY_OK)
 		return code;
 	store.session = t->session;
-	store.registration = t->registration;
 	store.first = t->first;
 	store.count = t->count;
 	store.n_blocks = t->group_count;
@@ -281,9 +291,10 @@ enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const u
 	struct transfer_parts parts;
 	enum ty_code code = fill_ids(blocks, block_counts, group_count, &parts, err);
 
+	if (code == TY_OK)
+		code = ty_pool_number(c, registration, &flush.registration, err);
 	if (code != TY_OK)
 		return code;
-	flush.registration = registration;
 	flush.n_blocks = group_count;
 	flush.blocks = parts.at;
 	request.verb_case = TYER__V1__REQUEST__VERB_FLUSH;

@@ -23,6 +23,7 @@ enum {
 	REFUSED_FIXED_BYTES = AT_BODY + 4 + 4,                   /* then the text */
 	DESCRIPTOR_BYTES = AT_BODY + 4,
 	DESCRIPTOR_OK_BYTES = AT_BODY + 4 + 4,
+	TIMELINE_BYTES = AT_BODY,
 };
 
 _Static_assert(REFUSED_FIXED_BYTES + TY_ATTACH_TEXT_MAX <= TY_ATTACH_FRAME_MAX, "the longest frame fits");
@@ -76,7 +77,7 @@ static uint64_t get64(const uint8_t *at)
 
 bool ty_attach_carries_fd(enum ty_attach_type type)
 {
-	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR;
+	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR || type == TY_ATTACH_TIMELINE;
 }
 
 size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_ATTACH_FRAME_MAX])
@@ -109,6 +110,9 @@ size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_AT
 		length = DESCRIPTOR_OK_BYTES;
 		put32(bytes + AT_BODY, frame->descriptor_ok.number);
 		put32(bytes + AT_BODY + 4, (uint32_t)frame->descriptor_ok.code);
+		break;
+	case TY_ATTACH_TIMELINE:
+		length = TIMELINE_BYTES;
 		break;
 	}
 	assert(length != 0);
@@ -213,6 +217,10 @@ enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach
 		return decode_descriptor(b, length, frame, err);
 	case TY_ATTACH_DESCRIPTOR_OK:
 		return decode_descriptor_ok(b, length, frame, err);
+	case TY_ATTACH_TIMELINE:
+		if (length != TIMELINE_BYTES)
+			return ty_fail(err, TY_PROTOCOL, "attach TIMELINE has %zu bytes, expected %d", length, TIMELINE_BYTES);
+		return TY_OK;
 	default:
 		return ty_fail(err, TY_PROTOCOL, "attach: unknown frame type %u", type);
 	}
@@ -364,8 +372,8 @@ enum ty_code ty_attach_timeline_map(int fd, void **page, struct ty_error *err)
 		return ty_fail(err, TY_PROTOCOL, "timeline: %lld bytes, expected %zu", (long long)st.st_size,
 			TY_ATTACH_TIMELINE_BYTES);
 	seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
-		return ty_fail(err, TY_PROTOCOL, "timeline: not a memfd sealed against shrinking");
+	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0)
+		return ty_fail(err, TY_PROTOCOL, "timeline: not a memfd sealed against shrinking, and against nothing that we do");
 	at = mmap(NULL, TY_ATTACH_TIMELINE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return ty_fail(err, TY_IO, "timeline: mmap: %s", strerror(errno));

@@ -6,6 +6,8 @@
  *   service -> client   WELCOME {boot, token} + the timeline's memfd     first, once
  *                       REFUSED {code, text}                             instead, or later: why the end follows
  *   client  -> service  DESCRIPTOR {number} + one descriptor             number is then named by REGISTER
+ *   client  -> service  TIMELINE + its memfd                             before HELLO: use this page, which an earlier service
+ *                                                                        made, instead of WELCOME's
  *   service -> client   DESCRIPTOR_OK {number, code}                     one for each
  *
  * Every frame is little-endian and begins with magic, version, type and its own whole length; a frame of another length than
@@ -34,6 +36,7 @@ enum ty_attach_type {
 	TY_ATTACH_REFUSED = 2,
 	TY_ATTACH_DESCRIPTOR = 3,
 	TY_ATTACH_DESCRIPTOR_OK = 4,
+	TY_ATTACH_TIMELINE = 5,
 };
 
 struct ty_attach_frame {

@@ -31,7 +31,7 @@ struct option {
 
 static const struct option table[] = {
 	{"connect", "URL", R | C | P, TEXT, FIELD(connect), 0, 0, NULL,
-		"nng address of the service (default: where tyerd listens, /run/tyer/tyer.sock for root)"},
+		"address of the service (default: where tyerd listens, /run/tyer/tyer.sock for root)"},
 	{"attach", "PATH", R | C, TEXT, FIELD(attach), 0, 0, NULL, "its attach socket (default: attach.sock beside --connect)"},
 	{"device", "NAME", R | C, TEXT, FIELD(device), 0, 0, "host", "where the KV pool lies: host or cuda:N"},
 	{"cuda-driver", "LIB", R | C, TEXT, FIELD(driver), 0, 0, "libcuda.so.1", "the CUDA driver to open for cuda:N"},

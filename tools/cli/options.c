@@ -24,7 +24,7 @@ static const struct option {
 	unsigned commands;
 	const char *help;
 } options[] = {
-	{ "connect", "URL", CONNECT, ALL, "nng address of the service; default: where tyerd listens if the same user starts it" },
+	{ "connect", "URL", CONNECT, ALL, "address of the service; default: where tyerd listens if the same user starts it" },
 	{ "timeout", "TIME", TIMEOUT, ALL, "for connecting and for each answer: microseconds, or with us, ms or s; default 5s" },
 	{ "json", NULL, JSON, 1u << CLI_STATUS, "as one JSON object" },
 	{ "count", "N", COUNT, 1u << CLI_PING, "how many PINGs, one after the other; default 1" },

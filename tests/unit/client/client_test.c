@@ -473,7 +473,7 @@ static void test_verbs(void **state)
 	static const uint32_t tokens[3] = {0, 1, 300000}, ids0[2] = {4, TY_BLOCK_SKIP}, ids1[1] = {9};
 	const uint32_t *const blocks[2] = {ids0, ids1};
 	const uint32_t counts[2] = {2, 1};
-	struct ty_transfer t = {.session = 77, .registration = 3, .first = 2, .count = 4, .blocks = blocks,
+	struct ty_transfer t = {.session = 77, .first = 2, .count = 4, .blocks = blocks,
 		.block_counts = counts, .group_count = 2, .ready = {1, 10}, .done = {511, 1ull << 40}};
 	uint8_t hashes[64];
 	struct ty_chain by_tokens = {.tokens = tokens, .token_count = 3}, by_hashes = {.hashes = hashes, .chunk_count = 2},
@@ -494,14 +494,18 @@ static void test_verbs(void **state)
 	co.timeout_us = 5000000;
 	c = open_client(&co);
 	assert_int_equal(ty_client_register(c, &pool, on_done, &o[0], &err), TY_OK);
-	assert_int_equal(ty_client_unregister(c, 3, on_done, &o[1], &err), TY_OK);
+	wait_for(c, &o[0]);
+	assert_int_equal(o[0].result.code, TY_OK);
+	t.registration = o[0].result.registered.registration; /* the client's own number; the service's is 3 */
+	assert_int_equal(t.registration, 1);
 	assert_int_equal(ty_client_lookup_as(c, 77, &by_hashes, "lora", 4, NULL, 0, on_done, &o[2], &err), TY_OK);
 	assert_int_equal(ty_client_retrieve(c, &t, on_done, &o[3], &err), TY_OK);
 	t.append = &by_tokens;
 	t.ready.word = 0;
 	assert_int_equal(ty_client_store(c, &t, on_done, &o[4], &err), TY_OK);
 	assert_int_equal(ty_client_end_session(c, 77, on_done, &o[5], &err), TY_OK);
-	assert_int_equal(ty_client_flush(c, 3, blocks, counts, 2, on_done, &o[6], &err), TY_OK);
+	assert_int_equal(ty_client_flush(c, t.registration, blocks, counts, 2, on_done, &o[6], &err), TY_OK);
+	assert_int_equal(ty_client_unregister(c, t.registration, on_done, &o[1], &err), TY_OK);
 	for (i = 0; i < 7; i++) {
 		wait_for(c, &o[i]);
 		if (o[i].result.code != TY_OK)
@@ -509,7 +513,6 @@ static void test_verbs(void **state)
 		assert_string_equal(o[i].error, "");
 		assert_int_equal(o[i].result.boot, FAKE_BOOT);
 	}
-	assert_int_equal(o[0].result.registered.registration, 3);
 	assert_int_equal(o[0].result.registered.chunk_bytes, 1ull << 33);
 	assert_int_equal(o[0].result.registered.fingerprint[0], 9);
 	assert_int_equal(o[2].result.lookup.chunks, 2);
@@ -521,6 +524,7 @@ static void test_verbs(void **state)
 	assert_int_equal(o[5].result.end_session.released, 5);
 
 	/* what is refused before it is sent */
+	assert_int_equal(ty_client_unregister(c, t.registration, on_done, &o[0], &err), TY_UNKNOWN_REGISTRATION);
 	assert_int_equal(ty_client_lookup(c, 1, &both, on_done, &o[0], &err), TY_INVALID);
 	assert_int_equal(ty_client_lookup(c, 1, NULL, on_done, &o[0], &err), TY_INVALID);
 	assert_int_equal(ty_client_retrieve(c, &t, on_done, &o[0], &err), TY_INVALID); /* append */
@@ -846,6 +850,10 @@ static enum fake_answer lie(struct fake *f, const Tyer__V1__Request *request, Ty
 
 static void test_lies(void **state)
 {
+	static const struct ty_plane plane;
+	static const struct ty_group group = {16, 1, 256, 256, 1, &plane};
+	static const struct ty_region region = {.fd = -1, .allocation_bytes = 4096, .length = 4096};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
 	struct fake_options fo = {.answer = lie};
 	struct ty_chain chain = {0};
 	struct outcome o[5] = {{0}};
@@ -863,7 +871,7 @@ static void test_lies(void **state)
 	assert_int_equal(ty_client_status(c, on_done, &o[1], &err), TY_OK);
 	assert_int_equal(ty_client_lookup(c, 1, &chain, on_done, &o[2], &err), TY_OK);
 	assert_int_equal(ty_client_end_session(c, 1, on_done, &o[3], &err), TY_OK);
-	assert_int_equal(ty_client_unregister(c, 1, on_done, &o[4], &err), TY_OK);
+	assert_int_equal(ty_client_register(c, &pool, on_done, &o[4], &err), TY_OK);
 	for (i = 0; i < 5; i++) {
 		wait_for(c, &o[i]);
 		assert_int_equal(o[i].result.code, TY_PROTOCOL);

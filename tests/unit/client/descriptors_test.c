@@ -185,10 +185,15 @@ static void test_register(void **state)
 		wait_for(w->client, &o);
 		if (o.result.code != TY_OK)
 			fail_msg("REGISTER: %s %s", ty_code_name(o.result.code), o.error);
-		assert_int_equal(o.result.registered.registration, REGIONS);
+		assert_int_equal(o.result.registered.registration, k + 1);
 		assert_false(w->seen.early);
 		for (i = 0; i < REGIONS; i++)
 			assert_int_equal(w->seen.first[i], 'a' + i);
+		/* kept for a service that comes back, until UNREGISTER */
+		assert_int_equal(open_descriptors(), before + REGIONS);
+		o = (struct outcome){0};
+		assert_int_equal(ty_client_unregister(w->client, k + 1, on_done, &o, &err), TY_OK);
+		wait_for(w->client, &o);
 	}
 	assert_int_equal(open_descriptors(), before);
 	w->regions[1].fd = 1000; /* none */

@@ -89,7 +89,7 @@ static void on_request(struct fake *f)
 		return;
 	must(ty_request_unpack(nng_msg_body(msg), nng_msg_len(msg), 1 << 20, &request, &err) == TY_OK, err.text);
 	must(ty_request_check(request, UINT32_MAX, &err) == TY_OK, err.text);
-	reply.boot = FAKE_BOOT;
+	reply.boot = f->boot;
 	reply.id = request->id;
 	if (f->options.answer != NULL)
 		answer = f->options.answer(f, request, &reply);
@@ -116,7 +116,7 @@ static void release_held(struct fake *f)
 		Tyer__V1__Reply reply = TYER__V1__REPLY__INIT;
 
 		f->held_count--;
-		reply.boot = FAKE_BOOT;
+		reply.boot = f->boot;
 		reply.id = f->held_id[f->held_count];
 		send_reply(f, f->held[f->held_count], &reply, false);
 	}
@@ -135,7 +135,7 @@ void fake_descriptor_ok(struct fake *f, uint32_t number, enum ty_code code)
 
 static void greet(struct fake *f)
 {
-	struct ty_attach_frame frame = {.type = TY_ATTACH_WELCOME, .welcome.boot = FAKE_BOOT};
+	struct ty_attach_frame frame = {.type = TY_ATTACH_WELCOME, .welcome.boot = f->boot};
 	uint8_t bytes[TY_ATTACH_FRAME_MAX];
 	size_t length;
 	int fd;
@@ -171,6 +171,12 @@ static void on_attach(struct fake *f)
 	if (ty_attach_recv(f->attach_fd, &frame, &fd, NULL) != TY_OK) {
 		close(f->attach_fd);
 		f->attach_fd = -1;
+		return;
+	}
+	if (frame.type == TY_ATTACH_TIMELINE) {
+		ty_attach_timeline_unmap(f->timeline);
+		must(ty_attach_timeline_map(fd, &f->timeline, NULL) == TY_OK, "timeline");
+		close(fd);
 		return;
 	}
 	must(frame.type == TY_ATTACH_DESCRIPTOR, "frame type");
@@ -233,24 +239,18 @@ static void *run(void *arg)
 	return NULL;
 }
 
-void fake_start(struct fake *f, const struct fake_options *options)
+/* Listen and serve. */
+void fake_resume(struct fake *f, uint64_t boot)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	memset(f, 0, sizeof *f);
-	f->options = *options;
-	f->listen_fd = f->attach_fd = -1;
-	strcpy(f->directory, "/tmp/tyer-client-test-XXXXXX");
-	must(mkdtemp(f->directory) != NULL, "mkdtemp");
-	snprintf(f->url, sizeof f->url, "ipc://%s/rep", f->directory);
-	snprintf(f->path, sizeof f->path, "%s/attach", f->directory);
-	f->control_fd = eventfd(0, EFD_CLOEXEC);
-	must(f->control_fd >= 0, "eventfd");
-	if (!options->no_rep) {
+	f->boot = boot;
+	atomic_store_explicit(&f->stop, false, memory_order_relaxed);
+	if (!f->options.no_rep) {
 		must(nng_rep0_open_raw(&f->rep) == 0 && nng_listen(f->rep, f->url, NULL, 0) == 0, "nng_listen");
 		f->rep_open = true;
 	}
-	if (!options->no_attach) {
+	if (!f->options.no_attach) {
 		memcpy(address.sun_path, f->path, strlen(f->path));
 		f->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 		must(f->listen_fd >= 0, "socket");
@@ -258,6 +258,23 @@ void fake_start(struct fake *f, const struct fake_options *options)
 			"listen");
 	}
 	must(pthread_create(&f->thread, NULL, run, f) == 0, "pthread_create");
+}
+
+void fake_start(struct fake *f, const struct fake_options *options)
+{
+	memset(f, 0, sizeof *f);
+	f->options = *options;
+	f->listen_fd = f->attach_fd = -1;
+	strcpy(f->directory, "/tmp/tyer-client-test-XXXXXX");
+	must(mkdtemp(f->directory) != NULL, "mkdtemp");
+	if (options->port != 0)
+		snprintf(f->url, sizeof f->url, "tcp://127.0.0.1:%u", options->port);
+	else
+		snprintf(f->url, sizeof f->url, "ipc://%s/rep", f->directory);
+	snprintf(f->path, sizeof f->path, "%s/attach", f->directory);
+	f->control_fd = eventfd(0, EFD_CLOEXEC);
+	must(f->control_fd >= 0, "eventfd");
+	fake_resume(f, FAKE_BOOT);
 }
 
 void fake_order(struct fake *f, _Atomic bool *what)
@@ -283,21 +300,37 @@ void fake_release(struct fake *f)
 		poll(NULL, 0, 1);
 }
 
-void fake_stop(struct fake *f)
+/* As if it were killed. */
+void fake_pause(struct fake *f)
 {
 	fake_order(f, &f->stop);
 	pthread_join(f->thread, NULL);
 	while (f->held_count > 0)
 		nng_msg_free(f->held[--f->held_count]);
+	atomic_store_explicit(&f->holding, 0, memory_order_relaxed);
 	if (f->rep_open)
 		nng_close(f->rep);
+	f->rep_open = false;
 	if (f->attach_fd >= 0)
 		close(f->attach_fd);
 	if (f->listen_fd >= 0)
 		close(f->listen_fd);
-	close(f->control_fd);
+	f->attach_fd = f->listen_fd = -1;
 	ty_attach_timeline_unmap(f->timeline);
+	f->timeline = NULL;
 	unlink(f->path);
-	unlink(f->url + strlen("ipc://"));
+	if (f->options.port == 0)
+		unlink(f->url + strlen("ipc://"));
+}
+
+void fake_stop(struct fake *f)
+{
+	fake_pause(f);
+	fake_stop_paused(f);
+}
+
+void fake_stop_paused(struct fake *f)
+{
+	close(f->control_fd);
 	rmdir(f->directory);
 }

@@ -36,6 +36,7 @@ struct fake_options {
 	bool silent;         /* accept, do not greet */
 	uint16_t version;    /* in WELCOME, if not 0 */
 	bool no_attach, no_rep;
+	uint16_t port;       /* tcp on 127.0.0.1, if not 0 */
 	void *user;
 };
 
@@ -48,6 +49,7 @@ struct fake {
 	int control_fd;           /* eventfd: look at the orders */
 	_Atomic bool stop, drop_attach, drop_rep, release;
 	void *timeline;
+	uint64_t boot;
 	uint8_t token[TY_ATTACH_TOKEN_BYTES];
 	nng_msg *held[FAKE_HELD_MAX]; /* the thread's */
 	uint64_t held_id[FAKE_HELD_MAX];
@@ -59,6 +61,9 @@ struct fake {
 
 void fake_start(struct fake *f, const struct fake_options *options);
 void fake_stop(struct fake *f);
+void fake_stop_paused(struct fake *f);           /* after fake_pause */
+void fake_pause(struct fake *f);                 /* as if it were killed */
+void fake_resume(struct fake *f, uint64_t boot); /* a new one, at the same addresses */
 void fake_order(struct fake *f, _Atomic bool *what); /* drop_attach, drop_rep or release; returns at once */
 void fake_descriptor_ok(struct fake *f, uint32_t number, enum ty_code code); /* the service's thread */
 void fake_release(struct fake *f); /* answer all that is kept, and wait until that is done */
