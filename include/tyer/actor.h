@@ -80,6 +80,9 @@ struct ty_class {
 	/* Called last, on the actor's thread, once its mailbox is closed and drained; after a failed
 	 * start too (the state is then as start left it). May be null. */
 	void (*stop)(void *self);
+	/* ty_actor_stop was called, or the runtime stops. Null: the actor ends. Else it goes on, and is to end soon by a call
+	 * of ty_actor_end, here or later: once what it began is over. Called once. */
+	void (*stopping)(void *self);
 	/* A message that this actor will not handle: it came after the close, or its type is none of
 	 * the class's. Ownership passes to the callee. Null: the message is dropped and counted, which
 	 * is right only for messages that live in somebody's state. */
@@ -207,7 +210,7 @@ TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_
 TY_API struct ty_actor *ty_actor_ref(struct ty_actor *actor);
 TY_API void ty_actor_unref(struct ty_actor *actor);
 
-/* Ask the actor to stop: it handles what was sent before, then its stop is called. Idempotent.
+/* Ask the actor to stop: it handles what was sent before, then its stop is called (see class->stopping). Idempotent.
  * Caller: anyone. */
 TY_API void ty_actor_stop(struct ty_actor *actor);
 
@@ -239,6 +242,23 @@ TY_API int64_t ty_now(void);
  * if it had been stopped, but handling nothing more. The first call counts. An actor that is stopped ends
  * with TY_OK, one whose start fails with start's code. `code` is not TY_OK. Caller: handlers. */
 TY_API void ty_actor_fail(enum ty_code code);
+/* The same with TY_OK: it ends as if it had been stopped. Caller: handlers. */
+TY_API void ty_actor_end(void);
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+#define TY_NAME_MAX 63      /* bytes of a name */
+#define TY_NAMES_MAX 65536  /* names at once, per runtime */
+
+/* Give the actor a name, one of a runtime's; it may have several. The name is free again when the actor is over, before
+ * anyone gets a DOWN. TY_EXISTS: it is taken; TY_INVALID: it is empty or too long; TY_CLOSED: the actor is over;
+ * TY_LIMIT, TY_NO_MEMORY. Caller: anyone who holds a reference. */
+TY_API TY_MUST_USE enum ty_code ty_name(struct ty_actor *actor, const char *name);
+/* Take the name away. TY_CLOSED: nobody has it. Caller: anyone. */
+TY_API enum ty_code ty_unname(struct ty_runtime *rt, const char *name);
+/* The actor that has the name: *out is a new reference. It never waits, whoever changes names meanwhile. TY_CLOSED: nobody
+ * has it. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_find(struct ty_runtime *rt, const char *name, struct ty_actor **out);
 
 /* ---- timers -------------------------------------------------------------------------------- */
 
@@ -417,6 +437,58 @@ TY_API bool ty_monitor_home(const struct ty_monitor *monitor);
  * No message arrives; when `target` has ended otherwise, `release` is called. ty_demonitor ends it.
  * Caller: handlers. */
 TY_API void ty_link(struct ty_actor *target, struct ty_monitor *link);
+
+/* ---- supervisors --------------------------------------------------------------------------- */
+
+#define TY_CHILDREN_MAX 1024 /* children of one supervisor */
+#define TY_RESTARTS_MAX 1024
+
+enum ty_strategy {
+	TY_ONE_FOR_ONE,  /* the child that ended is started again */
+	TY_REST_FOR_ONE, /* and so are those after it, which are stopped first, the last one first */
+};
+enum ty_child_kind {
+	TY_PERMANENT, /* started again however it ended */
+	TY_TRANSIENT, /* when it failed */
+	TY_TEMPORARY, /* never */
+};
+
+/* What a supervisor starts, each time anew: another actor, with another address, of the same name. */
+struct ty_child {
+	const char *name;                        /* see ty_name; null: none */
+	const struct ty_class *cls;
+	void *arg;                               /* as for ty_spawn, and each time the same */
+	const struct ty_spawn_options *options;
+	enum ty_child_kind restart;
+};
+
+enum ty_supervision_kind { TY_CHILD_STARTED, TY_CHILD_ENDED, TY_CHILD_GIVEN_UP };
+struct ty_supervision {
+	enum ty_supervision_kind kind;
+	uint32_t child;         /* its place in options.children */
+	enum ty_code reason;    /* how it ended */
+	struct ty_actor *actor; /* STARTED: its address, borrowed; ENDED: that it had */
+	uint64_t restarts;      /* of this child so far */
+};
+
+/* A supervisor is an actor: ty_spawn(rt, ty_supervisor(), &options, NULL, &actor). The options are its own until it is
+ * over. It starts its children in order. When more than max_restarts were needed within `window`, or a child cannot be
+ * spawned or named, it gives up: stops its children, the last one first and each to its end, and fails with the reason;
+ * so a supervisor that is another's child is started anew, with all of its children. Stopped, it does the same and ends.
+ * A runtime that stops has nothing restarted. options that contradict themselves: it fails with TY_INVALID. */
+struct ty_supervisor_options {
+	size_t size;                     /* sizeof(struct ty_supervisor_options) */
+	struct ty_runtime *rt;
+	enum ty_strategy strategy;
+	const struct ty_child *children;
+	uint32_t child_count;
+	uint32_t max_restarts;           /* at most TY_RESTARTS_MAX; 0: the first that should be restarted ends it */
+	int64_t window;                  /* ns */
+	/* What happens, as it does: for logs, and for those who keep addresses. On the supervisor's thread. May be null. */
+	void (*told)(void *user, const struct ty_supervision *event);
+	void *user;
+};
+TY_API const struct ty_class *ty_supervisor(void);
 
 #ifdef __cplusplus
 }

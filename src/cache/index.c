@@ -18,7 +18,7 @@
 
 #include <tyer/actor.h>
 
-#include "tsan.h"
+#include "base/tsan.h"
 
 #define STATE_MASK UINT64_C(0xff)
 #define ONE_PIN (UINT64_C(1) << 8)

@@ -228,8 +228,11 @@ void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags)
 
 void ty_actor_stop(struct ty_actor *actor)
 {
+	uint8_t none = TY_STOP_NONE;
+
 	/* relaxed: only who comes first matters; the push orders the rest */
-	if (!atomic_exchange_explicit(&actor->stop_sent, true, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(
+		    &actor->stopping, &none, TY_STOP_SENT, memory_order_relaxed, memory_order_relaxed))
 		ty_send_internal(actor, &actor->stop_msg, 0);
 }
 

@@ -170,6 +170,7 @@ static void *dedicated_main(void *arg)
 
 	pthread_setname_np(pthread_self(), d->name);
 	urcu_memb_register_thread();
+	d->thread.reader = true;
 	ty_current = &d->thread;
 	run_until_dead(d, actor);
 	ty_current = NULL;

@@ -26,12 +26,16 @@
 
 #include "runtime/runtime.h"
 
+/*
+ * A name (names.c) is a token as well, whose watcher is the runtime: at the target's end it comes back to
+ * ty_names_home, before any DOWN is sent, so that who hears of the end finds the name free.
+ */
 enum { WATCH = 1, UNWATCH, DOWN }; /* ty_msg.type of internal messages; 0: others' */
 
 /* What ty_monitor.opaque holds. */
 struct ty_monitor_core {
 	struct ty_msg unwatch;
-	struct ty_actor *watcher, *target;
+	struct ty_actor *watcher, *target;           /* watcher: null for a name's */
 	struct ty_monitor_core *in_next, *in_prev;   /* the target's list */
 	struct ty_monitor_core *out_next, *out_prev; /* the watcher's list */
 	uint32_t type;                    /* of the DOWN */
@@ -115,6 +119,13 @@ static void give_back(struct ty_monitor_core *core, enum ty_code reason)
 	struct ty_actor *watcher = core->watcher;
 	struct ty_monitor *monitor = monitor_of(core);
 
+	if (!watcher) {
+		struct ty_actor *target = core->target;
+
+		ty_names_home(monitor);
+		ty_actor_unref(target);
+		return;
+	}
 	monitor->reason = reason;
 	if (ty_send_flags(watcher, &monitor->msg, DOWN, TY_MSG_INTERNAL) != TY_OK) {
 		bool over = ty_mailbox_closed(&watcher->box); /* it has taken it out of its list */
@@ -126,19 +137,25 @@ static void give_back(struct ty_monitor_core *core, enum ty_code reason)
 
 /* ---- the watcher --------------------------------------------------------------------------- */
 
-static void join_late(struct ty_monitor_core *core)
+/* False: the target is over (acquire: its reason is there), the token is the caller's. */
+static bool join_late(struct ty_monitor_core *core)
 {
 	struct ty_actor *target = core->target;
 	void *old = atomic_load_explicit(&target->late, memory_order_acquire);
 
 	do {
-		if (old == LATE_CLOSED) { /* acquire: its reason is there */
-			give_back(core, target->reason);
-			return;
-		}
+		if (old == LATE_CLOSED)
+			return false;
 		core->in_next = old;
 	} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with ty_monitors_end */
 		&target->late, &old, core, memory_order_release, memory_order_acquire));
+	return true;
+}
+
+/* Give the token to its target. False: that is over, the token is the caller's. */
+static bool hand_out(struct ty_monitor_core *core)
+{
+	return ty_send_flags(core->target, &monitor_of(core)->msg, WATCH, TY_MSG_INTERNAL) == TY_OK || join_late(core);
 }
 
 static void watch(struct ty_actor *target, struct ty_monitor *monitor, uint32_t type, bool link)
@@ -155,8 +172,8 @@ static void watch(struct ty_actor *target, struct ty_monitor *monitor, uint32_t 
 		return;
 	}
 	out_add(self, core);
-	if (ty_send_flags(target, &monitor->msg, WATCH, TY_MSG_INTERNAL) != TY_OK)
-		join_late(core);
+	if (!hand_out(core))
+		give_back(core, target->reason);
 }
 
 void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint32_t type)
@@ -181,6 +198,22 @@ static void cancel(struct ty_monitor_core *core)
 	core->cancelled = true;
 	/* if its mailbox is closed, the token comes anyway */
 	(void)!ty_send_flags(core->target, &core->unwatch, UNWATCH, TY_MSG_INTERNAL);
+}
+
+bool ty_monitors_attach(struct ty_actor *target, struct ty_monitor *name)
+{
+	struct ty_monitor_core *core = core_of(name);
+
+	*core = (struct ty_monitor_core){.target = ty_actor_ref(target), .out = true};
+	if (hand_out(core))
+		return true;
+	ty_actor_unref(target);
+	return false;
+}
+
+void ty_monitors_detach(struct ty_monitor *name)
+{
+	cancel(core_of(name));
 }
 
 void ty_demonitor(struct ty_monitor *monitor)
@@ -241,34 +274,58 @@ void ty_monitors_close(struct ty_actor *actor)
 	}
 }
 
+/* Give back a list: its names (or, of those that are none, all) and return the rest. */
+static struct ty_monitor_core *give_back_list(struct ty_monitor_core *list, bool names, enum ty_code reason)
+{
+	struct ty_monitor_core *rest = NULL;
+
+	while (list) {
+		struct ty_monitor_core *next = list->in_next;
+
+		if (!list->watcher == names) {
+			give_back(list, reason);
+		} else {
+			list->in_next = rest;
+			rest = list;
+		}
+		list = next;
+	}
+	return rest;
+}
+
 void ty_monitors_end(struct ty_actor *actor)
 {
-	struct ty_monitor_core *core;
+	struct ty_monitor_core *listed = give_back_list(actor->watchers, true, actor->reason), *late;
 
-	while ((core = actor->watchers)) {
-		in_remove(actor, core);
-		give_back(core, actor->reason);
-	}
+	actor->watchers = NULL;
 	/* acq_rel: pairs with join_late, both ways */
-	core = atomic_exchange_explicit(&actor->late, LATE_CLOSED, memory_order_acq_rel);
-	while (core) {
-		struct ty_monitor_core *next = core->in_next;
-
-		give_back(core, actor->reason);
-		core = next;
-	}
+	late = atomic_exchange_explicit(&actor->late, LATE_CLOSED, memory_order_acq_rel);
+	late = give_back_list(late, true, actor->reason);
+	give_back_list(listed, false, actor->reason);
+	give_back_list(late, false, actor->reason);
 }
 
 /* ---- failing ------------------------------------------------------------------------------- */
 
-void ty_actor_fail(enum ty_code code)
+static void end_self(enum ty_code code)
 {
 	struct ty_actor *self = ty_self();
 
-	assert(self && code != TY_OK);
+	assert(self); /* an actor ends itself */
 	if (self->failing || self->closing)
 		return;
 	self->failing = true;
 	self->reason = code;
 	self->timers_changed = true; /* what a run looks at between messages */
+}
+
+void ty_actor_fail(enum ty_code code)
+{
+	assert(code != TY_OK);
+	end_self(code);
+}
+
+void ty_actor_end(void)
+{
+	end_self(TY_OK);
 }

@@ -195,6 +195,22 @@ static bool time_is_up(struct ty_thread *thread, int64_t began, uint32_t done, u
 	return used > budget;
 }
 
+/* stop_msg has come. True: the class will end the actor itself, later. */
+static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, struct ty_actor *actor)
+{
+	const struct ty_class *cls = actor->cls;
+
+	actor->stop_msg.flags = 0; /* it may be sent again */
+	if (!cls->stopping || atomic_load_explicit(&actor->stopping, memory_order_relaxed) == TY_STOP_CUT)
+		return false;
+	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_STOP, 0);
+	thread->open = true;
+	ty_seat_begin(thread->seat, cls, "stopping", thread->stamp);
+	cls->stopping(actor->state);
+	atomic_store_explicit(&actor->stopping, TY_STOP_ASKED, memory_order_relaxed);
+	return true;
+}
+
 /* A message that the runtime has a part in. Returns one that the class is to handle, or null. Out of line,
  * and handle called from one place alone: ordinary messages pay for none of it. */
 static __attribute__((noinline)) struct ty_msg *special(struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
@@ -236,6 +252,8 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 		msg = next(thread, actor);
 		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY)) {
 			if (msg == &actor->stop_msg) {
+				if (puts_off_stop(thread, actor))
+					continue;
 				finish(thread, actor, since);
 				return TY_RAN_DEAD;
 			}

@@ -141,6 +141,7 @@ static void free_runtime(struct ty_runtime *rt)
 	ty_registry_free(&rt->registry);
 	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++)
 		free(atomic_load_explicit(&rt->seats[i], memory_order_relaxed));
+	ty_names_free(atomic_load_explicit(&rt->names, memory_order_relaxed));
 	free(rt->workers);
 	free(rt);
 }

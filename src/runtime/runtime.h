@@ -35,6 +35,7 @@
 #define TY_MAX_STATE ((size_t)1 << 40)
 
 struct ty_monitor_core;
+struct ty_names;
 struct ty_sim;
 struct ty_thread;
 struct ty_watchdog;
@@ -92,6 +93,7 @@ struct ty_thread {
 	struct ty_worker *worker; /* null: dedicated or simulated */
 	int64_t now;              /* the clock, at most TY_CLOCK_EVERY messages old */
 	uint32_t since_now;       /* messages since */
+	bool reader;              /* a thread of the runtime's, registered with RCU */
 	bool open;                /* the recorder has a BEGIN without its END */
 	bool sent;                /* since it was last cleared */
 	bool stamped;             /* the stamp is of this moment, and not used yet */
@@ -158,7 +160,7 @@ struct ty_actor {
 
 	/* anyone's */
 	alignas(TY_LINE) _Atomic(uint32_t) refs;
-	_Atomic(bool) stop_sent;
+	_Atomic(uint8_t) stopping; /* enum ty_stopping */
 	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
 	_Atomic(void *) late; /* monitors that came after the mailbox's close: see monitor.c */
 	struct ty_actor *list_next;  /* destroy's list */
@@ -197,11 +199,16 @@ struct ty_runtime {
 	_Atomic(uint64_t) alive;
 	_Atomic(uint64_t) spawned;
 	_Atomic(uint64_t) threads;        /* dedicated threads not joined; the joiner reads it alone at the end */
+	_Atomic(struct ty_names *) names; /* null until the first name; release by who makes it */
 	_Atomic(struct ty_actor *) ended; /* dedicated actors whose threads want joining */
 	struct ty_park park;              /* destroy waits here for actors to end */
 	struct ty_registry registry;
 	_Atomic(struct ty_seat *) seats[TY_MAX_WORKERS + TY_MAX_DEDICATED]; /* release by who makes one */
 };
+
+/* How far an actor's stop has come. NONE to SENT: whoever asks first; SENT to ASKED: its runner, once its class has taken
+ * note; ASKED to CUT: destroy's thread, which sends stop_msg again. */
+enum ty_stopping { TY_STOP_NONE, TY_STOP_SENT, TY_STOP_ASKED, TY_STOP_CUT };
 
 extern _Thread_local struct ty_thread *ty_current __attribute__((tls_model("initial-exec")));
 
@@ -263,6 +270,15 @@ struct ty_msg *ty_monitors_internal(struct ty_actor *actor, struct ty_msg *msg);
 /* The actor's end, its runner: before the mailbox closes, what it watches; last of all, who watches it. */
 void ty_monitors_close(struct ty_actor *actor);
 void ty_monitors_end(struct ty_actor *actor);
+/* Have `name` come to ty_names_home at the target's end. False: it is over; the name is the caller's. Caller: anyone. */
+bool ty_monitors_attach(struct ty_actor *target, struct ty_monitor *name);
+/* Have it come earlier. Caller: anyone, once, while it is attached. */
+void ty_monitors_detach(struct ty_monitor *name);
+
+/* ---- names.c ---- */
+
+void ty_names_home(struct ty_monitor *name); /* the actor that had the name is over. Caller: who has the token */
+void ty_names_free(struct ty_names *names);  /* no actor is left, and nobody looks. Null: nothing */
 
 /* ---- timer.c ---- */
 

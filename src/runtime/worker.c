@@ -203,6 +203,7 @@ void *ty_worker_main(void *arg)
 	uint32_t runs = 0;
 
 	urcu_memb_register_thread();
+	thread->reader = true;
 	ty_current = thread;
 	ty_thread_clock(thread);
 	for (;;) {

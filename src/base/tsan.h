@@ -3,8 +3,8 @@
  * What ThreadSanitizer cannot see: liburcu is not built with it, so the order that its table and its grace periods give is
  * told here. Nothing in other builds.
  */
-#ifndef TY_CACHE_TSAN_H
-#define TY_CACHE_TSAN_H
+#ifndef TY_BASE_TSAN_H
+#define TY_BASE_TSAN_H
 
 #if defined(__SANITIZE_THREAD__)
 #define TY_TSAN 1

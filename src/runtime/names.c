@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Names of actors: a liburcu hash table. A lookup reads under RCU and takes a reference; nobody waits.
+ *
+ * A name is a token that the actor holds, like a monitor's, and gives back at its end (monitor.c), or when it is taken
+ * away. Unlinked it is at the latest then, and freed a grace period later. It refers to its actor until it is freed, so
+ * that a reader that found it may take a reference of its own.
+ *
+ * Threads of the runtime are RCU readers. Other threads are not, and cannot be asked to register (they may have, for
+ * purposes of their own): while one of them is in here it is counted, and nothing is freed that was unlinked before the
+ * count was seen at 0 once. In deterministic mode there is one thread, and nothing to wait for.
+ *
+ *            who with whom   add   take away   find   the actor's end
+ *            all             yes   yes         yes    yes
+ */
+#include <assert.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu/urcu-memb.h>
+#include <urcu/rculfhash.h>
+
+#include "base/tsan.h"
+#include "runtime/runtime.h"
+
+#define BUCKETS 4096 /* TY_NAMES_MAX / BUCKETS names in each, at most; they do not grow: that needs a thread */
+
+struct ty_names {
+	struct cds_lfht *table;
+	_Atomic(uint64_t) used;    /* names not freed yet: anyone; relaxed but for ty_names_free */
+	_Atomic(uint64_t) foreign; /* threads in here that are no readers. seq_cst: see enter */
+};
+
+/* LISTED to ATTACHED: ty_name, once the actor has the token; either to GONE: whoever unlinks. acq_rel. */
+enum name_state { LISTED, ATTACHED, GONE };
+
+struct name {
+	struct ty_monitor token;
+	struct cds_lfht_node node;
+	struct rcu_head rcu;
+	struct ty_names *names;
+	struct ty_actor *actor;  /* a reference, for readers */
+	_Atomic(uint32_t) state;
+	char text[];
+};
+
+static char grace_period; /* what ThreadSanitizer is told about it */
+
+/* FNV-1a: names come from the program, not from its clients. */
+static unsigned long hash(const char *text)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	return (unsigned long)(h ^ h >> 32);
+}
+
+static int match(struct cds_lfht_node *node, const void *text)
+{
+	struct name *name = ty_container_of(node, struct name, node);
+
+	ty_tsan_acquire(name); /* of ty_name, through the table */
+	return strcmp(name->text, text) == 0;
+}
+
+static void enter(struct ty_names *names)
+{
+	if (ty_current && ty_current->reader)
+		urcu_memb_read_lock();
+	else /* seq_cst, before the first look at the table: either grace_period_over sees it, or this sees the name unlinked */
+		atomic_fetch_add_explicit(&names->foreign, 1, memory_order_seq_cst);
+}
+
+static void leave(struct ty_names *names)
+{
+	if (ty_current && ty_current->reader) {
+		ty_tsan_release(&grace_period);
+		urcu_memb_read_unlock();
+	} else {
+		atomic_fetch_sub_explicit(&names->foreign, 1, memory_order_seq_cst);
+	}
+}
+
+static void free_name(struct name *name)
+{
+	struct ty_names *names = name->names;
+
+	ty_actor_unref(name->actor);
+	free(name);
+	atomic_fetch_sub_explicit(&names->used, 1, memory_order_release); /* pairs with ty_names_free */
+}
+
+static void grace_period_over(struct rcu_head *head)
+{
+	struct name *name = ty_container_of(head, struct name, rcu);
+
+	ty_tsan_acquire(name); /* of free_later */
+	/* seq_cst: pairs with enter. It was unlinked before, and who is counted later does not find it. */
+	if (atomic_load_explicit(&name->names->foreign, memory_order_seq_cst)) {
+		urcu_memb_call_rcu(head, grace_period_over);
+		return;
+	}
+	ty_tsan_acquire(&grace_period);
+	free_name(name);
+}
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+void ty_names_free(struct ty_names *names)
+{
+	int failed;
+
+	if (!names)
+		return;
+	/* acquire: pairs with free_name. The barrier waits for the thread that frees: this is destroy, which may wait */
+	ty_tsan_library_begin();
+	while (atomic_load_explicit(&names->used, memory_order_acquire))
+		urcu_memb_barrier();
+	failed = cds_lfht_destroy(names->table, NULL);
+	ty_tsan_library_end();
+	assert(!failed);
+	(void)failed;
+	free(names);
+}
+
+static struct ty_names *names_new(void)
+{
+	struct ty_names *names = calloc(1, sizeof *names);
+	sigset_t all, before;
+
+	if (!names)
+		return NULL;
+	ty_tsan_library_begin();
+	names->table = cds_lfht_new_flavor(BUCKETS, BUCKETS, BUCKETS, 0, &urcu_memb_flavor, NULL);
+	ty_tsan_library_end();
+	if (!names->table) {
+		free(names);
+		return NULL;
+	}
+	/* liburcu's thread that frees, if this process has none yet: no signal is handled on it */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ty_tsan_library_begin();
+	urcu_memb_get_default_call_rcu_data();
+	ty_tsan_library_end();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return names;
+}
+
+static struct ty_names *names_of(struct ty_runtime *rt)
+{
+	return atomic_load_explicit(&rt->names, memory_order_acquire); /* pairs with names_made */
+}
+
+/* The table, made by the first that needs it. Null: no memory. */
+static struct ty_names *names_made(struct ty_runtime *rt)
+{
+	struct ty_names *names = names_of(rt), *fresh;
+
+	if (names)
+		return names;
+	fresh = names_new();
+	if (!fresh)
+		return NULL;
+	if (atomic_compare_exchange_strong_explicit(
+		    &rt->names, &names, fresh, memory_order_acq_rel, memory_order_acquire))
+		return fresh;
+	ty_names_free(fresh); /* another was first: `names` is its */
+	return names;
+}
+
+/* Within enter and leave. Returns the state that it was in; GONE: another has unlinked it. */
+static uint32_t unlink_name(struct name *name)
+{
+	uint32_t state = atomic_exchange_explicit(&name->state, GONE, memory_order_acq_rel);
+	int failed;
+
+	if (state == GONE)
+		return state;
+	ty_tsan_library_begin();
+	failed = cds_lfht_del(name->names->table, &name->node);
+	ty_tsan_library_end();
+	assert(!failed);
+	(void)failed;
+	return state;
+}
+
+static void free_later(struct name *name)
+{
+	if (name->actor->rt->sim) { /* there is no other thread that might look at it */
+		free_name(name);
+		return;
+	}
+	ty_tsan_release(name);
+	ty_tsan_library_begin();
+	urcu_memb_call_rcu(&name->rcu, grace_period_over);
+	ty_tsan_library_end();
+}
+
+void ty_names_home(struct ty_monitor *token)
+{
+	struct name *name = ty_container_of(token, struct name, token);
+	struct ty_names *names = name->names;
+
+	enter(names);
+	unlink_name(name);
+	leave(names);
+	free_later(name); /* whoever took it away, and still looks at it, is in a section that began before */
+}
+
+/* ---- what is public ------------------------------------------------------------------------ */
+
+static struct name *name_new(struct ty_names *names, struct ty_actor *actor, const char *text, size_t length)
+{
+	struct name *name = calloc(1, sizeof *name + length + 1);
+
+	if (!name)
+		return NULL;
+	name->names = names;
+	name->actor = ty_actor_ref(actor);
+	memcpy(name->text, text, length);
+	cds_lfht_node_init(&name->node);
+	atomic_init(&name->state, LISTED);
+	return name;
+}
+
+/* Add it. False: the name is taken. */
+static bool list(struct name *name)
+{
+	struct cds_lfht_node *there;
+
+	ty_tsan_release(name); /* pairs with match */
+	ty_tsan_library_begin();
+	there = cds_lfht_add_unique(name->names->table, hash(name->text), match, name->text, &name->node);
+	ty_tsan_library_end();
+	return there == &name->node;
+}
+
+enum ty_code ty_name(struct ty_actor *actor, const char *text)
+{
+	size_t length = text ? strnlen(text, TY_NAME_MAX + 1) : 0;
+	struct ty_names *names;
+	struct name *name = NULL;
+	enum ty_code code = TY_NO_MEMORY;
+	uint32_t listed = LISTED;
+
+	if (length == 0 || length > TY_NAME_MAX)
+		return TY_INVALID;
+	names = names_made(actor->rt);
+	if (!names)
+		return TY_NO_MEMORY;
+	if (atomic_fetch_add_explicit(&names->used, 1, memory_order_relaxed) >= TY_NAMES_MAX)
+		code = TY_LIMIT;
+	else
+		name = name_new(names, actor, text, length);
+	if (!name) {
+		atomic_fetch_sub_explicit(&names->used, 1, memory_order_release);
+		return code;
+	}
+	enter(names);
+	if (!list(name)) {
+		leave(names);
+		free_name(name);
+		return TY_EXISTS;
+	}
+	if (ty_monitors_attach(actor, &name->token)) {
+		/* who has taken it away meanwhile left this to us; if the actor is over instead, nobody is asked */
+		if (!atomic_compare_exchange_strong_explicit(
+			    &name->state, &listed, ATTACHED, memory_order_acq_rel, memory_order_acquire))
+			ty_monitors_detach(&name->token);
+		leave(names);
+		return TY_OK;
+	}
+	unlink_name(name);
+	leave(names);
+	free_later(name);
+	return TY_CLOSED;
+}
+
+/* Within enter and leave. */
+static struct name *look_up(struct ty_names *names, const char *text)
+{
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+
+	cds_lfht_lookup(names->table, hash(text), match, text, &iter);
+	node = cds_lfht_iter_get_node(&iter);
+	return node ? ty_container_of(node, struct name, node) : NULL;
+}
+
+enum ty_code ty_unname(struct ty_runtime *rt, const char *text)
+{
+	struct ty_names *names = names_of(rt);
+	uint32_t state = GONE;
+	struct name *name;
+
+	if (!names)
+		return TY_CLOSED;
+	enter(names);
+	name = look_up(names, text);
+	if (name)
+		state = unlink_name(name);
+	if (state == ATTACHED)
+		ty_monitors_detach(&name->token);
+	leave(names);
+	return state == GONE ? TY_CLOSED : TY_OK;
+}
+
+enum ty_code ty_find(struct ty_runtime *rt, const char *text, struct ty_actor **out)
+{
+	struct ty_names *names = names_of(rt);
+	struct name *name;
+
+	*out = NULL;
+	if (!names)
+		return TY_CLOSED;
+	enter(names);
+	name = look_up(names, text);
+	if (name)
+		*out = ty_actor_ref(name->actor);
+	leave(names);
+	return *out ? TY_OK : TY_CLOSED;
+}
