@@ -185,7 +185,7 @@ static void on_released(void *self, struct ty_msg *msg)
 	struct engine *e = self;
 
 	e->leases_out--;
-	free(ty_container_of(msg, struct ty_lease, msg));
+	ty_lease_free(ty_container_of(msg, struct ty_lease, msg));
 	engine_settle(e);
 }
 

@@ -18,6 +18,7 @@ struct demand {
 	size_t groups;
 	const Tyer__V1__Mark *ready, *done;
 	const Tyer__V1__Chain *append;
+	const Tyer__V1__Hint *hint;
 };
 
 static enum ty_code check_mark(const Tyer__V1__Mark *mark, const char *field, struct ty_mark *out, struct ty_error *err)
@@ -205,7 +206,7 @@ void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Retrieve *q = x->request->retrieve;
 	struct demand d = {TY_OP_RETRIEVE, q->session, q->registration, q->first, q->count, q->blocks, q->n_blocks, q->ready,
-		q->done, NULL};
+		q->done, NULL, NULL};
 	struct registration *r;
 	struct session *s;
 	struct flight *f = NULL;
@@ -252,7 +253,7 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Store *q = x->request->store;
 	struct demand d = {TY_OP_STORE, q->session, q->registration, q->first, q->count, q->blocks, q->n_blocks, q->ready,
-		q->done, q->append};
+		q->done, q->append, q->hint};
 	struct registration *r;
 	struct session *s;
 	struct flight *f = NULL;
@@ -265,6 +266,8 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	}
 	if (code == TY_OK)
 		code = check_range(e, s, &d, &err);
+	if (code == TY_OK)
+		code = engine_hint(e, s, d.hint, &f->op.hint, &err);
 	/* Last, for it changes the session: a request that is refused has changed nothing. */
 	if (code == TY_OK)
 		code = engine_append(e, s, d.append, &err);

@@ -43,13 +43,17 @@ static void count_in(_Atomic uint64_t *counter, uint64_t n)
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-/* The lease goes to eviction, which touches its chunks, unpins them, and sends it back to be freed. */
-static uint32_t release(struct engine *e, struct ty_lease *lease)
+/* The lease goes to eviction, which touches its chunks, unpins them, and sends it back to be freed. Of so many leading ones the
+ * request goes on, with another lease. */
+static uint32_t release(struct engine *e, struct ty_lease *lease, const struct ty_hint *hint, uint32_t again)
 {
 	if (!lease)
 		return 0;
 
 	uint32_t count = lease->count;
+
+	lease->hint = *hint;
+	lease->again = again;
 
 	e->leased -= count;
 	count_in(&e->service->lookup_stats.leases, (uint64_t)0 - count);
@@ -62,7 +66,7 @@ static uint32_t release(struct engine *e, struct ty_lease *lease)
 static uint32_t close_session(struct engine *e, struct session *s)
 {
 	struct session **link = bucket(e, s->id);
-	uint32_t released = release(e, s->lease);
+	uint32_t released = release(e, s->lease, &s->hint, 0);
 
 	engine_fetch_drop(e, s);
 
@@ -133,6 +137,75 @@ enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__
 	return TY_OK;
 }
 
+/* ---- hints --------------------------------------------------------------------------------------------- */
+
+/* Conversations are numbered by each engine: here they are told apart among all. */
+static uint32_t owner_of(const struct engine *e, uint64_t conversation)
+{
+	uint64_t mixed = (conversation ^ (uint64_t)(uintptr_t)e * 0x9e3779b97f4a7c15ull) * 0xd6e8feb86659fd93ull;
+
+	return (uint32_t)(mixed >> 32) % (TY_MANY_OWNERS - 1) + 1;
+}
+
+static uint8_t band_of(const Tyer__V1__Hint *said)
+{
+	uint8_t band = said->priority ? (uint8_t)(TY_BAND_RAISED + said->priority - 1) : TY_BAND_AS_IT_IS;
+
+	if (said->keep_s && ty_order_band_for(said->keep_s) > band)
+		band = ty_order_band_for(said->keep_s);
+	if (said->kind == TYER__V1__HINT__KIND__ALIVE && band == TY_BAND_AS_IT_IS)
+		band = TY_BAND_ALIVE;
+	return said->kind == TYER__V1__HINT__KIND__DONE ? TY_BAND_DONE : band;
+}
+
+/* What is said of the session's chunks: `said`, or what LOOKUP said, if that is null. */
+enum ty_code engine_hint(const struct engine *e, const struct session *s, const Tyer__V1__Hint *said, struct ty_hint *out,
+	struct ty_error *err)
+{
+	if (!said) {
+		*out = s->hint;
+		return TY_OK;
+	}
+	if ((unsigned)said->kind > TYER__V1__HINT__KIND__PINNED)
+		return ty_fail(err, TY_INVALID, "hint.kind: %d; expected 0..%d", (int)said->kind, TYER__V1__HINT__KIND__PINNED);
+	if (said->priority > TY_PRIORITIES)
+		return ty_fail(err, TY_INVALID, "hint.priority: %u; expected 0..%d", said->priority, TY_PRIORITIES);
+	if (said->keep_s > TY_KEEP_MAX_S)
+		return ty_fail(err, TY_INVALID, "hint.keep_s: %u; expected 0..%u", said->keep_s, TY_KEEP_MAX_S);
+	if (said->kind == TYER__V1__HINT__KIND__DONE && (said->priority || said->keep_s))
+		return ty_fail(err, TY_INVALID, "hint: says DONE, and to keep it; expected one of them");
+	*out = (struct ty_hint){
+		.owner = owner_of(e, s->conversation),
+		.band = band_of(said),
+		.keep = said->kind == TYER__V1__HINT__KIND__PINNED,
+	};
+	return TY_OK;
+}
+
+/* A lease with room for so many, with what `lease` has (null: nothing); null: no memory, and `lease` is as it was. */
+static struct ty_lease *grow_lease(struct engine *e, struct ty_lease *lease, uint32_t room)
+{
+	struct ty_lease *bigger = realloc(lease, sizeof *lease + room * sizeof lease->chunks[0]);
+
+	if (bigger && !lease)
+		*bigger = (struct ty_lease){.msg = TY_MSG_INIT, .engine = ty_self(), .space = e->space};
+	return bigger;
+}
+
+/* Something is said of everything that the session has, not only of what it leases: eviction gets the keys. */
+static void say_of_all(struct engine *e, struct session *s)
+{
+	if (s->hint.band == TY_BAND_AS_IT_IS && !s->hint.keep)
+		return;
+	if (!s->lease)
+		s->lease = grow_lease(e, NULL, 0);
+	if (!s->lease)
+		return; /* no memory: a hint is lost, no more */
+	s->lease->keys = s->keys;
+	s->lease->key_count = s->chunks;
+	s->keys = NULL;
+}
+
 /* ---- verbs --------------------------------------------------------------------------------------------- */
 
 /* Pin the longest prefix that is here: what the lease has not yet. */
@@ -143,12 +216,9 @@ enum ty_code engine_extend_lease(struct engine *e, struct session *s, struct ty_
 
 	if (have == s->chunks)
 		return TY_OK;
-	lease = realloc(s->lease, sizeof *lease + s->chunks * sizeof lease->chunks[0]);
+	lease = grow_lease(e, s->lease, s->chunks);
 	if (!lease)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a lease of %u chunks", s->chunks);
-	lease->msg = (struct ty_msg)TY_MSG_INIT;
-	lease->engine = ty_self();
-	lease->count = have;
 	while (lease->count < s->chunks) {
 		struct ty_chunk *chunk = ty_index_pin(e->service->index, &s->keys[lease->count]);
 
@@ -186,6 +256,29 @@ static enum ty_code check_lookup(struct engine *e, const Tyer__V1__Lookup *q, st
 	return TY_OK;
 }
 
+/* The session's prompt is another one from now on, or the same once more: a scheduler that asks again about a request has not
+ * used its chunks twice. */
+static enum ty_code give_prompt(struct engine *e, struct session *s, const Tyer__V1__Lookup *q, struct ty_error *err)
+{
+	struct ty_lease *before = s->lease;
+	struct ty_key last = s->chunks ? s->keys[s->chunks - 1] : (struct ty_key){{0}};
+	uint32_t chunks = s->chunks;
+	bool same;
+	enum ty_code code;
+
+	engine_fetch_drop(e, s);
+	ty_key_root(&e->identity, e->fingerprint, q->adapter.data, q->adapter.len, q->media.data, q->media.len, &s->root);
+	s->chunks = 0;
+	s->lease = NULL;
+	code = engine_append(e, s, q->chain, err);
+	if (code == TY_OK)
+		code = engine_extend_lease(e, s, err);
+	same = code == TY_OK && chunks && chunks == s->chunks && !memcmp(&last, &s->keys[chunks - 1], sizeof last);
+	/* After the new pins, so that what both have in common cannot be evicted between. */
+	release(e, before, &s->hint, same && s->lease ? s->lease->count : 0);
+	return code;
+}
+
 void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Lookup *q = x->request->lookup;
@@ -201,19 +294,14 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 			code = ty_fail(&err, TY_NO_MEMORY, "no memory for a session");
 		opened = true;
 	}
-	if (code == TY_OK) {
-		struct ty_lease *before = s->lease;
-
-		engine_fetch_drop(e, s);
-		ty_key_root(&e->identity, e->fingerprint, q->adapter.data, q->adapter.len, q->media.data, q->media.len, &s->root);
-		s->chunks = 0;
-		s->lease = NULL;
-		code = engine_append(e, s, q->chain, &err);
-		if (code == TY_OK)
-			code = engine_extend_lease(e, s, &err);
-		/* After the new pins, so that what both have in common cannot be evicted between. */
-		release(e, before);
+	if (code == TY_OK && opened) {
+		s->conversation = q->conversation ? q->conversation : q->session;
+		s->hint.owner = owner_of(e, s->conversation);
 	}
+	if (code == TY_OK)
+		code = engine_hint(e, s, q->hint, &s->hint, &err);
+	if (code == TY_OK)
+		code = give_prompt(e, s, q, &err);
 	if (code != TY_OK) {
 		ty_exchange_refuse(x, code, "%s", err.text);
 		if (s && opened)
@@ -228,11 +316,19 @@ void engine_end_session(struct engine *e, struct ty_exchange *x)
 {
 	uint64_t id = x->request->end_session->session;
 	struct session *s = engine_find_session(e, id);
+	struct ty_error err;
+	enum ty_code code;
 
 	if (!s) {
 		ty_exchange_refuse(x, TY_UNKNOWN_SESSION, "session: %llu is not open; LOOKUP opens one", (unsigned long long)id);
 		return;
 	}
+	code = engine_hint(e, s, x->request->end_session->hint, &s->hint, &err);
+	if (code != TY_OK) {
+		ty_exchange_refuse(x, code, "%s", err.text);
+		return;
+	}
+	say_of_all(e, s);
 	x->reply.end_session.released = close_session(e, s);
 	ty_exchange_answer(x);
 }

@@ -46,6 +46,8 @@ struct session {
 	struct ty_key *keys;  /* of the whole chain */
 	uint32_t chunks, room;
 	struct ty_lease *lease; /* the leading chunks that a LOOKUP found; null: none */
+	uint64_t conversation;  /* as the engine numbers them */
+	struct ty_hint hint;    /* of its chunks, when nothing else is said */
 };
 
 /* An op that is out, and the exchange that waits for it (null: answered before its time). */
@@ -103,6 +105,8 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_end_session(struct engine *e, struct ty_exchange *x);
 void engine_drop_sessions(struct engine *e, const struct peer *peer); /* those that it opened */
 struct session *engine_find_session(struct engine *e, uint64_t id);
+TY_MUST_USE enum ty_code engine_hint(const struct engine *e, const struct session *s, const Tyer__V1__Hint *said,
+	struct ty_hint *out, struct ty_error *err);
 TY_MUST_USE enum ty_code engine_chain_length(const struct engine *e, const Tyer__V1__Chain *chain, size_t *chunks,
 	struct ty_error *err);
 TY_MUST_USE enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain,

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -15,6 +16,8 @@ static void publish(struct eviction *e)
 	eviction_flush_down(e);
 	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
 	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);
+	atomic_store_explicit(&stats->kept_bytes, e->kept_bytes, memory_order_relaxed);
+	atomic_store_explicit(&stats->order_bytes, ty_order_bytes(e->order), memory_order_relaxed);
 	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
 	/* release: pairs with the acquire of whoever waits until all is back, and then asks how much that is */
 	atomic_store_explicit(&stats->returning, e->returning, memory_order_release);
@@ -54,8 +57,8 @@ static uint32_t decided(const struct ty_op *op)
 	return op->copy_count + op->present + op->dropped;
 }
 
-/* While an op is looked at, nothing of its prompt is evicted for the rest of it: the chunks that are here are held, which is
- * also what touches them, tail first, when they are let go. op->chunks[i].chunk says what is held. */
+/* While an op is looked at, nothing of its prompt is evicted for the rest of it: the chunks that are here are held, and let
+ * go tail first. op->chunks[i].chunk says what is held. */
 static void hold(struct eviction *e, struct ty_op *op, uint32_t from)
 {
 	for (uint32_t i = from; i < op->count; i++) {
@@ -70,6 +73,14 @@ static void hold(struct eviction *e, struct ty_op *op, uint32_t from)
 	}
 }
 
+/* A chunk is touched once for a request: by its lease, when that comes back; or here, if the request did not find it, because
+ * its head was missing, and computed it again. Each rank stores its part: the first one's touch counts. */
+static enum ty_reentry was_used(const struct ty_op *op, const struct ty_op_chunk *c)
+{
+	return c->fate == TY_FATE_PRESENT && op->layout->part == 0 && !ty_chunk_pins(c->chunk) ? TY_REENTER_USED
+											       : TY_REENTER_YOUNG;
+}
+
 static void let_go(struct eviction *e, struct ty_op *op, uint32_t from)
 {
 	for (uint32_t i = op->count; i-- > from;) {
@@ -77,7 +88,7 @@ static void let_go(struct eviction *e, struct ty_op *op, uint32_t from)
 
 		if (c->fate == TY_FATE_MOVE || !c->chunk)
 			continue;
-		eviction_end_filling(e, c->chunk);
+		eviction_end_filling(e, c->chunk, was_used(op, c), &op->hint);
 		c->chunk = NULL;
 	}
 }
@@ -85,11 +96,14 @@ static void let_go(struct eviction *e, struct ty_op *op, uint32_t from)
 enum verdict { DECIDED, NO_ROOM, WAIT };
 
 /* A slot for the op's part of a chunk; NO_ROOM or WAIT if there is none (now). */
-static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct ty_key *key, uint32_t *slot)
+static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct eviction_owner *owner,
+	const struct ty_key *key, uint32_t *slot)
 {
 	const struct ty_layout *layout = op->layout;
 	uint64_t class = ty_slots_class_of(layout->chunk_bytes);
 
+	if (!eviction_make_allowance(e, owner->domain, class))
+		return NO_ROOM;
 	for (;;) {
 		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts);
 		if (*slot != TY_NO_SLOT)
@@ -103,7 +117,7 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 }
 
 /* What becomes of the op's i-th chunk. */
-static enum verdict decide(struct eviction *e, struct ty_op *op, uint32_t i)
+static enum verdict decide(struct eviction *e, struct ty_op *op, const struct eviction_owner *owner, uint32_t i)
 {
 	const struct ty_layout *layout = op->layout;
 	struct ty_op_chunk *c = &op->chunks[i];
@@ -113,25 +127,26 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, uint32_t i)
 
 	if (chunk && chunk->parts != layout->parts)
 		return NO_ROOM; /* the fingerprint is part of the key, so this takes a key of somebody else's making */
+	if (chunk)
+		eviction_claim(e, chunk, owner);
 	if (chunk && chunk->slots[layout->part] != TY_NO_SLOT) {
 		c->fate = TY_FATE_PRESENT;
 		op->present++;
 		return DECIDED;
 	}
-	verdict = find_slot(e, op, &c->key, &c->slot);
+	verdict = find_slot(e, op, owner, &c->key, &c->slot);
 	if (verdict != DECIDED)
 		return verdict;
 	if (!chunk) {
-		chunk = ty_index_add(e->service->index, &c->key, layout->parts);
+		chunk = eviction_add_chunk(e, &c->key, layout->parts, owner);
 		if (!chunk) {
 			ty_slots_give(e->service->slots, c->slot);
 			return NO_ROOM;
 		}
-		chunk->space = op->space;
 	}
 	if (!held) /* then somebody fills another part of it, or it is new: it is in no order */
 		chunk->filling++;
-	chunk->slots[layout->part] = c->slot;
+	eviction_set_slot(e, chunk, layout->part, c->slot);
 	c->chunk = chunk;
 	c->fate = TY_FATE_MOVE;
 	op->copies[op->copy_count++] = (struct ty_copy){
@@ -145,13 +160,15 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, uint32_t i)
 static bool reserve(struct eviction *e, struct ty_op *op)
 {
 	uint32_t from = decided(op);
+	struct eviction_owner owner = eviction_owner(e, op->space);
 	enum verdict verdict = DECIDED;
 
 	eviction_begin_search(e);
 	hold(e, op, from);
 	for (uint32_t i = from; i < op->count && verdict == DECIDED; i++)
-		verdict = decide(e, op, i);
+		verdict = decide(e, op, &owner, i);
 	let_go(e, op, from);
+	eviction_end_search(e);
 	/* The head is worth more than the tail: where space ends, the op ends. */
 	if (verdict == NO_ROOM)
 		op->dropped = op->count - op->copy_count - op->present;
@@ -266,7 +283,7 @@ static void commit(struct eviction *e, struct ty_op *op)
 
 		if (c->fate != TY_FATE_MOVE)
 			continue;
-		eviction_commit_part(e, c->chunk, op->layout->part, c->checksum, c->below);
+		eviction_commit_part(e, op, c);
 		op->stored++;
 	}
 	eviction_count(&e->service->eviction_stats.commits, op->stored);
@@ -285,19 +302,42 @@ static void on_commit(void *self, struct ty_msg *msg)
 	publish(e);
 }
 
+/* What the session knows besides its lease: it stored these, so they were used already. */
+static void hint_rest(struct eviction *e, const struct ty_lease *lease)
+{
+	for (uint32_t i = lease->key_count; i-- > lease->count;) {
+		struct ty_chunk *chunk = ty_index_find(e->service->index, &lease->keys[i]);
+
+		if (chunk)
+			eviction_hint(e, chunk, &lease->hint);
+	}
+}
+
 static void on_release(void *self, struct ty_msg *msg)
 {
 	struct eviction *e = self;
 	struct ty_lease *lease = ty_container_of(msg, struct ty_lease, msg);
+	struct eviction_owner owner = eviction_owner(e, lease->space);
 
+	hint_rest(e, lease);
 	for (uint32_t i = lease->count; i-- > 0;) {
-		e->policy->cls->touch(e->policy, lease->chunks[i]); /* pinned: so it is visible, so it is in the order */
-		eviction_offer(e, lease->chunks[i], TY_TIER_WRITE_REUSE);
-		ty_chunk_unpin(lease->chunks[i]);
+		struct ty_chunk *chunk = lease->chunks[i]; /* pinned: so it is in the index */
+
+		eviction_claim(e, chunk, &owner);
+		if (i >= lease->again)
+			eviction_used(e, chunk, &lease->hint);
+		eviction_offer(e, chunk, TY_TIER_WRITE_REUSE);
+		ty_chunk_unpin(chunk);
 	}
 	eviction_flush_down(e);
 	if (ty_send(lease->engine, &lease->msg, TY_ENGINE_RELEASED) != TY_OK)
-		free(lease);
+		ty_lease_free(lease);
+}
+
+void ty_lease_free(struct ty_lease *lease)
+{
+	free(lease->keys);
+	free(lease);
 }
 
 static void on_piece(void *self, struct ty_msg *msg)
@@ -328,12 +368,23 @@ static void on_tick(void *self, struct ty_msg *msg)
 static enum ty_code start(void *self, void *arg)
 {
 	struct eviction *e = self;
+	const struct ty_config *config = ((struct ty_service *)arg)->config;
+	const struct ty_policy_class *cls;
+	struct ty_quota quotas[TY_TENANT_QUOTAS_MAX];
+	uint64_t size;
 
 	e->service = arg;
 	e->waiting_tail = &e->waiting;
-	e->policy = ty_policy_lru.create();
+	cls = ty_policies[config->policy];
+	size = e->service->arena.pieces * TY_PIECE_BYTES;
+	e->quota_count = config->quota_count;
+	memcpy(e->quotas, config->quotas, sizeof e->quotas);
+	for (uint32_t i = 0; i < e->quota_count; i++)
+		quotas[i] = (struct ty_quota){.soft = e->quotas[i].soft, .hard = e->quotas[i].hard};
+	e->kept_max = size * config->keep_percent / 100;
+	e->order = ty_order_create(cls, quotas, e->quota_count, size);
 	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);
-	if (e->policy && e->tried && eviction_growth_open(e) == TY_OK)
+	if (e->order && e->tried && eviction_growth_open(e) == TY_OK)
 		return TY_OK;
 	ty_log(TY_LOG_ERROR, "eviction", "no memory to start with");
 	return TY_NO_MEMORY;
@@ -350,8 +401,7 @@ static void stop(void *self)
 		give_back(e, op);
 		end_op(op);
 	}
-	if (e->policy)
-		e->policy->cls->destroy(e->policy);
+	ty_order_destroy(e->order);
 	free(e->tried);
 	eviction_growth_close(e);
 }

@@ -20,6 +20,8 @@ struct ty_eviction_stats {
 	_Atomic uint64_t evictions;                 /* chunks */
 	_Atomic uint64_t no_space, commits, aborts, present; /* parts: dropped, stored, given back, here already */
 	_Atomic uint64_t reclaimed_pieces;          /* emptied for another size class */
+	_Atomic uint64_t kept_bytes;                /* of slots that pins keep from eviction */
+	_Atomic uint64_t order_bytes;               /* memory of policies and bands beside the chunks */
 	_Atomic uint64_t waiting;                   /* ops that wait for the arena to grow */
 	/* After a restart: pieces that are still to come back; parts that did, that did not because their contents were damaged, or
 	 * because their piece could not be used, or their chunk is here already. */
@@ -27,14 +29,20 @@ struct ty_eviction_stats {
 };
 
 /* Chunks that a session (or an op) gives back: pinned until here. Head of the prompt first; touched tail first, so that the
- * head is the younger. Comes back to `engine` as TY_ENGINE_RELEASED, which frees it; it is one allocation, freed by
- * eviction if the engine is gone. */
+ * head is the younger. Comes back to `engine` as TY_ENGINE_RELEASED; freed by ty_lease_free, by eviction if the engine is
+ * gone. */
 struct ty_lease {
 	struct ty_msg msg;
 	struct ty_actor *engine;
+	uint16_t space;             /* whose they are (cache/space.h) */
+	struct ty_hint hint;        /* said of all of these */
+	struct ty_key *keys;        /* of the whole prompt, if something is said of it; else null */
+	uint32_t key_count;
+	uint32_t again;             /* the request is not over: so many of the chunks it has in another lease, not touched yet */
 	uint32_t count;
 	struct ty_chunk *chunks[];
 };
+void ty_lease_free(struct ty_lease *lease);
 
 /* A piece of the arena on its way to usefulness: eviction -> populate -> gpu -> eviction. Allocated by eviction; whoever
  * cannot send it on frees it with free(). */

@@ -7,115 +7,12 @@
 #define MAX_LOOKS 65536  /* chunks looked at in search of victims, for one op; past it there is no space */
 #define MAX_RESCUES 1024 /* parked chunks looked at again, for one op */
 
-/* ---- chunks -------------------------------------------------------------------------------------- */
-
-static void leave_order(struct eviction *e, struct ty_chunk *chunk)
+static struct ty_chunk *chunk_of(struct ty_entry *entry)
 {
-	if (e->search.passed == chunk)
-		e->search.passed = NULL;
-	e->policy->cls->remove(e->policy, chunk);
+	return entry ? ty_container_of(entry, struct ty_chunk, entry) : NULL;
 }
 
-static void park(struct eviction *e, struct ty_chunk *chunk)
-{
-	if (e->search.passed == chunk)
-		e->search.passed = NULL;
-	e->policy->cls->park(e->policy, chunk);
-}
-
-void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk)
-{
-	if (chunk->filling++ == 0)
-		leave_order(e, chunk);
-}
-
-void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk)
-{
-	assert(chunk->filling > 0);
-	if (--chunk->filling == 0)
-		e->policy->cls->insert(e->policy, chunk);
-}
-
-static void give_slots(struct eviction *e, struct ty_chunk *chunk)
-{
-	for (uint32_t part = 0; part < chunk->parts; part++)
-		if (chunk->slots[part] != TY_NO_SLOT)
-			ty_slots_give(e->service->slots, chunk->slots[part]);
-}
-
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum, uint16_t below)
-{
-	ty_slots_commit(e->service->slots, chunk->slots[part], checksum);
-	chunk->committed |= UINT64_C(1) << part;
-	if (below)
-		atomic_fetch_or_explicit(&chunk->below, below, memory_order_relaxed);
-	if (chunk->committed == ty_chunk_all_parts(chunk)) {
-		ty_chunk_publish(chunk);
-		e->visible++;
-	}
-	eviction_end_filling(e, chunk);
-	if (ty_chunk_state(chunk) == TY_CHUNK_READY)
-		eviction_offer(e, chunk, TY_TIER_WRITE_COMMIT);
-}
-
-void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
-{
-	ty_slots_give(e->service->slots, chunk->slots[part]);
-	chunk->slots[part] = TY_NO_SLOT;
-	if (chunk->filling == 1 && !chunk->committed) {
-		bool killed = ty_chunk_kill(chunk); /* it was never visible: nobody has it pinned */
-
-		assert(killed);
-		(void)killed;
-		ty_index_remove(e->service->index, chunk);
-	} else {
-		eviction_end_filling(e, chunk);
-	}
-}
-
-bool eviction_return_part(struct eviction *e, uint32_t slot)
-{
-	const struct ty_slot_record *record = ty_slots_record(e->service->slots, slot);
-	struct ty_chunk *chunk = ty_index_find(e->service->index, &record->key);
-
-	if (!chunk) {
-		chunk = ty_index_add(e->service->index, &record->key, record->parts);
-		if (chunk)
-			e->policy->cls->insert_oldest(e->policy, chunk);
-	}
-	if (!chunk || chunk->parts != record->parts || chunk->slots[record->part] != TY_NO_SLOT) {
-		ty_slots_give(e->service->slots, slot);
-		return false;
-	}
-	chunk->slots[record->part] = slot;
-	chunk->committed |= UINT64_C(1) << record->part;
-	if (chunk->committed == ty_chunk_all_parts(chunk)) {
-		ty_chunk_publish(chunk);
-		e->visible++;
-	}
-	return true;
-}
-
-/* Take away a chunk that is in the order, or parked. False: somebody has just pinned it, and nothing is changed; so does
- * writeback, if a tier wants what the arena drops. */
-static bool evict(struct eviction *e, struct ty_chunk *chunk)
-{
-	bool visible = ty_chunk_state(chunk) == TY_CHUNK_READY;
-
-	assert(chunk->filling == 0);
-	if (visible && eviction_offer(e, chunk, TY_TIER_WRITE_EVICT))
-		return false;
-	if (!ty_chunk_kill(chunk))
-		return false;
-	leave_order(e, chunk);
-	give_slots(e, chunk);
-	ty_index_remove(e->service->index, chunk);
-	e->visible -= visible;
-	eviction_count(&e->service->eviction_stats.evictions, 1);
-	return true;
-}
-
-/* ---- space ----------------------------------------------------------------------------------------- */
+/* ---- a piece for another class ---------------------------------------------------------------------- */
 
 static struct ty_chunk *chunk_of_slot(struct eviction *e, uint32_t slot)
 {
@@ -136,7 +33,7 @@ static bool look_for_blocker(void *user, uint32_t slot)
 	struct reclaim *r = user;
 	struct ty_chunk *chunk = chunk_of_slot(r->e, slot);
 
-	r->blocked = chunk->filling || ty_chunk_pins(chunk);
+	r->blocked = chunk->filling || ty_chunk_pins(chunk) || chunk->entry.band == TY_BAND_KEPT;
 	return !r->blocked;
 }
 
@@ -144,7 +41,7 @@ static bool evict_slot(void *user, uint32_t slot)
 {
 	struct reclaim *r = user;
 
-	r->blocked = !evict(r->e, chunk_of_slot(r->e, slot));
+	r->blocked = !eviction_evict(r->e, chunk_of_slot(r->e, slot));
 	r->evicted += !r->blocked;
 	return !r->blocked;
 }
@@ -194,43 +91,71 @@ static bool rescue(struct eviction *e)
 {
 	struct ty_chunk *chunk;
 
-	while (e->search.rescues < MAX_RESCUES && (chunk = e->policy->cls->parked(e->policy))) {
+	while (e->search.rescues < MAX_RESCUES && (chunk = chunk_of(ty_order_parked(e->order)))) {
 		e->search.rescues++;
-		e->policy->cls->touch(e->policy, chunk);
-		if (!ty_chunk_pins(chunk))
+		if (!ty_chunk_pins(chunk)) {
+			eviction_begin_filling(e, chunk);
+			eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &eviction_no_hint);
 			return true;
-		park(e, chunk); /* behind the others */
+		}
+		ty_order_park(e->order, &chunk->entry); /* behind the others */
 	}
 	return false;
 }
 
+/* The next to go of a domain, or of all: not pinned, as far as anybody can know. Null: there is none. */
+static struct ty_chunk *next_victim(struct eviction *e, uint32_t domain)
+{
+	while (e->search.looks++ < MAX_LOOKS) {
+		struct ty_chunk *chunk = chunk_of(ty_order_victim(e->order, domain));
+
+		if (chunk && !ty_chunk_pins(chunk))
+			return chunk;
+		if (chunk)
+			ty_order_park(e->order, &chunk->entry);
+		else if (!rescue(e))
+			return NULL;
+	}
+	return NULL;
+}
+
 /*
- * The oldest chunk that nobody has pinned decides: if it has a slot of the class, it goes. If not, the whole piece that it
- * lies in goes, because only a free piece can change its class; if something in that piece is in use, the next oldest
- * decides.
+ * The chunk that the order says goes next decides: if it has a slot of the class, it goes. If not, the whole piece that it
+ * lies in goes, because only a free piece can change its class; if something in that piece is in use, it is set aside and
+ * the next one decides.
  */
 bool eviction_make_room(struct eviction *e, uint64_t class)
 {
-	for (;;) {
-		struct ty_chunk *chunk = e->policy->cls->victim(e->policy, e->search.passed);
+	struct ty_chunk *chunk;
 
-		if (!chunk) {
-			if (!rescue(e))
-				return false;
-			continue;
-		}
-		if (e->search.looks++ >= MAX_LOOKS)
-			return false;
-		if (ty_chunk_pins(chunk)) {
-			park(e, chunk);
-		} else if (!has_class(e, chunk, class)) {
-			if (reclaim_piece_of(e, chunk))
-				return true;
-			e->search.passed = chunk;
-		} else if (evict(e, chunk)) {
+	while ((chunk = next_victim(e, TY_ANY_DOMAIN))) {
+		if (has_class(e, chunk, class)) {
+			if (eviction_evict(e, chunk))
+				return true; /* else it was pinned this moment, and is parked the next */
+		} else if (reclaim_piece_of(e, chunk)) {
 			return true;
-		} /* else it was pinned this moment, and is parked the next */
+		} else {
+			ty_order_set_aside(e->order, &chunk->entry);
+		}
 	}
+	return false;
+}
+
+bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes)
+{
+	while (ty_order_exceeds(e->order, domain, bytes)) {
+		struct ty_chunk *chunk = next_victim(e, domain);
+
+		if (!chunk)
+			return false;
+		(void)eviction_evict(e, chunk); /* pinned this moment: then it is parked the next */
+	}
+	return true;
+}
+
+void eviction_end_search(struct eviction *e)
+{
+	ty_order_end_search(e->order);
 }
 
 void eviction_begin_search(struct eviction *e)

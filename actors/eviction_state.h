@@ -3,30 +3,34 @@
  * The eviction actor's state, and what its rooms do for one another:
  *
  *   eviction.c         ops: reserve, commit or give back, release; those that wait
- *   eviction_space.c   chunks, and slots for their parts at the cost of the oldest ones
+ *   eviction_chunks.c  a chunk's life, and what is said of it
+ *   eviction_space.c   who has to go, so that a slot may be had
  *   eviction_growth.c  pieces of the arena on their way to the slot table
  *   eviction_tiers.c   what goes down to the tiers
  *
- * What holds between any two messages: a chunk is in the policy's order exactly when no part of it is being filled
- * (filling == 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
+ * What holds between any two messages: a chunk in the index is in the order (cache/order.h), and OUT of it exactly when a part
+ * of it is being filled (filling > 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
  */
 #ifndef TY_ACTORS_EVICTION_STATE_H
 #define TY_ACTORS_EVICTION_STATE_H
 
-#include "cache/policy.h"
+#include "cache/order.h"
 #include "eviction.h"
 #include "service.h"
 
-/* A search for victims, for one op: what it has passed by it does not look at again. */
+/* A search for victims, for one op. */
 struct eviction_search {
-	struct ty_chunk *passed; /* the last one, in the policy's order: older ones are no use for this op; null: none */
 	uint32_t looks, rescues;
 	uint32_t stamp;          /* of this search, in `tried` */
 };
 
 struct eviction {
 	struct ty_service *service;
-	struct ty_policy *policy;
+	struct ty_order *order;
+	struct ty_tenant_quota quotas[TY_TENANT_QUOTAS_MAX]; /* quotas[i]: the order's domain i + 1 */
+	uint32_t quota_count;
+	uint8_t domains[TY_MAX_SPACES + 1]; /* of each namespace, one more than the order's number; 0: not looked up */
+	uint64_t kept_bytes, kept_max; /* of slots that never go */
 	uint64_t visible;           /* chunks */
 
 	struct eviction_search search;
@@ -58,22 +62,49 @@ static inline void eviction_count(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-/* ---- eviction_space.c ---- */
+/* ---- eviction_chunks.c ---- */
 
+/* Whose a chunk is, in numbers. */
+struct eviction_owner {
+	uint16_t space;
+	uint8_t domain;
+};
+
+extern const struct ty_hint eviction_no_hint;
+
+struct eviction_owner eviction_owner(struct eviction *e, uint16_t space);
+/* A new chunk, OUT of the order; null: no memory. */
+struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key, uint32_t parts,
+	const struct eviction_owner *owner);
+/* It is known now whose it is, if it was not (a key has one namespace: it cannot be somebody else's). */
+void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner);
+void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot);
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
-void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk);   /* the last one: back, as the youngest */
-/* `below`: the tiers that hold it (bits). */
-void eviction_commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint64_t checksum, uint16_t below);
+/* The last one: back into the order. */
+void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk, enum ty_reentry how, const struct ty_hint *hint);
+void eviction_commit_part(struct eviction *e, const struct ty_op *op, const struct ty_op_chunk *part);
 /* The part was not filled. The last one to go takes the chunk with it. */
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
+/* Take away a chunk that is not OUT of the order. False: somebody has just pinned it, and nothing is changed; so does writeback,
+ * if a tier wants what the arena drops. */
+bool eviction_evict(struct eviction *e, struct ty_chunk *chunk);
+void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint);
+void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint); /* not used, only told */
+/* Never a victim, or one again. False: it is not complete, or too much is kept already. */
+bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep);
+
+/* ---- eviction_space.c ---- */
 
 /* A part that was committed by a process before this one: part of its chunk again, as the oldest of all. False: it is not
  * needed, and given back. */
 bool eviction_return_part(struct eviction *e, uint32_t slot);
 
 void eviction_begin_search(struct eviction *e); /* for the next op */
+void eviction_end_search(struct eviction *e);
 /* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
 bool eviction_make_room(struct eviction *e, uint64_t class);
+/* Evict of a domain until so much more does not exceed its hard quota. False: it would. */
+bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes);
 
 /* ---- eviction_tiers.c ---- */
 

@@ -19,6 +19,7 @@
 #include <tyer/actor.h>
 
 #include "cache/index.h"
+#include "cache/order.h"
 #include "device/device.h"
 
 enum ty_op_kind { TY_OP_STORE, TY_OP_RETRIEVE };
@@ -33,6 +34,13 @@ struct ty_op_chunk {
 	enum ty_op_fate fate;
 	uint64_t checksum;      /* STORE, after the copy: of the part's contents (cache/checksum.h) */
 	uint16_t below;         /* STORE: bit i: it comes from tier i */
+};
+
+/* What an engine says of the future of what it used; all zero: nothing. */
+struct ty_hint {
+	uint32_t owner; /* the conversation (cache/order.h) */
+	uint8_t band;   /* enum ty_band */
+	bool keep;      /* never evict it, as far as that is allowed */
 };
 
 /* A client's timeline page as the service sees it; reference counted by the clients and engine actors. */
@@ -68,6 +76,8 @@ struct ty_op {
 	struct ty_mapping *mapping;
 	struct ty_timeline *timeline;
 	struct ty_mark ready, done;
+
+	struct ty_hint hint;            /* STORE: of its chunks */
 
 	uint32_t count;
 	struct ty_op_chunk *chunks; /* count */

@@ -187,6 +187,26 @@ TY_API TY_MUST_USE enum ty_code ty_client_lookup_as(struct ty_client *c, uint64_
 	const struct ty_chain *chain, const void *adapter, size_t adapter_bytes, const void *media,
 	size_t media_bytes, ty_done_fn done, void *user, struct ty_error *err);
 
+/* What the engine knows of the future of a session's chunks (tyer.proto, Hint). All zero: nothing. */
+enum ty_hint_kind { TY_HINT_NONE, TY_HINT_DONE, TY_HINT_ALIVE, TY_HINT_PINNED };
+struct ty_hint_said {
+	enum ty_hint_kind kind;
+	uint32_t priority; /* 0..10 */
+	uint32_t keep_s;   /* 0..7680 */
+};
+
+/* The same with everything that a LOOKUP may say. */
+struct ty_lookup {
+	uint64_t session;
+	const struct ty_chain *chain;
+	const void *adapter, *media;
+	size_t adapter_bytes, media_bytes;
+	uint64_t conversation;           /* 0: the session is one of its own */
+	const struct ty_hint_said *hint; /* for the session; null: nothing */
+};
+TY_API TY_MUST_USE enum ty_code ty_client_lookup_with(struct ty_client *c, const struct ty_lookup *lookup, ty_done_fn done,
+	void *user, struct ty_error *err);
+
 /* RETRIEVE and STORE: chunks [first, first + count) of the session, block ids group by group, in each
  * group chunk by chunk. */
 struct ty_transfer {
@@ -198,6 +218,7 @@ struct ty_transfer {
 	uint32_t group_count;
 	struct ty_mark ready, done;
 	const struct ty_chain *append; /* STORE only; null = nothing */
+	const struct ty_hint_said *hint; /* STORE only; null = LOOKUP's */
 };
 TY_API TY_MUST_USE enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t,
 	ty_done_fn done, void *user, struct ty_error *err);
@@ -208,6 +229,9 @@ TY_API TY_MUST_USE enum ty_code ty_client_flush(struct ty_client *c, uint32_t re
 	const uint32_t *block_counts, uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session,
 	ty_done_fn done, void *user, struct ty_error *err);
+/* The same, saying of the session's whole chain what will become of it. */
+TY_API TY_MUST_USE enum ty_code ty_client_end_session_as(struct ty_client *c, uint64_t session,
+	const struct ty_hint_said *hint, ty_done_fn done, void *user, struct ty_error *err);
 
 #ifdef __cplusplus
 }

@@ -25,7 +25,7 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, CHOICE, FORMAT, FILENAME, HELP, VERSION };
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, QUOTA, CHOICE, FORMAT, FILENAME, HELP, VERSION };
 
 struct option {
 	const char *name;
@@ -38,11 +38,12 @@ struct option {
 };
 
 /* The words of a CHOICE, by its value. */
-enum choice { SHARING, VERIFY, LEVEL };
+enum choice { SHARING, VERIFY, LEVEL, POLICY };
 #define WORDS_MAX 4
 static const char *const words[][WORDS_MAX + 1] = {
 	[SHARING] = { [TY_CONFIG_SHARING_AUTO] = "auto", [TY_CONFIG_SHARING_QUIET] = "quiet", [TY_CONFIG_SHARING_FAST] = "fast" },
 	[VERIFY] = { [TY_CONFIG_VERIFY_NONE] = "none", [TY_CONFIG_VERIFY_SAMPLE] = "sample", [TY_CONFIG_VERIFY_FULL] = "full" },
+	[POLICY] = { [TY_CONFIG_POLICY_ARC] = "arc", [TY_CONFIG_POLICY_LRU] = "lru", [TY_CONFIG_POLICY_S3FIFO] = "s3-fifo" },
 	[LEVEL] = { [TY_LOG_ERROR] = "error", [TY_LOG_WARN] = "warn", [TY_LOG_INFO] = "info", [TY_LOG_DEBUG] = "debug" },
 };
 
@@ -59,6 +60,11 @@ static const struct option options[] = {
 	{ "l1-size", BYTES, FIELD(l1_size), PIECE_BYTES, 8 * TIB, "4GiB", NULL, "host memory for chunks; rounded up to 64MiB" },
 	{ "l1-ahead", BYTES, FIELD(l1_ahead), PIECE_BYTES, 8 * TIB, "1GiB", NULL,
 	  "how much of it is kept touched and free ahead of use; never more than --l1-size" },
+	{ "policy", CHOICE, FIELD(policy), POLICY, 0, "arc", NULL, "what goes first when space is needed: arc, lru or s3-fifo" },
+	{ "quota", QUOTA, FIELD(quotas), 0, 0, NULL, "none",
+	  "TENANT=HARD[,SOFT]: bytes that a tenant may have at most, and beyond which its chunks go first; repeatable" },
+	{ "keep-percent", COUNT, FIELD(keep_percent), 0, 100, "50", NULL,
+	  "share of the arena that pins (PIN, and the engines' own) may take away from eviction" },
 	{ "populate-threads", COUNT, FIELD(populate_threads), 1, 8, "1", NULL, "threads that touch it" },
 	{ "device", DEVICE, FIELD(device), 0, 0, NULL, "cuda:0 if an NVIDIA driver is loaded, else host",
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
@@ -341,6 +347,21 @@ static const char *choice_of(const struct ty_config *config, const struct option
 	return words[o->min][i];
 }
 
+static enum ty_code add_quota(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	struct ty_error why;
+
+	if (config->quota_count == TY_TENANT_QUOTAS_MAX)
+		return refuse(from, o->name, err, "found more than %d quotas", TY_TENANT_QUOTAS_MAX);
+	if (!is_plain(value))
+		return refuse(from, o->name, err, "found a value that is not printable, expected TENANT=HARD[,SOFT]");
+	if (ty_quota_parse(value, &config->quotas[config->quota_count], &why) != TY_OK)
+		return refuse(from, o->name, err, "%s", why.text);
+	config->quota_count++;
+	return TY_OK;
+}
+
 static enum ty_code set_value(struct ty_config *config, const struct option *o, const char *value,
 	const struct source *from, struct ty_error *err)
 {
@@ -358,6 +379,8 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 		if (config->log_json || !strcmp(value, "text"))
 			return TY_OK;
 		break;
+	case QUOTA:
+		return add_quota(config, o, value, from, err);
 	case FILENAME:
 	case HELP:
 	case VERSION:
@@ -369,19 +392,21 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 	return refuse(from, o->name, err, "found \"%s\", expected one of %s", shown(found, value, strlen(value)), o->help);
 }
 
-/* A value from a source: each option at most once per source, but for devices and tiers, of which a source's first replaces
+/* A value from a source: each option at most once per source, but for devices, tiers and quotas, of which a source's first replaces
  * those of the sources before it. */
 static enum ty_code take(struct ty_config *config, const struct option *o, const char *value, struct source *from,
 	struct ty_error *err)
 {
 	size_t index = (size_t)(o - options);
 
-	if (from->seen[index] && o->kind != DEVICE && o->kind != TIER)
+	if (from->seen[index] && o->kind != DEVICE && o->kind != TIER && o->kind != QUOTA)
 		return refuse(from, o->name, err, "given twice");
 	if (!from->seen[index] && o->kind == DEVICE)
 		config->device_count = 0;
 	if (!from->seen[index] && o->kind == TIER)
 		config->tier_count = 0;
+	if (!from->seen[index] && o->kind == QUOTA)
+		config->quota_count = 0;
 	from->seen[index] = true;
 	return set_value(config, o, value, from, err);
 }
@@ -569,6 +594,15 @@ enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struc
 }
 
 /* What depends on the machine or on other options. */
+static enum ty_code check_quotas(const struct ty_config *config, struct ty_error *err)
+{
+	struct ty_error why;
+
+	if (ty_quotas_check(config->quotas, config->quota_count, config->l1_size, &why) != TY_OK)
+		return ty_fail(err, TY_INVALID, "--quota: %s", why.text);
+	return TY_OK;
+}
+
 static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
 {
 	char small[32], large[32];
@@ -578,6 +612,9 @@ static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
 		code = ty_default_listen(config->listen, sizeof config->listen, err);
 	if (!code && !config->attach[0])
 		code = ty_default_attach(config->listen, config->attach, sizeof config->attach, err);
+	if (code)
+		return code;
+	code = check_quotas(config, err);
 	if (code)
 		return code;
 	if (!strncmp(config->listen, "ipc://", 6) && !strcmp(config->listen + 6, config->attach))
@@ -651,8 +688,8 @@ static const char *placeholder(enum kind kind)
 {
 	static const char *const names[] = {
 		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
-		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [CHOICE] = " WORD",
-		[FORMAT] = " FORMAT",
+		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [QUOTA] = " TENANT=HARD,SOFT",
+		[CHOICE] = " WORD", [FORMAT] = " FORMAT",
 		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
 	};
 	return names[kind];
@@ -703,6 +740,14 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 			break;
 		case FORMAT:
 			line(user, o->name, config->log_json ? "json" : "text");
+			break;
+		case QUOTA:
+			for (uint32_t q = 0; q < config->quota_count; q++) {
+				char text[TY_QUOTA_TEXT];
+
+				ty_quota_format(text, &config->quotas[q]);
+				line(user, o->name, text);
+			}
 			break;
 		case DEVICE:
 			for (uint32_t d = 0; d < config->device_count; d++)

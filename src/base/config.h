@@ -12,6 +12,8 @@
 
 #include <tyer/result.h>
 
+#include "quota.h"
+
 #define TY_CONFIG_DEVICES 16
 #define TY_CONFIG_TIERS 8
 #define TY_CONFIG_TIER_MAX 512 /* bytes of one's text */
@@ -20,12 +22,18 @@ enum ty_config_sharing { TY_CONFIG_SHARING_AUTO, TY_CONFIG_SHARING_QUIET, TY_CON
 
 enum ty_config_verify { TY_CONFIG_VERIFY_NONE, TY_CONFIG_VERIFY_SAMPLE, TY_CONFIG_VERIFY_FULL };
 
+enum ty_config_policy { TY_CONFIG_POLICY_ARC, TY_CONFIG_POLICY_LRU, TY_CONFIG_POLICY_S3FIFO };
+
 struct ty_config {
 	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
 	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
 	char http[64];          /* --http          IP:PORT; default 127.0.0.1:9700; "off" */
 	uint64_t l1_size;       /* --l1-size       bytes, with suffix KiB MiB GiB TiB; default 4GiB; rounded up to 64 MiB */
 	uint64_t l1_ahead;      /* --l1-ahead      bytes of the arena kept touched and free ahead of use; default 1GiB */
+	int policy;             /* --policy        arc, lru, s3-fifo; default arc; an enum ty_config_policy */
+	struct ty_tenant_quota quotas[TY_TENANT_QUOTAS_MAX]; /* --quota  TENANT=HARD[,SOFT]; repeatable; default: none */
+	uint32_t quota_count;
+	uint32_t keep_percent;  /* --keep-percent  of the arena that may be pinned; default 50 */
 	uint32_t populate_threads; /* --populate-threads  1..8; default 1 */
 	char device[TY_CONFIG_DEVICES][64]; /* --device  "host", "host:FAULTS" or "cuda:N"; repeatable; default: cuda:0 if a driver is there, else host */
 	uint32_t device_count;

@@ -241,7 +241,7 @@ struct ty_chunk *ty_index_add(struct ty_index *index, const struct ty_key *key, 
 	if (!chunk)
 		return NULL;
 	chunk->key = *key;
-	chunk->parts = (uint16_t)parts;
+	chunk->parts = (uint8_t)parts;
 	atomic_init(&chunk->word, TY_CHUNK_FILLING);
 	memset(chunk->slots, 0xff, parts * sizeof chunk->slots[0]);
 	cds_lfht_node_init(&chunk->node);

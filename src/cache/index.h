@@ -19,27 +19,25 @@
 #include <urcu/rculfhash.h>
 
 #include "key.h"
+#include "policy.h"
 
 enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD };
 
-/* The policy's order (policy.h): one ring through the chunks. */
-struct ty_link {
-	struct ty_link *older, *newer;
-};
+#define TY_CHUNK_MAX_PARTS 64
 
-/* 88 bytes and 4 a part: there are hundreds of thousands of them. */
+/* 104 bytes and 4 a part: there are hundreds of thousands of them. */
 struct ty_chunk {
 	struct cds_lfht_node node;  /* the table's */
 	struct ty_key key;          /* immutable */
 	_Atomic uint64_t word;      /* state in the low 8 bits, pins above; see index.c for orders */
 	uint64_t committed;         /* eviction's: bit i = part i is here; all of them = READY */
 	union {
-		struct ty_link link; /* eviction's, until it is DEAD: the policy's */
-		struct rcu_head rcu; /* from then on: the grace period's */
+		struct ty_entry entry; /* eviction's, until it is DEAD: where it is in the order (order.h) */
+		struct rcu_head rcu;   /* from then on: the grace period's */
 	};
-	uint16_t parts;             /* immutable */
-	uint16_t filling;           /* eviction's: parts that an operation is writing now. 0 = in the policy's order */
-	uint16_t space;             /* whose it is (space.h); written by eviction before READY */
+	uint8_t parts;              /* immutable */
+	uint8_t filling;            /* eviction's: parts that an operation is writing now. 0 = it may be evicted */
+	uint16_t space;             /* whose it is (space.h); written by eviction */
 	_Atomic uint16_t below;     /* tiers: bit i = tier i holds it, bit 8 + i = it is on its way there. A hint, changed by
 	                               single bits (relaxed) by eviction and by holders of a pin */
 	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */

@@ -1,42 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which chunk goes next. A policy keeps the chunks that could be evicted in order; it knows nothing of pins, slots or
- * bytes. Intrusive (the links are in the chunk) and owned by the eviction actor, who alone calls it.
+ * Which entry goes next. A policy keeps the entries that could be evicted in an order of its own; it knows nothing of what
+ * they are, of pins, bytes, tenants or hints (order.h puts those on top). Intrusive: the entry lies in what it stands for,
+ * a chunk of the arena, a file of a tier, a block of a simulation. Owned by one actor, who alone calls it.
  *
- * A candidate that turns out to be pinned is parked: out of the order until it is touched, so that a search does not walk
- * over the same pinned chunks again and again.
+ * A policy may remember entries that were evicted ("ghosts") by a 64-bit id: two with the same id are taken for one, which
+ * costs a hint and no more. Ghosts are never more than the entries that are here.
  */
 #ifndef TY_CACHE_POLICY_H
 #define TY_CACHE_POLICY_H
 
-#include "index.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ring.h"
+
+/* 28 bytes in each entry: there are hundreds of thousands of them. */
+struct ty_entry {
+	struct ty_link link; /* of the ring it is in */
+	uint32_t used;       /* order.h: when it was used last, in units of TY_ORDER_UNIT_NS */
+	uint32_t owner;      /* order.h: the conversation that used it, 0: none is known */
+	uint8_t place, band; /* order.h: where it is, and in which band */
+	uint8_t domain;      /* order.h: whose quota it counts against */
+	uint8_t list;        /* the policy's: which of its lists, how often used. 0: it has never had it */
+};
 
 struct ty_policy;
+
+enum ty_reentry {
+	TY_REENTER_USED,  /* it was used meanwhile */
+	TY_REENTER_YOUNG, /* it was not, but is to be the last to go of its list */
+	TY_REENTER_OLD,   /* nothing happened: it is the next to go of its list */
+};
 
 struct ty_policy_class {
 	const char *name;
 	struct ty_policy *(*create)(void); /* null: no memory */
-	void (*destroy)(struct ty_policy *policy); /* the chunks are not its own */
-	/* The chunk becomes evictable. It is in no order now. */
-	void (*insert)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* The same, but as the next victim: it was used before all that is in the order. */
-	void (*insert_oldest)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* It was used. It is in the order, or parked; afterwards it is in the order. What is inserted counts as used now. */
-	void (*touch)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* It is pinned: not now. It is in the order, or parked; afterwards it is parked, behind the others. */
-	void (*park)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* Out, whether in the order or parked: evicted, or being written to. */
-	void (*remove)(struct ty_policy *policy, struct ty_chunk *chunk);
-	/* The best victim (after = null), or the next one after `after`, which is in the order; null: no more. */
-	struct ty_chunk *(*victim)(struct ty_policy *policy, struct ty_chunk *after);
-	/* The one parked longest, null: none. */
-	struct ty_chunk *(*parked)(struct ty_policy *policy);
+	void (*destroy)(struct ty_policy *policy); /* the entries are not its own */
+	/* A new entry (its list is 0) comes in. That counts as its first use. */
+	void (*enter)(struct ty_policy *policy, struct ty_entry *entry, uint64_t id);
+	/* It goes out: to be evicted, or because it is not to be a victim for a while. It keeps its list. */
+	void (*leave)(struct ty_policy *policy, struct ty_entry *entry);
+	/* One that left comes back. */
+	void (*reenter)(struct ty_policy *policy, struct ty_entry *entry, enum ty_reentry how);
+	/* One that is in is used. */
+	void (*touch)(struct ty_policy *policy, struct ty_entry *entry);
+	/* One that left was evicted. */
+	void (*evicted)(struct ty_policy *policy, const struct ty_entry *entry, uint64_t id);
+	/* The one to go next, which stays in; null: there is none. May move others. */
+	struct ty_entry *(*victim)(struct ty_policy *policy);
+	uint64_t (*bytes)(const struct ty_policy *policy); /* memory that it takes beside the entries */
 };
 
 struct ty_policy {
 	const struct ty_policy_class *cls;
 };
 
-extern const struct ty_policy_class ty_policy_lru;
+extern const struct ty_policy_class ty_policy_arc, ty_policy_lru, ty_policy_s3fifo;
+/* All, by enum ty_config_policy (base/config.h), null at the end. */
+extern const struct ty_policy_class *const ty_policies[];
+const struct ty_policy_class *ty_policy_find(const char *name); /* null: there is none */
 
 #endif

@@ -137,26 +137,50 @@ static enum ty_code fill_digest(const char *field, const void *bytes, size_t len
 	return TY_OK;
 }
 
-enum ty_code ty_client_lookup_as(struct ty_client *c, uint64_t session, const struct ty_chain *chain, const void *adapter,
-	size_t adapter_bytes, const void *media, size_t media_bytes, ty_done_fn done, void *user, struct ty_error *err)
+/* The service checks the values. */
+static Tyer__V1__Hint *fill_hint(const struct ty_hint_said *in, Tyer__V1__Hint *out)
+{
+	if (!in)
+		return NULL;
+	tyer__v1__hint__init(out);
+	out->kind = (Tyer__V1__Hint__Kind)in->kind;
+	out->priority = in->priority;
+	out->keep_s = in->keep_s;
+	return out;
+}
+
+enum ty_code ty_client_lookup_with(struct ty_client *c, const struct ty_lookup *with, ty_done_fn done, void *user,
+	struct ty_error *err)
 {
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
 	Tyer__V1__Chain message;
+	Tyer__V1__Hint hint;
 	enum ty_code code;
 
-	code = fill_chain("chain", chain, &message, err);
+	code = fill_chain("chain", with->chain, &message, err);
 	if (code == TY_OK)
-		code = fill_digest("adapter", adapter, adapter_bytes, &lookup.adapter, err);
+		code = fill_digest("adapter", with->adapter, with->adapter_bytes, &lookup.adapter, err);
 	if (code == TY_OK)
-		code = fill_digest("media", media, media_bytes, &lookup.media, err);
+		code = fill_digest("media", with->media, with->media_bytes, &lookup.media, err);
 	if (code != TY_OK)
 		return code;
-	lookup.session = session;
+	lookup.session = with->session;
 	lookup.chain = &message;
+	lookup.conversation = with->conversation;
+	lookup.hint = fill_hint(with->hint, &hint);
 	request.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
 	request.lookup = &lookup;
 	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_lookup_as(struct ty_client *c, uint64_t session, const struct ty_chain *chain, const void *adapter,
+	size_t adapter_bytes, const void *media, size_t media_bytes, ty_done_fn done, void *user, struct ty_error *err)
+{
+	struct ty_lookup with = {.session = session, .chain = chain, .adapter = adapter, .adapter_bytes = adapter_bytes,
+		.media = media, .media_bytes = media_bytes};
+
+	return ty_client_lookup_with(c, &with, done, user, err);
 }
 
 enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session, const struct ty_chain *chain, ty_done_fn done,
@@ -165,15 +189,23 @@ enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session, const struc
 	return ty_client_lookup_as(c, session, chain, NULL, 0, NULL, 0, done, user, err);
 }
 
-enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_done_fn done, void *user, struct ty_error *err)
+enum ty_code ty_client_end_session_as(struct ty_client *c, uint64_t session, const struct ty_hint_said *said,
+	ty_done_fn done, void *user, struct ty_error *err)
 {
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__EndSession end = TYER__V1__END_SESSION__INIT;
+	Tyer__V1__Hint hint;
 
 	end.session = session;
+	end.hint = fill_hint(said, &hint);
 	request.verb_case = TYER__V1__REQUEST__VERB_END_SESSION;
 	request.end_session = &end;
 	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_done_fn done, void *user, struct ty_error *err)
+{
+	return ty_client_end_session_as(c, session, NULL, done, user, err);
 }
 
 /* ---- transfers ------------------------------------------------------------------------------------------------------- */
@@ -231,8 +263,8 @@ enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t
 	struct transfer_parts parts;
 	enum ty_code code;
 
-	if (t->append != NULL)
-		return ty_fail(err, TY_INVALID, "transfer.append is STORE's, expected null");
+	if (t->append != NULL || t->hint != NULL)
+		return ty_fail(err, TY_INVALID, "transfer.%s is STORE's, expected null", t->append ? "append" : "hint");
 	code = fill_blocks(t, &parts, err);
 	if (code == TY_OK)
 		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &retrieve.ready, err);
@@ -258,6 +290,7 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__Store store = TYER__V1__STORE__INIT;
 	struct transfer_parts parts;
+	Tyer__V1__Hint hint;
 	enum ty_code code;
 
 	code = fill_blocks(t, &parts, err);
@@ -273,6 +306,7 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	}
 	if (code != TY_OK)
 		return code;
+	store.hint = fill_hint(t->hint, &hint);
 	store.session = t->session;
 	store.first = t->first;
 	store.count = t->count;

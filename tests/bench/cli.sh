@@ -30,7 +30,7 @@ expect() {
 expect 2 "expected a command" "$bench"
 expect 2 "expected a command" "$bench" frobnicate
 expect 0 "usage: tyer-bench COMMAND" "$bench" --help
-for command in replay trace copy ping; do
+for command in replay trace copy ping policy; do
 	expect 0 "(default:" "$bench" $command --help
 	expect 2 "unknown option --colour" "$bench" $command --colour blue
 done
@@ -43,6 +43,13 @@ cmp "$work/one.jsonl" "$work/two.jsonl"
 expect 2 "No such file" "$bench" replay "$work/none.jsonl"
 sed '7s/input_length/inputlength/' "$work/one.jsonl" >"$work/bad.jsonl"
 expect 2 "bad.jsonl line 7: input_length: found nothing, expected a number of tokens" "$bench" replay "$work/bad.jsonl"
+
+# policies, by the service's own code
+expect 0 "belady" "$bench" policy "$work/one.jsonl" --sizes 10,100
+expect 2 'sizes: found "0"' "$bench" policy "$work/one.jsonl" --sizes 0
+expect 2 'sizes: found "many"' "$bench" policy "$work/one.jsonl" --sizes 5,many
+expect 2 "No such file" "$bench" policy "$work/none.jsonl"
+expect 2 "expected a trace's file name" "$bench" policy
 
 # nothing there
 nowhere=(--connect "ipc://$work/nothing")

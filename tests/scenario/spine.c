@@ -619,8 +619,9 @@ static void start_service(uint64_t seed)
 	w.config = (struct ty_config){
 		.l1_size = TY_PIECE_BYTES * (1 + rnd(2)), .l1_ahead = TY_PIECE_BYTES, .chunk_tokens = CHUNK_TOKENS,
 		.max_registrations = 2, .max_sessions = SESSIONS, .max_session_chunks = CHAIN, .max_operations = 64,
-		.max_operation_chunks = CHAIN, .max_operation_bytes = UINT64_MAX, .populate_threads = 1,
+		.max_operation_chunks = CHAIN, .max_operation_bytes = UINT64_MAX, .populate_threads = 1, .keep_percent = 50,
 	};
+	w.config.policy = (int)rnd(3);
 	s->config = &w.config;
 	assert(ty_arena_open(w.config.l1_size, &s->arena, NULL) == TY_OK);
 	assert(ty_slots_open(&s->arena, &s->slots, NULL) == TY_OK);

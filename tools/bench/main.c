@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "policy.h"
 
 static int write_trace(const struct bench_options *o)
 {
@@ -55,6 +56,8 @@ int main(int argc, char **argv)
 		return write_trace(&options);
 	case BENCH_COPY:
 		return bench_copy(&options);
+	case BENCH_POLICY:
+		return bench_policy(&options);
 	default:
 		return bench_ping(&options);
 	}

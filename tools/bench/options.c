@@ -14,6 +14,7 @@ enum kind { TEXT, COUNT, SIZE, TIME, REAL, FLAG, GEOMETRY, SPEED, DEAL, TOLERATE
 #define T (1u << BENCH_TRACE)
 #define C (1u << BENCH_COPY)
 #define P (1u << BENCH_PING)
+#define Y (1u << BENCH_POLICY)
 #define FIELD(name) offsetof(struct bench_options, name), sizeof(((struct bench_options *)0)->name)
 
 struct option {
@@ -61,8 +62,8 @@ static const struct option table[] = {
 	{"deal", "HOW", R, DEAL, FIELD(deal), 0, 0, "round-robin",
 		"which client takes which request: round-robin (request i goes to client i mod N) or next (the next one in "
 		"order goes to whichever client has room)"},
-	{"limit", "N", R, COUNT, FIELD(limit), 0, UINT32_MAX, "0", "replay only the first N requests; 0 = all"},
-	{"block-tokens", "N", R | T, COUNT, FIELD(block_tokens), 1, 65536, "512", "tokens that one id of the trace stands for"},
+	{"limit", "N", R | Y, COUNT, FIELD(limit), 0, UINT32_MAX, "0", "only the first N requests; 0 = all"},
+	{"block-tokens", "N", R | T | Y, COUNT, FIELD(block_tokens), 1, 65536, "512", "tokens that one id of the trace stands for"},
 	{"ping-every", "TIME", R, TIME, FIELD(ping_every_us), 0, 60 * SECOND, "10ms",
 		"PING this often from a process of its own beside the load; 0 = never"},
 	{"store-early", NULL, R, FLAG, FIELD(store_early), 0, 0, NULL,
@@ -90,6 +91,11 @@ static const struct option table[] = {
 	{"rate", "N", P, REAL, FIELD(rate), 1, 1000000, "100", "PINGs a second"},
 	{"duration", "TIME", P, TIME, FIELD(duration_us), 1000, 86400 * SECOND, "10s", "for so long"},
 
+	{"sizes", "N,...", Y, TEXT, FIELD(sizes), 0, 0, "3000,5859,10000,20000,50000",
+		"how many blocks the cache holds, one row each, at most 16"},
+	{"partial-tails", NULL, Y, FLAG, FIELD(partial_tails), 0, 0, NULL,
+		"store a prompt's last block too when it is not full"},
+
 	{"output", "FILE", T, TEXT, FIELD(output), 0, 0, "-", "where to write; - is standard output"},
 	{"requests", "N", T, COUNT, FIELD(requests), 1, BENCH_TRACE_REQUESTS_MAX, "1000", "requests to write"},
 	{"rate", "N", T, REAL, FIELD(synth.rate), 0, 1000000, "4", "requests a second, on average"},
@@ -111,6 +117,7 @@ static const struct {
 	{"trace", "", "write a synthetic trace"},
 	{"copy", "", "measure how fast chunks go in and out"},
 	{"ping", "", "measure how fast the service answers PING"},
+	{"policy", "TRACE", "hit rates of the eviction policies over a trace, by the service's own code; - reads standard input"},
 };
 
 const char *bench_command_name(enum bench_command command)
@@ -273,6 +280,11 @@ static enum ty_code set_defaults(struct bench_options *o, struct ty_error *err)
 	return code;
 }
 
+static bool takes_trace(const struct bench_options *o)
+{
+	return o->command == BENCH_REPLAY || o->command == BENCH_POLICY;
+}
+
 static enum ty_code finish(struct bench_options *o, struct ty_error *err)
 {
 	enum ty_code code = TY_OK;
@@ -288,8 +300,9 @@ static enum ty_code finish(struct bench_options *o, struct ty_error *err)
 		o->synth.block_tokens = (uint32_t)o->block_tokens;
 		return TY_OK;
 	}
-	if (o->command == BENCH_REPLAY && !o->trace[0])
-		return ty_fail(err, TY_INVALID, "replay: expected a trace's file name, or - for standard input");
+	if (takes_trace(o) && !o->trace[0])
+		return ty_fail(err, TY_INVALID, "%s: expected a trace's file name, or - for standard input",
+			bench_command_name(o->command));
 	if (!o->connect[0])
 		code = ty_default_listen(o->connect, sizeof o->connect, err);
 	if (code == TY_OK && !o->attach[0])
@@ -306,7 +319,7 @@ enum ty_code bench_options_parse(struct bench_options *o, int argc, char **argv,
 	while (argc > 1 && command < BENCH_COMMANDS && strcmp(argv[1], commands[command].name) != 0)
 		command++;
 	if (argc < 2 || command == BENCH_COMMANDS)
-		return ty_fail(err, TY_INVALID, "found %s%.40s%s, expected a command: replay, trace, copy or ping",
+		return ty_fail(err, TY_INVALID, "found %s%.40s%s, expected a command: replay, trace, copy, ping or policy",
 			argc < 2 ? "nothing" : "\"", argc < 2 ? "" : argv[1], argc < 2 ? "" : "\"");
 	o->command = (enum bench_command)command;
 	code = set_defaults(o, err);
@@ -317,7 +330,7 @@ enum ty_code bench_options_parse(struct bench_options *o, int argc, char **argv,
 		}
 		if (argv[i][0] == '-' && argv[i][1] == '-' && argv[i][2]) {
 			code = parse_option(o, argc, argv, &i, err);
-		} else if (o->command == BENCH_REPLAY && !o->trace[0] && strlen(argv[i]) < sizeof o->trace) {
+		} else if (takes_trace(o) && !o->trace[0] && strlen(argv[i]) < sizeof o->trace) {
 			strcpy(o->trace, argv[i]);
 		} else {
 			code = ty_fail(err, TY_INVALID, "unexpected argument \"%.60s\": see tyer-bench %s --help", argv[i],

@@ -12,7 +12,7 @@
 #include "geometry.h"
 #include "trace.h"
 
-enum bench_command { BENCH_REPLAY, BENCH_TRACE, BENCH_COPY, BENCH_PING, BENCH_COMMANDS };
+enum bench_command { BENCH_REPLAY, BENCH_TRACE, BENCH_COPY, BENCH_PING, BENCH_POLICY, BENCH_COMMANDS };
 enum bench_deal { BENCH_DEAL_ROUND_ROBIN, BENCH_DEAL_NEXT };
 
 struct bench_options {
@@ -50,6 +50,10 @@ struct bench_options {
 	/* copy */
 	uint64_t chunks, op_chunks, depth, repeats, warmup, raw_bytes;
 	bool hbm, raw_off;
+
+	/* policy */
+	char sizes[256];
+	bool partial_tails;
 
 	/* ping */
 	double rate;

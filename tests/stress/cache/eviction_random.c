@@ -83,6 +83,8 @@ static void store(void)
 	ops[i] = world_store(family, first, count, kind->bytes, rnd(kind->parts), kind->parts);
 	if (count > 1 && rnd(10) == 0)
 		ops[i]->op.chunks[count - 1].key = ops[i]->op.chunks[rnd(count)].key;
+	if (rnd(3) == 0)
+		ops[i]->op.hint = (struct ty_hint){.owner = 1 + rnd(4), .band = (uint8_t)(TY_BAND_DONE + rnd(5)), .keep = rnd(8) == 0};
 	if (rnd(8) == 0)
 		ops[i]->op.deadline = ty_runtime_now(world.rt) + rnd(40000000);
 }
@@ -124,6 +126,10 @@ static void release(void)
 		return;
 	world_check_lease(leases[i]);
 	if (rnd(3)) {
+		leases[i]->space = world.spaces[rnd(2)];
+		leases[i]->hint.band = (uint8_t)(rnd(2) ? TY_BAND_AS_IT_IS : TY_BAND_DONE + rnd(5));
+		leases[i]->hint.owner = rnd(4);
+		leases[i]->again = rnd(3) ? 0 : rnd(leases[i]->count + 1);
 		world_release(leases[i]);
 	} else {
 		for (uint32_t k = 0; k < leases[i]->count; k++)
@@ -169,6 +175,16 @@ static void run(uint64_t seed)
 	struct world_options options = {.seed = seed, .pieces = PIECES, .dont_start = true};
 
 	random_state = seed;
+	options.policy = (int)(seed % 3);
+	options.keep_percent = rnd(2) ? 0 : rnd(40);
+	options.quota_count = rnd(3);
+	for (uint32_t i = 0; i < options.quota_count; i++) {
+		struct ty_tenant_quota *q = &options.quotas[i];
+
+		strcpy(q->tenant, i ? "first" : "second");
+		q->soft = rnd(PIECES * 32) * MIB;
+		q->hard = rnd(2) ? q->soft + TY_PIECE_BYTES : 0;
+	}
 	options.ahead = rnd(2) ? TY_PIECE_BYTES : 3 * TY_PIECE_BYTES;
 	options.gpus = 1 + rnd(2);
 	options.hold_pieces = rnd(3) == 0;
@@ -211,8 +227,8 @@ static void run(uint64_t seed)
 			assert_int_equal(ty_chunk_pins(chunk), 0);
 	}
 	assert_int_equal(world_stat(&stats->waiting), 0);
-	/* Nothing is pinned and nothing filled: any class can have the whole arena, as far as there is one. */
-	if (world_stat(&stats->ready_bytes) >= TY_PIECE_BYTES) {
+	/* Nothing is pinned, filled or kept: any class can have the whole arena, as far as there is one. */
+	if (!options.keep_percent && world_stat(&stats->ready_bytes) >= TY_PIECE_BYTES) {
 		assert_int_equal(world_store_now(FAMILIES, 0, 1, TY_PIECE_BYTES), TY_OK);
 		assert_true(world_here(FAMILIES, 0));
 	}

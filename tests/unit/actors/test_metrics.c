@@ -262,6 +262,8 @@ static void set_everything(void)
 	atomic_store(&eviction->present, 2009);
 	atomic_store(&eviction->reclaimed_pieces, 2010);
 	atomic_store(&eviction->waiting, 2011);
+	atomic_store(&eviction->kept_bytes, 2012);
+	atomic_store(&eviction->order_bytes, 2013);
 	atomic_store(&gpu->queued, 3001);
 	atomic_store(&gpu->in_flight, 3002);
 	atomic_store(&gpu->stored_bytes, (uint64_t)1 << 52);
@@ -322,6 +324,8 @@ static const struct {
 	{"tyer_cache_aborts_total", 2008},
 	{"tyer_cache_present_total", 2009},
 	{"tyer_arena_reclaimed_pieces_total", 2010},
+	{"tyer_arena_kept_bytes", 2012},
+	{"tyer_arena_order_bytes", 2013},
 	{"tyer_cache_waiting", 2011},
 	{"tyer_device_queued{device=\"cuda:0\"}", 3001},
 	{"tyer_device_in_flight{device=\"cuda:0\"}", 3002},

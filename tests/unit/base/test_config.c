@@ -143,6 +143,24 @@ static void both_forms(void **state)
 	assert_int_equal(config.max_request_bytes, 65536);
 }
 
+static void policies_and_quotas(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--l1-size=1GiB"), TY_OK);
+	assert_int_equal(config.policy, TY_CONFIG_POLICY_ARC);
+	assert_int_equal(config.quota_count, 0);
+	assert_int_equal(PARSE("--policy=s3-fifo", "--quota", "acme=512MiB", "--quota==1GiB,256MiB", "--quota=a=b=,64MiB"), TY_OK);
+	assert_int_equal(config.policy, TY_CONFIG_POLICY_S3FIFO);
+	assert_int_equal(config.quota_count, 3);
+	assert_string_equal(config.quotas[0].tenant, "acme");
+	assert_int_equal(config.quotas[0].hard, 512ull << 20);
+	assert_int_equal(config.quotas[0].soft, 512ull << 20);
+	assert_string_equal(config.quotas[1].tenant, "");
+	assert_int_equal(config.quotas[1].soft, 256ull << 20);
+	assert_string_equal(config.quotas[2].tenant, "a=b");
+	assert_int_equal(config.quotas[2].hard, 0);
+}
+
 static void sizes_are_rounded(void **state)
 {
 	(void)state;
@@ -197,6 +215,17 @@ static void command_line_refusals(void **state)
 	REFUSED("--workers: given twice", "--workers=1", "--workers=1");
 	REFUSED("--log-level: found \"loud\", expected one of error, warn, info, debug", "--log-level=loud");
 	REFUSED("--gpu-sharing: found \"loud\", expected one of auto, quiet, fast", "--gpu-sharing=loud");
+	REFUSED("--policy: found \"fifo\", expected one of arc, lru, s3-fifo", "--policy=fifo");
+	REFUSED("--keep-percent: found \"101\"", "--keep-percent=101");
+	REFUSED("--quota: found \"acme\", expected TENANT=HARD", "--quota=acme");
+	REFUSED("--quota: found \"acme=\", expected TENANT=HARD", "--quota=acme=");
+	REFUSED("--quota: found \"lots\", expected bytes", "--quota=acme=lots");
+	REFUSED("--quota: found a hard quota of 0", "--quota=acme=0");
+	REFUSED("--quota: found a soft quota above the hard one in \"acme=1GiB,2GiB\"", "--quota=acme=1GiB,2GiB");
+	REFUSED("--quota: tenant \"acme\": quota of 5368709120 bytes, expected at most the arena's 4294967296",
+		"--quota=acme=5GiB");
+	REFUSED("--quota: tenant \"b\": with it the soft quotas are more than the arena's", "--quota=a=3GiB", "--quota=b=2GiB");
+	REFUSED("--quota: tenant \"a\": has two quotas", "--quota=a=1GiB", "--quota=a=2GiB");
 	REFUSED("--log-format: found \"xml\"", "--log-format=xml");
 	REFUSED("--default-timeout-us: found 30s, expected at most --max-timeout-us, 1s", "--max-timeout-us=1s");
 	REFUSED("--device: found \"cuda:0\" again", "--device=cuda:0", "--device=cuda:0");
@@ -347,6 +376,7 @@ int main(void)
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(default_sockets),
 		cmocka_unit_test(both_forms),
+		cmocka_unit_test(policies_and_quotas),
 		cmocka_unit_test(sizes_are_rounded),
 		cmocka_unit_test(help_and_version),
 		cmocka_unit_test(command_line_refusals),

@@ -28,7 +28,7 @@ static void test_store_is_visible_at_the_end(void **state)
 	struct ty_lease *lease;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(stat_of(ready_bytes), 2 * TY_PIECE_BYTES);
 	op = world_store(0, 0, 4, 8 * MIB, 0, 1);
 	world_idle();
@@ -71,7 +71,7 @@ static void test_failed_store_leaves_nothing(void **state)
 	struct world_op *op, *other;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	op = world_store(0, 0, 4, 8 * MIB, 0, 1);
 	other = world_store(0, 1, 2, 8 * MIB, 0, 1); /* of another engine: these are on their way */
 	world_idle();
@@ -98,7 +98,7 @@ static void test_cancelled_before(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	op = world_store(0, 0, 4, 8 * MIB, 0, 1);
 	(void)ty_op_cancel(&op->op);
 	world_idle();
@@ -120,7 +120,7 @@ static void test_order(void **state)
 	struct ty_lease *lease;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 4, 8 * MIB), TY_OK);
 	assert_int_equal(world_store_now(1, 0, 4, 8 * MIB), TY_OK);
 	assert_int_equal(world_store_now(2, 0, 1, 8 * MIB), TY_OK); /* takes the oldest: the tail of 0 */
@@ -144,7 +144,7 @@ static void test_pinned_stay(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 6, 8 * MIB), TY_OK);
 	assert_int_equal(world_store_now(1, 0, 2, 8 * MIB), TY_OK);
 	lease = world_lookup(0, 6);
@@ -176,7 +176,7 @@ static void test_parked_are_found_again(void **state)
 	struct ty_lease *lease;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 8, 8 * MIB), TY_OK);
 	lease = world_lookup(0, 8);
 	assert_int_equal(world_store_now(1, 0, 1, 8 * MIB), TY_NO_SPACE);
@@ -198,7 +198,7 @@ static void test_own_prefix_stays(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 5, 8 * MIB), TY_OK); /* the oldest here */
 	assert_int_equal(world_store_now(1, 0, 3, 8 * MIB), TY_OK);
 	op = world_store(0, 0, 12, 8 * MIB, 0, 1);
@@ -219,7 +219,7 @@ static void test_key_twice_in_a_store(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	op = world_store(0, 0, 4, 8 * MIB, 0, 1);
 	op->op.chunks[2].key = op->op.chunks[0].key;
 	op->op.chunks[3].key = op->op.chunks[1].key;
@@ -244,7 +244,7 @@ static void test_class_changes(void **state)
 	struct ty_lease *lease;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 4});
+	world_open(&(struct world_options){.pieces = 4, .policy = TY_CONFIG_POLICY_LRU});
 	for (uint32_t family = 0; family < 4; family++)
 		assert_int_equal(world_store_now(family, 0, 8, 8 * MIB), TY_OK);
 	assert_int_equal(stat_of(evictions), 0);
@@ -276,7 +276,7 @@ static void test_fragmented_and_pinned(void **state)
 	struct ty_lease *leases[2];
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 8, 8 * MIB), TY_OK);
 	assert_int_equal(world_store_now(1, 0, 8, 8 * MIB), TY_OK);
 	leases[0] = world_lookup(0, 1);
@@ -299,7 +299,7 @@ static void test_parts(void **state)
 	struct world_op *op[3];
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	for (uint32_t part = 0; part < 3; part++)
 		op[part] = world_store(0, 0, 2, 4 * MIB, part, 3);
 	world_idle();
@@ -333,7 +333,7 @@ static void test_incomplete_are_evicted(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	op = world_store(0, 0, 8, 8 * MIB, 0, 2);
 	world_idle();
 	assert_int_equal(world_store_now(1, 0, 1, 8 * MIB), TY_NO_SPACE); /* being filled */
@@ -351,7 +351,7 @@ static void test_incomplete_are_evicted(void **state)
 static void test_growth_ahead(void **state)
 {
 	(void)state;
-	world_open(&(struct world_options){.pieces = 6, .ahead = 2 * TY_PIECE_BYTES});
+	world_open(&(struct world_options){.pieces = 6, .policy = TY_CONFIG_POLICY_LRU, .ahead = 2 * TY_PIECE_BYTES});
 	assert_int_equal(stat_of(ready_bytes), 2 * TY_PIECE_BYTES);
 	assert_int_equal(world_store_now(0, 0, 1, 8 * MIB), TY_OK);
 	assert_int_equal(stat_of(ready_bytes), 3 * TY_PIECE_BYTES); /* one in use, two ahead */
@@ -367,7 +367,7 @@ static void test_ops_wait_for_growth(void **state)
 	struct world_op *op[4];
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .hold_pieces = true});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .hold_pieces = true});
 	for (uint32_t i = 0; i < 4; i++)
 		op[i] = world_store(i, 0, 3, 8 * MIB, 0, 1);
 	world_steps(20);
@@ -398,7 +398,7 @@ static void test_op_waits_half_way(void **state)
 	struct world_op *big, *small;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 3, .ahead = TY_PIECE_BYTES});
+	world_open(&(struct world_options){.pieces = 3, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES});
 	world.hold_pieces = true;
 	big = world_store(0, 0, 12, 8 * MIB, 0, 1);
 	world_steps(6);
@@ -426,7 +426,7 @@ static void test_nobody_overtakes(void **state)
 	struct world_op *big, *small;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .ahead = TY_PIECE_BYTES});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES});
 	world.hold_pieces = true;
 	assert_int_equal(world_store_now(0, 0, 1, 3 * MIB), TY_OK); /* there is room for twenty more of these */
 	big = world_store(1, 0, 1, 64 * MIB, 0, 1);
@@ -452,7 +452,7 @@ static void test_growth_that_is_stuck(void **state)
 	struct world_op *op;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .ahead = TY_PIECE_BYTES});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES});
 	world.hold_pieces = true;
 	assert_int_equal(world_store_now(0, 0, 8, 8 * MIB), TY_OK); /* uses up the first; the second never comes */
 	op = world_store(1, 0, 2, 8 * MIB, 0, 1);
@@ -471,7 +471,7 @@ static void test_growth_that_is_stuck(void **state)
 static void test_pieces_that_fail(void **state)
 {
 	(void)state;
-	world_open(&(struct world_options){.pieces = 3, .dont_start = true});
+	world_open(&(struct world_options){.pieces = 3, .policy = TY_CONFIG_POLICY_LRU, .dont_start = true});
 	world.piece_code[0] = TY_DEVICE_FAILED;
 	world_idle();
 	assert_int_equal(stat_of(failed_bytes), 3 * TY_PIECE_BYTES);
@@ -483,7 +483,7 @@ static void test_pieces_that_fail(void **state)
 static void test_another_owner_registers(void **state)
 {
 	(void)state;
-	world_open(&(struct world_options){.pieces = 4, .gpus = 2, .dont_start = true});
+	world_open(&(struct world_options){.pieces = 4, .policy = TY_CONFIG_POLICY_LRU, .gpus = 2, .dont_start = true});
 	world.piece_code[1] = TY_DEVICE_FAILED;
 	world_idle();
 	assert_int_equal(stat_of(ready_bytes), 4 * TY_PIECE_BYTES);
@@ -493,7 +493,7 @@ static void test_another_owner_registers(void **state)
 	check_and_close();
 
 	/* Also when they are asked for one by one. */
-	world_open(&(struct world_options){.pieces = 5, .ahead = TY_PIECE_BYTES, .gpus = 2, .dont_start = true});
+	world_open(&(struct world_options){.pieces = 5, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES, .gpus = 2, .dont_start = true});
 	world.piece_code[0] = TY_DEVICE_FAILED;
 	world_idle();
 	assert_int_equal(world_store_now(0, 0, 40, 8 * MIB), TY_OK);
@@ -506,7 +506,7 @@ static void test_another_owner_registers(void **state)
 static void test_stalled_owner(void **state)
 {
 	(void)state;
-	world_open(&(struct world_options){.pieces = 6, .ahead = 2 * TY_PIECE_BYTES, .gpus = 2, .dont_start = true});
+	world_open(&(struct world_options){.pieces = 6, .policy = TY_CONFIG_POLICY_LRU, .ahead = 2 * TY_PIECE_BYTES, .gpus = 2, .dont_start = true});
 	world.hold_pieces = true;
 	world_idle();
 	assert_int_equal(world.held_count, 2);
@@ -532,7 +532,7 @@ static void test_real_populate(void **state)
 	unsigned char resident[64];
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .ahead = TY_PIECE_BYTES, .real_populate = true});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES, .real_populate = true});
 	assert_int_equal(stat_of(ready_bytes), TY_PIECE_BYTES);
 	for (uint64_t at = 0; at < TY_PIECE_BYTES; at += TY_PIECE_BYTES / 16) {
 		assert_int_equal(mincore(world.service->arena.base + at, sizeof resident * 4096, resident), 0);
@@ -549,7 +549,7 @@ static void test_real_populate(void **state)
 static void test_populate_gives_up_at_the_end(void **state)
 {
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .real_populate = true, .dont_start = true});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .real_populate = true, .dont_start = true});
 	atomic_store(&world.service->stopping, true);
 	world_idle();
 	assert_int_equal(stat_of(ready_bytes), 0);
@@ -564,7 +564,7 @@ static void test_stop_with_waiting_ops(void **state)
 	struct world_op *op[2];
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 2, .ahead = TY_PIECE_BYTES});
+	world_open(&(struct world_options){.pieces = 2, .policy = TY_CONFIG_POLICY_LRU, .ahead = TY_PIECE_BYTES});
 	world.hold_pieces = true;
 	op[0] = world_store(0, 0, 12, 8 * MIB, 0, 1);
 	op[1] = world_store(1, 0, 12, 8 * MIB, 0, 1);
@@ -590,7 +590,7 @@ static void test_refused(void **state)
 	struct ty_lease *lease;
 
 	(void)state;
-	world_open(&(struct world_options){.pieces = 1});
+	world_open(&(struct world_options){.pieces = 1, .policy = TY_CONFIG_POLICY_LRU});
 	assert_int_equal(world_store_now(0, 0, 2, 8 * MIB), TY_OK);
 	lease = world_lookup(0, 2);
 	copied = world_store(1, 0, 2, 8 * MIB, 0, 1);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "cache/index.h"
-#include "cache/policy.h"
 #include "cache/slots.h"
 
 static struct ty_error err;
@@ -162,54 +161,8 @@ static void test_chunk_is_small(void **state)
 	struct ty_chunk *chunk = ty_index_add(index_, &key, 1);
 
 	(void)state;
-	assert_int_equal(offsetof(struct ty_chunk, slots), 88);
+	assert_int_equal(offsetof(struct ty_chunk, slots), 104);
 	print_message("a chunk of one part: %zu bytes usable\n", malloc_usable_size(chunk));
-}
-
-/* ---- the order of eviction ---- */
-
-static void assert_order(struct ty_policy *policy, const uint32_t *want, size_t count)
-{
-	struct ty_chunk *chunk = NULL;
-
-	for (size_t i = 0; i < count; i++) {
-		chunk = policy->cls->victim(policy, chunk);
-		assert_non_null(chunk);
-		assert_int_equal(chunk->slots[0], want[i]);
-	}
-	assert_null(policy->cls->victim(policy, count ? chunk : NULL));
-}
-
-static void test_lru(void **state)
-{
-	struct ty_policy *policy = ty_policy_lru.create();
-	struct ty_chunk *c[5];
-
-	(void)state;
-	assert_non_null(policy);
-	assert_order(policy, NULL, 0);
-	assert_null(policy->cls->parked(policy));
-	for (uint32_t i = 0; i < 5; i++) {
-		c[i] = add_ready(i);
-		policy->cls->insert(policy, c[i]);
-	}
-	assert_order(policy, (uint32_t[]){0, 1, 2, 3, 4}, 5);
-	policy->cls->touch(policy, c[1]);
-	policy->cls->touch(policy, c[4]);
-	policy->cls->touch(policy, c[4]);
-	assert_order(policy, (uint32_t[]){0, 2, 3, 1, 4}, 5);
-	policy->cls->park(policy, c[2]);
-	policy->cls->park(policy, c[0]);
-	assert_order(policy, (uint32_t[]){3, 1, 4}, 3);
-	assert_ptr_equal(policy->cls->parked(policy), c[2]);
-	policy->cls->touch(policy, c[2]); /* back, as the youngest */
-	assert_order(policy, (uint32_t[]){3, 1, 4, 2}, 4);
-	assert_ptr_equal(policy->cls->parked(policy), c[0]);
-	policy->cls->remove(policy, c[0]); /* parked */
-	policy->cls->remove(policy, c[1]);
-	assert_order(policy, (uint32_t[]){3, 4, 2}, 3);
-	assert_null(policy->cls->parked(policy));
-	policy->cls->destroy(policy);
 }
 
 int main(void)
@@ -220,7 +173,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_whole_key_is_compared, open_index, close_index),
 		cmocka_unit_test_setup_teardown(test_many, open_index, close_index),
 		cmocka_unit_test_setup_teardown(test_chunk_is_small, open_index, close_index),
-		cmocka_unit_test_setup_teardown(test_lru, open_index, close_index),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,7 +96,7 @@ static void engine_released(void *self, struct ty_msg *msg)
 {
 	(void)self;
 	world.leases_back++;
-	free(ty_container_of(msg, struct ty_lease, msg));
+	ty_lease_free(ty_container_of(msg, struct ty_lease, msg));
 }
 
 static const struct ty_handler engine_handlers[] = {
@@ -150,6 +150,16 @@ void world_open(const struct world_options *options)
 	world.hold_pieces = options->hold_pieces;
 	world.config.l1_size = options->pieces * TY_PIECE_BYTES;
 	world.config.l1_ahead = options->ahead ? options->ahead : world.config.l1_size;
+	world.config.policy = options->policy;
+	memcpy(world.config.quotas, options->quotas, sizeof options->quotas);
+	world.config.quota_count = options->quota_count;
+	world.config.keep_percent = options->keep_percent;
+	for (unsigned i = 0; i < 2; i++) {
+		struct ty_identity identity;
+
+		assert_ok(ty_identity_set(&identity, i ? "second" : "first", "model", NULL, "bf16", NULL, &err), &err);
+		world.spaces[i] = ty_spaces_number(&s->spaces, &identity);
+	}
 	s->config = &world.config;
 	assert_ok(ty_arena_open(world.config.l1_size, &s->arena, &err), &err);
 	assert_ok(ty_slots_open(&s->arena, &s->slots, &err), &err);
@@ -186,6 +196,7 @@ void world_close(void)
 	for (uint32_t i = 0; i < world.held_count; i++)
 		free(world.held[i]);
 	urcu_memb_unregister_thread();
+	ty_spaces_clear(&s->spaces);
 	ty_index_destroy(s->index);
 	ty_slots_close(s->slots);
 	ty_arena_close(&s->arena);
@@ -269,6 +280,7 @@ struct world_op *world_store(uint32_t family, uint32_t first, uint32_t count, ui
 	op->op.mover = world.service->gpu[0];
 	op->op.mover_type = TY_GPU_TRANSFER;
 	op->op.deadline = TY_NEVER;
+	op->op.space = world.spaces[family % 2];
 	op->op.layout = &op->layout;
 	op->op.timeline = &op->timeline;
 	op->op.done = (struct ty_mark){1, 1};

@@ -23,6 +23,9 @@ struct world_options {
 	bool real_populate;
 	bool hold_pieces;    /* keep pieces at the owner until world_let_pieces */
 	bool dont_start;
+	int policy;          /* enum ty_config_policy */
+	struct ty_tenant_quota quotas[2];
+	uint32_t quota_count, keep_percent;
 };
 
 struct world_op { /* op first: the engine gets it back as one */
@@ -47,6 +50,7 @@ extern struct world {
 	uint32_t piece_tries[WORLD_GPUS]; /* pieces seen by each owner */
 	enum ty_code piece_code[WORLD_GPUS]; /* what the owner says of pieces */
 	uint32_t ops_out, ops_back, leases_out, leases_back;
+	uint16_t spaces[2];              /* families' owners, in turn: tenants "first" and "second" */
 	uint64_t touched;                /* pieces that went through the impostor */
 } world;
 

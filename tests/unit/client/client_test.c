@@ -386,7 +386,7 @@ static enum fake_answer check_transfer(const Tyer__V1__Request *request, Tyer__V
 		const Tyer__V1__Store *s = request->store;
 
 		EXPECT(s->session == 77 && s->registration == 3 && s->first == 2 && s->count == 4 && s->n_blocks == 2);
-		EXPECT(s->ready == NULL && s->done->word == 511);
+		EXPECT(s->ready == NULL && s->done->word == 511 && s->hint->priority == 4);
 		EXPECT(s->append->n_tokens == 3 && s->append->tokens[2] == 300000 && s->append->hashes.len == 0);
 		tyer__v1__store_reply__init(&stored);
 		stored.stored = 1;
@@ -440,7 +440,8 @@ static enum fake_answer check_verbs(struct fake *f, const Tyer__V1__Request *req
 		EXPECT(request->lookup->session == 77 && request->lookup->chain->hashes.len == 64);
 		EXPECT(request->lookup->chain->hashes.data[63] == 0x77 && request->lookup->chain->n_tokens == 0);
 		EXPECT(request->lookup->adapter.len == 4 && memcmp(request->lookup->adapter.data, "lora", 4) == 0);
-		EXPECT(request->lookup->media.len == 0);
+		EXPECT(request->lookup->media.len == 0 && request->lookup->conversation == 5);
+		EXPECT(request->lookup->hint->kind == TYER__V1__HINT__KIND__ALIVE && request->lookup->hint->keep_s == 90);
 		tyer__v1__lookup_reply__init(&lookup);
 		lookup.chunks = 2;
 		lookup.hits = 1;
@@ -452,7 +453,7 @@ static enum fake_answer check_verbs(struct fake *f, const Tyer__V1__Request *req
 		EXPECT(request->flush->blocks[1]->ids[0] == 9);
 		return FAKE_REPLY;
 	case TYER__V1__REQUEST__VERB_END_SESSION:
-		EXPECT(request->end_session->session == 77);
+		EXPECT(request->end_session->session == 77 && request->end_session->hint->kind == TYER__V1__HINT__KIND__DONE);
 		tyer__v1__end_session_reply__init(&ended);
 		ended.released = 5;
 		reply->verb_case = TYER__V1__REPLY__VERB_END_SESSION;
@@ -478,6 +479,10 @@ static void test_verbs(void **state)
 	uint8_t hashes[64];
 	struct ty_chain by_tokens = {.tokens = tokens, .token_count = 3}, by_hashes = {.hashes = hashes, .chunk_count = 2},
 			both = {.tokens = tokens, .token_count = 3, .hashes = hashes, .chunk_count = 2};
+	static const struct ty_hint_said alive = {.kind = TY_HINT_ALIVE, .keep_s = 90}, over = {.kind = TY_HINT_DONE},
+		urgent = {.priority = 4};
+	struct ty_lookup with = {.session = 77, .chain = &by_hashes, .adapter = "lora", .adapter_bytes = 4, .conversation = 5,
+		.hint = &alive};
 	struct fake_options fo = {.answer = check_verbs};
 	struct outcome o[7] = {{0}};
 	struct ty_client_options co;
@@ -498,12 +503,13 @@ static void test_verbs(void **state)
 	assert_int_equal(o[0].result.code, TY_OK);
 	t.registration = o[0].result.registered.registration; /* the client's own number; the service's is 3 */
 	assert_int_equal(t.registration, 1);
-	assert_int_equal(ty_client_lookup_as(c, 77, &by_hashes, "lora", 4, NULL, 0, on_done, &o[2], &err), TY_OK);
+	assert_int_equal(ty_client_lookup_with(c, &with, on_done, &o[2], &err), TY_OK);
 	assert_int_equal(ty_client_retrieve(c, &t, on_done, &o[3], &err), TY_OK);
 	t.append = &by_tokens;
+	t.hint = &urgent;
 	t.ready.word = 0;
 	assert_int_equal(ty_client_store(c, &t, on_done, &o[4], &err), TY_OK);
-	assert_int_equal(ty_client_end_session(c, 77, on_done, &o[5], &err), TY_OK);
+	assert_int_equal(ty_client_end_session_as(c, 77, &over, on_done, &o[5], &err), TY_OK);
 	assert_int_equal(ty_client_flush(c, t.registration, blocks, counts, 2, on_done, &o[6], &err), TY_OK);
 	assert_int_equal(ty_client_unregister(c, t.registration, on_done, &o[1], &err), TY_OK);
 	for (i = 0; i < 7; i++) {

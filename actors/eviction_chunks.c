@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A chunk's life: into the index and the order, its parts' slots, whose it is, and its end.
+ */
+#include "eviction_state.h"
+
+#include <assert.h>
+#include <string.h>
+
+const struct ty_hint eviction_no_hint;
+
+/* By which a policy knows it again: its first bytes are as good as a hash. */
+static uint64_t id_of(const struct ty_chunk *chunk)
+{
+	uint64_t id;
+
+	memcpy(&id, chunk->key.bytes, sizeof id);
+	return id;
+}
+
+static struct ty_use use_of(const struct ty_chunk *chunk, const struct ty_hint *hint)
+{
+	return (struct ty_use){
+		.id = id_of(chunk),
+		.now = ty_order_time(ty_now()),
+		.owner = hint->owner,
+		.band = hint->band,
+	};
+}
+
+/* ---- whose it is --------------------------------------------------------------------------------- */
+
+static uint8_t domain_of(const struct eviction *e, const struct ty_identity *identity)
+{
+	for (uint32_t i = 0; identity && i < e->quota_count; i++)
+		if (!strcmp(e->quotas[i].tenant, identity->tenant))
+			return (uint8_t)(i + 1);
+	return 0;
+}
+
+struct eviction_owner eviction_owner(struct eviction *e, uint16_t space)
+{
+	uint8_t *known = &e->domains[space];
+
+	if (!*known) /* strings are compared once for a namespace */
+		*known = (uint8_t)(domain_of(e, ty_spaces_identity(&e->service->spaces, space)) + 1);
+	return (struct eviction_owner){space, (uint8_t)(*known - 1)};
+}
+
+static uint64_t bytes_of(const struct eviction *e, const struct ty_chunk *chunk)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t part = 0; part < chunk->parts; part++)
+		if (chunk->slots[part] != TY_NO_SLOT)
+			bytes += ty_slots_class(e->service->slots, chunk->slots[part]);
+	return bytes;
+}
+
+void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner)
+{
+	if (chunk->space || !owner->space)
+		return;
+	chunk->space = owner->space;
+	if (chunk->entry.domain != owner->domain) {
+		uint64_t bytes = bytes_of(e, chunk);
+
+		ty_order_charge(e->order, chunk->entry.domain, 0, bytes);
+		ty_order_charge(e->order, owner->domain, bytes, 0);
+		ty_order_set_domain(e->order, &chunk->entry, owner->domain, id_of(chunk));
+	}
+}
+
+/* ---- in and out ---------------------------------------------------------------------------------- */
+
+struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key, uint32_t parts,
+	const struct eviction_owner *owner)
+{
+	struct ty_chunk *chunk = ty_index_add(e->service->index, key, parts);
+
+	if (!chunk)
+		return NULL;
+	ty_order_add(e->order, &chunk->entry, owner->domain);
+	eviction_claim(e, chunk, owner);
+	return chunk;
+}
+
+void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot)
+{
+	assert(chunk->slots[part] == TY_NO_SLOT);
+	chunk->slots[part] = slot;
+	ty_order_charge(e->order, chunk->entry.domain, ty_slots_class(e->service->slots, slot), 0);
+}
+
+static void give_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
+{
+	uint32_t slot = chunk->slots[part];
+
+	ty_order_charge(e->order, chunk->entry.domain, 0, ty_slots_class(e->service->slots, slot));
+	ty_slots_give(e->service->slots, slot);
+	chunk->slots[part] = TY_NO_SLOT;
+}
+
+/* It is DEAD, and has no slots. */
+static void remove_chunk(struct eviction *e, struct ty_chunk *chunk, bool evicted)
+{
+	ty_order_gone(e->order, &chunk->entry, id_of(chunk), evicted);
+	ty_index_remove(e->service->index, chunk);
+}
+
+void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk)
+{
+	if (chunk->filling++ == 0)
+		ty_order_take_out(e->order, &chunk->entry);
+}
+
+void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk, enum ty_reentry how, const struct ty_hint *hint)
+{
+	struct ty_use use = use_of(chunk, hint);
+
+	assert(chunk->filling > 0);
+	if (--chunk->filling == 0)
+		ty_order_put(e->order, &chunk->entry, how, &use);
+}
+
+static void commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
+{
+	chunk->committed |= UINT64_C(1) << part;
+	if (chunk->committed == ty_chunk_all_parts(chunk)) {
+		ty_chunk_publish(chunk);
+		e->visible++;
+	}
+}
+
+void eviction_commit_part(struct eviction *e, const struct ty_op *op, const struct ty_op_chunk *c)
+{
+	uint32_t part = op->layout->part;
+	struct ty_chunk *chunk = c->chunk;
+
+	ty_slots_commit(e->service->slots, chunk->slots[part], c->checksum);
+	if (c->below)
+		atomic_fetch_or_explicit(&chunk->below, c->below, memory_order_relaxed);
+	commit_part(e, chunk, part);
+	eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &op->hint);
+	if (op->hint.keep)
+		(void)eviction_keep(e, chunk, true);
+	if (ty_chunk_state(chunk) == TY_CHUNK_READY)
+		eviction_offer(e, chunk, TY_TIER_WRITE_COMMIT);
+}
+
+void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)
+{
+	give_slot(e, chunk, part);
+	if (chunk->filling == 1 && !chunk->committed) {
+		bool killed = ty_chunk_kill(chunk); /* it was never visible: nobody has it pinned */
+
+		assert(killed);
+		(void)killed;
+		remove_chunk(e, chunk, false);
+	} else {
+		eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &eviction_no_hint);
+	}
+}
+
+bool eviction_return_part(struct eviction *e, uint32_t slot)
+{
+	static const struct eviction_owner unknown;
+	const struct ty_slot_record *record = ty_slots_record(e->service->slots, slot);
+	struct ty_chunk *chunk = ty_index_find(e->service->index, &record->key);
+
+	if (!chunk) {
+		chunk = eviction_add_chunk(e, &record->key, record->parts, &unknown);
+		if (chunk) {
+			struct ty_use use = use_of(chunk, &eviction_no_hint);
+
+			ty_order_put(e->order, &chunk->entry, TY_REENTER_OLD, &use);
+		}
+	}
+	if (!chunk || chunk->parts != record->parts || chunk->slots[record->part] != TY_NO_SLOT) {
+		ty_slots_give(e->service->slots, slot);
+		return false;
+	}
+	eviction_set_slot(e, chunk, record->part, slot);
+	commit_part(e, chunk, record->part);
+	return true;
+}
+
+bool eviction_evict(struct eviction *e, struct ty_chunk *chunk)
+{
+	bool visible = ty_chunk_state(chunk) == TY_CHUNK_READY;
+
+	assert(chunk->filling == 0);
+	if (visible && eviction_offer(e, chunk, TY_TIER_WRITE_EVICT))
+		return false;
+	if (!ty_chunk_kill(chunk))
+		return false;
+	(void)eviction_keep(e, chunk, false);
+	for (uint32_t part = 0; part < chunk->parts; part++)
+		if (chunk->slots[part] != TY_NO_SLOT)
+			give_slot(e, chunk, part);
+	remove_chunk(e, chunk, true);
+	e->visible -= visible;
+	eviction_count(&e->service->eviction_stats.evictions, 1);
+	return true;
+}
+
+/* ---- what is said of it -------------------------------------------------------------------------- */
+
+void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint)
+{
+	struct ty_use use = use_of(chunk, hint);
+
+	ty_order_used(e->order, &chunk->entry, &use);
+	if (hint->keep)
+		(void)eviction_keep(e, chunk, true);
+}
+
+void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint)
+{
+	struct ty_use use = use_of(chunk, hint);
+
+	ty_order_hint(e->order, &chunk->entry, &use);
+	if (hint->keep)
+		(void)eviction_keep(e, chunk, true);
+}
+
+/* Only what is complete is kept: its bytes do not change any more. */
+bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep)
+{
+	uint64_t bytes;
+
+	if (keep == (chunk->entry.band == TY_BAND_KEPT))
+		return true;
+	bytes = bytes_of(e, chunk);
+	if (keep && (ty_chunk_state(chunk) != TY_CHUNK_READY || bytes > e->kept_max - e->kept_bytes))
+		return false;
+	e->kept_bytes = keep ? e->kept_bytes + bytes : e->kept_bytes - bytes;
+	ty_order_keep(e->order, &chunk->entry, id_of(chunk), ty_order_time(ty_now()), keep);
+	return true;
+}
