@@ -490,6 +490,73 @@ struct ty_supervisor_options {
 };
 TY_API const struct ty_class *ty_supervisor(void);
 
+/* ---- ports: for threads of the program's own ----------------------------------------------- */
+
+/* Where a thread that is none of the runtime's receives. It has an address like an actor's, which can be sent to, asked,
+ * named, monitored; the thread takes the messages out when it likes, and waits for them together with whatever else it
+ * waits for. A port is used by one thread at a time, and closed before its runtime is destroyed (an assertion). */
+struct ty_port; /* opaque */
+
+struct ty_port_options {
+	size_t size;  /* sizeof(struct ty_port_options) */
+	bool polled;  /* the thread looks by itself, all the time: there is no descriptor, and senders pay nothing for one */
+	/* A message that was in the port when it was closed. Ownership passes to the callee. Requests do not come here: they
+	 * are answered with TY_CLOSED. Null: dropped and counted. */
+	void (*refuse)(void *user, struct ty_msg *msg);
+	void *user;
+};
+
+/* TY_LIMIT: too many ports and dedicated threads, or descriptors; TY_INVALID, TY_IO, TY_NO_MEMORY. options may be null.
+ * Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_port_open(
+	struct ty_runtime *rt, const struct ty_port_options *options, struct ty_port **out);
+/* Nothing comes in any more; what is left is refused, who watches the port's address gets a DOWN. Caller: its thread. */
+TY_API void ty_port_close(struct ty_port *port);
+/* The address, borrowed. It stays valid as long as it is referenced; once the port is closed, a send answers TY_CLOSED.
+ * Caller: anyone while it is open. */
+TY_API struct ty_actor *ty_port_address(struct ty_port *port);
+/* The next message, by its type the caller's to tell apart; null: there is none. Never blocks. Caller: its thread. */
+TY_API TY_MUST_USE struct ty_msg *ty_port_receive(struct ty_port *port);
+/* For poll, epoll and their like: readable once something has come since ty_port_receive last found nothing, sometimes for
+ * nothing. Nobody else reads from it. -1: a polled port. Caller: anyone. */
+TY_API int ty_port_fd(const struct ty_port *port);
+/* When ty_port_receive is to be called though nothing was sent: the port's first timer or deadline (runtime's clock), or
+ * TY_NEVER. Caller: its thread. */
+TY_API int64_t ty_port_next(struct ty_port *port);
+/* Receive, and wait for it until `deadline` (runtime's clock). Null: it passed. Not for polled ports, nor in deterministic
+ * mode (assertions). Caller: its thread. */
+TY_API TY_MUST_USE struct ty_msg *ty_port_wait(struct ty_port *port, int64_t deadline);
+/* From one to the other the calling thread acts as the port: what is said to be for handlers may be called (ty_ask,
+ * ty_request_release, ty_monitor, ty_timer_start, ty_now, ...), but not ty_link, nor what ends an actor. The answers
+ * and messages come to the port. Caller: its thread. */
+TY_API void ty_port_enter(struct ty_port *port);
+TY_API void ty_port_leave(struct ty_port *port);
+
+/* ---- credits ------------------------------------------------------------------------------- */
+
+#define TY_CREDITS_REQUESTS_MAX UINT64_C(0xffffff)     /* 16 million at once */
+#define TY_CREDITS_BYTES_MAX UINT64_C(0xffffffffff)    /* a tebibyte, less one */
+
+/* What an edge admits. Mailboxes are not bounded: a send never waits and never fails for want of room. So work is counted
+ * where it comes in: it takes a credit, travels, and gives it back with its answer; when none is left the answer is
+ * TY_BUSY, at once. Lives where you like; lock-free. */
+struct ty_credits {
+	uint64_t opaque[8]; /* the runtime's */
+};
+/* So many requests, of so many bytes in all, at once. TY_INVALID: more than the limits above. Caller: before any other use. */
+TY_API TY_MUST_USE enum ty_code ty_credits_init(struct ty_credits *credits, uint64_t requests, uint64_t bytes);
+/* For one request of `bytes`. TY_BUSY: not now; TY_LIMIT: never, it is larger than all there is. Caller: anyone. */
+TY_API TY_MUST_USE enum ty_code ty_credits_take(struct ty_credits *credits, uint64_t bytes);
+/* The request is over. Of more than was taken: an assertion. Caller: anyone. */
+TY_API void ty_credits_give(struct ty_credits *credits, uint64_t bytes);
+
+struct ty_credits_stats {
+	uint64_t requests, bytes;           /* taken now */
+	uint64_t requests_high, bytes_high; /* most at once */
+	uint64_t taken, busy;               /* how often */
+};
+TY_API void ty_credits_stats(const struct ty_credits *credits, struct ty_credits_stats *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,7 +27,7 @@ static bool class_valid(const struct ty_class *cls, const struct ty_spawn_option
 	return options->executor == TY_DEDICATED;
 }
 
-static struct ty_actor *actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
+struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
 	const struct ty_spawn_options *options)
 {
 	size_t size = sizeof(struct ty_actor) + cls->state_size;
@@ -51,7 +51,7 @@ static struct ty_actor *actor_new(struct ty_runtime *rt, const struct ty_class *
 	return actor;
 }
 
-static void actor_free(struct ty_actor *actor)
+void ty_actor_free(struct ty_actor *actor)
 {
 	ty_dedicated_free(actor);
 	free(actor);
@@ -74,7 +74,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 		code = TY_STOPPING;
 		goto fail;
 	}
-	actor = actor_new(rt, cls, arg, options);
+	actor = ty_actor_new(rt, cls, arg, options);
 	if (!actor)
 		goto fail;
 	if (options->executor == TY_DEDICATED && !rt->sim) {
@@ -100,7 +100,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 
 fail:
 	if (actor)
-		actor_free(actor);
+		ty_actor_free(actor);
 	atomic_fetch_sub_explicit(&rt->alive, 1, memory_order_seq_cst);
 	ty_park_wake(&rt->park);
 	return code;
@@ -137,7 +137,7 @@ void ty_actor_unref(struct ty_actor *actor)
 
 	assert(refs > 0);
 	if (refs == 1)
-		actor_free(actor);
+		ty_actor_free(actor);
 }
 
 void ty_schedule(struct ty_actor *actor)

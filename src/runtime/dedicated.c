@@ -71,6 +71,20 @@ void ty_dedicated_wake(struct ty_actor *actor)
 	atomic_fetch_add_explicit(&d->wakes, 1, memory_order_release);
 }
 
+struct ty_thread *ty_dedicated_thread(struct ty_actor *actor)
+{
+	return &actor->dedicated->thread;
+}
+
+bool ty_dedicated_leave_idle(struct ty_actor *actor)
+{
+	bool left = ty_mailbox_leave_idle(&actor->box);
+
+	if (!left)
+		actor->dedicated->woken++;
+	return left;
+}
+
 void ty_dedicated_settle(struct ty_actor *actor)
 {
 	struct ty_dedicated *d = actor->dedicated;
@@ -120,12 +134,10 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	} else {
 		ty_park_wait(&d->park, ticket, deadline);
 	}
-	woken = !ty_mailbox_leave_idle(&actor->box);
+	woken = !ty_dedicated_leave_idle(actor);
 	ty_record_thread(&d->thread, TY_EVENT_UNPARK, actor->number, woken);
-	if (woken) {
+	if (woken)
 		ty_count(&d->thread.seat->wakes);
-		d->woken++;
-	}
 }
 
 static void run_until_dead(struct ty_dedicated *d, struct ty_actor *actor)

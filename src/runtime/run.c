@@ -58,7 +58,7 @@ static void report_misfit(struct ty_thread *thread, const struct ty_actor *actor
 	const struct ty_runtime *rt = thread->rt;
 	uint32_t index = ty_index_of(actor->cls, msg->type);
 	struct ty_misfit misfit = {.actor = actor->cls->name, .type = msg->type, .expected = size,
-		.message = index == TY_INDEX_UNKNOWN ? NULL : actor->cls->handlers[index].name,
+		.message = index == TY_INDEX_UNKNOWN || !actor->cls->handlers ? NULL : actor->cls->handlers[index].name,
 		.found = TY_CODE_SIZE(msg->flags)};
 
 	ty_count(&thread->seat->misfits);
@@ -110,8 +110,7 @@ static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_
 	thread->open = false;
 }
 
-/* The end of an actor: nothing comes in any more, what is left is refused, stop is called. */
-static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
+void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
 {
 	const struct ty_class *cls = actor->cls;
 	struct ty_msg *msg;
@@ -135,6 +134,12 @@ static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty
 	}
 	ty_timers_drop(thread, actor); /* those that refuse or stop started */
 	ty_monitors_end(actor); /* it sends nothing any more: DOWN comes after all else */
+}
+
+/* The end of an actor: nothing comes in any more, what is left is refused, stop is called. */
+static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
+{
+	ty_actor_finish(thread, actor);
 	thread->self = NULL;
 	end_of_run(thread, actor, began, false);
 	ty_seat_end(thread->seat);
@@ -263,6 +268,34 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 		}
 		handle(thread, actor, msg);
 		done++;
+	}
+}
+
+struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor)
+{
+	uint32_t done = 0;
+
+	for (;;) {
+		struct ty_msg *msg;
+
+		if (actor->timers_changed)
+			ty_timers_sync(thread, actor);
+		look(actor);
+		if (!ty_actor_pending(actor))
+			return NULL;
+		msg = next(thread, actor);
+		if (msg == &actor->stop_msg)
+			continue; /* a port is closed by its thread */
+		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY))
+			msg = special(actor, msg, &done);
+		if (!msg)
+			continue;
+		msg->next = NULL;
+		msg->flags &= TY_MSG_KEPT;
+		TY_PROBE4(run, actor->number, actor->cls->name, "receive", msg);
+		ty_count(&thread->seat->messages);
+		ty_count(&actor->counts.messages);
+		return msg;
 	}
 }
 

@@ -276,6 +276,8 @@ void ty_runtime_destroy(struct ty_runtime *rt)
 	if (!rt)
 		return;
 	assert(!ty_current || ty_current->rt != rt);
+	/* acquire: pairs with ty_port_close */
+	assert(atomic_load_explicit(&rt->ports, memory_order_acquire) == 0); /* ports are closed first */
 	/* seq_cst: says that it stops, then looks who is alive; pairs with ty_spawn */
 	atomic_store_explicit(&rt->stopping, true, memory_order_seq_cst);
 	stop_all(rt);

@@ -198,6 +198,7 @@ struct ty_runtime {
 	alignas(TY_LINE) _Atomic(bool) stopping; /* set by destroy: no spawn any more */
 	_Atomic(uint64_t) alive;
 	_Atomic(uint64_t) spawned;
+	_Atomic(uint64_t) ports;          /* open: their threads; destroy reads it */
 	_Atomic(uint64_t) threads;        /* dedicated threads not joined; the joiner reads it alone at the end */
 	_Atomic(struct ty_names *) names; /* null until the first name; release by who makes it */
 	_Atomic(struct ty_actor *) ended; /* dedicated actors whose threads want joining */
@@ -221,6 +222,10 @@ enum ty_ran {
 };
 /* Run the actor for at most `budget` messages. Caller: the runner. */
 enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget);
+/* For a port: the next message, which its thread handles itself; null: none. Caller: the runner. */
+struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor);
+/* Close the mailbox, refuse what is left, call stop, tell who watches. Caller: the runner, at the actor's end. */
+void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor);
 /* Call class->poll. Caller: the runner; the class has one. */
 int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t now);
 bool ty_actor_pending(struct ty_actor *actor); /* messages taken in, or due timers */
@@ -228,6 +233,10 @@ int64_t ty_thread_clock(struct ty_thread *thread); /* read the clock, and keep i
 
 /* ---- actor.c ---- */
 
+/* Made, and known to nobody; two references. Null: no memory. */
+struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
+	const struct ty_spawn_options *options);
+void ty_actor_free(struct ty_actor *actor);
 /* Make a runnable actor known to its executor. Caller: who saw its mailbox leave IDLE, once. */
 void ty_schedule(struct ty_actor *actor);
 /* A message of the runtime's own; dropped when the mailbox is closed. */
@@ -299,6 +308,9 @@ TY_MUST_USE enum ty_code ty_dedicated_create(struct ty_actor *actor, const struc
 TY_MUST_USE enum ty_code ty_dedicated_start(struct ty_actor *actor);
 void ty_dedicated_free(struct ty_actor *actor);
 void ty_dedicated_wake(struct ty_actor *actor);
+struct ty_thread *ty_dedicated_thread(struct ty_actor *actor);
+/* At the end of a wait, its thread: the mailbox is not IDLE any more. False: a sender was first, and wakes it. */
+bool ty_dedicated_leave_idle(struct ty_actor *actor);
 /* Once the mailbox is closed: wait until no sender is inside class->wait.wake any more. */
 void ty_dedicated_settle(struct ty_actor *actor);
 /* Join the threads of ended actors: those that have ended, or (wait) all of them. */

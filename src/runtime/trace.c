@@ -112,6 +112,8 @@ static const char *message_name(const struct ty_event *e)
 	case TY_INDEX_UNKNOWN:
 		return "unknown type";
 	default:
+		if (!cls->handlers) /* a port */
+			return "message";
 		return cls->handlers[e->index].name ? cls->handlers[e->index].name : "unnamed";
 	}
 }
