@@ -75,7 +75,7 @@ static const struct option options[] = {
 	  "how long a LOOKUP may wait for chunks from the tiers, within its own deadline" },
 	{ "drain-timeout-us", MICROS, FIELD(drain_timeout_us), 0, 600 * SECOND, "5s", NULL,
 	  "how long chunks on their way to the tiers may take when the service stops" },
-	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "128MiB", NULL, "device memory that Tyer takes on each GPU" },
+	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "160MiB", NULL, "device memory that Tyer takes on each GPU" },
 	{ "gpu-sharing", CHOICE, FIELD(gpu_sharing), SHARING, 0, "auto", NULL,
 	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
 	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },

@@ -42,7 +42,7 @@ struct ty_config {
 	uint32_t prefetch_wait_us; /* --prefetch-wait-us  of a LOOKUP, for the tiers; default 2 s */
 	uint32_t drain_timeout_us; /* --drain-timeout-us  of chunks on their way down, at the stop; default 5 s */
 	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
-	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 128MiB */
+	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 160MiB */
 	int gpu_sharing;        /* --gpu-sharing   auto, quiet, fast; default auto; an enum ty_config_sharing */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */

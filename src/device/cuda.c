@@ -149,7 +149,7 @@ static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device
 
 static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
 {
-	uint64_t want = options->staging_bytes ? options->staging_bytes : TY_CUDA_STAGING_DEFAULT, bytes, ring;
+	uint64_t want = options->staging_bytes ? options->staging_bytes : TY_CUDA_STAGING_DEFAULT, bytes;
 	cu_result result = CU_SUCCESS;
 
 	if (want < TY_CUDA_STAGING_LEAST)
@@ -168,20 +168,19 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
 			(unsigned long long)want);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
-	ring = bytes / 2 / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	for (unsigned i = 0; i < 2; i++) {
-		dev->lanes[i].ring = dev->staging + i * ring;
-		dev->lanes[i].ring_bytes = ring;
-	}
-	dev->tile_bytes = ring / 2 / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	if (options->tile_bytes && options->tile_bytes < dev->tile_bytes) {
-		if (options->tile_bytes < TY_CUDA_TILE_LEAST)
-			return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu",
-				(unsigned long long)options->tile_bytes, (unsigned long long)TY_CUDA_TILE_LEAST);
-		dev->tile_bytes = options->tile_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	}
+	dev->tile_bytes = options->tile_bytes ? options->tile_bytes : TY_CUDA_TILE_DEFAULT;
+	if (dev->tile_bytes < TY_CUDA_TILE_LEAST)
+		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->tile_bytes,
+			(unsigned long long)TY_CUDA_TILE_LEAST);
+	if (dev->tile_bytes > bytes / (options->tile_bytes ? 2 : TY_CUDA_SLOTS_LEAST))
+		dev->tile_bytes = bytes / (options->tile_bytes ? 2 : TY_CUDA_SLOTS_LEAST);
 	if (dev->tile_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT)
 		dev->tile_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT;
+	dev->tile_bytes = dev->tile_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	while (dev->slot_count < TY_CUDA_SLOTS && (dev->slot_count + 1) * dev->tile_bytes <= bytes) {
+		dev->slots[dev->slot_count].address = dev->staging + dev->slot_count * dev->tile_bytes;
+		dev->slot_count++;
+	}
 	return TY_OK;
 }
 

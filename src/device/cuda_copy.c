@@ -6,8 +6,8 @@
  *   retrieve, staged:  copy stream: copies from the host -> middle      kernel stream: (middle) scatter -> end
  *   without a kernel:  copy streams in turn: copies -> an end on each (cuda_runs.c)
  *
- * A tile's place in the ring is used again in stream order: the unit's first stream waits for the end of the last unit that lay
- * there. So several laps may be queued, and a poll that comes late leaves no gap on the link.
+ * A slot of staging is used again in stream order: the unit's first stream waits for the end of the last unit that lay there. So
+ * more than there are slots may be queued, and a poll that comes late leaves no gap on the link.
  */
 #include "cuda_private.h"
 
@@ -92,12 +92,13 @@ static cu_result launch(struct cuda_device *dev, struct cuda_lane *lane, enum ty
 
 /* Blocks from the cursor on for one tile, at most tile_bytes of them; moves the cursor. */
 static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const struct ty_batch *batch,
-	struct ty_gather_job *job, struct cuda_piece *pieces, uint64_t *tile_bytes)
+	struct ty_gather_job *job, struct cuda_piece *pieces)
 {
 	const struct cuda_mapping *m = ty_cuda_mapping(batch);
 	const uint32_t group = lane->at.group;
 	const struct ty_layout_group *g = &m->base.layout->groups[group];
 	const uint64_t block_bytes = (uint64_t)g->plane_count * g->run_bytes;
+	uint64_t tile_bytes = 0;
 	uint32_t count = 0;
 
 	job->planes = m->table + (g->first_plane + lane->at.plane) * sizeof(uint64_t);
@@ -105,7 +106,6 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 	job->run_units = g->run_bytes / TY_GATHER_UNIT;
 	job->block_limit = g->block_count;
 	job->block_count = 0;
-	*tile_bytes = 0;
 	if (block_bytes > dev->tile_bytes) { /* some planes of one block */
 		struct cuda_cursor *at = &lane->at;
 		const struct ty_copy *copy = &batch->copies[at->copy];
@@ -114,9 +114,8 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 		job->plane_count = fit < left ? fit : left;
 		job->block_count = 1;
 		job->blocks[0] = copy->blocks[g->first_block + at->block];
-		*tile_bytes = (uint64_t)job->plane_count * g->run_bytes;
 		pieces[0] = (struct cuda_piece){copy->host + g->tile_offset + at->block * block_bytes +
-				(uint64_t)at->plane * g->run_bytes, 0, *tile_bytes};
+				(uint64_t)at->plane * g->run_bytes, 0, (uint64_t)job->plane_count * g->run_bytes};
 		at->plane += job->plane_count;
 		if (at->plane == g->plane_count)
 			ty_cuda_next_blocks(lane, 1);
@@ -125,7 +124,7 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 	job->plane_count = g->plane_count;
 	while (lane->issuing == batch && lane->at.group == group && count < TY_CUDA_UNIT_COPIES) {
 		const struct ty_copy *copy = &batch->copies[lane->at.copy];
-		uint64_t fit = (dev->tile_bytes - *tile_bytes) / block_bytes;
+		uint64_t fit = (dev->tile_bytes - tile_bytes) / block_bytes;
 		uint32_t blocks = g->blocks_per_chunk - lane->at.block;
 
 		blocks = fit < blocks ? (uint32_t)fit : blocks;
@@ -135,32 +134,39 @@ static uint32_t fill_job(struct cuda_device *dev, struct cuda_lane *lane, const 
 			break;
 		memcpy(job->blocks + job->block_count, copy->blocks + g->first_block + lane->at.block,
 			blocks * sizeof job->blocks[0]);
-		pieces[count++] = (struct cuda_piece){copy->host + g->tile_offset + lane->at.block * block_bytes, *tile_bytes,
+		pieces[count++] = (struct cuda_piece){copy->host + g->tile_offset + lane->at.block * block_bytes, tile_bytes,
 			blocks * block_bytes};
 		job->block_count += blocks;
-		*tile_bytes += blocks * block_bytes;
+		tile_bytes += blocks * block_bytes;
 		ty_cuda_next_blocks(lane, blocks);
 	}
 	return count;
 }
 
-/* A place in the ring for `bytes`; returns the newest unit in flight that lies (or lay) there, or null. */
-static const struct cuda_unit *take_place(struct cuda_lane *lane, uint64_t bytes, uint64_t *begin)
+/* A slot for the next unit of a lane. As long as both lanes have work each has half of them; one alone takes all. Whoever is short of
+ * slots uses its own oldest again. */
+static struct cuda_slot *take_slot(struct cuda_device *dev, enum ty_direction direction)
 {
-	uint64_t size = (bytes + TY_CUDA_TILE_ALIGN - 1) / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	uint64_t in_lap = lane->ring_next % lane->ring_bytes;
+	const struct cuda_lane *other = &dev->lanes[!direction];
+	uint32_t share = other->queue.first ? dev->slot_count / 2 : dev->slot_count, held[2] = {0};
+	struct cuda_slot *unused = NULL, *oldest[2] = {NULL};
 
-	*begin = lane->ring_next;
-	if (in_lap + size > lane->ring_bytes)
-		*begin += lane->ring_bytes - in_lap;
-	lane->ring_next = *begin + size;
-	for (uint32_t i = lane->count; i > 0; i--) {
-		const struct cuda_unit *u = unit_at(lane, i - 1);
+	for (uint32_t i = 0; i < dev->slot_count; i++) {
+		struct cuda_slot *slot = &dev->slots[i];
 
-		if (u->ring_end > u->ring_begin && u->ring_begin + lane->ring_bytes < *begin + size)
-			return u;
+		if (!slot->unit) {
+			unused = slot;
+			continue;
+		}
+		held[slot->direction]++;
+		if (!oldest[slot->direction] || slot->used < oldest[slot->direction]->used)
+			oldest[slot->direction] = slot;
 	}
-	return NULL;
+	if (held[direction] < share && unused)
+		return unused;
+	if (!held[direction] || (held[direction] < share && held[!direction] > dev->slot_count - share))
+		return oldest[!direction] ? oldest[!direction] : unused;
+	return oldest[direction];
 }
 
 static cu_result issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
@@ -169,18 +175,18 @@ static cu_result issue_staged(struct cuda_device *dev, struct cuda_lane *lane, s
 	enum ty_direction direction = unit->batch->direction;
 	cu_stream before = direction == TY_TO_HOST ? lane->kernel : lane->copy[0];
 	cu_stream after = direction == TY_TO_HOST ? lane->copy[0] : lane->kernel;
-	const struct cuda_unit *there;
+	struct cuda_slot *slot = take_slot(dev, direction);
+	const struct cuda_unit *there = slot->unit;
 	struct ty_gather_job job;
-	uint64_t bytes, begin;
-	uint32_t count = fill_job(dev, lane, unit->batch, &job, pieces, &bytes);
+	uint32_t count = fill_job(dev, lane, unit->batch, &job, pieces);
 	cu_result result = CU_SUCCESS;
 
-	there = take_place(lane, bytes, &begin);
-	unit->ring_begin = begin;
-	unit->ring_end = lane->ring_next;
+	slot->unit = unit;
+	slot->direction = direction;
+	slot->used = ++dev->slot_uses;
 	unit->awaited = 1;
 	unit->copies = count;
-	job.tile = lane->ring + begin % lane->ring_bytes;
+	job.tile = slot->address;
 	for (uint32_t i = 0; i < count; i++)
 		pieces[i].device += job.tile;
 	*call = "cuStreamWaitEvent";
@@ -245,7 +251,6 @@ static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 	unit->batch = batch;
 	unit->path = ty_cuda_path_of(batch, lane->at.group);
 	unit->awaited = 0;
-	unit->ring_begin = unit->ring_end = 0;
 	ty_device_count(&dev->base.stats.units[unit->path], 1);
 	result = ways[unit->path](dev, lane, unit, &call);
 	unit->last = lane->issuing != batch;
@@ -261,13 +266,18 @@ static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 static void issue(struct cuda_device *dev, struct cuda_lane *lane)
 {
 	uint32_t copies = 0;
+	int64_t began = 0;
 
 	for (unsigned i = 0; i < TY_CUDA_ISSUE && copies < TY_CUDA_UNIT_COPIES; i++) {
 		if (dev->base.poisoned || !lane->issuing || lane->count == TY_CUDA_UNITS ||
 			lane->copies + TY_CUDA_UNIT_COPIES > TY_CUDA_LANE_COPIES)
-			return;
+			break;
+		if (!began)
+			began = ty_device_clock();
 		copies += issue_one(dev, lane);
 	}
+	if (began)
+		ty_device_count(&dev->base.stats.submit_ns, (uint64_t)(ty_device_clock() - began));
 }
 
 enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
@@ -296,7 +306,8 @@ enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
 uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layout *layout)
 {
 	const struct cuda_device *dev = (const struct cuda_device *)base;
-	uint64_t chunks = (dev->staging ? dev->lanes[0].ring_bytes : TY_CUDA_STAGING_DEFAULT / 2) / layout->chunk_bytes;
+	uint64_t staging = dev->staging ? dev->slot_count * dev->tile_bytes : TY_CUDA_STAGING_DEFAULT;
+	uint64_t chunks = staging / 2 / layout->chunk_bytes;
 
 	return chunks < 1 ? 1 : chunks > TY_CUDA_BATCH_CHUNKS ? TY_CUDA_BATCH_CHUNKS : (uint32_t)chunks;
 }
@@ -354,6 +365,9 @@ static void retire(struct cuda_device *dev, struct cuda_lane *lane)
 	while (lane->count && is_done(dev, unit_at(lane, 0))) {
 		struct cuda_unit *unit = unit_at(lane, 0);
 
+		for (uint32_t i = 0; i < dev->slot_count; i++)
+			if (dev->slots[i].unit == unit)
+				dev->slots[i].unit = NULL;
 		lane->first = (lane->first + 1) % TY_CUDA_UNITS;
 		lane->count--;
 		lane->copies -= unit->copies;

@@ -3,8 +3,9 @@
  * A GPU's owner: what cuda.c (life), cuda_map.c (pools), cuda_plan.c (which way), cuda_copy.c (chunks) and cuda_runs.c
  * (chunks without kernels) share.
  *
- * Each direction is a lane: a kernel stream, copy streams, half of the staging memory as a ring, and a queue of batches. A batch
- * is issued as units, in order; a unit is one tile of staging with its kernel and its copies, or a few copies without one.
+ * Each direction is a lane: a kernel stream, copy streams, and a queue of batches. A batch is issued as units, in order; a unit is
+ * one tile with its kernel and its copies, or a few copies without one. Tiles lie in the slots of the staging memory, which both
+ * lanes share.
  */
 #ifndef TY_DEVICE_CUDA_PRIVATE_H
 #define TY_DEVICE_CUDA_PRIVATE_H
@@ -16,10 +17,13 @@
 #include "kernels/gather.h"
 #include "plan.h"
 
-#define TY_CUDA_STAGING_DEFAULT ((uint64_t)128 << 20)
+#define TY_CUDA_STAGING_DEFAULT ((uint64_t)160 << 20)
 #define TY_CUDA_STAGING_LEAST ((uint64_t)4 << 20)
 #define TY_CUDA_TILE_LEAST ((uint64_t)256 << 10)
 #define TY_CUDA_TILE_ALIGN 256u
+#define TY_CUDA_TILE_DEFAULT ((uint64_t)32 << 20)
+#define TY_CUDA_SLOTS 16u        /* tiles that staging memory is cut into, at most ... */
+#define TY_CUDA_SLOTS_LEAST 4u   /* ... and at least, by making them smaller */
 #define TY_CUDA_STREAMS 4u       /* that copies of a lane go over in turn, at most */
 #define TY_CUDA_STREAMS_DEFAULT 1 /* a second one gains nothing on an H200, and halves retrieves of short runs (tests/gpu/path_check) */
 #define TY_CUDA_UNITS 8u         /* in flight, of a lane */
@@ -39,9 +43,16 @@ struct cuda_unit {
 	cu_event ends[TY_CUDA_STREAMS];
 	uint32_t awaited; /* bits: those of ends that are recorded and not seen yet */
 	enum ty_path path;
-	uint64_t ring_begin, ring_end; /* of its tile, counted through all laps; equal when it is not staged */
 	uint32_t copies;
 	bool last; /* of its batch */
+};
+
+/* Room for one tile. Used again in stream order: the next unit's first stream waits for the end of the last. */
+struct cuda_slot {
+	cu_address address;
+	struct cuda_unit *unit; /* the newest issued onto it, until it is seen done; null: nobody's */
+	enum ty_direction direction; /* of that unit */
+	uint64_t used;          /* when that was issued, counted */
 };
 
 /* What of the issuing batch comes next. */
@@ -54,8 +65,6 @@ struct cuda_lane {
 	cu_stream kernel, copy[TY_CUDA_STREAMS]; /* staged units use copy[0] */
 	uint32_t turn;                  /* of copy[]: the next */
 	int64_t watched;                /* since when the oldest unit's kernel could run for all we know; 0: it could not */
-	cu_address ring;
-	uint64_t ring_bytes, ring_next; /* ring_next counts through all laps */
 	struct cuda_unit units[TY_CUDA_UNITS];
 	uint32_t first, count;          /* in flight, oldest first */
 	uint32_t copies;                /* in flight */
@@ -81,6 +90,9 @@ struct cuda_device {
 	cu_module module;
 	cu_function gather, scatter; /* null: no kernels, everything goes by direct copies */
 	cu_address staging;
+	struct cuda_slot slots[TY_CUDA_SLOTS];
+	uint32_t slot_count;
+	uint64_t slot_uses;
 	uint64_t tile_bytes;
 	uint32_t grid_max;
 	uint64_t max_pitch;
@@ -110,6 +122,9 @@ struct cuda_mapping {
 	uint64_t planes[]; /* the table's contents */
 };
 
+#define TY_CUDA_INDEX(function) (unsigned)(offsetof(struct ty_cuda, function) / sizeof(void (*)(void)))
+_Static_assert(offsetof(struct ty_cuda, version) / sizeof(void (*)(void)) <= TY_DEVICE_CALLS, "a place in times[] for each");
+
 /* Every call of the driver goes through here: by the owner, and seen from outside while it lasts. */
 #define CU(dev, function, ...)                                                                                         \
 	__extension__({                                                                                                \
@@ -117,7 +132,7 @@ struct cuda_mapping {
 		assert(dev_->base.owner == ty_device_thread());                                                        \
 		int64_t since_ = ty_call_begin(&dev_->base, #function);                                                \
 		cu_result result_ = dev_->api.function(__VA_ARGS__);                                                   \
-		ty_call_end(&dev_->base, #function, since_);                                                           \
+		ty_call_end(&dev_->base, TY_CUDA_INDEX(function), #function, since_);                                  \
 		result_;                                                                                               \
 	})
 

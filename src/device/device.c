@@ -199,3 +199,9 @@ const struct ty_device_stats *ty_device_stats(const struct ty_device *dev)
 	assert_owner(dev);
 	return &dev->stats;
 }
+
+const struct ty_device_call_times *ty_device_call_times(const struct ty_device *dev)
+{
+	assert_owner(dev);
+	return dev->times;
+}

@@ -51,8 +51,8 @@ struct ty_device_options {
 	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
 	const void *kernels;      /* fatbin; null = the one built in (none if this build has none: see ty_device_note) */
 	size_t kernels_bytes;
-	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 128 MiB, at least 4 MiB */
-	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = half a direction's. For measuring */
+	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, at least 4 MiB */
+	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = 32 MiB, or a quarter of it. For measuring */
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
 	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600. For tests */
@@ -113,7 +113,16 @@ struct ty_device_stats {
 	_Atomic uint64_t launches, copies;        /* copies: calls */
 	_Atomic uint64_t units[TY_PATHS];         /* pieces of work, by the way they went */
 	_Atomic uint64_t busy;                    /* times that an engine was noticed */
+	_Atomic uint64_t submit_ns;               /* of the owner's time, that queueing work took */
 };
 const struct ty_device_stats *ty_device_stats(const struct ty_device *dev);
+
+/* The driver's functions that were called in steady state, each with its times. The owner's own: read on its thread. */
+struct ty_device_call_times {
+	const char *name; /* null: not called */
+	uint64_t count, total_ns, longest_ns;
+};
+#define TY_DEVICE_CALLS 64
+const struct ty_device_call_times *ty_device_call_times(const struct ty_device *dev); /* TY_DEVICE_CALLS of them */
 
 #endif

@@ -34,6 +34,7 @@ struct ty_device {
 	struct ty_device_info info;
 	char note[256];
 	struct ty_device_stats stats;
+	struct ty_device_call_times times[TY_DEVICE_CALLS];
 };
 
 /* Likewise. */
@@ -70,14 +71,23 @@ static inline int64_t ty_call_begin(struct ty_device *dev, const char *name)
 	return now;
 }
 
-static inline void ty_call_end(struct ty_device *dev, const char *name, int64_t since)
+/* `index`: of the name in times[]. */
+static inline void ty_call_end(struct ty_device *dev, unsigned index, const char *name, int64_t since)
 {
 	uint64_t took = (uint64_t)(ty_device_clock() - since);
+	struct ty_device_call_times *times = &dev->times[index];
 
 	if (dev->call)
 		atomic_store_explicit(&dev->call->name, NULL, memory_order_release);
+	if (dev->slow)
+		return;
+	times->name = name;
+	times->count++;
+	times->total_ns += took;
+	if (took > times->longest_ns)
+		times->longest_ns = took;
 	/* the owner is the only writer */
-	if (!dev->slow && took > atomic_load_explicit(&dev->stats.longest_call_ns, memory_order_relaxed)) {
+	if (took > atomic_load_explicit(&dev->stats.longest_call_ns, memory_order_relaxed)) {
 		atomic_store_explicit(&dev->stats.longest_call_ns, took, memory_order_relaxed);
 		atomic_store_explicit(&dev->stats.longest_call, name, memory_order_relaxed);
 	}

@@ -363,7 +363,7 @@ static uint32_t host_poll(struct ty_device *base, struct ty_batch **done, uint32
 
 		copy_some(dev, !dev->turn, both ? SLICE_BYTES / 2 : left);
 		dev->turn = !dev->turn;
-		ty_call_end(base, "copy", since);
+		ty_call_end(base, 0, "copy", since);
 	}
 	now = ty_device_clock();
 	for (unsigned i = 0; i < 2; i++) {

@@ -205,7 +205,7 @@ static void sharing(void **state)
 	test_round_trip(&t);
 	assert_int_equal(driver.count("cuLaunchKernel"), launches);
 	assert_int_equal(units(&t, TY_PATH_STAGED), 0);
-	assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 128 * MIB); /* no table either */
+	assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 160 * MIB); /* no table either */
 	tear_down(&t);
 	trips(&o, "ops=9");
 }
@@ -222,7 +222,7 @@ static void work_is_joined(void **state)
 	test_round_trip(&t);
 	stats = ty_device_stats(t.dev);
 	assert_int_equal(atomic_load(&stats->launches), 4);
-	assert_int_equal(atomic_load(&stats->device_bytes), 128 * MIB + 6 * 8);
+	assert_int_equal(atomic_load(&stats->device_bytes), 160 * MIB + 6 * 8);
 	tear_down(&t);
 
 	/* planes that lie together are one run: two blocks a chunk, two chunks a batch */
@@ -232,7 +232,7 @@ static void work_is_joined(void **state)
 	stats = ty_device_stats(t.dev);
 	assert_int_equal(atomic_load(&stats->launches), 0);
 	assert_true(atomic_load(&stats->copies) <= 16);
-	assert_int_equal(atomic_load(&stats->device_bytes), 128 * MIB); /* and no table */
+	assert_int_equal(atomic_load(&stats->device_bytes), 160 * MIB); /* and no table */
 	tear_down(&t);
 }
 
@@ -263,7 +263,7 @@ static void degrades(void **state)
 	(void)state;
 	driver.set("memory=40000000");
 	dev = open_device(&o);
-	assert_non_null(strstr(ty_device_note(dev), "staging has 33554432 bytes"));
+	assert_non_null(strstr(ty_device_note(dev), "staging has 20971520 bytes"));
 	close_device(dev);
 	driver.set("memory=4000000");
 	assert_int_equal(ty_device_open(&o, &dev, &err), TY_NO_MEMORY);
