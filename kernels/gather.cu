@@ -134,3 +134,11 @@ extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS) ty_load_kernel(c
 	if (sum == 0x7465726b)
 		((uint32_t *)job.sink)[threadIdx.x & 3] = sum;
 }
+
+extern "C" __global__ void ty_spin_kernel(const __grid_constant__ ty_spin_job job)
+{
+	const volatile uint64_t *word = (const volatile uint64_t *)job.address;
+
+	while (!*word)
+		__nanosleep(1000);
+}

@@ -53,12 +53,18 @@ struct ty_load_job {
 	uint64_t sink;           /* address of 16 bytes, which keep the reads from being left out */
 };
 
+/* Go on until the 64-bit word at `address` is not 0: an engine that hangs, for tests. */
+struct ty_spin_job {
+	uint64_t address;
+};
+
 /* Names in the image. */
 #define TY_KERNEL_GATHER "ty_gather_kernel"
 #define TY_KERNEL_SCATTER "ty_scatter_kernel"
 #define TY_KERNEL_FILL "ty_pattern_fill_kernel"
 #define TY_KERNEL_CHECK "ty_pattern_check_kernel"
 #define TY_KERNEL_LOAD "ty_load_kernel"
+#define TY_KERNEL_SPIN "ty_spin_kernel"
 #define TY_KERNEL_THREADS 256u       /* of a thread block */
 #define TY_KERNEL_UNITS_EACH 4u      /* that a thread has in flight at once */
 

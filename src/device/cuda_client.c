@@ -27,7 +27,7 @@ struct ty_cuda_client {
 	cu_device device;
 	cu_context context;
 	cu_module module;
-	cu_function fill, check; /* null: no kernels in this build */
+	cu_function fill, check, spin; /* null: no kernels in this build */
 	cu_stream streams[2];    /* to the host, to the device */
 	cu_event done, start, end;
 	uint8_t uuid[TY_UUID_BYTES];
@@ -87,6 +87,7 @@ static cu_result set_up(struct ty_cuda_client *c, const char **call)
 		STEP(cuModuleLoadData, &c->module, ty_kernels_image);
 		STEP(cuModuleGetFunction, &c->fill, c->module, TY_KERNEL_FILL);
 		STEP(cuModuleGetFunction, &c->check, c->module, TY_KERNEL_CHECK);
+		STEP(cuModuleGetFunction, &c->spin, c->module, TY_KERNEL_SPIN);
 	}
 #undef STEP
 	return CU_SUCCESS;
@@ -338,6 +339,46 @@ enum ty_code ty_cuda_client_time_copy(struct ty_cuda_client *c, bool to_host, vo
 		return ty_cuda_fail(&c->api, err, "cuEventElapsedTime", result);
 	*seconds = (double)milliseconds / 1e3;
 	return TY_OK;
+}
+
+enum ty_code ty_cuda_client_time_both(struct ty_cuda_client *c, void *host[2], const uint64_t device[2], uint64_t bytes,
+	uint32_t copies, double *seconds, struct ty_error *err)
+{
+	cu_event ends[2] = {c->start, c->end};
+	enum ty_code code = enter(c, err);
+	cu_result result = CU_SUCCESS;
+	int64_t began = ty_device_clock();
+
+	if (code != TY_OK)
+		return code;
+	for (uint32_t i = 0; i < copies && result == CU_SUCCESS; i++) {
+		result = c->api.cuMemcpyDtoHAsync(host[0], device[0], bytes, c->streams[0]);
+		if (result == CU_SUCCESS)
+			result = c->api.cuMemcpyHtoDAsync(device[1], host[1], bytes, c->streams[1]);
+	}
+	for (unsigned i = 0; i < 2 && result == CU_SUCCESS; i++)
+		result = c->api.cuEventRecord(ends[i], c->streams[i]);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&c->api, err, "copies both ways", result);
+	for (unsigned i = 0; i < 2 && code == TY_OK; i++)
+		code = finish(c, ends[i], "copies both ways", err);
+	*seconds = (double)(ty_device_clock() - began) / 1e9;
+	return code;
+}
+
+enum ty_code ty_cuda_client_spin(struct ty_cuda_client *c, uint64_t address, struct ty_error *err)
+{
+	struct ty_spin_job job = {address};
+	void *parameters[] = {&job};
+	enum ty_code code = enter(c, err);
+	cu_result result;
+
+	if (code != TY_OK)
+		return code;
+	if (!c->spin)
+		return ty_fail(err, TY_UNSUPPORTED, "no kernels in this build");
+	result = c->api.cuLaunchKernel(c->spin, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, c->streams[0], parameters, NULL);
+	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&c->api, err, "cuLaunchKernel", result);
 }
 
 enum ty_code ty_cuda_client_memory(struct ty_cuda_client *c, uint64_t *free_bytes, uint64_t *total_bytes, struct ty_error *err)

@@ -50,6 +50,11 @@ TY_MUST_USE enum ty_code ty_cuda_client_check(struct ty_cuda_client *c, uint64_t
  * ratio that benchmarks report. */
 TY_MUST_USE enum ty_code ty_cuda_client_time_copy(struct ty_cuda_client *c, bool to_host, void *host, uint64_t device,
 	uint64_t bytes, double *seconds, struct ty_error *err);
+/* The same both ways at once, `copies` of `bytes` each way between memory of its own: seconds of all. */
+TY_MUST_USE enum ty_code ty_cuda_client_time_both(struct ty_cuda_client *c, void *host[2], const uint64_t device[2], uint64_t bytes,
+	uint32_t copies, double *seconds, struct ty_error *err);
+/* Start a kernel that ends when the 64-bit word at `address` is not 0; returns at once. What an engine that hangs looks like. */
+TY_MUST_USE enum ty_code ty_cuda_client_spin(struct ty_cuda_client *c, uint64_t address, struct ty_error *err);
 /* Device memory that is free and in all, of the whole GPU. */
 TY_MUST_USE enum ty_code ty_cuda_client_memory(struct ty_cuda_client *c, uint64_t *free_bytes, uint64_t *total_bytes, struct ty_error *err);
 

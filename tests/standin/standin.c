@@ -127,7 +127,7 @@ cu_result standin_enter(enum standin_name name, bool context, bool queues)
 	if (context) {
 		if (!current)
 			return CU_INVALID_CONTEXT;
-		if (current->owner != gettid())
+		if (current->owner != gettid() && !standin_settings.any_thread)
 			standin_misuse("%s by thread %d, but the context belongs to thread %d", names[name], gettid(),
 				current->owner);
 		if (current->poison != CU_SUCCESS)
@@ -199,6 +199,8 @@ static void set_one(char *setting)
 		standin_settings.memory = number(setting, value);
 	} else if (!strcmp(setting, "version")) {
 		standin_settings.version = (int)number(setting, value);
+	} else if (!strcmp(setting, "threads")) {
+		standin_settings.any_thread = !strcmp(value, "any");
 	} else if (!strcmp(setting, "missing")) {
 		if (*value)
 			look_up(value);

@@ -17,6 +17,7 @@
  *   ops=N          operations that run at one query; 2
  *   memory=BYTES   of each device; 4 GiB
  *   version=N      of the driver; 13000
+ *   threads=any    any thread may use any context, one at a time: for programs that are not built as Tyer is
  *   missing=NAME   this function is none of the driver's
  *   fail=NAME:NTH:CODE   the NTH call of NAME (from 1) returns CODE; a sticky CODE poisons the context
  *   hang=NAME:NTH        the NTH call of NAME never comes back, or, if it queues work, that work never runs

@@ -68,6 +68,7 @@ struct cu_function_object {
 	const char *name;
 	size_t bytes; /* of its parameter */
 	void (*run)(const void *parameters, unsigned grid);
+	bool (*ready)(const void *parameters); /* null: at once */
 };
 
 struct standin_settings {
@@ -75,6 +76,7 @@ struct standin_settings {
 	unsigned ops;
 	size_t memory;
 	char missing[64];
+	bool any_thread; /* may use any context */
 };
 extern struct standin_settings standin_settings;
 

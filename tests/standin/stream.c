@@ -134,12 +134,28 @@ static void run_load(const void *parameters, unsigned grid)
 	standin_check_device(standin_current(), job->sink, 16, "a load's sink");
 }
 
+static void run_spin(const void *parameters, unsigned grid)
+{
+	const struct ty_spin_job *job = parameters;
+
+	(void)grid;
+	standin_check_device(standin_current(), job->address, 8, "a spinning kernel's word");
+}
+
+static bool spin_ready(const void *parameters)
+{
+	const struct ty_spin_job *job = parameters;
+
+	return *(const volatile uint64_t *)(uintptr_t)job->address != 0;
+}
+
 static struct cu_function_object functions[] = {
-	{TY_KERNEL_GATHER, sizeof(struct ty_gather_job), run_gather},
-	{TY_KERNEL_SCATTER, sizeof(struct ty_gather_job), run_scatter},
-	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill},
-	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check},
-	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load},
+	{TY_KERNEL_GATHER, sizeof(struct ty_gather_job), run_gather, NULL},
+	{TY_KERNEL_SCATTER, sizeof(struct ty_gather_job), run_scatter, NULL},
+	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill, NULL},
+	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check, NULL},
+	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load, NULL},
+	{TY_KERNEL_SPIN, sizeof(struct ty_spin_job), run_spin, spin_ready},
 };
 
 cu_function standin_function(const char *name)
@@ -154,6 +170,8 @@ cu_function standin_function(const char *name)
 
 static bool ready(const struct op *op)
 {
+	if (op->kind == OP_LAUNCH && op->function->ready && !op->function->ready(op->parameters))
+		return false;
 	return (!op->hangs || standin_released()) && (op->kind != OP_WAIT || op->event->reached >= op->lap);
 }
 
