@@ -31,6 +31,7 @@ enum check_verb {
 	CHECK_RUNS,     /* do these blocks hold the pattern? skipped ones are not looked at */
 	CHECK_ALL,      /* the same, and every other byte of the pool is as wiped */
 	CHECK_RAW,      /* seconds of one contiguous copy of `bytes`, median of `repeats` */
+	CHECK_RAW_BOTH, /* of `bytes` each way at once, mean of `repeats` in a row */
 	CHECK_MEMORY,   /* of the GPU, that is free */
 };
 struct check_order {

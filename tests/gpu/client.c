@@ -17,7 +17,7 @@
 #include "kernels/pattern.h"
 
 #define WIPE_RUN_WORDS 2048u
-#define REPEATS_MAX 15
+#define REPEATS_MAX 64
 
 static pid_t client_pid;
 static int to_client = -1;
@@ -228,30 +228,49 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Page-locked memory and device memory of `bytes`. */
+static enum ty_code have_pinned(uint64_t bytes, struct ty_error *err)
+{
+	struct ty_region unused;
+	uint64_t address;
+	enum ty_code code;
+
+	if (pinned_bytes >= bytes)
+		return TY_OK;
+	if (pinned_bytes) {
+		ty_cuda_client_host_free(gpu, pinned);
+		ty_cuda_client_free(gpu, pinned_device);
+		pinned_bytes = 0;
+	}
+	code = ty_cuda_client_host_alloc(gpu, bytes, &pinned, err);
+	if (code == TY_OK)
+		code = ty_cuda_client_alloc(gpu, bytes, &address, &unused, err);
+	if (code != TY_OK)
+		return code;
+	memset(pinned, 1, bytes);
+	pinned_device = address;
+	pinned_bytes = bytes;
+	return TY_OK;
+}
+
+static enum ty_code raw_both(const struct check_order *order, struct check_answer *answer)
+{
+	enum ty_code code = have_pinned(2 * order->bytes, &answer->err);
+	void *host[2] = {pinned, (uint8_t *)pinned + order->bytes};
+	const uint64_t device[2] = {pinned_device, pinned_device + order->bytes};
+
+	if (code == TY_OK)
+		code = ty_cuda_client_time_both(gpu, host, device, order->bytes, order->repeats, &answer->seconds, &answer->err);
+	answer->seconds /= order->repeats;
+	return code;
+}
+
 static enum ty_code raw_copy(const struct check_order *order, struct check_answer *answer)
 {
 	double seconds[REPEATS_MAX];
 	uint32_t repeats = order->repeats < REPEATS_MAX ? order->repeats : REPEATS_MAX;
-	enum ty_code code = TY_OK;
+	enum ty_code code = have_pinned(order->bytes, &answer->err);
 
-	if (pinned_bytes < order->bytes) {
-		struct ty_region unused;
-		uint64_t address;
-
-		if (pinned_bytes) {
-			ty_cuda_client_host_free(gpu, pinned);
-			ty_cuda_client_free(gpu, pinned_device);
-			pinned_bytes = 0;
-		}
-		code = ty_cuda_client_host_alloc(gpu, order->bytes, &pinned, &answer->err);
-		if (code == TY_OK)
-			code = ty_cuda_client_alloc(gpu, order->bytes, &address, &unused, &answer->err);
-		if (code != TY_OK)
-			return code;
-		memset(pinned, 1, order->bytes);
-		pinned_device = address;
-		pinned_bytes = order->bytes;
-	}
 	for (uint32_t i = 0; i < repeats && code == TY_OK; i++)
 		code = ty_cuda_client_time_copy(gpu, order->to_host, pinned, pinned_device, order->bytes,
 			&seconds[i], &answer->err);
@@ -287,6 +306,9 @@ static void obey(const struct check_order *order, struct check_answer *answer)
 		break;
 	case CHECK_RAW:
 		answer->code = raw_copy(order, answer);
+		break;
+	case CHECK_RAW_BOTH:
+		answer->code = raw_both(order, answer);
 		break;
 	case CHECK_MEMORY:
 		answer->code = ty_cuda_client_memory(gpu, &answer->bytes, &total, &answer->err);

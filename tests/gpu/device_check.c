@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device/cuda_driver.h"
 #include "device/device.h"
 #include "kernels/pattern.h"
 
@@ -61,6 +62,7 @@ static FILE *table;
 static struct result results[RESULTS];
 static unsigned result_count;
 static double populate_seconds, register_seconds, open_seconds, map_seconds;
+static int64_t beyond_bytes; /* GPU memory beyond what a context takes that does nothing */
 
 static double now(void)
 {
@@ -506,6 +508,31 @@ static void sweep(void)
 	}
 }
 
+/* The context alone, as any process has one; it stays, so that what the device takes comes on top. */
+static void open_bare(void)
+{
+	static struct ty_cuda api;
+	struct ty_error err = {0};
+	cu_context context;
+	cu_device device;
+
+	step = "a bare context";
+	must(step, ty_cuda_load(options.driver, &api, &err), &err);
+	must(step, ty_cuda_context(&api, atoi(options.device + 5), &device, &context, &err), &err);
+}
+
+/* What the owner spent its time on, by the driver's functions. */
+static void print_calls(void)
+{
+	const struct ty_device_call_times *t = ty_device_call_times(dev);
+
+	fprintf(table, "%-22s %9s %9s %9s\n", "call", "times", "mean us", "most us");
+	for (unsigned i = 0; i < TY_DEVICE_CALLS; i++)
+		if (t[i].count)
+			fprintf(table, "%-22s %9llu %9.2f %9.1f\n", t[i].name, (unsigned long long)t[i].count,
+				(double)t[i].total_ns / (double)t[i].count / 1e3, (double)t[i].longest_ns / 1e3);
+}
+
 static void print_json(void)
 {
 	const struct ty_device_info *info = ty_device_info(dev);
@@ -517,6 +544,15 @@ static void print_json(void)
 		(unsigned long long)options.tile, options.repeats);
 	printf("  \"arena_bytes\": %llu, \"populate_seconds\": %.4f, \"register_seconds\": %.4f, \"open_seconds\": %.4f,\n",
 		(unsigned long long)arena_bytes, populate_seconds, register_seconds, open_seconds);
+	printf("  \"beyond_context_bytes\": %lld, \"calls\": [", (long long)beyond_bytes);
+	for (unsigned i = 0, n = 0; i < TY_DEVICE_CALLS; i++) {
+		const struct ty_device_call_times *t = &ty_device_call_times(dev)[i];
+
+		if (t->count)
+			printf("%s{\"name\": \"%s\", \"count\": %llu, \"total_us\": %.1f, \"longest_us\": %.1f}", n++ ? ", " : "", t->name,
+				(unsigned long long)t->count, (double)t->total_ns / 1e3, (double)t->longest_ns / 1e3);
+	}
+	printf("],\n");
 	printf("  \"map_seconds\": %.6f, \"device_bytes\": %llu, \"longest_call\": \"%s\", \"longest_call_us\": %.1f,\n",
 		map_seconds, (unsigned long long)s->device_bytes, longest ? longest : "", (double)s->longest_call_ns / 1e3);
 	printf("  \"cases\": [");
@@ -589,7 +625,7 @@ int main(int argc, char **argv)
 {
 	struct check_case llama = {.name = "llama-3.1-8b, split", .small = -1, .run_bytes = 32768, .planes = 64,
 		.blocks_per_chunk = 16};
-	static struct check_answer before, after;
+	static struct check_answer before, bare, after;
 	const struct check_order memory = {.verb = CHECK_MEMORY};
 	struct ty_error err = {0};
 	const char *longest;
@@ -612,6 +648,8 @@ int main(int argc, char **argv)
 	make_arena();
 	alarm(options.limit);
 	ask(&memory, "GPU memory before", &before);
+	open_bare();
+	ask(&memory, "GPU memory beside a bare context", &bare);
 	ty_device_publish_calls(&call);
 
 	/* right before fast: staging so scarce that every pool takes many laps, then as much as there is */
@@ -623,12 +661,13 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < test_pool_count; i++)
 		check_small(i);
 	ask(&memory, "GPU memory after", &after);
+	beyond_bytes = (int64_t)(bare.bytes - after.bytes);
 	fprintf(table, "%s: %s; driver %s%s%s\n", ty_device_info(dev)->name, ty_device_info(dev)->model,
 		options.driver ? options.driver : "libcuda.so.1", ty_device_note(dev)[0] ? "; " : "", ty_device_note(dev));
 	fprintf(table, "%u small pools: right, twice\n", test_pool_count);
-	fprintf(table, "arena %llu MiB: touched in %.2f s, registered in %.3f s; device opened in %.3f s, GPU memory taken: %lld MiB "
-		"(staging and tables %llu)\n", (unsigned long long)(arena_bytes / MIB), populate_seconds, register_seconds,
-		open_seconds, (long long)((before.bytes - after.bytes) / MIB),
+	fprintf(table, "arena %llu MiB: touched in %.2f s, registered in %.3f s; device opened in %.3f s, GPU memory taken: %lld MiB, "
+		"%lld beyond a bare context (staging and tables %llu)\n", (unsigned long long)(arena_bytes / MIB), populate_seconds, register_seconds,
+		open_seconds, (long long)((before.bytes - after.bytes) / MIB), (long long)(beyond_bytes / (int64_t)MIB),
 		(unsigned long long)(ty_device_stats(dev)->device_bytes / MIB));
 	fprintf(table, "%-22s %7s %9s  %-7s %6s %5s  %6s %5s  %6s  %5s %5s\n", "case", "run", "chunk MiB", "path", "store",
 		"ratio", "retr.", "ratio", "both", "sub.s", "sub.r");
@@ -643,6 +682,7 @@ int main(int argc, char **argv)
 	fprintf(table, "GB/s, ratio to one contiguous page-locked copy; submits in us a chunk. Mapped in %.0f us. Longest call: %s, "
 		"%.1f us\n", map_seconds * 1e6, longest ? longest : "none",
 		(double)ty_device_stats(dev)->longest_call_ns / 1e3);
+	print_calls();
 	if (options.json)
 		print_json();
 	close_device();

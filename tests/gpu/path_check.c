@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * path_check: how fast is each way that blocks can go, by run length? What the planner's table (src/device/plan.c) is held
- * against. Every chunk stored and retrieved is checked, by contents that say where they belong.
+ * path_check: how fast do blocks go, by run length? By each way alone (what the planner's table is held against), and by what the
+ * planner makes of a policy (what its users get). Every chunk stored and retrieved is checked, by contents that say where they
+ * belong.
  *
  *   path_check           the GPU is ours
  *   path_check --busy    beside an engine at work in another process; its step time stands beside each way
  *
- * On the stand-in driver (--tiny) it checks itself, and the numbers mean nothing.
+ * Runs of 512 KiB and more are a cross-layer pool's. On the stand-in driver (--tiny) it checks itself, and the numbers mean
+ * nothing.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,25 +27,35 @@
 
 #define MIB ((uint64_t)1 << 20)
 #define PIECE (64 * MIB)
-#define REPEATS_MAX 15
-#define BATCHES 64
+#define BATCHES 256
+#define CROSS_LAYER (512u << 10) /* joined runs from here on are a cross-layer pool's ... */
+#define CROSS_PLANES 64u         /* ... of so many planes */
+#define WARM 0.15                /* of a measurement, before it counts */
+#define PLAIN_REPEATS 5
+#define STEP_COPIES 40
 
 static struct {
-	const char *device, *driver;
-	uint64_t tile, bytes;
-	uint32_t repeats, limit, run;
+	const char *device, *driver, *ways, *runs, *json;
+	uint64_t tile, staging, bytes;
+	double seconds;
+	uint32_t limit;
 	bool busy, tiny;
-} options = {.device = "cuda:0", .bytes = 256 * MIB, .repeats = 3, .limit = 60};
+} options = {.device = "cuda:0", .bytes = 512 * MIB, .seconds = 0.2, .limit = 120, .ways = "fast,quiet,auto",
+	.runs = "4,8,16,32,64,512,2048"};
 
-/* What is measured: a way, over so many streams. */
+/* What is measured: a policy, or a way over so many streams. */
 static const struct way {
 	const char *name;
 	enum ty_path path;
+	enum ty_sharing sharing;
 	uint32_t streams;
 } ways[] = {
-	{"staged", TY_PATH_STAGED, 1}, {"direct, 1", TY_PATH_DIRECT, 1}, {"direct, 2", TY_PATH_DIRECT, 2},
-	{"direct, 4", TY_PATH_DIRECT, 4}, {"batch, 1", TY_PATH_BATCH, 1}, {"batch, 2", TY_PATH_BATCH, 2},
-	{"strided, 1", TY_PATH_STRIDED, 1}, {"strided, 2", TY_PATH_STRIDED, 2},
+	{"fast", TY_PATH_PLANNED, TY_SHARING_FAST, 1}, {"quiet", TY_PATH_PLANNED, TY_SHARING_QUIET, 1},
+	{"auto", TY_PATH_PLANNED, TY_SHARING_AUTO, 1}, {"staged", TY_PATH_STAGED, TY_SHARING_FAST, 1},
+	{"direct", TY_PATH_DIRECT, TY_SHARING_FAST, 1}, {"direct-2", TY_PATH_DIRECT, TY_SHARING_FAST, 2},
+	{"direct-4", TY_PATH_DIRECT, TY_SHARING_FAST, 4}, {"batch", TY_PATH_BATCH, TY_SHARING_FAST, 1},
+	{"batch-2", TY_PATH_BATCH, TY_SHARING_FAST, 2}, {"strided", TY_PATH_STRIDED, TY_SHARING_FAST, 1},
+	{"strided-2", TY_PATH_STRIDED, TY_SHARING_FAST, 2},
 };
 
 static struct ty_device *dev;
@@ -54,6 +66,9 @@ static struct ty_mapping *mapping;
 static struct ty_batch batches[2][BATCHES];
 static struct ty_copy copies[2][BATCHES];
 static const char *step = "start";
+static FILE *json;
+static uint64_t queued_before;
+static bool first_row = true;
 
 static double now(void)
 {
@@ -100,68 +115,86 @@ struct job {
 	enum ty_direction direction;
 	uint32_t first, chunks; /* slots, and ids */
 	const uint32_t *ids;
+	uint32_t batch_count;
 };
 
-/* As many chunks a batch, and batches at once, as the device takes; seconds. */
-static double transfer(const struct job *jobs, unsigned count)
+static void submit(struct ty_batch *batch)
 {
-	uint32_t sent[2] = {0}, todo = 0, done = 0, limit = ty_device_batch_limit(dev, layout);
-	struct ty_batch *finished[16];
-	double start = now();
+	enum ty_code code = ty_device_submit(dev, batch);
 
-	for (unsigned j = 0; j < count; j++)
-		todo += (jobs[j].chunks + limit - 1) / limit;
-	for (unsigned j = 0; j < count; j++)
+	if (code != TY_OK)
+		failed("submit", ty_code_name(code));
+}
+
+static void prepare(struct job *jobs, unsigned count)
+{
+	uint32_t limit = ty_device_batch_limit(dev, layout);
+
+	for (unsigned j = 0; j < count; j++) {
+		jobs[j].batch_count = 0;
 		for (uint32_t i = 0; i < jobs[j].chunks; i++)
 			copies[j][i] = (struct ty_copy){arena + (jobs[j].first + i) * layout->chunk_bytes,
 				jobs[j].ids + (size_t)(jobs[j].first + i) * layout->blocks_per_chunk};
-	while (done < todo) {
-		uint32_t n;
-
-		for (unsigned j = 0; j < count; j++)
-			while (sent[j] < jobs[j].chunks) {
-				uint32_t i = sent[j], left = jobs[j].chunks - i;
-				enum ty_code code;
-
-				batches[j][i] = (struct ty_batch){.mapping = mapping, .direction = jobs[j].direction,
-					.copies = &copies[j][i], .count = left < limit ? left : limit};
-				code = ty_device_submit(dev, &batches[j][i]);
-				if (code == TY_BUSY)
-					break;
-				if (code != TY_OK)
-					failed("submit", ty_code_name(code));
-				sent[j] += batches[j][i].count;
-			}
-		n = ty_device_poll(dev, finished, 16);
-		for (uint32_t i = 0; i < n; i++)
-			if (finished[i]->code != TY_OK)
-				failed("a batch", ty_code_name(finished[i]->code));
-		done += n;
+		for (uint32_t i = 0; i < jobs[j].chunks; i += limit)
+			batches[j][jobs[j].batch_count++] = (struct ty_batch){.mapping = mapping, .direction = jobs[j].direction,
+				.copies = &copies[j][i], .count = jobs[j].chunks - i < limit ? jobs[j].chunks - i : limit};
 	}
-	return now() - start;
 }
 
-static int by_value(const void *a, const void *b)
+/* Every batch again as soon as it is done, until the time is over. GB/s, from the first end of a batch after the warm-up to the
+ * last; the engine's step in microseconds; what queueing took, in microseconds of the owner's for 32 MiB. */
+static double transfer(struct job *jobs, unsigned count, double *step_us, double *queue_us)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	struct ty_batch *done[16];
+	uint64_t bytes = 0, from = 0, queued = 0, moved = 0;
+	double start = now(), end = start + options.seconds, first = 0, last = 0, p99;
+	uint32_t out = 0;
 
-	return (x > y) - (x < y);
-}
-
-/* GB/s, the median. */
-static double rate(const struct job *jobs, unsigned count, double *step_us)
-{
-	double seconds[REPEATS_MAX], p99;
-	uint64_t bytes = 0, from = options.busy ? busy_steps() + 1 : 0;
-
+	prepare(jobs, count);
 	for (unsigned j = 0; j < count; j++)
-		bytes += jobs[j].chunks * layout->chunk_bytes;
-	for (uint32_t i = 0; i < options.repeats; i++)
-		seconds[i] = transfer(jobs, count);
+		for (uint32_t i = 0; i < jobs[j].batch_count && i < 8; i++, out++)
+			submit(&batches[j][i]);
+	/* the others follow as these end: a job goes round */
+	uint32_t next[2] = {jobs[0].batch_count < 8 ? 0 : 8 % jobs[0].batch_count,
+		count > 1 ? (jobs[1].batch_count < 8 ? 0 : 8 % jobs[1].batch_count) : 0};
+
+	while (out) {
+		uint32_t n = ty_device_poll(dev, done, 16);
+		double at = n ? now() : 0;
+
+		for (uint32_t i = 0; i < n; i++) {
+			unsigned j = count > 1 && done[i]->direction != jobs[0].direction;
+
+			if (done[i]->code != TY_OK)
+				failed("a batch", ty_code_name(done[i]->code));
+			out--;
+			moved += done[i]->count * layout->chunk_bytes;
+			if (first > 0 && at < end) {
+				bytes += done[i]->count * layout->chunk_bytes;
+				last = at;
+			} else if (first <= 0 && (at > start + WARM * options.seconds || at >= end)) {
+				first = at;
+				from = options.busy ? busy_steps() + 1 : 0;
+			}
+			if (at < end) {
+				/* with eight out and in order, the batch after the newest is the one that is free */
+				if (jobs[j].batch_count > 8) {
+					submit(&batches[j][next[j]]);
+					next[j] = (next[j] + 1) % jobs[j].batch_count;
+				} else {
+					submit(done[i]);
+				}
+				out++;
+			}
+		}
+	}
+	*step_us = 0;
 	if (options.busy)
 		busy_times(from, step_us, &p99);
-	qsort(seconds, options.repeats, sizeof seconds[0], by_value);
-	return (double)bytes / seconds[options.repeats / 2] / 1e9;
+	queued = atomic_load_explicit(&ty_device_stats(dev)->submit_ns, memory_order_relaxed);
+	*queue_us = (double)(queued - queued_before) / 1e3 * 32 * (double)MIB / (double)moved;
+	queued_before = queued;
+	return last > first ? (double)bytes / (last - first) / 1e9 : 0;
 }
 
 static void check_slot(uint32_t c)
@@ -180,54 +213,121 @@ static struct check_case make_case(uint32_t run)
 	struct check_case which = {.name = "paths", .small = -1, .run_bytes = run, .planes = 64, .blocks_per_chunk = 16};
 	uint64_t most = options.tiny ? MIB : 32 * MIB, chunk;
 
-	while (which.planes > 1 && (uint64_t)run * which.planes * which.blocks_per_chunk > most)
+	if (run >= CROSS_LAYER) {
+		which.cross_layer = true;
+		which.run_bytes = run / CROSS_PLANES;
+	}
+	while (!which.cross_layer && which.planes > 1 && (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk > most)
 		which.planes /= 2;
-	while (which.blocks_per_chunk > 1 && (uint64_t)run * which.planes * which.blocks_per_chunk > most)
+	while (which.blocks_per_chunk > 1 && (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk > most)
 		which.blocks_per_chunk /= 2;
-	chunk = (uint64_t)run * which.planes * which.blocks_per_chunk;
+	chunk = (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk;
 	which.chunks = (uint32_t)(options.bytes / chunk);
 	which.chunks = which.chunks > BATCHES ? BATCHES : which.chunks;
 	return which;
 }
 
-static double raw(bool to_host, uint64_t bytes)
+/* GB/s of plain copies, to the host, to the device, and both at once. */
+static void plain(double limit[3])
 {
-	const struct check_order order = {.verb = CHECK_RAW, .bytes = bytes, .to_host = to_host, .repeats = options.repeats};
+	struct check_order order = {.bytes = options.bytes / 2, .repeats = PLAIN_REPEATS};
 	static struct check_answer answer;
 
-	ask(&order, "one contiguous copy", &answer);
-	return (double)bytes / answer.seconds / 1e9;
+	for (unsigned i = 0; i < 3; i++) {
+		order.verb = i < 2 ? CHECK_RAW : CHECK_RAW_BOTH;
+		order.to_host = i == 0;
+		ask(&order, "plain copies", &answer);
+		limit[i] = (double)order.bytes * (i < 2 ? 1 : 2) / answer.seconds / 1e9;
+	}
+}
+
+struct figures {
+	double rate[3], limit[3], step[3], queue[3], idle; /* store, retrieve, both */
+	enum ty_path path;
+};
+
+static void tell(const struct way *way, uint32_t run, const struct figures *f)
+{
+	const struct ty_device_call_times *times = ty_device_call_times(dev);
+	const char *longest = "";
+	uint64_t ns = 0;
+
+	printf("%5u KiB  %-9s %-7s  %6.2f %5.3f  %6.2f %5.3f  %6.2f %5.3f  %5.1f %5.1f %5.1f", run / 1024, way->name,
+		ty_path_name(f->path), f->rate[0], f->rate[0] / f->limit[0], f->rate[1], f->rate[1] / f->limit[1], f->rate[2],
+		f->rate[2] / f->limit[2], f->queue[0], f->queue[1], f->idle);
+	if (options.busy)
+		printf("  %6.0f %6.0f %6.0f", f->step[0], f->step[1], f->step[2]);
+	printf("\n");
+	fflush(stdout);
+	for (unsigned i = 0; i < TY_DEVICE_CALLS; i++)
+		if (times[i].longest_ns > ns) {
+			ns = times[i].longest_ns;
+			longest = times[i].name;
+		}
+	if (!json)
+		return;
+	fprintf(json, "%s\n    {\"run_bytes\": %u, \"way\": \"%s\", \"path\": \"%s\", \"cross_layer\": %s", first_row ? "" : ",", run,
+		way->name, ty_path_name(f->path), run >= CROSS_LAYER ? "true" : "false");
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const names[] = {"store", "retrieve", "both"};
+
+		fprintf(json, ", \"%s_gbs\": %.3f, \"%s_limit_gbs\": %.3f, \"%s_step_us\": %.1f, \"%s_queue_us\": %.2f", names[i],
+			f->rate[i], names[i], f->limit[i], names[i], f->step[i], names[i], f->queue[i]);
+	}
+	fprintf(json, ", \"idle_submit_us\": %.2f, \"longest_call\": \"%s\", \"longest_call_us\": %.1f}", f->idle, longest,
+		(double)ns / 1e3);
+	first_row = false;
+}
+
+/* From idle, what one chunk's submit takes. */
+static double submit_idle(const uint32_t *ids)
+{
+	double best = 1;
+
+	copies[0][0] = (struct ty_copy){arena, ids};
+	for (unsigned i = 0; i < 9; i++) {
+		struct ty_batch *one;
+		double at;
+
+		batches[0][0] = (struct ty_batch){.mapping = mapping, .direction = TY_TO_HOST, .copies = &copies[0][0], .count = 1};
+		at = now();
+		submit(&batches[0][0]);
+		at = now() - at;
+		best = at < best ? at : best;
+		while (!ty_device_poll(dev, &one, 1))
+			;
+	}
+	return best * 1e6;
 }
 
 static void measure(const struct way *way, uint32_t run)
 {
 	const struct check_case which = make_case(run);
 	struct check_order order = {.verb = CHECK_ALLOC, .which = which, .chunks = which.chunks, .ids_seed = 11};
-	double store, retrieve, both, steps[3] = {0}, submit, limit[2];
+	struct figures f = {0};
 	uint64_t random = order.ids_seed;
 	static struct check_answer answer;
 	struct ty_error err = {0};
 	uint32_t *ids, half = which.chunks / 2;
 	struct job jobs[2];
-	enum ty_path path;
 
 	check_build(&which, &tp);
 	ask(&order, "the client's allocation", &answer);
 	memcpy(tp.regions, answer.regions, sizeof tp.regions);
 	must("layout", ty_layout_create(&tp.pool, tp.chunk_tokens, CHECK_MAX_CHUNK, &layout, &err), &err);
 	must("map", ty_device_map(dev, layout, tp.regions, &mapping, &err), &err);
-	path = ty_device_path(dev, mapping, 0, TY_TO_HOST, 1);
-	if (path != way->path) { /* the pool or the driver has no such way: direct stands in, and is measured already */
-		printf("%5u KiB  %-10s  not to be had: %s\n", run / 1024, way->name, ty_path_name(path));
+	f.path = ty_device_path(dev, mapping, 0, TY_TO_HOST, which.chunks);
+	if (way->path != TY_PATH_PLANNED && f.path != way->path) { /* the pool or the driver has no such way */
+		printf("%5u KiB  %-9s not to be had: %s\n", run / 1024, way->name, ty_path_name(f.path));
 		goto out;
 	}
 	ids = test_draw_ids(layout, which.chunks, false, &random);
 	order.verb = CHECK_FILL;
 	ask(&order, "the client's fill", NULL);
-	for (unsigned i = 0; i < 2; i++)
-		limit[i] = raw(i == 0, layout->chunk_bytes * which.chunks);
-	jobs[0] = (struct job){TY_TO_HOST, 0, which.chunks, ids};
-	store = rate(jobs, 1, &steps[0]);
+	plain(f.limit);
+	jobs[0] = (struct job){TY_TO_HOST, 0, which.chunks, ids, 0};
+	f.rate[0] = transfer(jobs, 1, &f.step[0], &f.queue[0]);
+	f.path = ty_device_path(dev, mapping, 0, TY_TO_HOST, which.chunks); /* by now it is known whether an engine is there */
 	check_slot(0);
 	check_slot(which.chunks - 1);
 	free(ids);
@@ -236,31 +336,18 @@ static void measure(const struct way *way, uint32_t run)
 	ask(&order, "the client's wipe", NULL);
 	order.ids_seed = random = 12;
 	ids = test_draw_ids(layout, which.chunks, false, &random);
-	jobs[0] = (struct job){TY_TO_DEVICE, 0, which.chunks, ids};
-	retrieve = rate(jobs, 1, &steps[1]);
+	jobs[0] = (struct job){TY_TO_DEVICE, 0, which.chunks, ids, 0};
+	f.rate[1] = transfer(jobs, 1, &f.step[1], &f.queue[1]);
 	order.verb = CHECK_RUNS;
 	ask(&order, "retrieved contents", NULL);
-	jobs[0] = (struct job){TY_TO_DEVICE, 0, half, ids};
-	jobs[1] = (struct job){TY_TO_HOST, half, half, ids};
-	both = rate(jobs, 2, &steps[2]);
+	jobs[0] = (struct job){TY_TO_DEVICE, 0, half, ids, 0};
+	jobs[1] = (struct job){TY_TO_HOST, half, half, ids, 0};
+	f.rate[2] = transfer(jobs, 2, &f.step[2], &f.queue[2]);
 	ask(&order, "contents after both ways at once", NULL);
 	check_slot(half);
-	/* from idle, what one chunk's submit costs */
-	copies[0][0] = (struct ty_copy){arena, ids};
-	batches[0][0] = (struct ty_batch){.mapping = mapping, .direction = TY_TO_HOST, .copies = &copies[0][0], .count = 1};
-	submit = now();
-	if (ty_device_submit(dev, &batches[0][0]) != TY_OK)
-		failed("submit", "from idle");
-	submit = now() - submit;
-	for (struct ty_batch *one; !ty_device_poll(dev, &one, 1);)
-		;
+	f.idle = submit_idle(ids);
 	free(ids);
-	printf("%5u KiB  %-10s  %6.2f %5.3f  %6.2f %5.3f  %6.2f  %6.1f", run / 1024, way->name, store, store / limit[0], retrieve,
-		retrieve / limit[1], both, submit * 1e6);
-	if (options.busy)
-		printf("  %7.0f %7.0f %7.0f", steps[0], steps[1], steps[2]);
-	printf("\n");
-	fflush(stdout);
+	tell(way, run, &f);
 out:
 	ty_device_unmap(dev, mapping);
 	order.verb = CHECK_FREE;
@@ -268,44 +355,70 @@ out:
 	free(layout);
 }
 
+/* Is `name` one of a list's? */
+static bool listed(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
+		if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length]))
+			return true;
+	return false;
+}
+
 static void each_way(const struct way *way)
 {
 	const struct ty_device_options o = {.name = options.device, .driver = options.driver, .path = way->path,
-		.copy_streams = way->streams, .tile_bytes = options.tile};
+		.sharing = way->sharing, .copy_streams = way->streams, .tile_bytes = options.tile, .staging_bytes = options.staging,
+		.waited_us = options.busy ? 0 : 3600000000u}; /* the GPU is ours */
 	struct ty_error err = {0};
 
 	step = way->name;
 	must("open", ty_device_open(&o, &dev, &err), &err);
+	queued_before = 0;
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		must("registration", ty_device_register_host(dev, arena + at, PIECE, &err), &err);
-	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2)
-		if (!options.run || run == options.run)
+	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2) {
+		char name[16];
+
+		snprintf(name, sizeof name, "%u", run / 1024);
+		if (listed(options.runs, name))
 			measure(way, run);
+	}
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		ty_device_unregister_host(dev, arena + at);
 	ty_device_close(dev);
 	dev = NULL;
 }
 
-/* The step alone, and beside nothing but one contiguous copy after the other. */
+/* The step alone, and beside nothing but plain copies. */
 static void plain_steps(void)
 {
-	double alone, alone_99, out, back, p99;
-	uint64_t from = busy_steps() + 1;
+	struct check_order order = {.bytes = options.bytes / 2, .repeats = STEP_COPIES};
+	double steps[4], limit[4] = {0}, p99;
+	static struct check_answer answer;
 
 	step = "the engine's step";
-	usleep(300000);
-	busy_times(from, &alone, &alone_99);
-	from = busy_steps() + 1;
-	for (unsigned i = 0; i < 10; i++)
-		(void)raw(true, options.bytes);
-	busy_times(from, &out, &p99);
-	from = busy_steps() + 1;
-	for (unsigned i = 0; i < 10; i++)
-		(void)raw(false, options.bytes);
-	busy_times(from, &back, &p99);
-	printf("the engine's step: %.0f us alone (p99 %.0f), %.0f beside plain copies to the host, %.0f to the device\n", alone, alone_99,
-		out, back);
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t from = busy_steps() + 1;
+
+		order.verb = i < 3 ? CHECK_RAW : CHECK_RAW_BOTH;
+		order.to_host = i == 1;
+		if (i == 0)
+			usleep(options.tiny ? 20000 : 300000);
+		else
+			ask(&order, "plain copies", &answer);
+		if (i)
+			limit[i] = (double)order.bytes * (i < 3 ? 1 : 2) / answer.seconds / 1e9;
+		busy_times(from, &steps[i], &p99);
+		if (i == 0)
+			printf("the engine's step: %.0f us alone (p99 %.0f)", steps[0], p99);
+	}
+	printf(", beside plain copies %.0f (%.2f GB/s to the host), %.0f (%.2f to the device), %.0f (%.2f both)\n", steps[1], limit[1],
+		steps[2], limit[2], steps[3], limit[3]);
+	if (json)
+		fprintf(json, "\"step_alone_us\": %.1f, \"step_store_us\": %.1f, \"step_retrieve_us\": %.1f, \"step_both_us\": %.1f,\n  ",
+			steps[0], steps[1], steps[2], steps[3]);
 }
 
 static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
@@ -325,9 +438,10 @@ static void parse(int argc, char **argv)
 {
 	static const struct option known[] = {
 		{"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
-		{"repeats", required_argument, NULL, 'r'}, {"tile", required_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'l'}, {"run", required_argument, NULL, 'R'}, {"busy", no_argument, NULL, 'b'},
-		{"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
+		{"seconds", required_argument, NULL, 's'}, {"tile", required_argument, NULL, 't'},
+		{"staging", required_argument, NULL, 'S'}, {"limit", required_argument, NULL, 'l'},
+		{"runs", required_argument, NULL, 'R'}, {"ways", required_argument, NULL, 'w'}, {"busy", no_argument, NULL, 'b'},
+		{"json", required_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
 	int o;
 
@@ -336,14 +450,18 @@ static void parse(int argc, char **argv)
 		switch (o) {
 		case 'd': options.device = optarg; break;
 		case 'D': options.driver = optarg; break;
-		case 'r': options.repeats = (uint32_t)number("repeats", optarg, 1, REPEATS_MAX); break;
+		case 's': options.seconds = (double)number("seconds", optarg, 1, 3600000) / 1e3; break;
 		case 't': options.tile = number("tile", optarg, 1, UINT64_MAX); break;
+		case 'S': options.staging = number("staging", optarg, 1, UINT64_MAX); break;
 		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
-		case 'R': options.run = (uint32_t)number("run", optarg, 4096, 2 * MIB); break;
+		case 'R': options.runs = optarg; break;
+		case 'w': options.ways = optarg; break;
 		case 'b': options.busy = true; break;
+		case 'j': options.json = optarg; break;
 		case 'y': options.tiny = true; break;
 		default:
-			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--run BYTES] [--tile BYTES] [--repeats N]\n"
+			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--ways fast,quiet,auto,staged,...] [--runs KIB,...]\n"
+				"                  [--seconds MILLISECONDS] [--tile BYTES] [--staging BYTES] [--json FILE]\n"
 				"                  [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
 			exit(o == 'h' ? 0 : 2);
 		}
@@ -354,7 +472,7 @@ static void parse(int argc, char **argv)
 	}
 	if (options.tiny) {
 		options.bytes = PIECE / 16;
-		options.repeats = 1;
+		options.seconds = 0.005;
 	}
 }
 
@@ -366,6 +484,9 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	signal(SIGALRM, on_alarm);
 	alarm(options.limit);
+	json = options.json ? fopen(options.json, "we") : NULL;
+	if (options.json && !json)
+		failed("the report", strerror(errno));
 	/* children first: this process has not called the driver yet */
 	if (options.busy)
 		must("start", busy_start(options.driver, atoi(options.device + 5), options.tiny, &err), &err);
@@ -374,14 +495,22 @@ int main(int argc, char **argv)
 	arena = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (arena == MAP_FAILED)
 		failed("arena", strerror(errno));
+	if (json)
+		fprintf(json, "{\n  \"busy\": %s, \"tile_bytes\": %llu, \"staging_bytes\": %llu,\n  ", options.busy ? "true" : "false",
+			(unsigned long long)options.tile, (unsigned long long)options.staging);
 	if (options.busy)
 		plain_steps();
-	printf("%9s  %-10s  %6s %5s  %6s %5s  %6s  %6s%s\n", "run", "way", "store", "ratio", "retr.", "ratio", "both", "sub.us",
-		options.busy ? "     step us: store, retr., both" : "");
+	if (json)
+		fprintf(json, "\"rows\": [");
+	printf("%9s  %-9s %-7s  %6s %5s  %6s %5s  %6s %5s  %17s%s\n", "run", "way", "goes", "store", "ratio", "retr.", "ratio", "both",
+		"ratio", "queueing us", options.busy ? "     step us: store, retr., both" : "");
 	for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++)
-		each_way(&ways[i]);
-	printf("GB/s; ratio to one contiguous page-locked copy of as many bytes%s; submit from idle, in us a chunk of 32 MiB at most.\n",
-		options.busy ? " beside the same engine" : "");
+		if (listed(options.ways, ways[i].name))
+			each_way(&ways[i]);
+	printf("GB/s; ratio to plain page-locked copies%s; queueing: the owner's us for 32 MiB, store, retrieve; and of one store from "
+	       "idle.\n", options.busy ? " beside the same engine" : "");
+	if (json && (fprintf(json, "\n  ]\n}\n") < 0 || fclose(json)))
+		failed("the report", strerror(errno));
 	check_client_stop();
 	if (options.busy)
 		busy_stop();
