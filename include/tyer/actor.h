@@ -220,6 +220,7 @@ struct ty_actor_stats {
 	uint64_t messages;   /* handled */
 	uint64_t runs;       /* times it was scheduled and run (a dedicated one: turns of its thread) */
 	uint64_t running_ns; /* in runs and polls that have ended */
+	/* the next three count to 2^32 - 1 */
 	uint64_t exhausted;  /* runs that ended by budget with messages left */
 	uint64_t refused;    /* messages given to refuse, or dropped for want of it */
 	uint64_t queue_high; /* most messages that it ever found waiting; the runtime's own among them */

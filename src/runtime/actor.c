@@ -14,7 +14,8 @@ static const struct ty_spawn_options default_options = {.size = sizeof(struct ty
 
 static bool class_valid(const struct ty_class *cls, const struct ty_spawn_options *options)
 {
-	if (!cls || !cls->name || cls->state_size > TY_MAX_STATE || (cls->type_count && !cls->handlers))
+	if (!cls || !cls->name || cls->state_size > TY_MAX_STATE || cls->type_count > TY_INDEX_UNKNOWN ||
+		(cls->type_count && !cls->handlers))
 		return false;
 	if (!cls->wait.wait != !cls->wait.wake)
 		return false;
@@ -27,34 +28,35 @@ static bool class_valid(const struct ty_class *cls, const struct ty_spawn_option
 	return options->executor == TY_DEDICATED;
 }
 
-struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
-	const struct ty_spawn_options *options)
+struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg)
 {
-	size_t size = sizeof(struct ty_actor) + cls->state_size;
+	size_t room = ty_state_room(cls->state_size);
+	unsigned char *memory = malloc(room + sizeof(struct ty_actor));
 	struct ty_actor *actor;
 
-	size = (size + TY_LINE - 1) / TY_LINE * TY_LINE;
-	actor = aligned_alloc(TY_LINE, size);
-	if (!actor)
+	if (!memory)
 		return NULL;
-	memset(actor, 0, size);
+	memset(memory, 0, room + sizeof(struct ty_actor));
+	actor = (struct ty_actor *)(void *)(memory + room);
 	atomic_init(&actor->box.word, TY_BOX_EMPTY); /* not IDLE: it is scheduled, to start */
 	atomic_init(&actor->refs, 2);                /* the registry's, the caller's */
 	actor->rt = rt;
 	actor->cls = cls;
 	actor->arg = arg;
-	actor->executor = options->executor;
+	actor->alarm_home = TY_NOWHERE;
 	actor->number = atomic_fetch_add_explicit(&rt->spawned, 1, memory_order_relaxed);
-	actor->sim_poll = TY_NEVER;
-	if (rt->worker_count)
-		atomic_init(&actor->last, (uint32_t)(actor->number % rt->worker_count));
+	if (rt->sim)
+		actor->sim_poll = TY_NEVER;
+	else
+		atomic_init(&actor->last, (uint8_t)(actor->number % rt->worker_count));
 	return actor;
 }
 
 void ty_actor_free(struct ty_actor *actor)
 {
-	ty_dedicated_free(actor);
-	free(actor);
+	if (ty_threaded(actor))
+		ty_dedicated_free(actor);
+	free(ty_state(actor));
 }
 
 enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
@@ -74,7 +76,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 		code = TY_STOPPING;
 		goto fail;
 	}
-	actor = ty_actor_new(rt, cls, arg, options);
+	actor = ty_actor_new(rt, cls, arg);
 	if (!actor)
 		goto fail;
 	if (options->executor == TY_DEDICATED && !rt->sim) {
@@ -86,7 +88,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 	if (code != TY_OK)
 		goto fail;
 	*out = actor;
-	if (!actor->dedicated) {
+	if (!ty_threaded(actor)) {
 		ty_schedule(actor);
 		return TY_OK;
 	}
@@ -112,7 +114,7 @@ void ty_actor_retire(struct ty_actor *actor)
 	bool ours = ty_registry_remove(&rt->registry, actor->slot);
 
 	/* release: destroy sees all that the actor did; it holds a reference if we do not */
-	atomic_store_explicit(&actor->dead, true, memory_order_release);
+	atomic_store_explicit(&actor->box.word, TY_BOX_DEAD, memory_order_release);
 	if (ours)
 		ty_actor_unref(actor);
 	/* release, and before the wake: pairs with destroy's look at alive after it drew its ticket. The
@@ -146,7 +148,7 @@ void ty_schedule(struct ty_actor *actor)
 
 	if (rt->sim)
 		ty_sim_schedule(actor);
-	else if (actor->dedicated)
+	else if (ty_threaded(actor))
 		ty_dedicated_wake(actor);
 	else
 		ty_pool_schedule(rt, actor);
@@ -154,16 +156,31 @@ void ty_schedule(struct ty_actor *actor)
 
 /* A worker's sends bear the stamp of the message that it handles, which costs nothing; a thread of its own has the time
  * to read the counter. */
-static void record_send(struct ty_actor *to, const struct ty_msg *msg, uint32_t type, enum ty_event_kind kind)
+static inline void record(struct ty_actor *to, const struct ty_msg *msg, enum ty_event_kind kind, uint32_t index)
 {
 	struct ty_thread *thread = ty_current;
 
 	if (!TY_RECORDER || !thread || thread->rt != to->rt)
 		return;
-	if (!thread->worker)
+	if (!thread->worker) {
 		thread->stamp = ty_ticks(thread->rt);
-	thread->sent = true;
-	ty_record(thread, kind, thread->stamp, to, ty_index_of(to->cls, type), (uintptr_t)msg);
+		thread->sent = true;
+	}
+	ty_record(thread, kind, thread->stamp, to, index, (uintptr_t)msg);
+}
+
+/* Push a list, newest first. False: the mailbox is closed. */
+static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_msg *oldest)
+{
+	bool pooled = !ty_threaded(to);
+	enum ty_pushed pushed = ty_mailbox_push(&to->box, newest, oldest, pooled);
+
+	if (pushed == TY_PUSH_WOKE) {
+		if (pooled)
+			to->handed = newest;
+		ty_schedule(to);
+	}
+	return pushed != TY_PUSH_CLOSED;
 }
 
 /* inlined: the flags of an ordinary message are constants */
@@ -175,21 +192,14 @@ static inline __attribute__((always_inline)) enum ty_code send(
 	msg->flags = flags | TY_MSG_QUEUED;
 	if (!(flags & TY_MSG_INTERNAL)) { /* before the push: then it may be handled */
 		TY_PROBE4(send, to->number, to->cls->name, type, msg);
-		record_send(to, msg, type, TY_EVENT_SEND);
+		record(to, msg, TY_EVENT_SEND, 0);
 	}
-	switch (ty_mailbox_push(&to->box, msg)) {
-	case TY_PUSH_WOKE:
-		ty_schedule(to);
+	if (push(to, msg, msg))
 		return TY_OK;
-	case TY_PUSH_QUEUED:
-		return TY_OK;
-	case TY_PUSH_CLOSED:
-		break;
-	}
 	msg->flags = 0;
 	if (!(flags & TY_MSG_INTERNAL)) {
 		TY_PROBE4(drop, to->number, to->cls->name, type, msg);
-		record_send(to, msg, type, TY_EVENT_DROP);
+		record(to, msg, TY_EVENT_DROP, ty_index_of(to->cls, type));
 	}
 	return TY_CLOSED;
 }

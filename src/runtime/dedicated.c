@@ -16,6 +16,7 @@ struct ty_dedicated {
 	struct ty_thread thread;
 	struct ty_park park;
 	pthread_t id;
+	struct ty_actor *ended_next; /* the list of those that have ended */
 	int cpu;
 	char name[16];
 	uint64_t woken;                      /* the thread's: waits that a sender ended */
@@ -42,6 +43,7 @@ enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_o
 		return TY_LIMIT;
 	}
 	actor->dedicated = d;
+	atomic_init(&actor->last, TY_NOWHERE);
 	return TY_OK;
 }
 
@@ -49,8 +51,6 @@ void ty_dedicated_free(struct ty_actor *actor)
 {
 	struct ty_dedicated *d = actor->dedicated;
 
-	if (!d)
-		return;
 	if (d->thread.seat)
 		ty_seat_leave(d->thread.seat);
 	free(d);
@@ -62,9 +62,9 @@ void ty_dedicated_wake(struct ty_actor *actor)
 
 	TY_PROBE2(wake, actor->number, 1);
 	if (ty_current && ty_current->rt == actor->rt)
-		ty_record_thread(ty_current, TY_EVENT_WAKE, actor->number, 1);
+		ty_record_thread(ty_current, TY_EVENT_WAKE, ty_ticks(ty_current->rt), actor->number, 1);
 	if (actor->cls->wait.wake)
-		actor->cls->wait.wake(actor->state);
+		actor->cls->wait.wake(ty_state(actor));
 	else
 		ty_park_wake(&d->park);
 	/* release: pairs with ty_dedicated_settle; what wake did to the state is over */
@@ -126,16 +126,16 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 		return;
 	ty_count(&d->thread.seat->parks);
 	TY_PROBE2(park, actor->number, 1);
-	ty_record_thread(&d->thread, TY_EVENT_PARK, actor->number, 1);
+	ty_record_thread(&d->thread, TY_EVENT_PARK, ty_ticks(d->thread.rt), actor->number, 1);
 	if (wait->wait) {
 		d->thread.self = actor;
-		wait->wait(actor->state, deadline);
+		wait->wait(ty_state(actor), deadline);
 		d->thread.self = NULL;
 	} else {
 		ty_park_wait(&d->park, ticket, deadline);
 	}
 	woken = !ty_dedicated_leave_idle(actor);
-	ty_record_thread(&d->thread, TY_EVENT_UNPARK, actor->number, woken);
+	ty_record_thread(&d->thread, TY_EVENT_UNPARK, ty_ticks(d->thread.rt), actor->number, woken);
 	if (woken)
 		ty_count(&d->thread.seat->wakes);
 }
@@ -148,7 +148,7 @@ static void run_until_dead(struct ty_dedicated *d, struct ty_actor *actor)
 		int64_t now = ty_thread_clock(thread), next = TY_NEVER, timer;
 		enum ty_ran ran;
 
-		if (ty_timers_next(actor) <= now)
+		if (actor->started && ty_timers_next(actor) <= now)
 			actor->timers_changed = true; /* they are due: have them collected */
 		ran = ty_actor_run(thread, actor, thread->rt->budget_messages);
 		if (ran == TY_RAN_DEAD)
@@ -169,7 +169,7 @@ static void push_ended(struct ty_runtime *rt, struct ty_actor *actor)
 	struct ty_actor *old = atomic_load_explicit(&rt->ended, memory_order_relaxed);
 
 	do
-		actor->ended_next = old;
+		actor->dedicated->ended_next = old;
 	while (!atomic_compare_exchange_weak_explicit(
 		&rt->ended, &old, actor, memory_order_release, memory_order_relaxed));
 }
@@ -229,7 +229,7 @@ void ty_dedicated_reap(struct ty_runtime *rt, bool wait)
 	struct ty_actor *actor = atomic_exchange_explicit(&rt->ended, NULL, memory_order_acquire);
 
 	while (actor) {
-		struct ty_actor *next = actor->ended_next;
+		struct ty_actor *next = actor->dedicated->ended_next;
 
 		/* a thread that pushed itself is about to return: nothing of ours runs on it any more */
 		if (!wait && pthread_tryjoin_np(actor->dedicated->id, NULL)) {

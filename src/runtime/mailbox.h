@@ -6,16 +6,20 @@
  *
  *            word             who may change it, and to what
  *            EMPTY (running)  producer: message; consumer: IDLE, CLOSED
- *            IDLE             producer: message, and then schedules the actor; poller: EMPTY
+ *            IDLE             producer: EMPTY, and then hands its messages over and schedules the actor;
+ *                             or (the actor has a thread of its own) message; poller: EMPTY
  *            message          producer: newer message; consumer: EMPTY (takes all), CLOSED (takes all)
- *            CLOSED           nobody
+ *            CLOSED           latecomers hang a list of their own on it; the owner ends that with OVER
+ *            OVER             its owner, which leaves it: DEAD
  *
  *            who with whom    push   take/try_idle/leave_idle/close
- *            push             yes    yes
+ *            push, late       yes    yes
  *            consumer side    yes    no: one thread at a time, see below
  *
  * IDLE is the schedule flag: exactly one producer sees it go, and that producer makes the actor
- * runnable. "The queue was empty" would not do: it is true while a handler still runs.
+ * runnable. "The queue was empty" would not do: it is true while a handler still runs. Until it has
+ * scheduled the actor that producer is alone with it, so a message that wakes its receiver need not go
+ * through the word: it is handed over beside it (ty_actor.handed), and taken without an exchange.
  */
 #ifndef TY_RUNTIME_MAILBOX_H
 #define TY_RUNTIME_MAILBOX_H
@@ -29,7 +33,7 @@
 /* ty_msg.flags; written by the sender before the push, cleared by the receiver before the handler but for TY_MSG_KEPT.
  * The upper half is the size of a typed message, in units of its alignment (TY_SIZE_CODE); 0: untyped. */
 enum {
-	TY_MSG_URGENT = 1,   /* goes to the urgent FIFO at the reversal */
+	TY_MSG_URGENT = 1,   /* goes to the urgent FIFO at the reversal: an index, too */
 	TY_MSG_QUEUED = 2,   /* sits in a mailbox: sending it again is a bug of the sender's */
 	TY_MSG_INTERNAL = 4, /* the runtime's own; never shown to a class */
 	TY_MSG_REPLY = 8,    /* a request's answer: ty_request.reply.msg */
@@ -40,7 +44,9 @@ enum {
 
 #define TY_BOX_EMPTY ((uintptr_t)0)
 #define TY_BOX_IDLE ((uintptr_t)1)
-#define TY_BOX_CLOSED ((uintptr_t)2)
+#define TY_BOX_CLOSED ((uintptr_t)2) /* a bit: the rest is the late list */
+#define TY_BOX_OVER ((uintptr_t)3)   /* two bits: IDLE's is never set with CLOSED's otherwise */
+#define TY_BOX_DEAD ((uintptr_t)7)
 
 struct ty_mailbox {
 	_Atomic(uintptr_t) word;
@@ -48,53 +54,61 @@ struct ty_mailbox {
 
 enum ty_pushed { TY_PUSH_QUEUED, TY_PUSH_WOKE, TY_PUSH_CLOSED };
 
-/* Private to the consumer. */
+/* Private to the consumer: a ring through `next`, known by its newest message. */
 struct ty_fifo {
-	struct ty_msg *head, *tail;
+	struct ty_msg *last;
 };
 
-static inline void ty_fifo_put(struct ty_fifo *fifo, struct ty_msg *msg)
+/* A list from `first` to `last`, both not null. */
+static inline void ty_fifo_append(struct ty_fifo *fifo, struct ty_msg *first, struct ty_msg *last)
 {
-	msg->next = NULL;
-	if (fifo->tail)
-		fifo->tail->next = msg;
-	else
-		fifo->head = msg;
-	fifo->tail = msg;
+	if (fifo->last) {
+		last->next = fifo->last->next;
+		fifo->last->next = first;
+	} else {
+		last->next = first;
+	}
+	fifo->last = last;
 }
 
 static inline struct ty_msg *ty_fifo_take(struct ty_fifo *fifo)
 {
-	struct ty_msg *msg = fifo->head;
+	struct ty_msg *last = fifo->last, *msg;
 
-	if (msg) {
-		fifo->head = msg->next;
-		if (!fifo->head)
-			fifo->tail = NULL;
-	}
+	if (!last)
+		return NULL;
+	msg = last->next;
+	if (msg == last)
+		fifo->last = NULL;
+	else
+		last->next = msg->next;
 	return msg;
 }
 
-/* Any thread that keeps the mailbox alive. Lock-free: a failed exchange means another push went
- * through. On TY_PUSH_WOKE the caller must schedule the actor; on TY_PUSH_CLOSED the message is
- * still the caller's.
+/* Any thread that keeps the mailbox alive. A list of messages, newest first; one is its own oldest.
+ * Lock-free: a failed exchange means another push went through. TY_PUSH_WOKE: the caller must schedule
+ * the actor, and hand the list over if `hand_over` is set: it is not in the mailbox then.
+ * TY_PUSH_CLOSED: it is still the caller's.
  *
- * acq_rel: the release publishes the message to ty_mailbox_take's acquire; the acquire pairs with
+ * acq_rel: the release publishes the messages to ty_mailbox_take's acquire; the acquire pairs with
  * the release of ty_mailbox_try_idle, so that whoever schedules the actor sees all that its last run
  * wrote (its run-queue link among it). */
-static inline enum ty_pushed ty_mailbox_push(struct ty_mailbox *box, struct ty_msg *msg)
+static inline enum ty_pushed ty_mailbox_push(
+	struct ty_mailbox *box, struct ty_msg *newest, struct ty_msg *oldest, bool hand_over)
 {
-	struct ty_msg *next = msg->next;
-	uintptr_t old = atomic_load_explicit(&box->word, memory_order_relaxed);
+	uintptr_t old = atomic_load_explicit(&box->word, memory_order_relaxed), new;
 
 	do {
-		if (old == TY_BOX_CLOSED) {
-			msg->next = next;
+		new = (uintptr_t)newest;
+		oldest->next = NULL;
+		if (old == TY_BOX_IDLE && hand_over)
+			new = TY_BOX_EMPTY;
+		else if (old & TY_BOX_CLOSED)
 			return TY_PUSH_CLOSED;
-		}
-		msg->next = old == TY_BOX_IDLE ? NULL : (struct ty_msg *)old;
+		else if (old > TY_BOX_IDLE)
+			oldest->next = (struct ty_msg *)old;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&box->word, &old, (uintptr_t)msg, memory_order_acq_rel, memory_order_relaxed));
+		&box->word, &old, new, memory_order_acq_rel, memory_order_relaxed));
 	return old == TY_BOX_IDLE ? TY_PUSH_WOKE : TY_PUSH_QUEUED;
 }
 
@@ -140,29 +154,38 @@ static inline struct ty_msg *ty_mailbox_close(struct ty_mailbox *box)
 /* Anyone, after TY_PUSH_CLOSED, who needs to see what the consumer did before its close. True. */
 static inline bool ty_mailbox_closed(struct ty_mailbox *box)
 {
-	return atomic_load_explicit(&box->word, memory_order_acquire) == TY_BOX_CLOSED;
+	return atomic_load_explicit(&box->word, memory_order_acquire) & TY_BOX_CLOSED;
+}
+
+/* Consumer, after its close: nobody may come late any more. Returns who did, the last first. acq_rel: pairs with
+ * join_late in monitor.c, both ways. */
+static inline void *ty_mailbox_end(struct ty_mailbox *box)
+{
+	uintptr_t late = atomic_exchange_explicit(&box->word, TY_BOX_OVER, memory_order_acq_rel);
+
+	return (void *)(late & ~TY_BOX_CLOSED);
 }
 
 /* Reverse a list taken from a mailbox and append it, oldest first. Says how many there were. */
 static inline uint32_t ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent, struct ty_fifo *normal)
 {
-	struct ty_msg *oldest = NULL;
+	struct ty_msg *first[2] = {NULL, NULL}, *last[2];
 	uint32_t count = 0;
 
-	while (newest) {
-		struct ty_msg *next = newest->next;
+	for (struct ty_msg *msg = newest, *next; msg; msg = next) {
+		uint32_t which = msg->flags & TY_MSG_URGENT;
 
-		newest->next = oldest;
-		oldest = newest;
-		newest = next;
+		next = msg->next;
+		msg->next = first[which];
+		if (!first[which])
+			last[which] = msg;
+		first[which] = msg;
 		count++;
 	}
-	while (oldest) {
-		struct ty_msg *next = oldest->next;
-
-		ty_fifo_put(oldest->flags & TY_MSG_URGENT ? urgent : normal, oldest);
-		oldest = next;
-	}
+	if (first[0])
+		ty_fifo_append(normal, first[0], last[0]);
+	if (first[1])
+		ty_fifo_append(urgent, first[1], last[1]);
 	return count;
 }
 

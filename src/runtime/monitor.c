@@ -11,11 +11,11 @@
  * no envelope out.
  *
  * When the target's mailbox is closed, its stop is still to come and may send messages that the DOWN must
- * not overtake. Who watches then joins the list `late`, which the target takes whole, and closes, as
+ * not overtake. Who watches then joins a list on the mailbox's word, which the target takes whole, and ends, as
  * the last thing it does.
  *
  *	field             written by                       read by
- *	in_next, in_prev  the target's runner; who joins `late` (in_next)   the target's runner
+ *	in_next, in_prev  the target's runner; who joins late (in_next)   the target's runner
  *	out_*, cancelled  the watcher's runner             the watcher's runner
  *	others            the watcher before the token goes out             anyone who has it
  *
@@ -45,8 +45,6 @@ struct ty_monitor_core {
 };
 static_assert(sizeof(struct ty_monitor_core) <= sizeof(((struct ty_monitor *)0)->opaque), "fits");
 static_assert(alignof(struct ty_monitor_core) <= alignof(void *), "fits");
-
-#define LATE_CLOSED ((void *)1) /* ty_actor.late once the actor is over */
 
 static struct ty_monitor_core *core_of(struct ty_monitor *monitor)
 {
@@ -141,14 +139,14 @@ static void give_back(struct ty_monitor_core *core, enum ty_code reason)
 static bool join_late(struct ty_monitor_core *core)
 {
 	struct ty_actor *target = core->target;
-	void *old = atomic_load_explicit(&target->late, memory_order_acquire);
+	uintptr_t old = atomic_load_explicit(&target->box.word, memory_order_acquire);
 
 	do {
-		if (old == LATE_CLOSED)
+		if ((old & TY_BOX_OVER) == TY_BOX_OVER)
 			return false;
-		core->in_next = old;
-	} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with ty_monitors_end */
-		&target->late, &old, core, memory_order_release, memory_order_acquire));
+		core->in_next = (struct ty_monitor_core *)(old & ~TY_BOX_CLOSED);
+	} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with ty_mailbox_end */
+		&target->box.word, &old, (uintptr_t)core | TY_BOX_CLOSED, memory_order_release, memory_order_acquire));
 	return true;
 }
 
@@ -173,7 +171,7 @@ static void watch(struct ty_actor *target, struct ty_monitor *monitor, uint32_t 
 	}
 	out_add(self, core);
 	if (!hand_out(core))
-		give_back(core, target->reason);
+		give_back(core, (enum ty_code)target->reason);
 }
 
 void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint32_t type)
@@ -295,14 +293,13 @@ static struct ty_monitor_core *give_back_list(struct ty_monitor_core *list, bool
 
 void ty_monitors_end(struct ty_actor *actor)
 {
-	struct ty_monitor_core *listed = give_back_list(actor->watchers, true, actor->reason), *late;
+	struct ty_monitor_core *listed = give_back_list(actor->watchers, true, (enum ty_code)actor->reason), *late;
 
 	actor->watchers = NULL;
-	/* acq_rel: pairs with join_late, both ways */
-	late = atomic_exchange_explicit(&actor->late, LATE_CLOSED, memory_order_acq_rel);
-	late = give_back_list(late, true, actor->reason);
-	give_back_list(listed, false, actor->reason);
-	give_back_list(late, false, actor->reason);
+	late = ty_mailbox_end(&actor->box);
+	late = give_back_list(late, true, (enum ty_code)actor->reason);
+	give_back_list(listed, false, (enum ty_code)actor->reason);
+	give_back_list(late, false, (enum ty_code)actor->reason);
 }
 
 /* ---- failing ------------------------------------------------------------------------------- */
@@ -315,13 +312,13 @@ static void end_self(enum ty_code code)
 	if (self->failing || self->closing)
 		return;
 	self->failing = true;
-	self->reason = code;
+	self->reason = (int16_t)code;
 	self->timers_changed = true; /* what a run looks at between messages */
 }
 
 void ty_actor_fail(enum ty_code code)
 {
-	assert(code != TY_OK);
+	assert(code != TY_OK && (int)code <= INT16_MAX);
 	end_self(code);
 }
 

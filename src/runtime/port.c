@@ -28,7 +28,7 @@ struct ty_port { /* an actor's state */
 
 static struct ty_actor *actor_of(struct ty_port *port)
 {
-	return ty_container_of(port, struct ty_actor, state);
+	return (struct ty_actor *)(void *)((unsigned char *)port + ty_state_room(sizeof *port));
 }
 
 /* ---- the class ----------------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ enum ty_code ty_port_open(struct ty_runtime *rt, const struct ty_port_options *o
 		options = &defaults;
 	if (options->size != sizeof *options)
 		return TY_INVALID;
-	actor = ty_actor_new(rt, options->refuse ? &refusing_class : &port_class, NULL, &dedicated);
+	actor = ty_actor_new(rt, options->refuse ? &refusing_class : &port_class, NULL);
 	if (!actor)
 		return TY_NO_MEMORY;
 	code = ty_dedicated_create(actor, &dedicated);
@@ -89,7 +89,7 @@ enum ty_code ty_port_open(struct ty_runtime *rt, const struct ty_port_options *o
 		ty_actor_free(actor);
 		return code;
 	}
-	port = (struct ty_port *)(void *)actor->state;
+	port = ty_state(actor);
 	port->refuse = options->refuse;
 	port->user = options->user;
 	port->fd = options->polled ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

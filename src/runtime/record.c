@@ -11,15 +11,17 @@ uint32_t ty_ring_read(const struct ty_ring *ring, struct ty_event *out)
 
 	for (uint64_t n = first; n < end; n++) {
 		const struct ty_event_slot *slot = &ring->slots[n % TY_RING_EVENTS];
-		uint64_t what;
+		uint32_t what;
 
 		out[n - first].when = atomic_load_explicit(&slot->when, memory_order_acquire);
 		what = atomic_load_explicit(&slot->what, memory_order_acquire);
 		out[n - first].cls = atomic_load_explicit(&slot->cls, memory_order_acquire);
 		out[n - first].msg = atomic_load_explicit(&slot->msg, memory_order_acquire);
-		out[n - first].kind = (enum ty_event_kind)(what >> 56);
-		out[n - first].index = (uint32_t)(what >> 32) & 0xffffff;
-		out[n - first].number = (uint32_t)what;
+		out[n - first].number = atomic_load_explicit(&slot->number, memory_order_acquire);
+		out[n - first].kind = (enum ty_event_kind)(what >> 24);
+		out[n - first].index = what & 0xffffff;
+		if (out[n - first].kind == TY_EVENT_SEND)
+			out[n - first].cls = NULL;
 	}
 	/* event `now` may be half written: it overwrites event now - TY_RING_EVENTS */
 	now = atomic_load_explicit(&ring->written, memory_order_relaxed);

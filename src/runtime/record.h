@@ -20,9 +20,9 @@
 #define TY_RING_EVENTS 2048 /* 64 KiB a thread: it stays in the second cache */
 
 enum ty_event_kind {
-	TY_EVENT_SEND = 1, /* number, index, cls: the receiver's */
+	TY_EVENT_SEND = 1, /* number: the receiver's; no cls, no index: the BEGIN of the same message has them */
 	TY_EVENT_BEGIN,    /* a message of an actor; it ends with the next BEGIN or END of the ring */
-	TY_EVENT_END,      /* of a run; index: 1 when its budget was used up */
+	TY_EVENT_END,      /* what was begun is over, and no message begins at once */
 	TY_EVENT_POLL,     /* one poll, at its end; msg: the ticks at its beginning */
 	TY_EVENT_PARK,
 	TY_EVENT_UNPARK,   /* index: 1 when woken, 0 when it was time */
@@ -41,8 +41,9 @@ enum {
 
 struct ty_event_slot {
 	_Atomic(uint64_t) when;       /* ticks */
-	_Atomic(uint64_t) what;       /* kind << 56 | index << 32 | number (its lower half) */
-	_Atomic(const void *) cls;
+	_Atomic(uint32_t) number;     /* its lower half */
+	_Atomic(uint32_t) what;       /* kind << 24 | index */
+	_Atomic(const void *) cls;    /* of another event, if this kind has none */
 	_Atomic(uint64_t) msg;        /* its address, to pair a send with a begin */
 };
 
@@ -58,9 +59,10 @@ static inline void ty_ring_write(struct ty_ring *ring, enum ty_event_kind kind, 
 	struct ty_event_slot *slot = &ring->slots[n % TY_RING_EVENTS];
 
 	atomic_store_explicit(&slot->when, when, memory_order_release);
-	atomic_store_explicit(&slot->what, (uint64_t)kind << 56 | (uint64_t)index << 32 | (uint32_t)number,
-		memory_order_release);
-	atomic_store_explicit(&slot->cls, cls, memory_order_release);
+	atomic_store_explicit(&slot->number, (uint32_t)number, memory_order_release);
+	atomic_store_explicit(&slot->what, (uint32_t)kind << 24 | index, memory_order_release);
+	if (kind != TY_EVENT_SEND)
+		atomic_store_explicit(&slot->cls, cls, memory_order_release);
 	atomic_store_explicit(&slot->msg, msg, memory_order_release);
 	atomic_store_explicit(&ring->written, n + 1, memory_order_release);
 }

@@ -6,10 +6,13 @@
 
 #include "runtime/runtime.h"
 
+/* An actor's address; or FREE, and how the stack of free slots goes on; or TAKEN, by destroy. */
 struct ty_registry_slot {
-	_Atomic(struct ty_actor *) actor;
-	_Atomic(uint32_t) next_free; /* index + 1; written by who frees the slot, before it is on the stack */
+	_Atomic(uintptr_t) word;
 };
+
+#define FREE ((uintptr_t)1)  /* a bit: above it index + 1 of the next */
+#define TAKEN ((uintptr_t)0)
 
 static uint32_t chunk_of(uint32_t slot, uint32_t *within)
 {
@@ -49,13 +52,15 @@ static void push_free(struct ty_registry *registry, uint32_t slot)
 	uint64_t old = atomic_load_explicit(&registry->free, memory_order_relaxed), next;
 
 	do {
-		atomic_store_explicit(&find(registry, slot)->next_free, (uint32_t)old, memory_order_relaxed);
+		atomic_store_explicit(
+			&find(registry, slot)->word, (uintptr_t)(uint32_t)old << 1 | FREE, memory_order_relaxed);
 		next = (old & ~(uint64_t)UINT32_MAX) | (slot + 1);
 	} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with pop_free's acquire */
 		&registry->free, &old, next, memory_order_release, memory_order_relaxed));
 }
 
-/* The count of pops in the upper half makes a stack that changed and changed back look different. */
+/* The count of pops in the upper half makes a stack that changed and changed back look different; what was read of a
+ * slot that is an actor's by now is forgotten then. */
 static bool pop_free(struct ty_registry *registry, uint32_t *slot)
 {
 	uint64_t old = atomic_load_explicit(&registry->free, memory_order_acquire), next;
@@ -65,7 +70,7 @@ static bool pop_free(struct ty_registry *registry, uint32_t *slot)
 			return false;
 		*slot = (uint32_t)old - 1;
 		next = ((old >> 32) + 1) << 32 |
-			atomic_load_explicit(&find(registry, *slot)->next_free, memory_order_relaxed);
+			(uint32_t)(atomic_load_explicit(&find(registry, *slot)->word, memory_order_relaxed) >> 1);
 	} while (!atomic_compare_exchange_weak_explicit(
 		&registry->free, &old, next, memory_order_acquire, memory_order_acquire));
 	return true;
@@ -88,14 +93,26 @@ enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *acto
 	/* release: whoever takes it out sees the actor whole. seq_cst is not needed: a spawn that destroy
 	 * misses has counted itself alive before, and destroy looks again until nobody is. */
 	actor->slot = *slot;
-	atomic_store_explicit(&find(registry, *slot)->actor, actor, memory_order_release);
+	atomic_store_explicit(&find(registry, *slot)->word, (uintptr_t)actor, memory_order_release);
 	return TY_OK;
+}
+
+/* The actor in a slot, if there is one. */
+static struct ty_actor *take(struct ty_registry *registry, uint32_t slot)
+{
+	_Atomic(uintptr_t) *word = &find(registry, slot)->word;
+	uintptr_t found = atomic_load_explicit(word, memory_order_relaxed);
+
+	while (found != TAKEN && !(found & FREE))
+		if (atomic_compare_exchange_weak_explicit( /* the one that gets the address is alone with the reference */
+			    word, &found, TAKEN, memory_order_acq_rel, memory_order_relaxed))
+			return (struct ty_actor *)found;
+	return NULL;
 }
 
 bool ty_registry_remove(struct ty_registry *registry, uint32_t slot)
 {
-	/* acq_rel: the one that gets the pointer is alone with the reference */
-	if (!atomic_exchange_explicit(&find(registry, slot)->actor, NULL, memory_order_acq_rel))
+	if (!take(registry, slot))
 		return false;
 	push_free(registry, slot);
 	return true;
@@ -123,8 +140,7 @@ struct ty_actor *ty_registry_take_all(struct ty_registry *registry)
 	uint32_t used = atomic_load_explicit(&registry->used, memory_order_acquire);
 
 	for (uint32_t slot = 0; slot < used; slot++) {
-		struct ty_actor *run =
-			atomic_exchange_explicit(&find(registry, slot)->actor, NULL, memory_order_acq_rel);
+		struct ty_actor *run = take(registry, slot);
 		int i;
 
 		if (!run)

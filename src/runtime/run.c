@@ -14,7 +14,16 @@ int64_t ty_thread_clock(struct ty_thread *thread)
 
 bool ty_actor_pending(struct ty_actor *actor)
 {
-	return actor->urgent.head || actor->normal.head || actor->due;
+	return actor->urgent.last || actor->normal.last || actor->due_last;
+}
+
+static void take_in(struct ty_actor *actor, struct ty_msg *newest)
+{
+	struct ty_counts *counts = &actor->counts;
+
+	counts->waiting += ty_mailbox_sort(newest, &actor->urgent, &actor->normal);
+	if (counts->waiting > atomic_load_explicit(&counts->queue_high, memory_order_relaxed))
+		atomic_store_explicit(&counts->queue_high, counts->waiting, memory_order_relaxed);
 }
 
 /* Take in what was sent. */
@@ -22,12 +31,26 @@ static bool look(struct ty_actor *actor)
 {
 	struct ty_msg *newest = ty_mailbox_take(&actor->box);
 
-	if (!newest)
-		return false;
-	actor->taken_in += ty_mailbox_sort(newest, &actor->urgent, &actor->normal);
-	if (actor->taken_in > atomic_load_explicit(&actor->counts.queue_high, memory_order_relaxed))
-		atomic_store_explicit(&actor->counts.queue_high, actor->taken_in, memory_order_relaxed);
-	return true;
+	if (newest)
+		take_in(actor, newest);
+	return newest;
+}
+
+/* What woke the actor, which had nothing else to do: one message is returned, to be handled at once; of several, null. */
+static struct ty_msg *take_handed(struct ty_actor *actor)
+{
+	struct ty_msg *newest = actor->handed;
+
+	if (!newest || ty_threaded(actor))
+		return NULL;
+	actor->handed = NULL;
+	if (newest->next) {
+		take_in(actor, newest);
+		return NULL;
+	}
+	if (!atomic_load_explicit(&actor->counts.queue_high, memory_order_relaxed))
+		atomic_store_explicit(&actor->counts.queue_high, 1, memory_order_relaxed);
+	return newest;
 }
 
 /* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
@@ -35,11 +58,11 @@ static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
 {
 	struct ty_msg *msg;
 
-	if (actor->urgent.head) {
-		actor->taken_in--;
+	if (actor->urgent.last) {
+		actor->counts.waiting--;
 		return ty_fifo_take(&actor->urgent);
 	}
-	if (actor->due && (actor->due_turn || !actor->normal.head)) {
+	if (actor->due_last && (actor->due_turn || !actor->normal.last)) {
 		actor->due_turn = false;
 		msg = ty_timers_take(actor);
 		ty_count(&thread->seat->timers);
@@ -47,8 +70,9 @@ static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
 			(uintptr_t)msg);
 		return msg;
 	}
-	actor->due_turn = true;
-	actor->taken_in--;
+	if (actor->due_last)
+		actor->due_turn = true;
+	actor->counts.waiting--;
 	return ty_fifo_take(&actor->normal);
 }
 
@@ -74,7 +98,7 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 	msg->next = NULL;
 	msg->flags = 0;
 	ty_count(&thread->seat->refused);
-	ty_count(&actor->counts.refused);
+	ty_count_few(&actor->counts.refused);
 	TY_PROBE4(drop, actor->number, cls->name, msg->type, msg);
 	ty_record(thread, TY_EVENT_DROP, thread->stamp, actor, ty_index_of(cls, msg->type), (uintptr_t)msg);
 	if (flags & TY_MSG_REQUEST) {
@@ -85,7 +109,7 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
-		cls->refuse(actor->state, msg);
+		cls->refuse(ty_state(actor), msg);
 	} else {
 		ty_count(&thread->seat->dropped);
 	}
@@ -101,13 +125,29 @@ bool ty_message_misfit(struct ty_msg *msg, size_t expected)
 	return false;
 }
 
-static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_t began, bool exhausted)
+void ty_thread_close(struct ty_thread *thread)
+{
+	if (thread->open)
+		ty_record_thread(thread, TY_EVENT_END, thread->stamp, 0, 0);
+	thread->open = false;
+}
+
+/* A worker goes on to another run, whose first message ends what was before: it writes no event between them. */
+static void end_of_run(struct ty_thread *thread, struct ty_actor *actor, uint64_t began)
 {
 	ty_count_more(&actor->counts.ticks, ty_stamp_end(thread) - began);
-	/* a turn of a dedicated thread that found nothing is no event: others would be lost for it */
-	if (thread->open)
-		ty_record(thread, TY_EVENT_END, thread->stamp, actor, exhausted, 0);
-	thread->open = false;
+	if (!thread->worker)
+		ty_thread_close(thread);
+}
+
+/* What comes next is no message of the class: it is not part of the last one's. */
+static void close_now(struct ty_thread *thread)
+{
+	if (!thread->open)
+		return;
+	if (!thread->stamped)
+		ty_stamp_end(thread);
+	ty_thread_close(thread);
 }
 
 void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
@@ -116,21 +156,24 @@ void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
 	struct ty_msg *msg;
 
 	actor->closing = true;
+	close_now(thread);
 	ty_timers_drop(thread, actor); /* before the close: who finds it closed may free a request, its timer with it */
 	ty_monitors_close(actor);
+	if (!ty_threaded(actor) && actor->handed)
+		take_in(actor, actor->handed);
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
 		if (!(msg->flags & TY_MSG_INTERNAL))
 			refuse(thread, actor, msg);
 		else if (msg->type)
 			ty_monitors_internal(actor, msg);
-	if (actor->dedicated)
+	if (ty_threaded(actor))
 		ty_dedicated_settle(actor);
 	if (cls->stop) {
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_STOP, 0);
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "stop", thread->stamp);
-		cls->stop(actor->state);
+		cls->stop(ty_state(actor));
 	}
 	ty_timers_drop(thread, actor); /* those that refuse or stop started */
 	ty_monitors_end(actor); /* it sends nothing any more: DOWN comes after all else */
@@ -141,7 +184,7 @@ static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty
 {
 	ty_actor_finish(thread, actor);
 	thread->self = NULL;
-	end_of_run(thread, actor, began, false);
+	end_of_run(thread, actor, began);
 	ty_seat_end(thread->seat);
 	ty_actor_retire(actor);
 }
@@ -149,26 +192,30 @@ static __attribute__((noinline)) void finish(struct ty_thread *thread, struct ty
 /* False: start failed. */
 static bool start(struct ty_thread *thread, struct ty_actor *actor)
 {
+	void *arg = actor->arg;
 	enum ty_code code;
 
 	actor->started = true;
+	actor->timers.top = NULL; /* in its place */
 	if (!actor->cls->start)
 		return true;
 	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_START, 0);
 	thread->open = true;
 	ty_seat_begin(thread->seat, actor->cls, "start", thread->stamp);
-	code = actor->cls->start(actor->state, actor->arg);
+	code = actor->cls->start(ty_state(actor), arg);
 	if (code != TY_OK && !actor->failing)
-		actor->reason = code;
+		actor->reason = (int16_t)code;
 	return code == TY_OK;
 }
 
 static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
 {
 	const struct ty_class *cls = actor->cls;
+	const struct ty_handler *handler;
+	struct ty_seat *seat = thread->seat;
 	uint32_t index = msg->type - cls->first_type;
 
-	if (index >= cls->type_count || !cls->handlers[index].run) {
+	if (index >= cls->type_count || !(handler = &cls->handlers[index])->run) {
 		report_misfit(thread, actor, msg, 0);
 		refuse(thread, actor, msg);
 		return;
@@ -177,26 +224,32 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	msg->flags &= TY_MSG_KEPT;
 	if (++thread->since_now % TY_CLOCK_EVERY == 0)
 		ty_thread_clock(thread);
-	TY_PROBE4(run, actor->number, cls->name, cls->handlers[index].name, msg);
+	TY_PROBE4(run, actor->number, cls->name, handler->name, msg);
 	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, index, (uintptr_t)msg);
 	thread->open = true;
-	ty_seat_begin(thread->seat, cls, cls->handlers[index].name, thread->stamp);
-	ty_count(&thread->seat->messages);
+	ty_seat_begin(seat, cls, handler->name, thread->stamp);
+	ty_count(&seat->messages);
 	ty_count(&actor->counts.messages);
-	cls->handlers[index].run(actor->state, msg);
+	handler->run(ty_state(actor), msg);
 }
 
+struct run {
+	int64_t began;  /* the clock, perhaps a few messages early */
+	uint32_t done;  /* messages */
+	uint32_t check; /* at how many to look at the clock */
+};
+
 /* Has the run used up its time? Read at the second message, so that runs of one message do not pay
- * for a clock, and then as often as the messages are slow. `began` may be a few messages early: then
- * the actor goes to the back of the queue a little before its time. */
-static bool time_is_up(struct ty_thread *thread, int64_t began, uint32_t done, uint32_t *check)
+ * for a clock, and then as often as the messages are slow. As it may have begun a little later than it says,
+ * the actor may go to the back of the queue a little before its time. */
+static bool time_is_up(struct ty_thread *thread, struct run *run)
 {
 	int64_t budget = thread->rt->budget_ns, used;
 
-	if (done != *check)
+	if (run->done != run->check)
 		return false;
-	used = ty_thread_clock(thread) - began;
-	*check = done + (used > budget / TY_LOOK_EVERY ? 1 : TY_LOOK_EVERY);
+	used = ty_thread_clock(thread) - run->began;
+	run->check = run->done + (used > budget / TY_LOOK_EVERY ? 1 : TY_LOOK_EVERY);
 	return used > budget;
 }
 
@@ -211,15 +264,17 @@ static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, st
 	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_STOP, 0);
 	thread->open = true;
 	ty_seat_begin(thread->seat, cls, "stopping", thread->stamp);
-	cls->stopping(actor->state);
+	cls->stopping(ty_state(actor));
 	atomic_store_explicit(&actor->stopping, TY_STOP_ASKED, memory_order_relaxed);
 	return true;
 }
 
 /* A message that the runtime has a part in. Returns one that the class is to handle, or null. Out of line,
  * and handle called from one place alone: ordinary messages pay for none of it. */
-static __attribute__((noinline)) struct ty_msg *special(struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
+static __attribute__((noinline)) struct ty_msg *special(
+	struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
 {
+	close_now(thread);
 	if (msg->flags & TY_MSG_REPLY) {
 		ty_request_arrived(msg);
 		return msg;
@@ -233,12 +288,27 @@ static __attribute__((noinline)) struct ty_msg *special(struct ty_actor *actor, 
 	return NULL;
 }
 
+/* The next message of a run. Null: the run ends, as *ran says. */
+static struct ty_msg *take_next(
+	struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, struct run *run, enum ty_ran *ran)
+{
+	if (run->done % TY_LOOK_EVERY == 0)
+		look(actor); /* for what is urgent */
+	*ran = TY_RAN_EMPTY;
+	if (!ty_actor_pending(actor) && !look(actor))
+		return NULL;
+	*ran = TY_RAN_MORE;
+	if (run->done >= budget || time_is_up(thread, run))
+		return NULL;
+	return next(thread, actor);
+}
+
 static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, uint64_t since)
 {
-	int64_t began = thread->now;
-	uint32_t done = 0, check = 1;
+	struct run run = {.began = thread->now, .check = 1};
+	enum ty_ran ran;
 
-	for (;;) {
+	for (bool first = true;; first = false) {
 		struct ty_msg *msg;
 
 		if (actor->timers_changed) {
@@ -248,13 +318,11 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 			}
 			ty_timers_sync(thread, actor);
 		}
-		if (done % TY_LOOK_EVERY == 0)
-			look(actor); /* for what is urgent */
-		if (!ty_actor_pending(actor) && !look(actor))
-			return TY_RAN_EMPTY;
-		if (done >= budget || time_is_up(thread, began, done, &check))
-			return TY_RAN_MORE;
-		msg = next(thread, actor);
+		msg = first ? take_handed(actor) : NULL;
+		if (!msg)
+			msg = take_next(thread, actor, budget, &run, &ran);
+		if (!msg)
+			return ran;
 		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY)) {
 			if (msg == &actor->stop_msg) {
 				if (puts_off_stop(thread, actor))
@@ -262,12 +330,12 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 				finish(thread, actor, since);
 				return TY_RAN_DEAD;
 			}
-			msg = special(actor, msg, &done);
+			msg = special(thread, actor, msg, &run.done);
 			if (!msg)
 				continue;
 		}
 		handle(thread, actor, msg);
-		done++;
+		run.done++;
 	}
 }
 
@@ -287,7 +355,7 @@ struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor)
 		if (msg == &actor->stop_msg)
 			continue; /* a port is closed by its thread */
 		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY))
-			msg = special(actor, msg, &done);
+			msg = special(thread, actor, msg, &done);
 		if (!msg)
 			continue;
 		msg->next = NULL;
@@ -302,11 +370,12 @@ struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor)
 enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget)
 {
 	uint64_t began = ty_stamp_begin(thread);
+	struct ty_seat *seat = thread->seat;
 	enum ty_ran ran;
 
 	thread->stamped = true; /* the first message begins now, too */
 	thread->self = actor;
-	ty_count(&thread->seat->runs);
+	ty_count(&seat->runs);
 	ty_count(&actor->counts.runs);
 	if (!actor->started && !start(thread, actor)) {
 		finish(thread, actor, began);
@@ -316,12 +385,12 @@ enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint3
 	if (ran == TY_RAN_DEAD)
 		return ran;
 	if (ran == TY_RAN_MORE) {
-		ty_count(&thread->seat->exhausted);
-		ty_count(&actor->counts.exhausted);
+		ty_count(&seat->exhausted);
+		ty_count_few(&actor->counts.exhausted);
 	}
 	thread->self = NULL;
-	end_of_run(thread, actor, began, ran == TY_RAN_MORE);
-	ty_seat_end(thread->seat);
+	end_of_run(thread, actor, began);
+	ty_seat_end(seat);
 	return ran;
 }
 
@@ -333,7 +402,7 @@ int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t 
 	thread->sent = false;
 	thread->self = actor;
 	ty_seat_begin(thread->seat, actor->cls, "poll", began);
-	again = actor->cls->poll(actor->state, now);
+	again = actor->cls->poll(ty_state(actor), now);
 	thread->self = NULL;
 	ty_count_more(&actor->counts.ticks, ty_stamp_end(thread) - began);
 	/* nor is a poll that neither took long nor sent anything */

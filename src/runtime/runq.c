@@ -37,7 +37,7 @@ static void spill_put(struct ty_runq *q, struct ty_actor *actor)
 }
 
 /* Owner. False: no place. acquire on head: pairs with the release of the CAS that freed the place. */
-static bool ring_put(struct ty_runq *q, struct ty_actor *actor, uint64_t *length)
+static bool ring_put(struct ty_runq *q, struct ty_actor *actor)
 {
 	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
@@ -46,18 +46,18 @@ static bool ring_put(struct ty_runq *q, struct ty_actor *actor, uint64_t *length
 		return false;
 	atomic_store_explicit(&q->ring[tail & (TY_RING - 1)], actor, memory_order_relaxed);
 	atomic_store_explicit(&q->tail, tail + 1, memory_order_release); /* pairs with thieves' acquire */
-	*length = tail + 1 - head;
 	return true;
 }
 
-uint64_t ty_runq_put(struct ty_runq *q, struct ty_actor *actor)
+bool ty_runq_put(struct ty_runq *q, struct ty_actor *actor)
 {
-	uint64_t length;
-
-	if (!atomic_load_explicit(&q->spill, memory_order_relaxed) && ring_put(q, actor, &length))
-		return length;
-	spill_put(q, actor);
-	return TY_RING;
+	if (!q->first) {
+		q->first = actor;
+		return false;
+	}
+	if (atomic_load_explicit(&q->spill, memory_order_relaxed) || !ring_put(q, actor))
+		spill_put(q, actor);
+	return true;
 }
 
 static void put_chain(struct ty_runq *q, struct ty_actor *chain)
@@ -88,7 +88,7 @@ static struct ty_actor *take_inbox(struct ty_runq *q)
 	return oldest;
 }
 
-uint64_t ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor)
+bool ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor)
 {
 	put_chain(q, take_inbox(q));
 	return ty_runq_put(q, actor);
@@ -99,12 +99,11 @@ static void refill(struct ty_runq *q)
 {
 	struct ty_actor *tail = q->spill_tail;
 	struct ty_actor *chain = atomic_exchange_explicit(&q->spill, NULL, memory_order_acquire);
-	uint64_t length;
 
 	while (chain) {
 		struct ty_actor *next = chain->run_next;
 
-		if (!ring_put(q, chain, &length)) {
+		if (!ring_put(q, chain)) {
 			q->spill_tail = tail;
 			atomic_store_explicit(&q->spill, chain, memory_order_release);
 			return;
@@ -113,18 +112,14 @@ static void refill(struct ty_runq *q)
 	}
 }
 
-struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
+/* Owner. The oldest of the ring, the spill behind it; null: none. */
+static struct ty_actor *ring_pop(struct ty_runq *q)
 {
-	struct ty_actor *chain = take_inbox(q);
-	uint64_t tail, head;
-
-	*took_inbox = chain;
-	put_chain(q, chain);
 	for (;;) {
+		uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed); /* its own */
+		uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
 		struct ty_actor *actor;
 
-		tail = atomic_load_explicit(&q->tail, memory_order_relaxed); /* its own */
-		head = atomic_load_explicit(&q->head, memory_order_acquire);
 		if (tail - head <= TY_RING / 2 && atomic_load_explicit(&q->spill, memory_order_relaxed)) {
 			refill(q);
 			continue;
@@ -139,14 +134,26 @@ struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 	}
 }
 
-/* Half of the ring. The places are read before the CAS on head: had the owner put others in their
+struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox)
+{
+	struct ty_actor *chain = take_inbox(q), *actor;
+
+	*took_inbox = chain;
+	put_chain(q, chain);
+	actor = q->first;
+	if (actor)
+		q->first = ring_pop(q);
+	return actor;
+}
+
+/* Half of the ring, or its only one. The places are read before the CAS on head: had the owner put others in their
  * place, head would have moved, and the CAS fails. acquire on tail: pairs with ring_put. */
 static uint64_t grab_half(struct ty_runq *victim, struct ty_actor *out[TY_RING / 2])
 {
 	for (;;) {
 		uint64_t head = atomic_load_explicit(&victim->head, memory_order_acquire);
 		uint64_t tail = atomic_load_explicit(&victim->tail, memory_order_acquire);
-		uint64_t n = (tail - head) / 2;
+		uint64_t n = (tail - head + 1) / 2;
 
 		if (n == 0)
 			return 0;
@@ -189,5 +196,5 @@ bool ty_runq_stealable(const struct ty_runq *q)
 	if (atomic_load_explicit(&q->spill, memory_order_relaxed))
 		return true;
 	head = atomic_load_explicit(&q->head, memory_order_acquire);
-	return atomic_load_explicit(&q->tail, memory_order_relaxed) - head >= 2;
+	return atomic_load_explicit(&q->tail, memory_order_relaxed) != head;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A worker's run queue: the actors that are scheduled to run on it. Three parts, so that no side
+ * A worker's run queue: the actors that are scheduled to run on it. Four parts, so that no side
  * ever waits for another:
  *
+ *   first   the actor that runs next, the owner's alone: while it is null, ring and spill are empty
  *   ring    256 places, filled by the owner alone, emptied by the owner and by thieves (a CAS on the
  *           head; its 64-bit count never repeats, so a stalled thief's CAS just fails)
  *   spill   what does not fit: a chain in order, put by the owner, taken whole by anyone
@@ -22,6 +23,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct ty_actor;
@@ -30,7 +32,8 @@ struct ty_actor;
 
 struct ty_runq {
 	alignas(64) _Atomic(uint64_t) head; /* owner and thieves */
-	alignas(64) _Atomic(uint64_t) tail; /* owner; read by thieves */
+	alignas(64) struct ty_actor *first; /* the owner's */
+	_Atomic(uint64_t) tail;             /* owner; read by thieves */
 	_Atomic(struct ty_actor *) spill;   /* put by the owner (null before), taken by anyone */
 	struct ty_actor *spill_tail;        /* the owner's; valid while spill is not null */
 	alignas(64) _Atomic(struct ty_actor *) inbox;
@@ -39,14 +42,28 @@ struct ty_runq {
 
 /* Anyone. Sequentially consistent: see notify in worker.c. */
 void ty_runq_push(struct ty_runq *q, struct ty_actor *actor);
-/* Owner. Puts at the back; returns how many actors are visible to thieves now, at least 1. */
-uint64_t ty_runq_put(struct ty_runq *q, struct ty_actor *actor);
+/* Owner. Puts at the back. True: others may take it; false: the owner runs it next. */
+bool ty_runq_put(struct ty_runq *q, struct ty_actor *actor);
 /* Owner. The same, behind those that others have pushed. */
-uint64_t ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor);
+bool ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor);
 /* Owner. Null: empty. *took_inbox: others' pushes moved to the ring; while they moved, thieves saw neither. */
-struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox);
+struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox);
+static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
+{
+	struct ty_actor *first = q->first;
+
+	/* there is the first, and nothing else: what thieves take meanwhile makes that no less true */
+	if (!first || atomic_load_explicit(&q->inbox, memory_order_relaxed) ||
+		atomic_load_explicit(&q->spill, memory_order_relaxed) ||
+		atomic_load_explicit(&q->tail, memory_order_relaxed) !=
+			atomic_load_explicit(&q->head, memory_order_relaxed))
+		return ty_runq_pop_any(q, took_inbox);
+	*took_inbox = false;
+	q->first = NULL;
+	return first;
+}
 /* A worker other than `victim`, into its own queue: takes half of the ring, or the spill, or the
- * inbox. Leaves a single actor in the ring alone: its owner is awake and takes it next. */
+ * inbox. */
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
 /* Anyone. Would ty_runq_steal find something? Sequentially consistent on the inbox. */
 bool ty_runq_stealable(const struct ty_runq *q);

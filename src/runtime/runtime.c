@@ -215,7 +215,7 @@ enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct 
 /* acquire: pairs with ty_actor_retire */
 static bool is_dead(const struct ty_actor *actor)
 {
-	return atomic_load_explicit(&actor->dead, memory_order_acquire);
+	return atomic_load_explicit(&actor->box.word, memory_order_acquire) == TY_BOX_DEAD;
 }
 
 static void stop_and_wait(struct ty_runtime *rt, struct ty_actor *actor)

@@ -80,9 +80,20 @@ static inline void ty_seat_end(struct ty_seat *seat)
 	atomic_store_explicit(&seat->what, NULL, memory_order_relaxed);
 }
 
+/* The same for one that stays at its highest value. */
+static inline void ty_count_few(_Atomic(uint32_t) *counter)
+{
+	uint32_t count = atomic_load_explicit(counter, memory_order_relaxed);
+
+	if (count < UINT32_MAX)
+		atomic_store_explicit(counter, count + 1, memory_order_relaxed);
+}
+
 /* An actor's counters. Written by its runner, who hands them on with the actor; read by anyone; all relaxed. */
 struct ty_counts {
-	_Atomic(uint64_t) messages, runs, ticks, exhausted, refused, queue_high;
+	_Atomic(uint64_t) messages, runs, ticks;
+	_Atomic(uint32_t) exhausted, refused, queue_high;
+	uint32_t waiting; /* the runner's alone: how many the two FIFOs hold */
 };
 
 /* The part of a thread that runs actors. Private to the thread but for `nudges`. */
@@ -100,7 +111,7 @@ struct ty_thread {
 	uint8_t stamp_uses;       /* how many more messages of this run may begin at the same stamp */
 	uint64_t stamp;           /* ticks: when what the thread does now began */
 	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
-	alignas(TY_LINE) _Atomic(struct ty_actor *) nudges; /* pushed by anyone, taken whole by the thread */
+	alignas(TY_LINE) _Atomic(struct ty_msg *) nudges; /* nudge_msg of actors: pushed by anyone, taken whole by the thread */
 };
 
 struct ty_worker {
@@ -112,68 +123,87 @@ struct ty_worker {
 	pthread_t id;
 };
 
+/* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: so that
+ * senders, the runner and the state do not disturb each other wherever lines begin, what is seldom touched
+ * comes first, and what senders write is a line's length away from what the runner writes. */
 struct ty_actor {
-	/* senders' line */
-	alignas(TY_LINE) struct ty_mailbox box;
+	/* seldom touched */
+	struct ty_msg stop_msg;
+	union {
+		struct ty_msg nudge_msg; /* real time: the alarm's home, or a mailbox, or the actor has it */
+		struct {                 /* deterministic mode: its thread's */
+			struct ty_actor *sim_next; /* of the actors that have a poll */
+			int64_t sim_poll;          /* when it wants to be called */
+		};
+	};
+	struct ty_monitor_core *watchers; /* runner's: monitors of this actor */
+	struct ty_monitor_core *watching; /* runner's: its monitors of others that are out */
+
+	/* senders' */
+	struct ty_mailbox box;
+	struct ty_actor *run_next;      /* whoever scheduled it, then the queue's owner */
+	union {
+		struct ty_msg *handed;  /* whoever took IDLE away, then the runner: newest first */
+		struct ty_dedicated *dedicated; /* it has a thread of its own: constant since the spawn */
+	};
+	_Atomic(uint32_t) refs;
+	uint32_t slot;                  /* in the registry: constant since the spawn */
 
 	/* constant since the spawn */
-	alignas(TY_LINE) struct ty_runtime *rt;
+	struct ty_runtime *rt;
 	const struct ty_class *cls;
-	struct ty_dedicated *dedicated; /* null: pooled (or simulated) */
-	enum ty_executor executor;
-	uint32_t slot;                  /* in the registry */
 	uint64_t number;                /* order of spawning */
-	void *arg;
+
+	struct ty_actor *list_next;     /* destroy's list */
 
 	/* runner's */
-	alignas(TY_LINE) struct ty_fifo urgent;
-	struct ty_fifo normal;
-	struct ty_heap timers;          /* armed */
-	struct ty_heap_node *due, *due_last; /* expired: a list through next and prev */
-	bool started, closing;
-	bool failing;                   /* ty_actor_fail was called: ends before its next message */
-	bool due_turn;                  /* take the next message from due */
+	_Atomic(uint8_t) last;          /* worker that ran it, a hint to senders; TY_NOWHERE: it has a thread of its own */
+	_Atomic(uint8_t) stopping;      /* enum ty_stopping */
 	bool timers_changed;            /* ty_timers_sync has something to do */
-	bool nudge_out;                 /* the nudge is with alarm_home */
-	struct ty_thread *alarm_home;   /* where the alarm is set; null: it is here */
-	int64_t alarm_at;               /* for when, while alarm_home is not null */
+	bool started : 1, closing : 1;
+	bool failing : 1;               /* ty_actor_fail was called: ends before its next message */
+	bool due_turn : 1;              /* take the next message from the expired timers */
+	bool nudge_out : 1;             /* the nudge is with alarm_home */
+	bool sim_queued : 1;            /* deterministic mode */
+	bool alarm_set;                 /* in alarm_home's heap; written by that thread */
+	uint8_t alarm_home;             /* the worker where the alarm is set; TY_NOWHERE: it is here */
+	int16_t reason;                 /* enum ty_code: how it ended; constant once the mailbox is over */
+	struct ty_fifo urgent, normal;
+	struct ty_heap_node *due_last;  /* expired timers: a ring through next and prev, known by its last */
+	union {
+		void *arg;              /* until it has started */
+		struct ty_heap timers;  /* armed */
+	};
 	struct ty_counts counts;
 
-	/* handed on with the actor */
-	alignas(TY_LINE) struct ty_actor *run_next; /* whoever scheduled it, then the queue's owner */
-	_Atomic(uint32_t) last;         /* worker that ran it: written by the runner, a hint to senders */
-	uint32_t taken_in;              /* runner's: how many the two FIFOs hold */
-	bool sim_queued;                /* the simulation's thread */
-	struct ty_actor *sim_next;      /* likewise */
-	int64_t sim_poll;               /* likewise: when poll wants to be called */
-
-	/* the alarm: written by the thread that holds it (alarm_home), else by the runner */
-	struct ty_heap_node alarm;
-	bool alarm_set;                 /* in alarm_home's heap */
-	struct ty_actor *nudge_next;
-	struct ty_msg alarm_msg, nudge_msg, stop_msg;
-
-	/* runner's, seldom touched: here they cost no line */
-	struct ty_monitor_core *watchers; /* monitors of this actor */
-	struct ty_monitor_core *watching; /* its monitors of others that are out */
-	enum ty_code reason;            /* how it ended; constant once `late` is closed */
-
-	/* anyone's */
-	alignas(TY_LINE) _Atomic(uint32_t) refs;
-	_Atomic(uint8_t) stopping; /* enum ty_stopping */
-	_Atomic(bool) dead; /* release by the last runner, acquire by ty_runtime_destroy */
-	_Atomic(void *) late; /* monitors that came after the mailbox's close: see monitor.c */
-	struct ty_actor *list_next;  /* destroy's list */
-	struct ty_actor *ended_next; /* the list of dedicated actors that have ended */
-
-	alignas(TY_LINE) unsigned char state[];
+	/* the alarm is in a heap, or a message, or here: written by the thread that holds it, else by the runner */
+	union {
+		struct ty_heap_node alarm; /* its key: for when, while alarm_home is not TY_NOWHERE */
+		struct ty_msg alarm_msg;
+	};
 };
 
-static_assert(offsetof(struct ty_actor, rt) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
-static_assert(offsetof(struct ty_actor, urgent) - offsetof(struct ty_actor, rt) >= TY_LINE, "constants apart");
-static_assert(offsetof(struct ty_actor, alarm_home) - offsetof(struct ty_actor, urgent) <= TY_LINE, "a run's line");
-static_assert(offsetof(struct ty_actor, refs) % TY_LINE == 0, "references apart");
-static_assert(offsetof(struct ty_actor, state) % TY_LINE == 0, "the state's alignment");
+#define TY_NOWHERE UINT8_MAX
+static_assert(TY_MAX_WORKERS <= TY_NOWHERE, "a worker, or none");
+static_assert(offsetof(struct ty_actor, last) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
+static_assert(sizeof(struct ty_actor) <= 224, "with its state, malloc's and the registry's part: 256 bytes");
+static_assert(offsetof(struct ty_heap_node, key) >= sizeof(struct ty_msg), "the alarm's message spares its key");
+
+/* The bytes before the actor that its state takes, which is aligned as malloc aligns. */
+static inline size_t ty_state_room(size_t state_size)
+{
+	return (state_size + alignof(struct ty_actor) - 1) / alignof(struct ty_actor) * alignof(struct ty_actor);
+}
+
+static inline bool ty_threaded(const struct ty_actor *actor)
+{
+	return atomic_load_explicit(&actor->last, memory_order_relaxed) == TY_NOWHERE;
+}
+
+static inline void *ty_state(struct ty_actor *actor)
+{
+	return (unsigned char *)actor - ty_state_room(actor->cls->state_size);
+}
 
 struct ty_runtime {
 	/* constant since ty_runtime_create */
@@ -228,14 +258,15 @@ struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor);
 void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor);
 /* Call class->poll. Caller: the runner; the class has one. */
 int64_t ty_actor_poll(struct ty_thread *thread, struct ty_actor *actor, int64_t now);
+/* What the recorder has as begun ended at thread->stamp. Caller: the thread, between runs. */
+void ty_thread_close(struct ty_thread *thread);
 bool ty_actor_pending(struct ty_actor *actor); /* messages taken in, or due timers */
 int64_t ty_thread_clock(struct ty_thread *thread); /* read the clock, and keep it in thread->now */
 
 /* ---- actor.c ---- */
 
 /* Made, and known to nobody; two references. Null: no memory. */
-struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
-	const struct ty_spawn_options *options);
+struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg);
 void ty_actor_free(struct ty_actor *actor);
 /* Make a runnable actor known to its executor. Caller: who saw its mailbox leave IDLE, once. */
 void ty_schedule(struct ty_actor *actor);
@@ -292,7 +323,13 @@ void ty_names_free(struct ty_names *names);  /* no actor is left, and nobody loo
 /* ---- timer.c ---- */
 
 /* Alarms of a thread. Caller: the thread. */
-void ty_alarms_run(struct ty_thread *thread, int64_t now);
+void ty_alarms_serve(struct ty_thread *thread, int64_t now);
+static inline void ty_alarms_run(struct ty_thread *thread, int64_t now)
+{
+	/* relaxed: taken with acquire */
+	if (thread->alarms.top || atomic_load_explicit(&thread->nudges, memory_order_relaxed))
+		ty_alarms_serve(thread, now);
+}
 int64_t ty_alarms_next(const struct ty_thread *thread);
 void ty_alarms_free(struct ty_thread *thread); /* at the runtime's end, by destroy */
 
@@ -394,12 +431,13 @@ static inline void ty_record(struct ty_thread *thread, enum ty_event_kind kind, 
 }
 
 /* Of the thread itself. */
-static inline void ty_record_thread(struct ty_thread *thread, enum ty_event_kind kind, uint64_t number, uint32_t index)
+static inline void ty_record_thread(
+	struct ty_thread *thread, enum ty_event_kind kind, uint64_t when, uint64_t number, uint32_t index)
 {
 #if TY_RECORDER
-	ty_ring_write(&thread->seat->ring, kind, ty_ticks(thread->rt), number, index, NULL, 0);
+	ty_ring_write(&thread->seat->ring, kind, when, number, index, NULL, 0);
 #else
-	(void)thread, (void)kind, (void)number, (void)index;
+	(void)thread, (void)kind, (void)when, (void)number, (void)index;
 #endif
 }
 

@@ -22,6 +22,11 @@ static uint64_t read_counter(const _Atomic(uint64_t) *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+static uint32_t read_few(const _Atomic(uint32_t) *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
 struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index)
 {
 	if (index >= sizeof rt->seats / sizeof rt->seats[0])
@@ -58,9 +63,9 @@ void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *out)
 		.messages = read_counter(&counts->messages),
 		.runs = read_counter(&counts->runs),
 		.running_ns = (uint64_t)ty_ticks_span(actor->rt, &now, read_counter(&counts->ticks)),
-		.exhausted = read_counter(&counts->exhausted),
-		.refused = read_counter(&counts->refused),
-		.queue_high = read_counter(&counts->queue_high),
+		.exhausted = read_few(&counts->exhausted),
+		.refused = read_few(&counts->refused),
+		.queue_high = read_few(&counts->queue_high),
 	};
 }
 

@@ -4,8 +4,8 @@
  * and cancel are plain code, wherever the actor runs, and a cancelled timer is nowhere any more. What
  * crosses threads is one alarm an actor: "send me a message at this time". It is a token:
  *
- *	here (alarm_home null)  --arm-->  in the heap of the thread that ran the actor
- *	in that heap            --time--> alarm_msg in the mailbox --handled--> here
+ *	here (alarm_home nowhere) --arm-->  in the heap of the worker that ran the actor
+ *	in that heap              --time--> alarm_msg (in the same place) in the mailbox --handled--> here
  *
  * An alarm that turns out too early costs a run that finds nothing due. One that is too late, in
  * another thread's heap, is called back by the nudge, a second token: pushed to that thread, which
@@ -42,25 +42,21 @@ static_assert(offsetof(struct timer_core, node) == 0, "timer_of");
 
 static void due_append(struct ty_actor *actor, struct ty_heap_node *node)
 {
-	node->next = NULL;
-	node->prev = actor->due_last;
-	if (actor->due_last)
-		actor->due_last->next = node;
-	else
-		actor->due = node;
+	struct ty_heap_node *last = actor->due_last;
+
+	node->prev = last ? last : node;
+	node->next = last ? last->next : node;
+	node->prev->next = node;
+	node->next->prev = node;
 	actor->due_last = node;
 }
 
 static void due_remove(struct ty_actor *actor, struct ty_heap_node *node)
 {
-	if (node->prev)
-		node->prev->next = node->next;
-	else
-		actor->due = node->next;
-	if (node->next)
-		node->next->prev = node->prev;
-	else
-		actor->due_last = node->prev;
+	node->prev->next = node->next;
+	node->next->prev = node->prev;
+	if (actor->due_last == node)
+		actor->due_last = node->prev == node ? NULL : node->prev;
 	node->next = node->prev = NULL;
 }
 
@@ -141,9 +137,10 @@ void ty_ticker_cancel(struct ty_ticker *ticker)
 
 struct ty_msg *ty_timers_take(struct ty_actor *actor)
 {
-	struct ty_timer *timer = timer_of(actor->due);
+	struct ty_heap_node *first = actor->due_last->next;
+	struct ty_timer *timer = timer_of(first);
 
-	due_remove(actor, actor->due);
+	due_remove(actor, first);
 	core_of(timer)->state = TIMER_OFF; /* before the handler: it may start it again */
 	if (core_of(timer)->kind == TIMER_TICKER)
 		tick(actor, timer, ty_thread_clock(ty_current));
@@ -162,11 +159,16 @@ static struct ty_actor *actor_of(struct ty_heap_node *alarm)
 	return ty_container_of(alarm, struct ty_actor, alarm);
 }
 
+/* A worker, or the simulation's thread. */
+static uint8_t index_of(const struct ty_thread *thread)
+{
+	return thread->worker ? (uint8_t)thread->worker->index : 0;
+}
+
 static void alarm_insert(struct ty_thread *home, struct ty_actor *actor, int64_t at)
 {
 	ty_actor_ref(actor);
-	actor->alarm_home = home;
-	actor->alarm_at = at;
+	actor->alarm_home = index_of(home);
 	actor->alarm_set = true;
 	ty_heap_insert(&home->alarms, &actor->alarm, at);
 }
@@ -178,35 +180,36 @@ static void alarm_remove(struct ty_thread *home, struct ty_actor *actor)
 	actor->alarm_set = false;
 }
 
+/* In real time only: a simulation has one thread, where every alarm is at home. */
 static void nudge(struct ty_actor *actor)
 {
-	struct ty_thread *home = actor->alarm_home;
-	struct ty_actor *old = atomic_load_explicit(&home->nudges, memory_order_relaxed);
+	struct ty_worker *home = &actor->rt->workers[actor->alarm_home];
+	struct ty_msg *old = atomic_load_explicit(&home->thread.nudges, memory_order_relaxed);
 
 	actor->nudge_out = true;
 	ty_actor_ref(actor);
 	/* seq_cst: publishes the actor's fields, and orders the push before ty_worker_wake's look at the
 	 * idle bit; pairs with the worker, which sets its bit and then looks at its nudges */
 	do
-		actor->nudge_next = old;
+		actor->nudge_msg.next = old;
 	while (!atomic_compare_exchange_weak_explicit(
-		&home->nudges, &old, actor, memory_order_seq_cst, memory_order_relaxed));
-	ty_worker_wake(home->worker);
+		&home->thread.nudges, &old, &actor->nudge_msg, memory_order_seq_cst, memory_order_relaxed));
+	ty_worker_wake(home);
 }
 
 static void arm(struct ty_thread *thread, struct ty_actor *actor, int64_t at)
 {
 	if (actor->nudge_out)
 		return; /* both tokens are about to come back; then sync is called again */
-	if (!actor->alarm_home) {
+	if (actor->alarm_home == TY_NOWHERE) {
 		alarm_insert(thread, actor, at);
-	} else if (actor->alarm_home == thread) {
-		if (actor->alarm_set && actor->alarm_at != at) { /* not set: alarm_msg is on its way */
+	} else if (actor->alarm_home == index_of(thread)) {
+		if (actor->alarm_set && actor->alarm.key != at) { /* not set: alarm_msg is on its way */
 			alarm_remove(thread, actor);
 			alarm_insert(thread, actor, at);
 			ty_actor_unref(actor);
 		}
-	} else if (actor->alarm_at > at) {
+	} else if (actor->alarm.key > at) {
 		nudge(actor);
 	}
 }
@@ -214,9 +217,9 @@ static void arm(struct ty_thread *thread, struct ty_actor *actor, int64_t at)
 /* Nothing armed any more: spare the thread a wake-up for nothing, where that is cheap. */
 static void take_back_alarm(struct ty_thread *thread, struct ty_actor *actor)
 {
-	if (actor->alarm_home == thread && actor->alarm_set) {
+	if (actor->alarm_home == index_of(thread) && actor->alarm_set) {
 		alarm_remove(thread, actor);
-		actor->alarm_home = NULL;
+		actor->alarm_home = TY_NOWHERE;
 		ty_actor_unref(actor);
 	}
 }
@@ -233,7 +236,7 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 	}
 	/* An alarm that is not too late is left alone, so that a deadline that is moved back again and
 	 * again costs nothing. Not in a simulation: there it would move the clock. */
-	if (actor->alarm_home && actor->alarm_at <= top->key && !thread->rt->sim)
+	if (actor->alarm_home != TY_NOWHERE && actor->alarm.key <= top->key && !thread->rt->sim)
 		return;
 	now = ty_thread_clock(thread);
 	while ((top = actor->timers.top) && top->key <= now) {
@@ -246,7 +249,7 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 		core->state = TIMER_DUE;
 		due_append(actor, top);
 	}
-	if (actor->dedicated)
+	if (ty_threaded(actor))
 		return; /* its thread looks at ty_timers_next before it waits */
 	if (top)
 		arm(thread, actor, top->key);
@@ -261,7 +264,7 @@ void ty_timers_internal(struct ty_actor *actor, struct ty_msg *msg)
 	msg->flags = 0; /* it may be sent again */
 	if (msg == &actor->nudge_msg)
 		actor->nudge_out = false;
-	actor->alarm_home = NULL;
+	actor->alarm_home = TY_NOWHERE;
 	actor->timers_changed = true;
 }
 
@@ -269,17 +272,19 @@ void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor)
 {
 	while (actor->timers.top)
 		disarm(actor, (struct timer_core *)(void *)actor->timers.top);
-	while (actor->due) {
-		struct timer_core *core = (struct timer_core *)(void *)actor->due;
+	while (actor->due_last) {
+		struct timer_core *core = (struct timer_core *)(void *)actor->due_last->next;
 
 		disarm(actor, core);
 		if (core->kind == TIMER_REPLY)
 			ty_request_orphan(&timer_of(&core->node)->msg);
 	}
 	actor->timers_changed = false;
-	if (actor->alarm_home == thread)
+	if (actor->alarm_home == TY_NOWHERE)
+		return;
+	if (actor->alarm_home == index_of(thread))
 		take_back_alarm(thread, actor);
-	else if (actor->alarm_home && !actor->nudge_out)
+	else if (!actor->nudge_out)
 		nudge(actor); /* so that its reference is dropped now, not at the deadline */
 }
 
@@ -288,23 +293,24 @@ void ty_timers_drop(struct ty_thread *thread, struct ty_actor *actor)
 static void answer_nudges(struct ty_thread *thread)
 {
 	/* acquire: pairs with nudge */
-	struct ty_actor *actor = atomic_exchange_explicit(&thread->nudges, NULL, memory_order_acquire);
+	struct ty_msg *msg = atomic_exchange_explicit(&thread->nudges, NULL, memory_order_acquire);
 
-	while (actor) {
-		struct ty_actor *next = actor->nudge_next;
+	while (msg) {
+		struct ty_msg *next = msg->next;
+		struct ty_actor *actor = ty_container_of(msg, struct ty_actor, nudge_msg);
 		bool set = actor->alarm_set;
 
 		if (set)
 			alarm_remove(thread, actor);
-		ty_send_internal(actor, &actor->nudge_msg, TY_MSG_URGENT);
+		ty_send_internal(actor, msg, TY_MSG_URGENT);
 		if (set)
 			ty_actor_unref(actor);
 		ty_actor_unref(actor);
-		actor = next;
+		msg = next;
 	}
 }
 
-void ty_alarms_run(struct ty_thread *thread, int64_t now)
+void ty_alarms_serve(struct ty_thread *thread, int64_t now)
 {
 	if (atomic_load_explicit(&thread->nudges, memory_order_relaxed))
 		answer_nudges(thread);
@@ -312,6 +318,7 @@ void ty_alarms_run(struct ty_thread *thread, int64_t now)
 		struct ty_actor *actor = actor_of(thread->alarms.top);
 
 		alarm_remove(thread, actor);
+		actor->alarm_msg = (struct ty_msg){0}; /* the node's place is the message's now */
 		ty_send_internal(actor, &actor->alarm_msg, TY_MSG_URGENT);
 		ty_actor_unref(actor);
 	}

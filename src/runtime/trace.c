@@ -310,10 +310,10 @@ static void put_arrow(struct trace *t, const struct step *send, const struct ste
 	int64_t sent = send->shown < begin->shown ? send->shown : begin->shown;
 
 	t->arrows++;
-	open_event(t, "s", PID_ACTORS, send->actor, message_name(&send->event));
+	open_event(t, "s", PID_ACTORS, send->actor, message_name(&begin->event));
 	put_time(t, "ts", sent);
 	put(t, ",\"cat\":\"message\",\"id\":%" PRIu64 "}", t->arrows);
-	open_event(t, "f", PID_ACTORS, begin->event.number, message_name(&send->event));
+	open_event(t, "f", PID_ACTORS, begin->event.number, message_name(&begin->event));
 	put_time(t, "ts", begin->shown);
 	put(t, ",\"cat\":\"message\",\"bp\":\"e\",\"id\":%" PRIu64 "}", t->arrows);
 }

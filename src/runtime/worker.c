@@ -7,7 +7,7 @@
  * to wake its worker. All four steps are sequentially consistent, so one of the two sees the other.
  * While a worker searches (rt->searching), nobody is woken: it will look again before it parks; if it
  * finds something first, and was the last to search, it wakes another when more is to be had.
- * A worker that schedules an actor for itself wakes nobody for the first in its ring: it runs it next.
+ * A worker that schedules an actor for itself wakes nobody for the first in its queue: it runs it next.
  */
 #include <assert.h>
 #include <urcu/urcu-memb.h>
@@ -20,7 +20,7 @@ static void wake(struct ty_worker *worker)
 {
 	TY_PROBE2(wake, worker->index, 0);
 	if (ty_current && ty_current->rt == worker->thread.rt)
-		ty_record_thread(ty_current, TY_EVENT_WAKE, worker->index, 0);
+		ty_record_thread(ty_current, TY_EVENT_WAKE, ty_ticks(ty_current->rt), worker->index, 0);
 	ty_park_wake(&worker->park);
 }
 
@@ -62,7 +62,7 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 	uint32_t index;
 
 	if (own) {
-		if (ty_runq_put(&own->queue, actor) > 1)
+		if (ty_runq_put(&own->queue, actor))
 			notify(rt, own->index);
 		return;
 	}
@@ -103,7 +103,7 @@ static bool anything_stealable(const struct ty_runtime *rt)
 	return false;
 }
 
-/* The last look before parking. Its own ring and spill are empty: only it fills them. */
+/* The last look before parking. Its own queue but for the inbox is empty: only it fills it. */
 static bool must_stay(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
@@ -126,9 +126,9 @@ static void park(struct ty_worker *worker)
 	if (!must_stay(worker)) {
 		ty_count(&worker->thread.seat->parks);
 		TY_PROBE2(park, worker->index, 0);
-		ty_record_thread(&worker->thread, TY_EVENT_PARK, worker->index, 0);
+		ty_record_thread(&worker->thread, TY_EVENT_PARK, ty_ticks(rt), worker->index, 0);
 		woken = ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread));
-		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, worker->index, woken);
+		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, ty_ticks(rt), worker->index, woken);
 		if (woken)
 			ty_count(&worker->thread.seat->wakes);
 	}
@@ -162,6 +162,7 @@ static struct ty_actor *search(struct ty_worker *worker)
 	struct ty_runtime *rt = worker->thread.rt;
 	struct ty_actor *actor;
 
+	ty_thread_close(&worker->thread);
 	worker->thread.stamped = false; /* time passes */
 	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
 	for (;;) {
@@ -186,13 +187,13 @@ static void run(struct ty_worker *worker, struct ty_actor *actor)
 	struct ty_thread *thread = &worker->thread;
 	enum ty_ran ran;
 
-	atomic_store_explicit(&actor->last, worker->index, memory_order_relaxed);
+	atomic_store_explicit(&actor->last, (uint8_t)worker->index, memory_order_relaxed);
 	ran = ty_actor_run(thread, actor, thread->rt->budget_messages);
 	if (ran == TY_RAN_DEAD)
 		return;
 	if (ran == TY_RAN_EMPTY && ty_mailbox_try_idle(&actor->box))
 		return; /* it may run elsewhere by now */
-	if (ty_runq_put_last(&worker->queue, actor) > 1)
+	if (ty_runq_put_last(&worker->queue, actor))
 		notify(thread->rt, worker->index);
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: EMPTY_SCHEDULES IDLE_BLIND TOUCH_AFTER_IDLE CLOSE_FORGETS NO_REVERSAL
+ * mutants: EMPTY_SCHEDULES IDLE_BLIND TOUCH_AFTER_IDLE CLOSE_FORGETS NO_REVERSAL HANDED_LATE HANDED_LAST
  *
  * The mailbox (src/runtime/mailbox.h) with its schedule flag: two producers, a third who stops the actor at any time,
  * two workers and a run queue. The list is an array, newest last; a push or a take is one step, as the successful
- * compare-and-swap or exchange is in the code.
+ * compare-and-swap or exchange is in the code. The message that wakes the actor is handed over beside the word, by a
+ * plain store between the push and the schedule.
  *
  * Checked: at most one worker is in the actor, it is in at most one run queue, messages of one producer are handled (or
  * refused) in the order sent, and when all is quiet every message was handled or refused. Each mutant must fail.
@@ -12,6 +13,7 @@
 #define PRODUCERS 2
 #define EACH 2
 #define STOP 9
+#define NOTHING 8
 #define ALL 5 /* PRODUCERS * EACH and the stop */
 
 mtype = { EMPTY, IDLE, CLOSED, SOME };
@@ -19,6 +21,7 @@ mtype = { EMPTY, IDLE, CLOSED, SOME };
 mtype word = IDLE;
 byte list[ALL];  /* of the word SOME, newest last */
 byte count;
+byte handed = NOTHING; /* whoever took IDLE away, then the runner */
 
 byte fifo[ALL];  /* the runner's, oldest first */
 byte first, last;
@@ -41,6 +44,9 @@ inline push(message)
 		old = word;
 		if
 		:: old == CLOSED -> skip
+		:: old == IDLE ->
+			word = EMPTY;
+			sent = sent + ((message) != STOP)
 		:: else ->
 			list[count] = (message);
 			count++;
@@ -49,10 +55,13 @@ inline push(message)
 		fi
 	};
 	if
-#ifdef MUTANT_EMPTY_SCHEDULES
-	:: old == IDLE || old == EMPTY -> schedule()
+#ifdef MUTANT_HANDED_LATE
+	:: old == IDLE -> schedule(); handed = (message)
 #else
-	:: old == IDLE -> schedule()
+	:: old == IDLE -> assert(handed == NOTHING); handed = (message); schedule()
+#endif
+#ifdef MUTANT_EMPTY_SCHEDULES
+	:: old == EMPTY -> schedule()
 #endif
 	:: else -> skip
 	fi
@@ -104,6 +113,14 @@ inline take()
 	}
 }
 
+inline take_handed()
+{
+	if
+	:: handed != NOTHING -> fifo[last] = handed; last++; handed = NOTHING
+	:: else -> skip
+	fi
+}
+
 inline in_order(message)
 {
 	assert(seen[message >> 2] == (message & 3));
@@ -146,7 +163,13 @@ end:	do
 	:: queue?_ ->
 		assert(inside == 0);
 		inside++;
+#ifdef MUTANT_HANDED_LAST
 		take();
+		take_handed();
+#else
+		take_handed();
+		take();
+#endif
 		if
 		:: first < last -> /* a budget of one message */
 			message = fifo[first];

@@ -3,7 +3,7 @@
  * mutants: LOOK_BEFORE_PUSH CHECK_BEFORE_IDLE TICKET_LATE NO_CASCADE SEARCH_ENDS_LATE TAKEN_IN_SILENCE
  *
  * Parking and waking of the pool's workers (src/runtime/worker.c): two workers, two foreign threads that schedule actors
- * for worker 0. Run queues are counted: inbox, and ring (which only its owner fills, and whose last actor is left to it).
+ * for worker 0. Run queues are counted: inbox, the first (its owner's alone), and ring, which only its owner fills.
  * Every step of the model is one atomic access; the code makes those that decide sequentially consistent, and the first
  * two mutants are what a processor's store buffer would do if it did not.
  *
@@ -14,6 +14,7 @@
 #define ACTORS 3 /* two from one thread, one from the other */
 
 byte inbox[WORKERS], ring[WORKERS];
+bool first[WORKERS];    /* while it is false, the ring is empty */
 bool idle[WORKERS];
 byte searching;
 byte wakes[WORKERS];    /* the event counts */
@@ -21,7 +22,7 @@ bool sleeping[WORKERS];
 byte ran;
 bool release;           /* handlers end */
 
-#define stealable(w) (inbox[w] > 0 || ring[w] > 1)
+#define stealable(w) (inbox[w] > 0 || ring[w] > 0)
 
 /* Wake at most one, and only if nobody searches. */
 inline notify()
@@ -80,6 +81,30 @@ inline leave_search()
 	fi
 }
 
+/* Owner: as many as `taken` says, at the back. */
+inline put_taken()
+{
+	if
+	:: taken > 0 && !first[me] -> first[me] = true; taken--
+	:: else -> skip
+	fi;
+	ring[me] = ring[me] + taken
+}
+
+/* Owner: the first, and then another becomes that. Sets found. */
+inline pop()
+{
+	found = first[me];
+	if
+	:: found ->
+		if
+		:: atomic { ring[me] > 0 -> ring[me]-- }
+		:: atomic { ring[me] == 0 -> first[me] = false }
+		fi
+	:: else -> assert(ring[me] == 0)
+	fi
+}
+
 /* One attempt: the own queue, then the other's. Sets found. */
 inline attempt(other)
 {
@@ -90,14 +115,15 @@ inline attempt(other)
 		:: else -> taken = 0
 		fi
 	};
-	ring[me] = ring[me] + taken;
+	put_taken();
+	pop();
 	if
-	:: atomic { ring[me] > 0 -> ring[me]--; found = true }
+	:: found -> skip
 	:: else ->
 		if
-		:: atomic { inbox[other] > 0 -> taken = inbox[other]; inbox[other] = 0; found = true };
-			ring[me] = ring[me] + taken - 1
-		:: atomic { ring[other] > 1 -> ring[other]--; found = true }
+		:: atomic { inbox[other] > 0 -> taken = inbox[other] - 1; inbox[other] = 0; found = true };
+			put_taken()
+		:: atomic { ring[other] > 0 -> ring[other]--; found = true }
 		:: else -> skip
 		fi
 	fi
@@ -106,7 +132,7 @@ inline attempt(other)
 proctype worker(byte me)
 {
 	byte ticket, taken;
-	bool found, last, stay;
+	bool found, took, last, stay;
 
 	do
 	:: /* the own queue first */
@@ -114,12 +140,14 @@ proctype worker(byte me)
 			taken = inbox[me];
 			inbox[me] = 0
 		};
-		ring[me] = ring[me] + taken;
+		took = taken > 0;
+		put_taken();
+		pop();
 		if
-		:: atomic { ring[me] > 0 -> ring[me]-- };
+		:: found ->
 			if
 #ifndef MUTANT_TAKEN_IN_SILENCE
-			:: taken > 0 && stealable(me) -> notify()
+			:: took && stealable(me) -> notify()
 #endif
 			:: else -> skip
 			fi;

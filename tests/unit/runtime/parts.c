@@ -15,25 +15,35 @@ static void test_mailbox(void **unused)
 
 	(void)unused;
 	m[2].flags = m[4].flags = TY_MSG_URGENT;
-	assert_int_equal(ty_mailbox_push(&box, &m[0]), TY_PUSH_WOKE); /* the first, and only it */
-	assert_int_equal(ty_mailbox_push(&box, &m[1]), TY_PUSH_QUEUED);
+	assert_int_equal(ty_mailbox_push(&box, &m[0], &m[0], true), TY_PUSH_WOKE); /* handed over */
+	assert_int_equal(box.word, TY_BOX_EMPTY);
+	assert_true(ty_mailbox_try_idle(&box));
+	assert_int_equal(ty_mailbox_push(&box, &m[0], &m[0], false), TY_PUSH_WOKE); /* the first, and only it */
+	assert_int_equal(ty_mailbox_push(&box, &m[1], &m[1], true), TY_PUSH_QUEUED);
 	assert_false(ty_mailbox_try_idle(&box));
 	assert_false(ty_mailbox_leave_idle(&box));
-	for (int i = 2; i < 5; i++)
-		assert_int_equal(ty_mailbox_push(&box, &m[i]), TY_PUSH_QUEUED);
-	ty_mailbox_sort(ty_mailbox_take(&box), &urgent, &normal);
+	m[4].next = &m[3]; /* three at once */
+	m[3].next = &m[2];
+	assert_int_equal(ty_mailbox_push(&box, &m[4], &m[2], true), TY_PUSH_QUEUED);
+	assert_int_equal(ty_mailbox_sort(ty_mailbox_take(&box), &urgent, &normal), 5);
 	assert_null(ty_mailbox_take(&box));
 	assert_ptr_equal(ty_fifo_take(&normal), &m[0]);
 	assert_ptr_equal(ty_fifo_take(&urgent), &m[2]);
 	assert_ptr_equal(ty_fifo_take(&urgent), &m[4]);
 	assert_null(ty_fifo_take(&urgent));
-	assert_int_equal(ty_mailbox_push(&box, &m[5]), TY_PUSH_QUEUED); /* running: no second schedule */
+	assert_int_equal(ty_mailbox_push(&box, &m[5], &m[5], true), TY_PUSH_QUEUED); /* running: no second schedule */
 	ty_mailbox_sort(ty_mailbox_close(&box), &urgent, &normal);
 	assert_ptr_equal(ty_fifo_take(&normal), &m[1]);
 	assert_ptr_equal(ty_fifo_take(&normal), &m[3]);
 	assert_ptr_equal(ty_fifo_take(&normal), &m[5]);
 	assert_null(ty_fifo_take(&normal));
-	assert_int_equal(ty_mailbox_push(&box, &m[0]), TY_PUSH_CLOSED);
+	assert_int_equal(ty_mailbox_push(&box, &m[0], &m[0], true), TY_PUSH_CLOSED);
+	assert_true(ty_mailbox_closed(&box));
+	box.word = (uintptr_t)&m[1] | TY_BOX_CLOSED; /* what join_late does */
+	assert_int_equal(ty_mailbox_push(&box, &m[0], &m[0], true), TY_PUSH_CLOSED);
+	assert_ptr_equal(ty_mailbox_end(&box), &m[1]);
+	assert_int_equal(box.word, TY_BOX_OVER);
+	assert_int_equal(ty_mailbox_push(&box, &m[0], &m[0], true), TY_PUSH_CLOSED);
 	box.word = TY_BOX_EMPTY;
 	assert_true(ty_mailbox_try_idle(&box));
 	assert_false(ty_mailbox_try_idle(&box));
@@ -107,7 +117,7 @@ static void test_run_queue_order(void **unused)
 	assert_false(ty_runq_stealable(q));
 	/* past the ring, into the spill, and a few from outside */
 	for (uint32_t i = 0; i < MANY - 10; i++)
-		assert_int_equal(ty_runq_put(q, &actors[i]), i < TY_RING ? i + 1 : TY_RING);
+		assert_int_equal(ty_runq_put(q, &actors[i]), i > 0); /* the first is its owner's */
 	for (uint32_t i = MANY - 10; i < MANY; i++)
 		ty_runq_push(q, &actors[i]);
 	assert_true(ty_runq_stealable(q));
@@ -134,11 +144,13 @@ static void test_run_queue_steal(void **unused)
 	for (uint32_t i = 1; i < 7; i++)
 		ty_runq_put(q, &actors[i]);
 	assert_true(ty_runq_stealable(q));
-	assert_ptr_equal(ty_runq_steal(q, thief), &actors[0]); /* three of seven: the oldest */
-	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[1]);
+	assert_ptr_equal(ty_runq_steal(q, thief), &actors[1]); /* three of seven: the oldest but the first */
 	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[2]);
+	assert_ptr_equal(ty_runq_pop(thief, &took), &actors[3]);
 	assert_null(ty_runq_pop(thief, &took));
-	assert_ptr_equal(ty_runq_pop(q, &took), &actors[3]);
+	assert_ptr_equal(ty_runq_pop(q, &took), &actors[0]);
+	assert_ptr_equal(ty_runq_pop(q, &took), &actors[4]);
+	assert_true(ty_runq_stealable(q)); /* the last in the ring: another is before it */
 	while (ty_runq_pop(q, &took))
 		;
 	/* the inbox, whole; also a single one */

@@ -319,17 +319,20 @@ static void test_a_ring_keeps_the_last(void **unused)
 	(void)unused;
 	assert_int_equal(ty_ring_read(ring, events), 0);
 	for (uint64_t i = 0; i < TY_RING_EVENTS + 100; i++) {
-		ty_ring_write(ring, TY_EVENT_SEND, i, i + (UINT64_C(1) << 33), TY_INDEX_START, ring, ~i);
+		ty_ring_write(ring, i % 2 ? TY_EVENT_BEGIN : TY_EVENT_SEND, i, i + (UINT64_C(1) << 33),
+			TY_INDEX_START, ring, ~i);
 		n = ty_ring_read(ring, events);
 		assert_int_equal(n, i + 1 < TY_RING_EVENTS ? i + 1 : TY_RING_EVENTS - 1);
 		assert_int_equal(events[n - 1].when, i);
 		assert_int_equal(events[0].when, i + 1 - n);
 	}
-	assert_int_equal(events[0].kind, TY_EVENT_SEND);
-	assert_int_equal(events[0].number, events[0].when);
-	assert_int_equal(events[0].index, TY_INDEX_START);
-	assert_true(events[0].msg == ~events[0].when);
-	assert_ptr_equal(events[0].cls, ring);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(events[i].number, events[i].when);
+		assert_int_equal(events[i].index, TY_INDEX_START);
+		assert_true(events[i].msg == ~events[i].when);
+		assert_int_equal(events[i].kind, events[i].when % 2 ? TY_EVENT_BEGIN : TY_EVENT_SEND);
+		assert_ptr_equal(events[i].cls, events[i].when % 2 ? ring : NULL); /* a send has no class */
+	}
 	free(events);
 	free(ring);
 }
