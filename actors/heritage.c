@@ -62,5 +62,11 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 		ty_log(TY_LOG_WARN, "main", "the cache of the process before cannot be used and is given up: %s", err->text);
 	}
 	code = ty_arena_open(base->config->l1_size, &base->arena, err);
-	return code == TY_OK ? ty_slots_open(&base->arena, &base->slots, err) : code;
+	if (code == TY_OK)
+		code = ty_slots_open(&base->arena, &base->slots, err);
+	if (code == TY_OK && heritage && heritage->keep) {
+		heritage->keep("tyer-arena", base->arena.fd);
+		heritage->keep("tyer-slots", ty_slots_fd(base->slots));
+	}
+	return code;
 }

@@ -87,6 +87,11 @@ static void ready(const struct ty_view *v, const struct ty_metric *m, struct ty_
 	put(m, sink, "", whole(v->ready));
 }
 
+static void restarts(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(v->service->restart.restarts));
+}
+
 static void resident(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(v->resident_bytes));
@@ -365,6 +370,12 @@ const struct ty_metric ty_metrics[] = {
 	CACHE("cache_aborts", TY_COUNTER, "", aborts, "Parts whose store failed or was cancelled."),
 	CACHE("cache_present", TY_COUNTER, "", present, "Parts that were there already when they came to be stored."),
 	CACHE("cache_waiting", TY_GAUGE, "", waiting, "Stores that wait for the arena to grow."),
+	CACHE("return_pieces", TY_GAUGE, "", returning, "Pieces that a restart found something in and that are not usable yet."),
+	CACHE("returned_parts", TY_COUNTER, "", returned, "Parts of a process before this one that serve again."),
+	CACHE("return_damaged_parts", TY_COUNTER, "", return_damaged, "Of those found, parts whose contents were damaged: dropped."),
+	CACHE("return_lost_parts", TY_COUNTER, "", return_lost,
+		"Of those found, parts whose memory could not be registered, or that are here twice: dropped."),
+	{"tyer_restarts", TY_COUNTER, "", restarts, 0, "Workers that ended before this one and were followed by another."},
 	{"tyer_checksum_bytes", TY_COUNTER, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, bytes),
 		"Stored bytes that were summed up before their commit."},
 	{"tyer_checksum_seconds", TY_COUNTER, "seconds", checksum_ns, offsetof(struct ty_checksum_stats, ns),
@@ -420,6 +431,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
 	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),
 	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),
+	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),
 	CONSTANT("http_connections", "", TY_HTTP_CONNECTIONS, "HTTP connections open at once."),
 };

@@ -27,6 +27,8 @@ struct ty_heritage {
 	int arena, slots;    /* descriptors of arena and slot table, -1: none */
 	uint32_t restarts;   /* processes that ended and were started again */
 	char reason[200];    /* why the last of them ended; "": none did */
+	/* Called with each descriptor that the next process is to be given, before anything is served. */
+	void (*keep)(const char *name, int fd);
 };
 
 /* What became of it. Written before any actor runs. */

@@ -38,9 +38,10 @@ struct option {
 };
 
 /* The words of a CHOICE, by its value. */
-enum choice { SHARING, VERIFY, LEVEL, POLICY };
+enum choice { ON_OFF, SHARING, VERIFY, LEVEL, POLICY };
 #define WORDS_MAX 4
 static const char *const words[][WORDS_MAX + 1] = {
+	[ON_OFF] = { "off", "on" },
 	[SHARING] = { [TY_CONFIG_SHARING_AUTO] = "auto", [TY_CONFIG_SHARING_QUIET] = "quiet", [TY_CONFIG_SHARING_FAST] = "fast" },
 	[VERIFY] = { [TY_CONFIG_VERIFY_NONE] = "none", [TY_CONFIG_VERIFY_SAMPLE] = "sample", [TY_CONFIG_VERIFY_FULL] = "full" },
 	[POLICY] = { [TY_CONFIG_POLICY_ARC] = "arc", [TY_CONFIG_POLICY_LRU] = "lru", [TY_CONFIG_POLICY_S3FIFO] = "s3-fifo" },
@@ -96,6 +97,10 @@ static const struct option options[] = {
 	  "bytes of retrieves and stores in flight, per engine" },
 	{ "stop-timeout-us", MICROS, FIELD(stop_timeout_us), 0, 600 * SECOND, "10s", NULL,
 	  "how long open requests may take to finish when the service stops" },
+	{ "supervise", CHOICE, FIELD(supervise), ON_OFF, 0, "on", NULL,
+	  "a process of its own keeps the cache and starts the service again when that dies" },
+	{ "restart-backoff-us", MICROS, FIELD(restart_backoff_us), 0, 600 * SECOND, "30s", NULL,
+	  "longest pause before a service that keeps dying is started again; the first restart comes at once" },
 	{ "restart-verify", CHOICE, FIELD(restart_verify), VERIFY, 0, "sample", NULL,
 	  "what a restart holds against its checksum before it serves it again: every 16th chunk, all (full), or none" },
 	{ "log-level", CHOICE, FIELD(log_level), LEVEL, 0, "info", NULL, "error, warn, info or debug" },

@@ -60,6 +60,8 @@ struct ty_config {
 	uint64_t max_operation_bytes;  /* --max-operation-bytes  per engine, in flight; default 16GiB */
 	uint32_t stop_timeout_us;      /* --stop-timeout-us      default 10 s */
 
+	int supervise;          /* --supervise     on, off; default on: 1 */
+	uint32_t restart_backoff_us; /* --restart-backoff-us  longest pause between two workers; default 30 s */
 	int restart_verify;     /* --restart-verify  none, sample, full; default sample; an enum ty_config_verify */
 
 	int log_level;          /* --log-level     error, warn, info, debug; default info */

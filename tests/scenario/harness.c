@@ -96,20 +96,21 @@ struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts)
 	return &pool;
 }
 
-void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
+enum ty_code h_try_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
 	uint32_t parts)
 {
 	struct ty_client_options o = {
 		.size = sizeof o, .url = s->url, .attach_path = s->config.attach, .name = "test", .tenant = tenant,
 		.model = "m", .revision = "1", .dtype = "bf16",
 	};
-	struct ty_error err = {.code = TY_OK};
+	enum ty_code code;
 
 	memset(c, 0, sizeof *c);
 	if (engine)
 		memcpy(o.engine, engine, sizeof o.engine);
-	if (ty_client_open(&o, &c->client, &err) != TY_OK)
-		fail_msg("%s", err.text);
+	code = ty_client_open(&o, &c->client, &c->refused);
+	if (code != TY_OK)
+		return code;
 	c->fd = memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_true(c->fd >= 0);
 	assert_int_equal(ftruncate(c->fd, (off_t)POOL_BYTES), 0);
@@ -117,11 +118,23 @@ void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], c
 	c->pool = mmap(NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
 	assert_ptr_not_equal(c->pool, MAP_FAILED);
 	if (!parts)
-		return;
-	if (h_wait(c, ty_client_register(c->client, h_pool(c, part, parts), h_done, c, &c->refused)) != TY_OK)
-		fail_msg("%s", c->error);
+		return TY_OK;
+	code = h_wait(c, ty_client_register(c->client, h_pool(c, part, parts), h_done, c, &c->refused));
+	if (code != TY_OK) {
+		(void)ty_fail(&c->refused, code, "%s", c->error);
+		h_close(c);
+		return code;
+	}
 	assert_int_equal(c->last.registered.chunk_bytes, H_CHUNK_BYTES);
 	c->registration = c->last.registered.registration;
+	return TY_OK;
+}
+
+void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
+	uint32_t parts)
+{
+	if (h_try_open(s, c, engine, tenant, part, parts) != TY_OK)
+		fail_msg("%s", c->refused.text);
 }
 
 void h_close(struct h_client *c)

@@ -50,6 +50,9 @@ struct h_client {
 };
 
 /* engine: null = one of its own. part/parts: as in REGISTER; parts = 0: opens without registering. */
+/* Not TY_OK: there is nothing to close, and *refused says why. */
+enum ty_code h_try_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
+	uint32_t parts);
 void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t part,
 	uint32_t parts);
 void h_close(struct h_client *c);

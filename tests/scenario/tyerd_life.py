@@ -62,7 +62,12 @@ def life():
     listener.settimeout(30)
     s = Service("life", notify=path)
     check("ready line", s.ready.startswith("tyerd ready: listen=" + s.url), s.ready)
-    check("the manager is told: ready", listener.recv(256) == b"READY=1")
+    told = [listener.recv(256)]
+    while told[-1] != b"READY=1":
+        told.append(listener.recv(256))
+    check("the manager is given what to keep, and told: ready",
+          [m for m in told if m.startswith(b"FDSTORE=1")] == [b"FDSTORE=1\nFDNAME=tyer-arena", b"FDSTORE=1\nFDNAME=tyer-slots"],
+          told)
     check("ping", s.tool(tyer, "ping").returncode == 0)
     status = s.tool(tyer, "status", "--json")
     check("status", status.returncode == 0 and json.loads(status.stdout)["arena"]["size_bytes"] == 128 << 20, status)
@@ -133,7 +138,8 @@ def sizes():
     """Told, not judged: how soon it is ready, and what it takes beside the arena."""
     for size in ("64MiB", "4GiB", "12GiB"):
         s = Service("size" + size, size=size)
-        status = open(f"/proc/{s.process.pid}/status").read()
+        pids = [s.process.pid, *open(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read().split()]
+        status = "".join(open(f"/proc/{pid}/status").read() for pid in pids)
         rss = sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon", "RssFile")))
         print(f"--l1-size {size}: ready in {s.seconds * 1000:.0f} ms, {rss / 1024:.1f} MiB beside the arena", flush=True)
         check(f"starts with {size}", s.stop() == 0, s.log())

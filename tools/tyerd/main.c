@@ -1,100 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tyerd: the service. Parses its configuration, starts the actors, says that it is ready, and waits for a signal.
+ * tyerd: the service. Parses its configuration, and is the supervisor, or the worker that a supervisor started, or, without
+ * supervision, the worker alone.
  */
-#include <poll.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "actors/service.h"
 #include "base/log.h"
 #include "notify.h"
+#include "run.h"
 
-#define LOOK_MS 200 /* how often the devices' fate is looked at while waiting for a signal */
-
-/* SIGTERM and SIGINT are read from a descriptor; blocked before any thread exists, so that all inherit it. */
-static int open_signals(void)
+/* Descriptors 0 to 2 exist: nothing that is opened later may be taken for one of them. */
+static void fill_standard_descriptors(void)
 {
-	sigset_t set;
+	int fd;
 
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The socket to the supervisor that started us; -1: none did. */
+static int supervisor_socket(void)
+{
+	const char *text = getenv(TY_SUPERVISOR_ENV);
+	uint64_t fd;
+
+	if (!text || ty_parse_count(text, 65535, &fd, NULL) != TY_OK || fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
 		return -1;
-	return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
-/* Every device was tried and none could be opened: there is nothing to serve. */
-static bool nothing_to_serve(const struct ty_service *service)
-{
-	for (uint32_t i = 0; i < service->gpu_count; i++)
-		if (atomic_load_explicit(&service->gpu_stats[i].state, memory_order_acquire) != TY_GPU_FAILED ||
-			atomic_load_explicit(&service->gpu_stats[i].device, memory_order_acquire))
-			return false;
-	return true;
-}
-
-static int wait_for_signal(const struct ty_service *service, int signals)
-{
-	for (;;) {
-		struct pollfd p = {.fd = signals, .events = POLLIN};
-		struct signalfd_siginfo info;
-
-		if (poll(&p, 1, LOOK_MS) > 0 && read(signals, &info, sizeof info) == sizeof info) {
-			ty_log(TY_LOG_INFO, "main", "%s: stopping", strsignal((int)info.ssi_signo));
-			return EXIT_SUCCESS;
-		}
-		if (nothing_to_serve(service)) {
-			ty_log(TY_LOG_ERROR, "main", "no device could be opened (see above): stopping");
-			return EXIT_FAILURE;
-		}
-	}
-}
-
-static void log_option(void *user, const char *name, const char *value)
-{
-	(void)user;
-	ty_log(TY_LOG_DEBUG, "config", "%s = %s", name, value);
-}
-
-static int run(const struct ty_config *config)
-{
-	struct ty_service *service;
-	struct ty_error err;
-	int signals = open_signals(), status;
-
-	if (signals < 0) {
-		perror("tyerd: signalfd");
-		return EXIT_FAILURE;
-	}
-	ty_config_dump(config, log_option, NULL);
-	if (ty_service_start(config, NULL, &service, &err) != TY_OK) {
-		fprintf(stderr, "tyerd: %s: %s\n", ty_code_name(err.code), err.text);
-		close(signals);
-		return EXIT_FAILURE;
-	}
-	printf("tyerd ready: listen=%s attach=%s http=%s boot=%016llx\n", config->listen, config->attach, config->http,
-		(unsigned long long)service->boot);
-	fflush(stdout);
-	ty_notify("READY=1");
-	status = wait_for_signal(service, signals);
-	ty_notify("STOPPING=1");
-	ty_service_stop(service);
-	close(signals);
-	return status;
+	unsetenv(TY_SUPERVISOR_ENV);
+	return (int)fd;
 }
 
 int main(int argc, char **argv)
 {
 	static struct ty_config config;
 	struct ty_error err;
+	struct ty_kept kept;
 	bool help = false, version = false;
+	int supervisor;
 
 	if (ty_config_parse(&config, argc, argv, &help, &version, &err) != TY_OK) {
 		fprintf(stderr, "tyerd: %s\n", err.text);
@@ -108,6 +56,13 @@ int main(int argc, char **argv)
 		puts("tyerd " TY_VERSION);
 		return EXIT_SUCCESS;
 	}
+	fill_standard_descriptors();
 	ty_log_setup((enum ty_log_level)config.log_level, config.log_json);
-	return run(&config);
+	ty_kept_take(&kept);
+	supervisor = supervisor_socket();
+	if (supervisor < 0 && config.supervise)
+		return ty_supervisor_run(&config, argv, &kept);
+	if (supervisor >= 0)
+		ty_notify_over(supervisor);
+	return ty_worker_run(&config, &kept);
 }

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# For scenarios that are told from outside: a tyerd of one's own, its worker and its supervisor, and a client (probe.c) whose
+# stored bytes can be checked. Nothing here asserts a time; what is waited for comes, or the meson test's limit ends it.
+import atexit
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+passed = failed = 0
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    if not good or not name.startswith("."):
+        print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
+    return good
+
+
+def finish():
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed != 0 or passed == 0)
+
+
+def until(condition, pause=0.002):
+    """Waits for it, however long it takes, and returns what it said."""
+    while True:
+        said = condition()
+        if said:
+            return said
+        time.sleep(pause)
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Probe:
+    def __init__(self, program, service):
+        self.process = subprocess.Popen([program, service.url, service.attach], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)
+
+    def send(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+
+    def line(self):
+        return self.process.stdout.readline().split()
+
+    def ask(self, *words):
+        self.send(*words)
+        return self.line()
+
+    def open(self):
+        """Tries until the service is there."""
+        until(lambda: self.ask("open")[0] == "ok")
+        return self
+
+    def reopen(self):
+        self.ask("close")
+        return self.open()
+
+    def store(self, base, count):
+        return self.ask("store", base, count)
+
+    def check(self, base, count):
+        return self.ask("check", base, count)
+
+    def flood(self, base, prompts, count, seen=lambda stored: None):
+        """The bases that were acknowledged; `seen` is called with how many of them there are, as they come."""
+        stored = []
+        self.send("flood", base, prompts, count)
+        seen(0)
+        while True:
+            words = self.line()
+            if not words or words[0] in ("done", "error"):
+                return stored
+            if words[0] == "stored":
+                stored.append(int(words[1]))
+                seen(len(stored))
+
+    def end(self):
+        self.process.stdin.close()
+        return self.process.wait()
+
+
+class Service:
+    """tyerd on sockets in a folder of its own."""
+
+    def __init__(self, tyerd, tyer, *options, size="256MiB", environment=None, http=True, **popen):
+        self.dir = tempfile.mkdtemp(prefix="tyer-outside-")
+        atexit.register(self.clean)
+        self.url, self.attach = f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
+        self.tyer = tyer
+        self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--http", "127.0.0.1:0" if http else "off",
+                          "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", "64", *options]
+        if "--device" not in options:
+            self.arguments += ["--device", "host"]
+        self.start(environment, **popen)
+
+    def start(self, environment=None, **popen):
+        inherited = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
+        with open(f"{self.dir}/log", "a") as log, open(f"{self.dir}/out", "a") as out:
+            self.process = subprocess.Popen(self.arguments, stdout=out, stderr=log, env={**inherited, **(environment or {})},
+                                            **popen)
+
+    def clean(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log(self):
+        return read(f"{self.dir}/log")
+
+    def boots(self):
+        """The boot ids of all workers that became ready, in order."""
+        return re.findall(r"^tyerd ready: .* boot=(\w+)$", read(f"{self.dir}/out"), re.M)
+
+    def worker(self):
+        """Its process id, once it is there."""
+        def child():
+            pids = read(f"/proc/{self.process.pid}/task/{self.process.pid}/children").split()
+            return int(pids[0]) if pids else 0
+        return until(child)
+
+    def kill_worker(self, sign=signal.SIGKILL):
+        os.kill(self.worker(), sign)
+
+    def ready(self, boots=1):
+        until(lambda: len(self.boots()) >= boots or self.process.poll() is not None)
+        return self
+
+    def status(self):
+        r = subprocess.run([self.tyer, "status", "--json", "--connect", self.url], capture_output=True, text=True)
+        return json.loads(r.stdout) if r.returncode == 0 else None
+
+    def counter(self, name):
+        return until(self.status)["counters"][name]
+
+    def returned(self):
+        """Waits until all that comes back is back."""
+        until(lambda: self.counter("tyer_return_pieces") == 0)
+
+    def page(self, name):
+        port = re.findall(r"http: serving on .*:(\d+)", self.log())[-1]
+        r = subprocess.run(["curl", "-s", "-w", "%{http_code}", f"http://127.0.0.1:{port}/{name}"], capture_output=True, text=True)
+        return int(r.stdout[-3:]), r.stdout[:-3]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait()
