@@ -32,6 +32,7 @@ struct ty_member {
 	struct ty_client_slot *slot;
 	struct ty_timeline *timeline; /* a reference of the member's */
 	struct ty_descriptor_box *descriptors; /* shared with clients, see there */
+	uint32_t weight; /* 1..TY_WEIGHT_MAX */
 	struct ty_member *next; /* the engine's */
 };
 

@@ -155,7 +155,7 @@ static enum ty_code find_engine(struct clients *c, const uint8_t id[16], const s
 /* ---- joining ----------------------------------------------------------------------------------------------------------- */
 
 /* All that is checked of a HELLO, but for its token. */
-static enum ty_code check_hello(const Tyer__V1__Hello *hello, struct ty_identity *identity, struct ty_error *err)
+static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t max_weight, struct ty_identity *identity, struct ty_error *err)
 {
 	static const uint8_t zero[16];
 	const Tyer__V1__Namespace *n = hello->namespace_;
@@ -170,6 +170,8 @@ static enum ty_code check_hello(const Tyer__V1__Hello *hello, struct ty_identity
 	code = ty_wire_check_text("Hello.name", hello->name, 0, NAME_MAX_BYTES, err);
 	if (code != TY_OK)
 		return code;
+	if (hello->weight > max_weight)
+		return ty_fail(err, TY_INVALID, "Hello.weight is %u, expected at most %u (max-client-weight)", hello->weight, max_weight);
 	return ty_identity_set(identity, n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
 }
 
@@ -217,13 +219,15 @@ static enum ty_code join(struct clients *c, struct connection *conn, struct ty_e
 	struct ty_route *route;
 	enum ty_code code;
 
-	code = check_hello(hello, &identity, err);
+	code = check_hello(hello, c->service->config->max_client_weight, &identity, err);
 	if (code != TY_OK)
 		return code;
 	route = calloc(1, sizeof *route);
 	member = make_member(c, conn);
 	if (route == NULL || member == NULL)
 		code = ty_fail(err, TY_NO_MEMORY, "no memory for a member");
+	else
+		member->weight = hello->weight ? hello->weight : c->service->config->client_weight;
 	if (code == TY_OK)
 		code = find_engine(c, hello->engine.data, &identity, &engine, err);
 	if (code == TY_OK) {
@@ -360,6 +364,7 @@ static Tyer__V1__HelloReply *make_reply(const struct clients *c, uint64_t number
 	limits.max_operations = config->max_operations;
 	limits.max_operation_chunks = config->max_operation_chunks;
 	limits.max_operation_bytes = config->max_operation_bytes;
+	limits.max_client_weight = config->max_client_weight;
 	limits.max_chunk_bytes = TY_PIECE_BYTES; /* no slot crosses a piece's border */
 	reply.limits = &limits;
 	return copy_reply(&reply);

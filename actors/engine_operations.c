@@ -19,6 +19,7 @@ struct demand {
 	const Tyer__V1__Mark *ready, *done;
 	const Tyer__V1__Chain *append;
 	const Tyer__V1__Hint *hint;
+	const Tyer__V1__Mark *layers;
 };
 
 static enum ty_code check_mark(const Tyer__V1__Mark *mark, const char *field, struct ty_mark *out, struct ty_error *err)
@@ -31,6 +32,21 @@ static enum ty_code check_mark(const Tyer__V1__Mark *mark, const char *field, st
 			TY_TIMELINE_WORDS - 1);
 	*out = (struct ty_mark){mark->word, mark->value};
 	return TY_OK;
+}
+
+static enum ty_code check_layers(const struct demand *d, const struct ty_layout *layout, struct ty_op *op, struct ty_error *err)
+{
+	enum ty_code code = check_mark(d->layers, "layers", &op->layers, err);
+
+	if (code != TY_OK || !op->layers.word)
+		return code;
+	if (!layout->step_count)
+		return ty_fail(err, TY_INVALID, "layers: the registration declared no steps");
+	if (op->layers.value > UINT64_MAX - TY_MAX_STEPS)
+		return ty_fail(err, TY_INVALID, "layers.value: %llu; the last step's would not fit 64 bits",
+			(unsigned long long)op->layers.value);
+	op->step_left = calloc(layout->step_count, sizeof *op->step_left);
+	return op->step_left ? TY_OK : ty_fail(err, TY_NO_MEMORY, "no memory for %u steps", layout->step_count);
 }
 
 static enum ty_code check_shape(const struct engine *e, const struct demand *d, const struct ty_layout *layout, struct ty_error *err)
@@ -81,6 +97,7 @@ static void free_flight(struct flight *f)
 	free(f->op.chunks);
 	free(f->op.blocks);
 	free(f->op.copies);
+	free(f->op.step_left);
 	free(f);
 }
 
@@ -104,6 +121,8 @@ static struct flight *build(const struct demand *d, struct registration *r, stru
 		code = check_mark(d->ready, "ready", &f->op.ready, err);
 	if (code == TY_OK)
 		code = check_mark(d->done, "done", &f->op.done, err);
+	if (code == TY_OK)
+		code = check_layers(d, layout, &f->op, err);
 	if (code == TY_OK) {
 		transpose_blocks(d, layout, f->op.blocks);
 		code = ty_layout_check_blocks(layout, f->op.blocks, d->count, d->kind == TY_OP_RETRIEVE,
@@ -135,6 +154,8 @@ static void set_out(struct engine *e, struct flight *f, struct ty_actor *to, uin
 	f->op.id = ++e->last_op;
 	f->op.mover = e->service->gpu[f->registration->device];
 	f->op.mover_type = TY_GPU_TRANSFER;
+	f->op.client = f->peer->member->client;
+	f->op.weight = f->peer->member->weight;
 	f->next = e->flights;
 	f->link = &e->flights;
 	if (f->next)
@@ -206,7 +227,7 @@ void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Retrieve *q = x->request->retrieve;
 	struct demand d = {TY_OP_RETRIEVE, q->session, q->registration, q->first, q->count, q->blocks, q->n_blocks, q->ready,
-		q->done, NULL, NULL};
+		q->done, NULL, NULL, q->layers};
 	struct registration *r;
 	struct session *s;
 	struct flight *f = NULL;
@@ -253,7 +274,7 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Store *q = x->request->store;
 	struct demand d = {TY_OP_STORE, q->session, q->registration, q->first, q->count, q->blocks, q->n_blocks, q->ready,
-		q->done, q->append, q->hint};
+		q->done, q->append, q->hint, NULL};
 	struct registration *r;
 	struct session *s;
 	struct flight *f = NULL;
@@ -326,8 +347,10 @@ void engine_landed(struct engine *e, struct flight *f)
 	e->flight_count--;
 	e->flight_bytes -= f->bytes;
 	if (op->kind == TY_OP_RETRIEVE) {
-		if (op->code == TY_OK)
-			ty_op_raise_done(op); /* if no copy was needed */
+		if (op->code == TY_OK) { /* if no copy was needed */
+			ty_op_raise_layers(op, op->layout->step_count);
+			ty_op_raise_done(op);
+		}
 		for (uint32_t i = 0; i < op->count; i++)
 			ty_chunk_unpin(op->chunks[i].chunk);
 	}

@@ -427,6 +427,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("registrations", "", limit_u32, max_registrations, "--max-registrations, per engine"),
 	LIMIT("sessions", "", limit_u32, max_sessions, "--max-sessions, per engine"),
 	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
+	LIMIT("client_weight", "", limit_u32, max_client_weight, "--max-client-weight, the largest share a client may ask for"),
 	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
 	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
 	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),

@@ -32,20 +32,29 @@ bool ty_op_is_ready(const struct ty_op *op)
  * ever for those that do not. */
 #define RAISE_TRIES 64
 
+static void raise_word(struct ty_timeline *timeline, struct ty_mark mark)
+{
+	_Atomic uint64_t *word = &timeline->words[mark.word];
+	uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* release: the blocks' contents before the word; pairs with the client's acquire (ty_client_reached) */
+	for (int i = 0; i < RAISE_TRIES && seen < mark.value; i++)
+		if (atomic_compare_exchange_weak_explicit(word, &seen, mark.value, memory_order_release, memory_order_relaxed))
+			return;
+}
+
 void ty_op_raise_done(struct ty_op *op)
 {
 	if (!op->done.word || op->done_raised)
 		return;
 	op->done_raised = true;
+	raise_word(op->timeline, op->done);
+}
 
-	_Atomic uint64_t *word = &op->timeline->words[op->done.word];
-	uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
-
-	/* release: the blocks' contents before the word; pairs with the client's acquire (ty_client_reached) */
-	for (int i = 0; i < RAISE_TRIES && seen < op->done.value; i++)
-		if (atomic_compare_exchange_weak_explicit(word, &seen, op->done.value, memory_order_release,
-			    memory_order_relaxed))
-			return;
+void ty_op_raise_layers(struct ty_op *op, uint32_t steps)
+{
+	if (op->layers.word && steps)
+		raise_word(op->timeline, (struct ty_mark){op->layers.word, op->layers.value + steps - 1});
 }
 
 bool ty_op_cancel(struct ty_op *op)

@@ -22,6 +22,8 @@
 #include "cache/order.h"
 #include "device/device.h"
 
+#define TY_WEIGHT_MAX 100 /* of a client */
+
 enum ty_op_kind { TY_OP_STORE, TY_OP_RETRIEVE };
 
 /* What became of one chunk of the op. */
@@ -60,6 +62,11 @@ enum ty_op_touch {
 	TY_OP_CANCELLED = 4, /* the engine's: what has not begun need not begin */
 };
 
+/* Of an op that goes step by step: all copies' blocks of a step's group, then its next group, then the next step. */
+struct ty_op_cursor {
+	uint32_t step, group, copy, block;
+};
+
 struct ty_op {
 	struct ty_msg msg;
 	enum ty_op_kind kind;
@@ -69,6 +76,8 @@ struct ty_op {
 	struct ty_actor *mover;    /* who moves its bytes, and as what message it gets the op */
 	uint32_t mover_type;       /* TY_GPU_TRANSFER; TY_PREFETCH_RESERVED */
 	uint16_t space;            /* STORE: whose chunks (cache/space.h) */
+	uint64_t client;           /* whose it is ... */
+	uint32_t weight;           /* ... and how much of the device it gets beside others: 1..TY_WEIGHT_MAX */
 	int64_t deadline;          /* runtime's clock */
 	_Atomic uint32_t touch;    /* bits of enum ty_op_touch; see ty_op_cancel */
 
@@ -76,6 +85,8 @@ struct ty_op {
 	struct ty_mapping *mapping;
 	struct ty_timeline *timeline;
 	struct ty_mark ready, done;
+	struct ty_mark layers;     /* RETRIEVE: word 0: not step by step */
+	uint32_t *step_left;       /* by step, layout->step_count: copies that are not done; the owner's. Null: no layers */
 
 	struct ty_hint hint;            /* STORE: of its chunks */
 
@@ -94,7 +105,10 @@ struct ty_op {
 
 	/* The owner's while it has the op, then checksum's. */
 	struct ty_op *next;
-	uint32_t submitted, finished, freed; /* copies: given to the device, done, client's blocks free */
+	uint32_t total;                      /* copies in the device's terms: chunks, or blocks of parts */
+	uint32_t submitted, finished, freed; /* of them: given to the device, done, client's blocks free */
+	struct ty_op_cursor at;              /* layers: what comes next */
+	uint32_t steps_done;
 	bool queued;                         /* in one of the owner's queues */
 	bool done_raised;
 
@@ -118,6 +132,8 @@ bool ty_op_is_ready(const struct ty_op *op);
 
 /* Raise the op's done word, if it has one (once; the word only grows). Whoever has the op. */
 void ty_op_raise_done(struct ty_op *op);
+/* Steps before `steps` are there: raise the op's layers word, if it has one. */
+void ty_op_raise_layers(struct ty_op *op, uint32_t steps);
 /* code + text, unless a failure is recorded already. */
 void ty_op_fail(struct ty_op *op, enum ty_code code, const char *fmt, ...) TY_PRINTF(3, 4);
 

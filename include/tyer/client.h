@@ -55,6 +55,7 @@ struct ty_client_options {
 	uint32_t max_requests;   /* in flight, 1..64; 0 = 32. One more answers TY_BUSY at the call */
 	uint32_t timeout_us;     /* of each request; 0 = the service's default */
 	uint32_t connect_timeout_us; /* attach, dial and HELLO together; 0 = 5 s */
+	uint32_t weight; /* share of a device beside other clients, 1..100 (the service may allow less); 0 = the service's default */
 	/* Called by ty_client_poll when the service has gone away and when it is there again; may be null. What it may do is
 	 * what a completion may. */
 	void (*changed)(void *user, enum ty_client_state state);
@@ -165,6 +166,8 @@ struct ty_pool {
 	const struct ty_group *groups;
 	uint32_t part, parts;
 	const char *format; /* the order inside a run, e.g. "NHD"; null = "" */
+	uint32_t step_count;   /* of RETRIEVEs layer by layer, at most 256; 0 = none */
+	const uint32_t *steps; /* step by step, in each for each group: how many of its planes are there by then */
 };
 /* The registration's number is the client's own, good until UNREGISTER, also for a service that comes back. Descriptors are
  * kept, as duplicates, for that time. UNREGISTER while the service is away returns TY_CLOSED and forgets the pool. */
@@ -217,6 +220,7 @@ struct ty_transfer {
 	const uint32_t *block_counts;  /* their lengths */
 	uint32_t group_count;
 	struct ty_mark ready, done;
+	struct ty_mark layers; /* RETRIEVE only: reached with value + i when step i of the pool is there; word 0 = not asked for */
 	const struct ty_chain *append; /* STORE only; null = nothing */
 	const struct ty_hint_said *hint; /* STORE only; null = LOOKUP's */
 };

@@ -245,6 +245,7 @@ static enum ty_code send_hello(struct ty_client *c, struct ty_error *err)
 	hello.engine = (ProtobufCBinaryData){.len = sizeof o->engine, .data = (uint8_t *)(uintptr_t)o->engine};
 	hello.namespace_ = &space;
 	hello.name = text_of(o->name);
+	hello.weight = o->weight;
 	request.verb_case = TYER__V1__REQUEST__VERB_PING;
 	request.ping = &ping;
 	if (c->timeline != NULL) {

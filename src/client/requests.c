@@ -212,7 +212,7 @@ enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_don
 
 struct transfer_parts {
 	Tyer__V1__BlockIds ids[TY_MAX_GROUPS], *at[TY_MAX_GROUPS];
-	Tyer__V1__Mark ready, done;
+	Tyer__V1__Mark ready, done, layers;
 	Tyer__V1__Chain append;
 };
 
@@ -272,6 +272,8 @@ enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t
 		code = fill_mark("transfer.done", &t->done, &parts.done, &retrieve.done, err);
 	if (code == TY_OK)
 		code = ty_pool_number(c, t->registration, &retrieve.registration, err);
+	if (code == TY_OK)
+		code = fill_mark("transfer.layers", &t->layers, &parts.layers, &retrieve.layers, err);
 	if (code != TY_OK)
 		return code;
 	retrieve.session = t->session;
@@ -293,6 +295,8 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	Tyer__V1__Hint hint;
 	enum ty_code code;
 
+	if (t->layers.word != 0)
+		return ty_fail(err, TY_INVALID, "transfer.layers is RETRIEVE's, expected word 0");
 	code = fill_blocks(t, &parts, err);
 	if (code == TY_OK)
 		code = fill_mark("transfer.ready", &t->ready, &parts.ready, &store.ready, err);

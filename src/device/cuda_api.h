@@ -83,6 +83,8 @@ enum {
 	CU_EVENT_TIMED = 0,
 	CU_EVENT_NO_TIMING = 2,
 	CU_HOST_PORTABLE = 1,
+	CU_HOST_DEVICEMAP = 2,
+	CU_WAIT_GEQ = 0,
 	CU_IPC_LAZY_PEER = 1,
 	CU_ATTRIBUTE_MAX_PITCH = 11,
 	CU_ATTRIBUTE_MULTIPROCESSORS = 16,
@@ -146,12 +148,26 @@ enum {
 			struct cu_batch_attributes *attributes, size_t *first, size_t attribute_count, cu_stream stream),      \
 		"cuMemcpyBatchAsync", 13000)
 
+/* Of an engine's side alone (cuda_words.c). F(name, suffix, parameters, version that is asked for) */
+#define TY_CUDA_WORDS(F)                                                                                                       \
+	F(cuCtxGetCurrent, "", (cu_context *context), 4000)                                                                    \
+	F(cuMemHostGetDevicePointer, "_v2", (cu_address *address, void *memory, unsigned flags), 3020)                         \
+	F(cuStreamWriteValue64, "_v2", (cu_stream stream, cu_address address, uint64_t value, unsigned flags), 11070)          \
+	F(cuStreamWaitValue64, "_v2", (cu_stream stream, cu_address address, uint64_t value, unsigned flags), 11070)
+
+struct ty_cuda_words {
+#define TY_CUDA_MEMBER(name, suffix, parameters, ...) cu_result(*name) parameters;
+	TY_CUDA_WORDS(TY_CUDA_MEMBER)
+#undef TY_CUDA_MEMBER
+};
+
 struct ty_cuda {
 #define TY_CUDA_MEMBER(name, suffix, parameters, ...) cu_result(*name) parameters;
 	TY_CUDA_FUNCTIONS(TY_CUDA_MEMBER)
 	TY_CUDA_OPTIONAL(TY_CUDA_MEMBER)
 #undef TY_CUDA_MEMBER
 	int version; /* of the driver */
+	void *library;
 };
 
 #endif

@@ -381,6 +381,40 @@ enum ty_code ty_cuda_client_spin(struct ty_cuda_client *c, uint64_t address, str
 	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&c->api, err, "cuLaunchKernel", result);
 }
 
+void *ty_cuda_client_stream(struct ty_cuda_client *c, bool to_host)
+{
+	assert(c->owner == ty_device_thread());
+	return c->streams[!to_host];
+}
+
+enum ty_code ty_cuda_client_queue(struct ty_cuda_client *c, bool to_host, void *host, uint64_t device, uint64_t bytes,
+	struct ty_error *err)
+{
+	enum ty_code code = enter(c, err);
+	cu_result result;
+
+	if (code != TY_OK)
+		return code;
+	result = to_host ? c->api.cuMemcpyDtoHAsync(host, device, bytes, c->streams[0])
+			 : c->api.cuMemcpyHtoDAsync(device, host, bytes, c->streams[1]);
+	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&c->api, err, "a queued copy", result);
+}
+
+enum ty_code ty_cuda_client_done(struct ty_cuda_client *c, bool to_host, bool *done, struct ty_error *err)
+{
+	enum ty_code code = enter(c, err);
+	cu_result result;
+
+	*done = false;
+	if (code != TY_OK)
+		return code;
+	result = c->api.cuEventRecord(c->done, c->streams[!to_host]);
+	if (result == CU_SUCCESS)
+		result = c->api.cuEventQuery(c->done);
+	*done = result == CU_SUCCESS;
+	return result == CU_SUCCESS || result == CU_NOT_READY ? TY_OK : ty_cuda_fail(&c->api, err, "a stream", result);
+}
+
 enum ty_code ty_cuda_client_memory(struct ty_cuda_client *c, uint64_t *free_bytes, uint64_t *total_bytes, struct ty_error *err)
 {
 	enum ty_code code = enter(c, err);

@@ -16,6 +16,14 @@ TY_MUST_USE enum ty_code ty_cuda_client_open(const char *driver, int ordinal, st
 void ty_cuda_client_close(struct ty_cuda_client *c);
 void ty_cuda_client_uuid(const struct ty_cuda_client *c, uint8_t uuid[TY_UUID_BYTES]);
 
+/* Its own stream of either direction, a CUstream: for stream.h. Everything above and below goes through these two. */
+void *ty_cuda_client_stream(struct ty_cuda_client *c, bool to_host);
+/* A copy that is queued behind what the stream of its direction holds, host memory page-locked. */
+TY_MUST_USE enum ty_code ty_cuda_client_queue(struct ty_cuda_client *c, bool to_host, void *host, uint64_t device, uint64_t bytes,
+	struct ty_error *err);
+/* Is all that was queued there done? Never waits. */
+TY_MUST_USE enum ty_code ty_cuda_client_done(struct ty_cuda_client *c, bool to_host, bool *done, struct ty_error *err);
+
 /* Memory of one allocation, its legacy IPC handle filled into region (offset 0, length = allocation). */
 TY_MUST_USE enum ty_code ty_cuda_client_alloc(struct ty_cuda_client *c, uint64_t bytes, uint64_t *address,
 	struct ty_region *region, struct ty_error *err);

@@ -309,7 +309,7 @@ uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layou
 	uint64_t staging = dev->staging ? dev->slot_count * dev->tile_bytes : TY_CUDA_STAGING_DEFAULT;
 	uint64_t chunks = staging / 2 / layout->chunk_bytes;
 
-	return chunks < 1 ? 1 : chunks > TY_CUDA_BATCH_CHUNKS ? TY_CUDA_BATCH_CHUNKS : (uint32_t)chunks;
+	return chunks < 1 ? 1 : chunks > TY_BATCH_CHUNKS ? TY_BATCH_CHUNKS : (uint32_t)chunks;
 }
 
 /* ---- completion ----------------------------------------------------------------------------- */

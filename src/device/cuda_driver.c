@@ -57,6 +57,7 @@ enum ty_code ty_cuda_load(const char *path, struct ty_cuda *api, struct ty_error
 	memcpy(&api->name, &function, sizeof function);
 	TY_CUDA_FUNCTIONS(LOAD)
 #undef LOAD
+	api->library = library;
 	result = api->cuInit(0);
 	if (result != CU_SUCCESS)
 		return ty_fail(err, result == CU_NO_DEVICE ? TY_UNSUPPORTED : TY_DEVICE_FAILED, "cuInit: %s (%d)",
@@ -74,6 +75,21 @@ enum ty_code ty_cuda_load(const char *path, struct ty_cuda *api, struct ty_error
 		return ty_fail(err, TY_UNSUPPORTED, "the CUDA driver is for CUDA %d.%d, expected at least %d.%d",
 			api->version / 1000, api->version % 1000 / 10, TY_CUDA_VERSION / 1000,
 			TY_CUDA_VERSION % 1000 / 10);
+	return TY_OK;
+}
+
+enum ty_code ty_cuda_load_words(const char *path, const struct ty_cuda *api, struct ty_cuda_words *words, struct ty_error *err)
+{
+	void *function;
+
+#define LOAD(name, suffix, parameters, since)                                                                          \
+	function = api->version >= since ? find(api->library, #name, suffix, since) : NULL;                            \
+	if (!function)                                                                                                 \
+		return ty_fail(err, TY_UNSUPPORTED, "the CUDA driver %s has no " #name " of version %d",               \
+			path && *path ? path : "libcuda.so.1", since);                                                 \
+	memcpy(&words->name, &function, sizeof function);
+	TY_CUDA_WORDS(LOAD)
+#undef LOAD
 	return TY_OK;
 }
 

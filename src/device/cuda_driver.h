@@ -14,6 +14,10 @@
  * old, or a function is missing (named). The library stays open until the process ends: a driver cannot be unloaded. */
 TY_MUST_USE enum ty_code ty_cuda_load(const char *path, struct ty_cuda *api, struct ty_error *err);
 
+/* What an engine's side needs besides, of a driver that is loaded; `path` is for the text. */
+TY_MUST_USE enum ty_code ty_cuda_load_words(const char *path, const struct ty_cuda *api, struct ty_cuda_words *words,
+	struct ty_error *err);
+
 /* Make `context` this thread's, unless it is. */
 TY_MUST_USE cu_result ty_cuda_use(const struct ty_cuda *api, cu_context context);
 /* Before a context goes: this thread has none of it. */

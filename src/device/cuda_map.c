@@ -107,11 +107,26 @@ static enum ty_code upload_table(struct cuda_device *dev, struct cuda_mapping *m
 	if (result != CU_SUCCESS)
 		return ty_cuda_slow_failed(dev, err, "GPU memory for the plane table", result);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
+	for (uint32_t i = 0; i < m->base.layout->step_count * m->base.layout->group_count; i++) {
+		const struct ty_part *part = &m->base.parts[i];
+		uint32_t first = m->base.layout->groups[i % m->base.layout->group_count].first_plane + part->first_plane;
+
+		if (part->mapping)
+			((struct cuda_mapping *)part->mapping)->table = m->table + first * sizeof m->planes[0];
+	}
 	memcpy(dev->upload, m->planes, bytes);
 	result = CU(dev, cuMemcpyHtoDAsync, m->table, dev->upload, bytes, dev->lanes[TY_TO_DEVICE].copy[0]);
 	if (result != CU_SUCCESS)
 		return ty_cuda_slow_failed(dev, err, "upload of the plane table", result);
 	return ty_cuda_finish(dev, dev->lanes[TY_TO_DEVICE].copy[0], "upload of the plane table", err);
+}
+
+static void end_part(struct ty_mapping *part)
+{
+	struct cuda_mapping *m = (struct cuda_mapping *)part;
+
+	free(m->spans);
+	free(m);
 }
 
 void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
@@ -136,8 +151,54 @@ void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
 	for (uint32_t i = 0; i < TY_MAX_REGIONS; i++)
 		if (m->imports[i])
 			close_import(dev, m->imports[i]);
+	ty_mapping_join(mapping, end_part);
 	free(m->spans);
 	free(m);
+}
+
+/* Which ways m's groups can go; its regions are those of `of`, itself or the mapping that it is a part of. */
+static bool plan(const struct cuda_device *dev, struct cuda_mapping *m, const struct cuda_mapping *of)
+{
+	const struct ty_layout *layout = m->base.layout;
+	uint32_t *allocation = calloc(layout->plane_count, sizeof *allocation); /* by plane: the first region of the same handle */
+
+	m->spans = calloc(2 * (size_t)layout->plane_count, sizeof *m->spans);
+	if (allocation && m->spans) {
+		for (uint32_t i = 0; i < layout->plane_count; i++)
+			while (of->imports[allocation[i]] != of->imports[layout->planes[i].region])
+				allocation[i]++;
+		ty_cuda_plan_groups(dev, m, allocation);
+	}
+	free(allocation);
+	return allocation && m->spans;
+}
+
+static struct ty_mapping *make_part(struct ty_mapping *whole, const struct ty_layout *layout, uint32_t first)
+{
+	const struct cuda_mapping *of = (const struct cuda_mapping *)whole;
+	struct cuda_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
+
+	if (!m)
+		return NULL;
+	m->base.device = whole->device;
+	m->base.layout = layout;
+	memcpy(m->planes, of->planes + first, layout->plane_count * sizeof m->planes[0]);
+	if (plan((const struct cuda_device *)whole->device, m, of))
+		return &m->base;
+	end_part(&m->base);
+	return NULL;
+}
+
+/* The whole or any part of it? */
+static bool may_stage(const struct cuda_device *dev, const struct cuda_mapping *m)
+{
+	const struct ty_layout *layout = m->base.layout;
+	bool any = ty_cuda_may_stage(dev, m);
+
+	for (uint32_t i = 0; i < layout->step_count * layout->group_count; i++)
+		if (m->base.parts[i].mapping && ty_cuda_may_stage(dev, (const struct cuda_mapping *)m->base.parts[i].mapping))
+			any = true;
+	return any;
 }
 
 enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout, const struct ty_region *regions,
@@ -146,18 +207,13 @@ enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout,
 	struct cuda_device *dev = (struct cuda_device *)base;
 	struct cuda_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
 	cu_result result = ty_cuda_use(&dev->api, dev->context);
-	uint32_t *allocation = NULL; /* by plane: the first region of the same handle */
 	enum ty_code code = TY_OK;
 
 	if (!m)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
 	m->base.device = base;
 	m->base.layout = layout;
-	m->spans = calloc(2 * (size_t)layout->plane_count, sizeof *m->spans);
-	allocation = calloc(layout->plane_count, sizeof *allocation);
-	if (!m->spans || !allocation)
-		code = ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
-	else if (result != CU_SUCCESS)
+	if (result != CU_SUCCESS)
 		code = ty_cuda_slow_failed(dev, err, "cuCtxSetCurrent", result);
 	for (uint32_t i = 0; i < layout->region_count && code == TY_OK; i++) {
 		if (regions[i].is_fd) {
@@ -174,14 +230,14 @@ enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout,
 		const struct ty_plane *p = &layout->planes[i];
 
 		m->planes[i] = m->imports[p->region]->address + regions[p->region].offset + p->offset;
-		while (m->imports[allocation[i]] != m->imports[p->region])
-			allocation[i]++;
 	}
-	ty_cuda_plan_groups(dev, m, allocation);
-	if (ty_cuda_may_stage(dev, m))
+	if (!plan(dev, m, m))
+		code = ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
+	if (code == TY_OK)
+		code = ty_mapping_split(&m->base, make_part, err);
+	if (code == TY_OK && may_stage(dev, m))
 		code = upload_table(dev, m, err);
 out:
-	free(allocation);
 	if (code != TY_OK)
 		ty_cuda_unmap(base, &m->base);
 	else

@@ -31,7 +31,6 @@
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
 #define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call; they count as UNIT_COPIES */
 #define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
-#define TY_CUDA_BATCH_CHUNKS 256u
 #define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
 #define TY_CUDA_WAITED_US 600u /* a kernel that is held up so long waits for somebody else's */
 #define TY_CUDA_BUSY_NS ((int64_t)1000000000)    /* how long that is believed */

@@ -112,6 +112,50 @@ void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping)
 	dev->mappings--;
 }
 
+enum ty_code ty_mapping_split(struct ty_mapping *m,
+	struct ty_mapping *(*make)(struct ty_mapping *whole, const struct ty_layout *layout, uint32_t first), struct ty_error *err)
+{
+	const struct ty_layout *layout = m->layout;
+	uint32_t groups = layout->group_count, count = layout->step_count * groups;
+
+	if (!count)
+		return TY_OK;
+	m->parts = calloc(count, sizeof *m->parts);
+	if (!m->parts)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for %u steps", layout->step_count);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t group = i % groups, first = i < groups ? 0 : layout->steps[i - groups], planes = layout->steps[i] - first;
+		struct ty_part *part = &m->parts[i];
+
+		part->first_plane = first;
+		if (!planes)
+			continue;
+		part->layout = ty_layout_part(layout, group, first, planes);
+		if (part->layout)
+			part->mapping = make(m, part->layout, layout->groups[group].first_plane + first);
+		if (!part->mapping)
+			return ty_fail(err, TY_NO_MEMORY, "no memory for %u steps", layout->step_count);
+	}
+	return TY_OK;
+}
+
+void ty_mapping_join(struct ty_mapping *m, void (*end)(struct ty_mapping *part))
+{
+	for (uint32_t i = 0; m->parts && i < m->layout->step_count * m->layout->group_count; i++) {
+		if (m->parts[i].mapping)
+			end(m->parts[i].mapping);
+		free((void *)(uintptr_t)m->parts[i].layout);
+	}
+	free(m->parts);
+}
+
+const struct ty_part *ty_device_part(const struct ty_mapping *mapping, uint32_t step, uint32_t group)
+{
+	assert_owner(mapping->device);
+	assert(step < mapping->layout->step_count && group < mapping->layout->group_count);
+	return &mapping->parts[step * mapping->layout->group_count + group];
+}
+
 enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err)
 {
 	enum ty_code code;

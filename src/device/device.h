@@ -15,7 +15,9 @@
 #include "layout.h"
 
 struct ty_device;  /* one GPU, or host memory */
-struct ty_mapping; /* one client's pool as this device sees it */
+struct ty_mapping; /* one client's pool as this device sees it, or a part of one */
+
+#define TY_BATCH_CHUNKS 256 /* at most, of one batch on any device */
 
 enum ty_direction { TY_TO_HOST, TY_TO_DEVICE }; /* store, retrieve */
 
@@ -76,6 +78,15 @@ TY_MUST_USE enum ty_code ty_device_map(struct ty_device *dev, const struct ty_la
 	const struct ty_region *regions, struct ty_mapping **out, struct ty_error *err);
 /* Slow. No batch of this mapping is in flight. */
 void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping);
+
+/* What of one group a step of the layout brings (ty_layout.steps), as a mapping of its own for ty_device_submit: planes
+ * [first_plane, first_plane + layout's plane_count) of the group, a block a chunk. */
+struct ty_part {
+	struct ty_mapping *mapping;     /* the mapping's: ends with it; null: nothing */
+	const struct ty_layout *layout; /* its own */
+	uint32_t first_plane;
+};
+const struct ty_part *ty_device_part(const struct ty_mapping *mapping, uint32_t step, uint32_t group);
 
 /* Slow (about 2 ms for 64 MiB). Make arena memory fit for DMA, from every device of the process. Touched before. */
 TY_MUST_USE enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t bytes,

@@ -41,7 +41,13 @@ struct ty_device {
 struct ty_mapping {
 	struct ty_device *device;
 	const struct ty_layout *layout;
+	struct ty_part *parts; /* layout's step_count * group_count; null: it has no steps, or is a part itself */
 };
+/* Fill `parts`, with mappings that `make` makes: planes [first, first + layout->plane_count) of the whole; null = no memory. */
+TY_MUST_USE enum ty_code ty_mapping_split(struct ty_mapping *mapping,
+	struct ty_mapping *(*make)(struct ty_mapping *whole, const struct ty_layout *layout, uint32_t first), struct ty_error *err);
+/* The parts are over; `end` frees one mapping of them. */
+void ty_mapping_join(struct ty_mapping *mapping, void (*end)(struct ty_mapping *part));
 
 enum ty_code ty_host_open(const struct ty_device_options *options, struct ty_device_call *call, struct ty_device **out,
 	struct ty_error *err);

@@ -20,7 +20,6 @@
 #define SLICE_BYTES ((uint64_t)1 << 20) /* copied by one poll: about 100 us */
 #define QUEUE_MAX 64                    /* batches of one direction */
 #define BATCH_BYTES ((uint64_t)4 << 20) /* a batch: enough for a few polls, so that both directions and all clients take turns */
-#define BATCH_CHUNKS 256u
 
 /* Faults. Counted over all batches in the order of their submission, from 1. */
 struct faults {
@@ -149,11 +148,30 @@ static void host_close(struct ty_device *base)
 	free(dev);
 }
 
+static void host_end_part(struct ty_mapping *part)
+{
+	free(part);
+}
+
+static struct ty_mapping *host_make_part(struct ty_mapping *whole, const struct ty_layout *layout, uint32_t first)
+{
+	const struct host_mapping *of = (const struct host_mapping *)whole;
+	struct host_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
+
+	if (!m)
+		return NULL;
+	m->base.device = whole->device;
+	m->base.layout = layout;
+	memcpy(m->planes, of->planes + first, layout->plane_count * sizeof m->planes[0]);
+	return &m->base;
+}
+
 static void host_unmap(struct ty_device *base, struct ty_mapping *mapping)
 {
 	struct host_mapping *m = (struct host_mapping *)mapping;
 
 	(void)base;
+	ty_mapping_join(mapping, host_end_part);
 	for (uint32_t i = 0; i < TY_MAX_REGIONS; i++)
 		if (m->memory[i])
 			munmap(m->memory[i], m->bytes[i]);
@@ -223,7 +241,9 @@ static enum ty_code host_map(struct ty_device *base, const struct ty_layout *lay
 	}
 	for (uint32_t i = 0; i < layout->plane_count; i++)
 		m->planes[i] = address[layout->planes[i].region] + layout->planes[i].offset;
-	*out = &m->base;
+	code = ty_mapping_split(&m->base, host_make_part, err);
+	if (code == TY_OK)
+		*out = &m->base;
 out:
 	if (code != TY_OK)
 		host_unmap(base, &m->base);
@@ -247,7 +267,7 @@ static uint32_t host_batch_limit(const struct ty_device *base, const struct ty_l
 	uint64_t chunks = BATCH_BYTES / layout->chunk_bytes;
 
 	(void)base;
-	return chunks < 1 ? 1 : chunks > BATCH_CHUNKS ? BATCH_CHUNKS : (uint32_t)chunks;
+	return chunks < 1 ? 1 : chunks > TY_BATCH_CHUNKS ? TY_BATCH_CHUNKS : (uint32_t)chunks;
 }
 
 /* device_private[1] is when the batch may be done. */

@@ -87,6 +87,29 @@ static enum ty_code check_group(const struct ty_pool *pool, uint32_t index, uint
 	return check_planes(pool, index, err);
 }
 
+static enum ty_code check_steps(const struct ty_pool *pool, struct ty_error *err)
+{
+	const uint32_t *now = pool->steps, *before = NULL;
+
+	if (pool->step_count > TY_MAX_STEPS)
+		return ty_fail(err, TY_INVALID, "steps: %u of them, expected at most %d", pool->step_count, TY_MAX_STEPS);
+	for (uint32_t s = 0; s < pool->step_count; s++, before = now, now += pool->group_count) {
+		bool last = s == pool->step_count - 1, more = false;
+
+		for (uint32_t g = 0; g < pool->group_count; g++) {
+			uint32_t least = before ? before[g] : 0, most = pool->groups[g].plane_count;
+
+			if (now[g] < least || now[g] > most || (last && now[g] != most))
+				return ty_fail(err, TY_INVALID, "steps[%u].planes[%u]: %u, expected %u..%u", s, g, now[g],
+					last ? most : least, most);
+			more = more || now[g] > least;
+		}
+		if (!more)
+			return ty_fail(err, TY_INVALID, "steps[%u].planes: as the step before, expected more in one group", s);
+	}
+	return TY_OK;
+}
+
 static enum ty_code check_pool(const struct ty_pool *pool, uint32_t chunk_tokens, struct ty_error *err)
 {
 	enum ty_code code;
@@ -105,7 +128,7 @@ static enum ty_code check_pool(const struct ty_pool *pool, uint32_t chunk_tokens
 	code = check_regions(pool, err);
 	for (uint32_t i = 0; i < pool->group_count && code == TY_OK; i++)
 		code = check_group(pool, i, chunk_tokens, err);
-	return code;
+	return code == TY_OK ? check_steps(pool, err) : code;
 }
 
 static void hash_number(crypto_generichash_state *hash, uint64_t number)
@@ -181,7 +204,8 @@ enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 	struct ty_layout **out, struct ty_error *err)
 {
 	struct ty_layout *layout = NULL;
-	uint32_t planes = 0;
+	uint32_t planes = 0, *steps;
+	size_t step_numbers;
 	enum ty_code code;
 
 	*out = NULL;
@@ -190,7 +214,8 @@ enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 		return code;
 	for (uint32_t i = 0; i < pool->group_count; i++)
 		planes += pool->groups[i].plane_count;
-	layout = calloc(1, sizeof *layout + planes * sizeof layout->planes[0]);
+	step_numbers = (size_t)pool->step_count * pool->group_count;
+	layout = calloc(1, sizeof *layout + planes * sizeof layout->planes[0] + step_numbers * sizeof *steps);
 	if (!layout)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a layout of %u planes", planes);
 	layout->chunk_tokens = chunk_tokens;
@@ -199,6 +224,11 @@ enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 	layout->region_count = pool->region_count;
 	layout->group_count = pool->group_count;
 	layout->plane_count = planes;
+	layout->step_count = pool->step_count;
+	steps = (uint32_t *)(void *)(layout->planes + planes);
+	if (step_numbers)
+		memcpy(steps, pool->steps, step_numbers * sizeof *steps);
+	layout->steps = steps;
 	for (uint32_t i = 0; i < pool->region_count; i++)
 		layout->region_length[i] = pool->regions[i].length;
 	code = place_groups(layout, pool, max_chunk_bytes, err);
@@ -211,6 +241,30 @@ enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 	fingerprint(layout, pool->format ? pool->format : "");
 	*out = layout;
 	return TY_OK;
+}
+
+struct ty_layout *ty_layout_part(const struct ty_layout *layout, uint32_t group, uint32_t first, uint32_t count)
+{
+	const struct ty_layout_group *g = &layout->groups[group];
+	struct ty_layout *part = malloc(sizeof *part + count * sizeof part->planes[0]);
+
+	if (!part)
+		return NULL;
+	*part = *layout;
+	part->chunk_tokens = g->block_tokens;
+	part->group_count = part->blocks_per_chunk = 1;
+	part->plane_count = count;
+	part->chunk_bytes = (uint64_t)count * g->run_bytes;
+	part->step_count = 0;
+	part->steps = NULL;
+	part->groups[0] = *g;
+	part->groups[0].plane_count = count;
+	part->groups[0].blocks_per_chunk = 1;
+	part->groups[0].first_plane = part->groups[0].first_block = part->groups[0].page_group = 0;
+	part->groups[0].tile_offset = 0;
+	part->groups[0].tile_bytes = part->chunk_bytes;
+	memcpy(part->planes, layout->planes + g->first_plane + first, count * sizeof part->planes[0]);
+	return part;
 }
 
 /* Sort by digits of 11 bits: the time does not depend on what a client sends. */

@@ -18,6 +18,7 @@
 #define TY_MAX_GROUPS 8
 #define TY_MAX_PLANES 1024 /* of one group */
 #define TY_MAX_PARTS 64
+#define TY_MAX_STEPS 256
 #define TY_RUN_ALIGN 16    /* bytes: what the kernels move at once */
 
 struct ty_layout_group {
@@ -39,7 +40,9 @@ struct ty_layout {
 	uint64_t region_length[TY_MAX_REGIONS];
 	struct ty_layout_group groups[TY_MAX_GROUPS];
 	uint8_t fingerprint[TY_KEY_BYTES]; /* of all that decides a slot's bytes: shapes, order, parts, format */
-	struct ty_plane planes[];  /* plane_count of them */
+	uint32_t step_count;
+	const uint32_t *steps;     /* step_count * group_count: planes of each group that are there after each step */
+	struct ty_plane planes[];  /* plane_count of them; then the steps */
 };
 
 /* Check every number of `pool` against every other (bounds, alignment, overlap of planes, that
@@ -50,6 +53,10 @@ struct ty_layout {
  * differently, so that block b of one lies where block b of the other lies, and nowhere else. They share page_group. */
 TY_MUST_USE enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 	uint64_t max_chunk_bytes, struct ty_layout **out, struct ty_error *err);
+
+/* Planes [first, first + count) of one group, to be moved by themselves, block by block: a layout with one group and one block a
+ * chunk, whose chunk is what a slot holds of those planes of one block. Free with free(); null: no memory. */
+struct ty_layout *ty_layout_part(const struct ty_layout *layout, uint32_t group, uint32_t first, uint32_t count);
 
 /* Are these the block ids of `chunks` chunks, chunk by chunk, in each chunk group by group? Every id is below its
  * group's block_count; with allow_skip TY_BLOCK_SKIP is an id too; with unique no other id occurs twice in a group, or in

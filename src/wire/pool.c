@@ -85,6 +85,12 @@ static enum ty_code check_register(const Tyer__V1__Register *reg, size_t *plane_
 		code = check_count(field, reg->groups[g]->n_planes, TY_MAX_PLANES, err);
 		*plane_count += reg->groups[g]->n_planes;
 	}
+	if (code == TY_OK && reg->n_steps > TY_MAX_STEPS)
+		code = ty_fail(err, TY_LIMIT, "Register.steps has %zu entries, expected at most %d", reg->n_steps, TY_MAX_STEPS);
+	for (g = 0; code == TY_OK && g < reg->n_steps; g++)
+		if (reg->steps[g]->n_planes != reg->n_groups)
+			code = ty_fail(err, TY_INVALID, "Register.steps[%zu].planes has %zu entries, expected one a group: %zu", g,
+				reg->steps[g]->n_planes, reg->n_groups);
 	return code;
 }
 
@@ -94,6 +100,7 @@ struct pool_block {
 	struct ty_region regions[TY_MAX_REGIONS];
 	struct ty_group groups[TY_MAX_GROUPS];
 	char format[TY_FORMAT_MAX + 1];
+	uint32_t steps[TY_MAX_STEPS * TY_MAX_GROUPS];
 	struct ty_plane planes[];
 };
 
@@ -120,6 +127,10 @@ enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool
 	b->pool.part = reg->part;
 	b->pool.parts = reg->parts;
 	b->pool.format = b->format;
+	b->pool.step_count = (uint32_t)reg->n_steps;
+	b->pool.steps = b->steps;
+	for (i = 0; i < reg->n_steps; i++)
+		memcpy(b->steps + i * reg->n_groups, reg->steps[i]->planes, reg->n_groups * sizeof b->steps[0]);
 	if (reg->format != NULL)
 		memcpy(b->format, reg->format, strlen(reg->format)); /* its length is checked */
 	for (i = 0; i < reg->n_regions; i++) {
@@ -176,6 +187,10 @@ static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, 
 		code = check_count(field, pool->groups[g].plane_count, TY_MAX_PLANES, err);
 		*plane_count += pool->groups[g].plane_count;
 	}
+	if (code == TY_OK && pool->step_count > TY_MAX_STEPS)
+		code = ty_fail(err, TY_LIMIT, "pool.steps has %u entries, expected at most %d", pool->step_count, TY_MAX_STEPS);
+	if (code == TY_OK && pool->step_count != 0 && pool->steps == NULL)
+		code = ty_fail(err, TY_INVALID, "pool.steps is null, expected %u entries", pool->step_count);
 	return code;
 }
 
@@ -184,6 +199,7 @@ struct register_block {
 	Tyer__V1__Register reg;
 	Tyer__V1__Region regions[TY_MAX_REGIONS], *region_at[TY_MAX_REGIONS];
 	Tyer__V1__Group groups[TY_MAX_GROUPS], *group_at[TY_MAX_GROUPS];
+	Tyer__V1__Step steps[TY_MAX_STEPS], *step_at[TY_MAX_STEPS];
 	uint8_t device[TY_UUID_BYTES];
 	uint8_t handles[TY_MAX_REGIONS][TY_IPC_HANDLE_BYTES];
 	char format[TY_FORMAT_MAX + 1];
@@ -267,6 +283,15 @@ enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *n
 	for (i = 0; i < pool->group_count; i++) {
 		write_group(b, i, &pool->groups[i], b->planes + next, plane_at + next);
 		next += pool->groups[i].plane_count;
+	}
+	b->reg.n_steps = pool->step_count;
+	b->reg.steps = b->step_at;
+	for (i = 0; i < pool->step_count; i++) {
+		tyer__v1__step__init(&b->steps[i]);
+		b->step_at[i] = &b->steps[i];
+		b->steps[i].n_planes = pool->group_count;
+		/* protobuf-c's structs know no const; packing only reads */
+		b->steps[i].planes = (uint32_t *)(uintptr_t)(pool->steps + (size_t)i * pool->group_count);
 	}
 	*out = &b->reg;
 	return TY_OK;

@@ -18,7 +18,7 @@ TY_MUST_USE enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, st
 /* Null is allowed. Descriptors are not touched. */
 void ty_pool_free(struct ty_pool *pool);
 
-/* The REGISTER that describes `pool`, a copy of its own. numbers[i] is the descriptor number of region i where that is_fd, ignored
+/* The REGISTER that describes `pool`; a copy of its own but for the steps, which stay the caller's. numbers[i] is the descriptor number of region i where that is_fd, ignored
  * elsewhere. TY_INVALID, TY_LIMIT or TY_NO_MEMORY. */
 TY_MUST_USE enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *numbers,
 	Tyer__V1__Register **out, struct ty_error *err);

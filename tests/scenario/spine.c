@@ -35,6 +35,7 @@
 #define CHUNK_TOKENS 512
 #define PER_CHUNK (CHUNK_TOKENS / BLOCK_TOKENS)
 #define CHUNK_WORDS ((uint64_t)PER_CHUNK * PLANES * RUN / 8)
+#define STEPS_OF_LAYERS 2  /* the first plane, then the others */
 #define STEPS 1500         /* of the driver, per seed */
 #define SAMPLE 61          /* every 61st word of a block is written and checked: all runs, all offsets over the seeds */
 
@@ -56,6 +57,7 @@ struct prompt {
 	uint32_t first, count;          /* of the op under way */
 	uint32_t blocks[CHAIN * PER_CHUNK];
 	uint32_t serial;                /* of the op under way */
+	struct ty_mark layers;          /* of a retrieve; word 0: not layer by layer */
 	bool flushed;                   /* nothing may touch its blocks any more ... */
 	uint64_t sum;                   /* ... which held this then */
 	bool broken;                    /* the op under way was made wrong on purpose */
@@ -86,6 +88,7 @@ struct call { /* an exchange and what it was for */
 	} verb;
 	Tyer__V1__Chain chain;
 	Tyer__V1__BlockIds ids, *ids_list[1];
+	Tyer__V1__Mark layers;
 	uint8_t hashes[CHAIN * TY_KEY_BYTES];
 	uint32_t flushed[CHAIN * PER_CHUNK], serial; /* FLUSH: its own blocks, and whose they were */
 	struct engine_side *engine;
@@ -99,7 +102,7 @@ static struct world {
 	struct ty_service *service;
 	struct ty_config config;
 	struct engine_side engines[ENGINES];
-	uint32_t calls, answers, checked, stored, timeouts, flushed, failures, left;
+	uint32_t calls, answers, checked, steps, stored, timeouts, flushed, failures, left;
 	uint64_t next_session, next_client;
 	bool device_open;
 } w;
@@ -189,10 +192,10 @@ static void write_chunk(struct engine_side *e, const struct prompt *p, uint32_t 
 					       : ty_pattern_word(seed_of_contents, tag_of(p, p->first + k), place(b, plane, i));
 }
 
-static void check_chunk(struct engine_side *e, const struct prompt *p, uint32_t k)
+static void check_planes(struct engine_side *e, const struct prompt *p, uint32_t k, uint32_t planes)
 {
 	for (uint32_t b = 0; b < PER_CHUNK; b++) {
-		for (uint32_t plane = 0; plane < PLANES; plane++) {
+		for (uint32_t plane = 0; plane < planes; plane++) {
 			for (uint32_t i = 0; i < RUN / 8; i += SAMPLE) {
 				uint64_t found = *word_at(e, p->blocks[k * PER_CHUNK + b], plane, i);
 				uint32_t tag = tag_of(p, p->first + k), from, index;
@@ -206,7 +209,28 @@ static void check_chunk(struct engine_side *e, const struct prompt *p, uint32_t 
 			}
 		}
 	}
+}
+
+static void check_chunk(struct engine_side *e, const struct prompt *p, uint32_t k)
+{
+	check_planes(e, p, k, PLANES);
 	w.checked++;
+}
+
+/* Is `step` of the retrieve under way there, as its word says? */
+static bool step_reached(const struct engine_side *e, const struct prompt *p, uint32_t step)
+{
+	return atomic_load_explicit(&e->member->timeline->words[p->layers.word], memory_order_acquire) >= p->layers.value + step;
+}
+
+/* Then its planes hold their contents, long before the reply. */
+static void check_first_step(struct engine_side *e, const struct prompt *p)
+{
+	if (!p->layers.word || p->broken || !step_reached(e, p, 0))
+		return;
+	for (uint32_t k = 0; k < p->count; k++)
+		check_planes(e, p, k, 1);
+	w.steps += !step_reached(e, p, STEPS_OF_LAYERS - 1);
 }
 
 static uint64_t sum_of_blocks(struct engine_side *e, const struct prompt *p)
@@ -322,6 +346,14 @@ static void retrieve(struct engine_side *e, struct prompt *p)
 	c->verb.retrieve.blocks = c->ids_list;
 	c->verb.retrieve.n_blocks = 1;
 	c->request.retrieve = &c->verb.retrieve;
+	p->layers.word = 0;
+	if (rnd(2)) {
+		p->layers = (struct ty_mark){1 + (uint32_t)(p - e->prompts), p->layers.value + STEPS_OF_LAYERS};
+		tyer__v1__mark__init(&c->layers);
+		c->layers.word = p->layers.word;
+		c->layers.value = p->layers.value;
+		c->verb.retrieve.layers = &c->layers;
+	}
 	for (uint32_t k = 0; k < p->count; k++)
 		write_chunk(e, p, k, true);
 	p->broken = rnd(10) == 0;
@@ -464,6 +496,7 @@ static void answered(struct call *call)
 			assert(!p->broken);
 			for (uint32_t k = 0; p->phase == RETRIEVING && k < p->count; k++)
 				check_chunk(e, p, k);
+			assert(p->phase != RETRIEVING || !p->layers.word || step_reached(e, p, STEPS_OF_LAYERS - 1));
 			if (p->phase == STORING) {
 				assert(call->x.reply.store.stored + call->x.reply.store.present + call->x.reply.store.dropped == p->count);
 				w.stored += call->x.reply.store.stored;
@@ -513,6 +546,7 @@ static void arrive(struct engine_side *e)
 	e->member = calloc(1, sizeof *e->member);
 	e->member->client = ++w.next_client;
 	e->member->slot = &e->slot;
+	e->member->weight = 1 + rnd(TY_WEIGHT_MAX);
 	e->member->timeline = calloc(1, sizeof *e->member->timeline);
 	e->member->timeline->refs = 1;
 	e->member->timeline->words = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -529,6 +563,8 @@ static void arrive(struct engine_side *e)
 	static Tyer__V1__Region region, *regions[1] = {&region};
 	static Tyer__V1__Plane planes[PLANES], *plane_list[PLANES];
 	static Tyer__V1__Group group, *groups[1] = {&group};
+	static Tyer__V1__Step steps[STEPS_OF_LAYERS], *step_list[STEPS_OF_LAYERS];
+	static uint32_t step_planes[STEPS_OF_LAYERS] = {1, PLANES};
 
 	tyer__v1__region__init(&region);
 	region.memory_case = TYER__V1__REGION__MEMORY_ATTACHED_FD;
@@ -553,6 +589,14 @@ static void arrive(struct engine_side *e)
 	c->verb.reg.groups = groups;
 	c->verb.reg.n_groups = 1;
 	c->verb.reg.parts = 1;
+	for (uint32_t i = 0; i < STEPS_OF_LAYERS; i++) {
+		tyer__v1__step__init(&steps[i]);
+		steps[i].planes = &step_planes[i];
+		steps[i].n_planes = 1;
+		step_list[i] = &steps[i];
+	}
+	c->verb.reg.steps = step_list;
+	c->verb.reg.n_steps = STEPS_OF_LAYERS;
 	c->request.register_ = &c->verb.reg;
 	send_call(c);
 }
@@ -592,6 +636,8 @@ static void act(void)
 		leave(e);
 		return;
 	}
+	if (p->phase == RETRIEVING)
+		check_first_step(e, p);
 	if (p->phase == IDLE || (p->phase == READY && rnd(8) == 0))
 		look_up(e, p);
 	else if (p->phase == READY && p->hits && rnd(3) == 0)
@@ -711,17 +757,17 @@ static void run(uint64_t seed)
 int main(int argc, char **argv)
 {
 	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-	uint64_t checked = 0, stored = 0, timeouts = 0, flushed = 0, failures = 0, left = 0;
+	uint64_t checked = 0, half = 0, stored = 0, timeouts = 0, flushed = 0, failures = 0, left = 0;
 
 	urcu_memb_register_thread(); /* it reads the index, as the runtime's own threads do */
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
 		run(seed);
-		checked += w.checked, stored += w.stored, timeouts += w.timeouts, flushed += w.flushed, failures += w.failures, left += w.left;
+		checked += w.checked, half += w.steps, stored += w.stored, timeouts += w.timeouts, flushed += w.flushed, failures += w.failures, left += w.left;
 	}
 	urcu_memb_unregister_thread();
-	printf("spine: %llu seeds, %llu chunks stored, %llu checked, %llu late, %llu flushes, %llu refused or failed, %llu departures\n",
-		(unsigned long long)seeds, (unsigned long long)stored, (unsigned long long)checked,
+	printf("spine: %llu seeds, %llu chunks stored, %llu checked (%llu seen half there), %llu late, %llu flushes, %llu refused or failed, %llu departures\n",
+		(unsigned long long)seeds, (unsigned long long)stored, (unsigned long long)checked, (unsigned long long)half,
 		(unsigned long long)timeouts, (unsigned long long)flushed, (unsigned long long)failures, (unsigned long long)left);
 	return checked && stored ? 0 : 1;
 }

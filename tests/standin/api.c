@@ -171,6 +171,8 @@ cu_result cuDevicePrimaryCtxRelease(cu_device device)
 		standin_misuse("device %d's context is released by a thread that has none", device);
 	if (--c->references == 0 && (c->streams || c->used))
 		standin_misuse("device %d's context is released with streams or memory in it", device);
+	if (c->references == 0 && standin_settings.forget)
+		standin_forget_host(c);
 	standin_unlock();
 	return CU_SUCCESS;
 }
@@ -378,7 +380,7 @@ cu_result cuMemFreeHost(void *memory)
 cu_result cuMemHostRegister(void *memory, size_t bytes, unsigned flags)
 {
 	ENTER(cuMemHostRegister, true, false);
-	if (!memory || !bytes || flags & ~(unsigned)CU_HOST_PORTABLE)
+	if (!memory || !bytes || flags & ~(unsigned)(CU_HOST_PORTABLE | CU_HOST_DEVICEMAP))
 		return CU_INVALID_VALUE;
 	return standin_register(standin_current(), memory, bytes, flags & CU_HOST_PORTABLE, false);
 }
@@ -504,6 +506,53 @@ cu_result cuIpcCloseMemHandle(cu_address address)
 	return CU_SUCCESS;
 }
 
+cu_result cuCtxGetCurrent(cu_context *context)
+{
+	ENTER(cuCtxGetCurrent, false, false);
+	*context = standin_current();
+	return CU_SUCCESS;
+}
+
+cu_result cuMemHostGetDevicePointer(cu_address *address, void *memory, unsigned flags)
+{
+	ENTER(cuMemHostGetDevicePointer, true, false);
+	if (flags)
+		return CU_INVALID_VALUE;
+	standin_check_host(standin_current(), memory, 1, "cuMemHostGetDevicePointer");
+	*address = (cu_address)(uintptr_t)memory;
+	return CU_SUCCESS;
+}
+
+static void queue_word(cu_stream stream, int kind, cu_address address, uint64_t value, const char *name, cu_result injected)
+{
+	struct op op = {.to = (void *)(uintptr_t)address, .lap = value};
+
+	op.kind = kind;
+	check_stream(stream, name);
+	if (address % sizeof(uint64_t))
+		standin_misuse("%s at %#llx, which is not aligned", name, (unsigned long long)address);
+	standin_check_host(standin_current(), op.to, sizeof(uint64_t), name);
+	queue(stream, &op, injected);
+}
+
+cu_result cuStreamWriteValue64(cu_stream stream, cu_address address, uint64_t value, unsigned flags)
+{
+	ENTER(cuStreamWriteValue64, true, true);
+	if (flags)
+		return CU_INVALID_VALUE;
+	queue_word(stream, OP_WRITE, address, value, "cuStreamWriteValue64", injected);
+	return CU_SUCCESS;
+}
+
+cu_result cuStreamWaitValue64(cu_stream stream, cu_address address, uint64_t value, unsigned flags)
+{
+	ENTER(cuStreamWaitValue64, true, true);
+	if (flags != CU_WAIT_GEQ)
+		return CU_INVALID_VALUE;
+	queue_word(stream, OP_UNTIL, address, value, "cuStreamWaitValue64", injected);
+	return CU_SUCCESS;
+}
+
 /* How the functions are found. */
 STANDIN_EXPORT cu_result cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status);
 cu_result cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status)
@@ -518,6 +567,9 @@ cu_result cuGetProcAddress_v2(const char *name, void **function, int version, ui
 #undef STANDIN_ENTRY
 #define STANDIN_ENTRY(name, suffix, parameters, asked, since) {asked, (void (*)(void))name, since},
 		TY_CUDA_OPTIONAL(STANDIN_ENTRY) /* a later one of a name replaces the earlier */
+#undef STANDIN_ENTRY
+#define STANDIN_ENTRY(name, suffix, parameters, since) {#name, (void (*)(void))name, since},
+		TY_CUDA_WORDS(STANDIN_ENTRY)
 #undef STANDIN_ENTRY
 	};
 

@@ -228,6 +228,23 @@ cu_result standin_unregister(cu_context context, void *memory, bool allocated)
 	return CU_SUCCESS;
 }
 
+void standin_forget_host(cu_context context)
+{
+	struct range **at = &host_ranges;
+
+	while (*at) {
+		struct range *r = *at;
+
+		if (r->context != context || r->allocated) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		standin_objects--;
+		free(r);
+	}
+}
+
 void standin_check_host(cu_context context, const void *memory, size_t bytes, const char *what)
 {
 	uint64_t address = (uint64_t)(uintptr_t)memory;

@@ -20,6 +20,7 @@ static const char *const names[STANDIN_NAMES] = {
 #define STANDIN_STRING(name, suffix, parameters, ...) #name,
 	TY_CUDA_FUNCTIONS(STANDIN_STRING)
 	TY_CUDA_OPTIONAL(STANDIN_STRING)
+	TY_CUDA_WORDS(STANDIN_STRING)
 #undef STANDIN_STRING
 };
 
@@ -201,6 +202,8 @@ static void set_one(char *setting)
 		standin_settings.version = (int)number(setting, value);
 	} else if (!strcmp(setting, "threads")) {
 		standin_settings.any_thread = !strcmp(value, "any");
+	} else if (!strcmp(setting, "forget")) {
+		standin_settings.forget = number(setting, value);
 	} else if (!strcmp(setting, "missing")) {
 		if (*value)
 			look_up(value);

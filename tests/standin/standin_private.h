@@ -20,18 +20,22 @@ TY_CUDA_FUNCTIONS(STANDIN_DECLARE)
 #define STANDIN_DECLARE(name, suffix, parameters, asked, since) STANDIN_EXPORT cu_result name parameters __asm__(asked suffix);
 TY_CUDA_OPTIONAL(STANDIN_DECLARE)
 #undef STANDIN_DECLARE
+#define STANDIN_DECLARE(name, suffix, parameters, since) STANDIN_EXPORT cu_result name parameters __asm__(#name suffix);
+TY_CUDA_WORDS(STANDIN_DECLARE)
+#undef STANDIN_DECLARE
 
 enum standin_name {
 #define STANDIN_NAME(name, suffix, parameters, ...) STANDIN_##name,
 	TY_CUDA_FUNCTIONS(STANDIN_NAME)
 	TY_CUDA_OPTIONAL(STANDIN_NAME)
+	TY_CUDA_WORDS(STANDIN_NAME)
 #undef STANDIN_NAME
 	STANDIN_NAMES
 };
 
 struct op {
 	struct op *next;
-	enum { OP_COPY, OP_LAUNCH, OP_RECORD, OP_WAIT } kind;
+	enum { OP_COPY, OP_LAUNCH, OP_RECORD, OP_WAIT, OP_WRITE, OP_UNTIL } kind;
 	bool hangs;
 	bool to_host;     /* copy */
 	void *to;
@@ -41,7 +45,7 @@ struct op {
 	cu_function function; /* launch */
 	unsigned grid;
 	cu_event event;   /* record, wait */
-	uint64_t lap;
+	uint64_t lap;     /* or the value to write or to wait for, at `to` */
 	uint8_t parameters[4096];
 };
 
@@ -75,6 +79,7 @@ struct standin_settings {
 	int devices, version;
 	unsigned ops;
 	size_t memory;
+	bool forget;
 	char missing[64];
 	bool any_thread; /* may use any context */
 };
@@ -104,6 +109,7 @@ bool standin_range(cu_address address, cu_address *base, size_t *bytes);
 void standin_check_device(cu_context context, cu_address address, uint64_t bytes, const char *what);
 cu_result standin_register(cu_context context, void *memory, size_t bytes, bool portable, bool allocated);
 cu_result standin_unregister(cu_context context, void *memory, bool allocated);
+void standin_forget_host(cu_context context); /* under the lock */
 void standin_check_host(cu_context context, const void *memory, size_t bytes, const char *what);
 
 /* stream.c */

@@ -172,7 +172,11 @@ static bool ready(const struct op *op)
 {
 	if (op->kind == OP_LAUNCH && op->function->ready && !op->function->ready(op->parameters))
 		return false;
-	return (!op->hangs || standin_released()) && (op->kind != OP_WAIT || op->event->reached >= op->lap);
+	if (op->hangs && !standin_released())
+		return false;
+	if (op->kind == OP_UNTIL) /* acquire: pairs with whoever raised it, in another process too */
+		return atomic_load_explicit((_Atomic uint64_t *)op->to, memory_order_acquire) >= op->lap;
+	return op->kind != OP_WAIT || op->event->reached >= op->lap;
 }
 
 static void run_copy(cu_context context, const struct op *op)
@@ -208,7 +212,11 @@ static void run(cu_stream stream)
 		op->event->reached = op->lap;
 		op->event->time = standin_clock();
 		break;
+	case OP_WRITE: /* release: what ran before it in the stream is seen by whoever sees it */
+		atomic_store_explicit((_Atomic uint64_t *)op->to, op->lap, memory_order_release);
+		break;
 	case OP_WAIT:
+	case OP_UNTIL:
 		break;
 	}
 	stream->first = op->next;

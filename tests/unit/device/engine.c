@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #define ALLOCATIONS TY_MAX_REGIONS
+#define DEVICES 16
 
 struct order {
 	uint64_t bytes; /* 0: free all */
+	uint32_t device;
 };
 struct answer {
 	bool ok;
@@ -57,28 +59,42 @@ void standin_open(struct standin *s)
 #undef CONTROL
 }
 
+static struct ty_cuda_client *client_of(struct ty_cuda_client **clients, uint32_t device)
+{
+	struct ty_error err = {0};
+
+	if (device >= DEVICES)
+		die("no such device");
+	if (!clients[device] && ty_cuda_client_open(getenv("TYER_STANDIN_LIBRARY"), (int)device, &clients[device], &err) != TY_OK)
+		die(err.text);
+	return clients[device];
+}
+
 static _Noreturn void serve(int fd)
 {
+	struct ty_cuda_client *clients[DEVICES] = {NULL}, *owners[ALLOCATIONS], *client;
 	uint64_t addresses[ALLOCATIONS];
-	struct ty_cuda_client *client;
 	struct ty_error err = {0};
 	unsigned count = 0;
 	struct order order;
 
-	if (ty_cuda_client_open(getenv("TYER_STANDIN_LIBRARY"), 0, &client, &err) != TY_OK)
-		die(err.text);
 	while (recv(fd, &order, sizeof order, 0) == (ssize_t)sizeof order) {
 		struct answer answer = {.ok = true};
 
 		if (order.bytes == 0) {
-			while (count)
-				ty_cuda_client_free(client, addresses[--count]);
-		} else if (count == ALLOCATIONS ||
-			ty_cuda_client_alloc(client, order.bytes, &addresses[count], &answer.region, &err) != TY_OK) {
-			fprintf(stderr, "engine: %s\n", err.text);
-			answer.ok = false;
+			while (count) {
+				count--;
+				ty_cuda_client_free(owners[count], addresses[count]);
+			}
 		} else {
-			count++;
+			client = client_of(clients, order.device);
+			if (count == ALLOCATIONS ||
+				ty_cuda_client_alloc(client, order.bytes, &addresses[count], &answer.region, &err) != TY_OK) {
+				fprintf(stderr, "engine: %s\n", err.text);
+				answer.ok = false;
+			} else {
+				owners[count++] = client;
+			}
 		}
 		if (send(fd, &answer, sizeof answer, MSG_NOSIGNAL) != (ssize_t)sizeof answer)
 			break;
@@ -120,9 +136,9 @@ void engine_stop(void)
 	close(to_engine);
 }
 
-static struct ty_region ask(uint64_t bytes)
+static struct ty_region ask(uint64_t bytes, uint32_t device)
 {
-	struct order order = {bytes};
+	struct order order = {bytes, device};
 	struct answer answer;
 
 	if (send(to_engine, &order, sizeof order, MSG_NOSIGNAL) != (ssize_t)sizeof order ||
@@ -131,18 +147,23 @@ static struct ty_region ask(uint64_t bytes)
 	return answer.region;
 }
 
-void engine_alloc(struct ty_region *region)
+void engine_alloc_on(uint32_t device, struct ty_region *region)
 {
-	struct ty_region got = ask(region->offset + region->length);
+	struct ty_region got = ask(region->offset + region->length, device);
 
 	memcpy(region->ipc_handle, got.ipc_handle, sizeof region->ipc_handle);
 	region->allocation_bytes = got.allocation_bytes;
 	region->is_fd = false;
 }
 
+void engine_alloc(struct ty_region *region)
+{
+	engine_alloc_on(0, region);
+}
+
 void engine_free_all(void)
 {
-	ask(0);
+	ask(0, 0);
 }
 
 uint8_t *engine_view(const struct ty_region *region)

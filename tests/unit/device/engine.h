@@ -28,6 +28,7 @@ void engine_stop(void); /* by the process that started it */
 void engine_kill(void); /* by any: returns when its descriptors are gone. Its memory stays with those who mapped it */
 /* Memory of the engine's on device 0: fills in handle and allocation_bytes, keeps offset and length. */
 void engine_alloc(struct ty_region *region);
+void engine_alloc_on(uint32_t device, struct ty_region *region); /* likewise on another */
 void engine_free_all(void);
 /* This process's own view of it. */
 uint8_t *engine_view(const struct ty_region *region);

@@ -319,6 +319,27 @@ void test_pool_build(unsigned index, struct test_pool *t)
 		preset(t, known[index].name);
 }
 
+void test_pool_steps(struct test_pool *t)
+{
+	uint32_t groups = t->pool.group_count, count = 0;
+
+	for (uint32_t s = 0; s < 3; s++) {
+		uint32_t *now = t->steps + count * groups, *before = now - groups;
+		bool more = false;
+
+		for (uint32_t g = 0; g < groups; g++) {
+			uint32_t planes = t->groups[g].plane_count;
+
+			/* the first group from its first plane on, the others later */
+			now[g] = s == 2 ? planes : s == 1 ? planes / 2 : g == 0 ? planes / 3 : 0;
+			more = more || now[g] > (count ? before[g] : 0);
+		}
+		count += more;
+	}
+	t->pool.step_count = count;
+	t->pool.steps = t->steps;
+}
+
 uint32_t test_chunks(const struct ty_layout *l)
 {
 	uint32_t chunks = UINT32_MAX;

@@ -16,11 +16,15 @@ struct test_pool {
 	struct ty_region regions[TY_MAX_REGIONS];
 	struct ty_group groups[TY_MAX_GROUPS];
 	struct ty_plane planes[TY_MAX_GROUPS * TEST_PLANES];
+	uint32_t steps[3 * TY_MAX_GROUPS];
 };
 
 extern const unsigned test_pool_count;
 /* Regions are left without memory: the caller fills in descriptors or handles. */
 void test_pool_build(unsigned index, struct test_pool *out);
+
+/* Up to three steps for RETRIEVEs layer by layer, as uneven as they may be. */
+void test_pool_steps(struct test_pool *pool);
 
 uint64_t test_random(uint64_t *state);
 void test_fill(void *memory, size_t bytes, uint64_t *state);

@@ -49,6 +49,7 @@ static void set_up(struct test_trip *t, unsigned index, const char *fault)
 
 	memset(t, 0, sizeof *t);
 	test_pool_build(index, &tp);
+	test_pool_steps(&tp);
 	for (uint32_t i = 0; i < tp.pool.region_count; i++) {
 		struct ty_region *r = &tp.regions[i];
 

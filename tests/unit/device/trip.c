@@ -93,6 +93,68 @@ static void check_slots(struct test_trip *t, const uint8_t *expected, size_t byt
 				when, i, (unsigned long long)t->layout->chunk_bytes);
 }
 
+/* As each_run into the pool, but only one step's planes. */
+static void each_run_of_step(struct test_trip *t, uint8_t *const *view, uint8_t *slot, const uint32_t *ids, uint32_t step)
+{
+	const struct ty_layout *l = t->layout;
+
+	for (uint32_t i = 0; i < l->group_count; i++) {
+		const struct ty_layout_group *g = &l->groups[i];
+		uint32_t from = step ? l->steps[(step - 1) * l->group_count + i] : 0, to = l->steps[step * l->group_count + i];
+
+		for (uint32_t b = 0; b < g->blocks_per_chunk; b++)
+			for (uint32_t p = from; p < to; p++) {
+				const struct ty_plane *plane = &l->planes[g->first_plane + p];
+				uint32_t id = ids[g->first_block + b];
+
+				if (id != TY_BLOCK_SKIP)
+					memcpy(view[plane->region] + plane->offset + id * g->block_stride,
+						slot + g->tile_offset + ((uint64_t)b * g->plane_count + p) * g->run_bytes,
+						g->run_bytes);
+			}
+	}
+}
+
+/* Retrieve one chunk step by step, each part of a step by itself; after each the pool is as it must be. */
+static void layer_by_layer(struct test_trip *t, uint8_t **model)
+{
+	const struct ty_layout *l = t->layout;
+	uint32_t *ids = draw_ids(t, 1, true);
+
+	for (uint32_t s = 0; s < l->step_count; s++) {
+		for (uint32_t i = 0; i < l->group_count; i++) {
+			const struct ty_layout_group *g = &l->groups[i];
+			const struct ty_part *part = ty_device_part(t->mapping, s, i);
+			struct ty_copy copies[TY_BATCH_CHUNKS];
+			struct ty_batch batch;
+			uint32_t limit;
+
+			if (!part->mapping)
+				continue;
+			limit = ty_device_batch_limit(t->dev, part->layout);
+			assert_true(limit >= 1 && limit <= TY_BATCH_CHUNKS);
+			assert_int_equal(part->layout->chunk_bytes, part->layout->plane_count * g->run_bytes);
+			for (uint32_t b = 0; b < g->blocks_per_chunk;) {
+				memset(&batch, 0xa5, sizeof batch);
+				batch.mapping = part->mapping;
+				batch.direction = TY_TO_DEVICE;
+				batch.copies = copies;
+				for (batch.count = 0; batch.count < limit && b < g->blocks_per_chunk; b++) {
+					copies[batch.count].host = t->slots + g->tile_offset +
+						((uint64_t)b * g->plane_count + part->first_plane) * g->run_bytes;
+					copies[batch.count++].blocks = &ids[g->first_block + b];
+				}
+				assert_int_equal(ty_device_submit(t->dev, &batch), TY_OK);
+				test_drive(t->dev, 1, 1000000);
+				assert_int_equal(batch.code, TY_OK);
+			}
+		}
+		each_run_of_step(t, model, t->slots, ids, s);
+		check_pool(t, model, "layer by layer");
+	}
+	free(ids);
+}
+
 void test_round_trip(struct test_trip *t)
 {
 	const struct ty_layout *l = t->layout;
@@ -142,6 +204,8 @@ void test_round_trip(struct test_trip *t)
 	check_slots(t, slots, bytes + 64, "retrieve");
 	check_pool(t, model, "retrieve");
 	free(ids);
+
+	layer_by_layer(t, model);
 
 	/* both at once: the first half of the slots goes to the first half of the ids, the second comes from the second */
 	ids = draw_ids(t, 2 * chunks, false);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu_house.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
+
+void g_prepare(struct g_house *g)
+{
+	char settings[32];
+
+	snprintf(settings, sizeof settings, "devices=%d,ops=4,forget=1", G_DEVICES);
+	memset(g, 0, sizeof *g);
+	standin_open(&g->driver);
+	g->driver.set(settings);
+	engine_start();
+}
+
+void g_finish(void)
+{
+	engine_stop();
+}
+
+void g_start(struct g_house *g, uint32_t devices)
+{
+	struct h_service *s = &g->service;
+
+	h_prepare(s);
+	for (uint32_t i = 0; i < devices; i++)
+		snprintf(s->config.device[i], sizeof s->config.device[i], "cuda:%u", i);
+	s->config.device_count = devices;
+	snprintf(s->config.cuda_driver, sizeof s->config.cuda_driver, "%s", g->driver.path);
+	h_start(s);
+}
+
+void g_stop(struct g_house *g)
+{
+	h_stop(&g->service);
+	assert_int_equal(g->driver.live(), 0);
+	engine_free_all();
+}
+
+/* The region and the device of the client that registers next. */
+static struct ty_region region;
+static uint8_t uuid[TY_UUID_BYTES];
+
+void g_open(struct g_house *g, struct h_client *c, uint32_t device)
+{
+	const struct ty_client_info *info;
+
+	h_open(&g->service, c, NULL, "a", 0, 0);
+	info = ty_client_info(c->client);
+	assert_true(device < info->device_count);
+	memcpy(uuid, info->devices[device].uuid, sizeof uuid);
+	munmap(c->pool, POOL_BYTES);
+	region = (struct ty_region){.length = POOL_BYTES};
+	engine_alloc_on(device, &region);
+	c->pool = engine_view(&region);
+}
+
+struct ty_pool *g_pool(struct h_client *c)
+{
+	struct ty_pool *pool = h_pool(c, 0, 1);
+
+	pool->regions = &region;
+	memcpy(pool->device, uuid, sizeof uuid);
+	return pool;
+}
+
+enum ty_code g_register(struct h_client *c)
+{
+	enum ty_code code = h_wait(c, ty_client_register(c->client, g_pool(c), h_done, c, &c->refused));
+
+	c->registration = code == TY_OK ? c->last.registered.registration : 0;
+	return code;
+}
+
+void g_close(struct h_client *c)
+{
+	h_close(c);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The service over the stand-in driver in this process, its clients' memory in another one (as an engine's is), for the tests of
+ * what a GPU's owner does. Device 0 and up are the service's; the last one is the test's own, for streams of an engine.
+ */
+#ifndef TY_TESTS_GPU_HOUSE_H
+#define TY_TESTS_GPU_HOUSE_H
+
+#include "harness.h"
+#include "unit/device/engine.h"
+
+#define G_DEVICES 5 /* of the driver: four for services, one for the test */
+
+struct g_house {
+	struct h_service service;
+	struct standin driver;
+};
+
+/* Once, first of all. */
+void g_prepare(struct g_house *g);
+void g_finish(void);
+
+/* A service with `devices` GPUs. */
+void g_start(struct g_house *g, uint32_t devices);
+/* And the driver has nothing of it any more. */
+void g_stop(struct g_house *g);
+
+/* A client as h_open makes it, with the harness's pool on the GPU that cuda:`device` is, but not registered. */
+void g_open(struct g_house *g, struct h_client *c, uint32_t device);
+struct ty_pool *g_pool(struct h_client *c); /* to change, and to register */
+enum ty_code g_register(struct h_client *c);
+void g_close(struct h_client *c);
+
+#endif

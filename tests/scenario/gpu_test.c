@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A GPU's owner in the whole service, over the stand-in driver: layer by layer, the engine's own streams, who calls the driver, and
+ * what clients get wrong.
+ */
+#include "gpu_house.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <tyer/stream.h>
+
+#include "actors/service.h"
+
+static struct g_house house;
+
+static int setup(void **state)
+{
+	(void)state;
+	g_start(&house, 1);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	g_stop(&house);
+	return 0;
+}
+
+static void expect(struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
+{
+	if (code != expected || !strstr(c->error, words))
+		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
+}
+
+static void ok(struct h_client *c, enum ty_code code)
+{
+	if (code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(code), c->error);
+}
+
+static uint32_t ids[8 * H_PER_CHUNK], id_count;
+static const uint32_t *const lists[1] = {ids};
+
+/* `count` chunks of session 1, in blocks [block, ...). */
+static struct ty_transfer transfer(const struct h_client *c, uint32_t count, uint32_t block)
+{
+	id_count = count * H_PER_CHUNK;
+	for (uint32_t i = 0; i < id_count; i++)
+		ids[i] = block + i;
+	return (struct ty_transfer){.session = 1, .registration = c->registration, .count = count, .blocks = lists,
+		.block_counts = &id_count, .group_count = 1};
+}
+
+static void store_some(struct h_client *c, uint32_t base, uint32_t count)
+{
+	ok(c, h_lookup(c, 1, base, count));
+	h_fill(c, base, count, 0);
+	ok(c, h_store(c, 1, 0, count, 0));
+	assert_int_equal(c->last.store.stored, count);
+	ok(c, h_lookup(c, 1, base, count));
+	assert_int_equal(c->last.lookup.hits, count);
+}
+
+static enum ty_code retrieve(struct h_client *c, const struct ty_transfer *t)
+{
+	return h_wait(c, ty_client_retrieve(c->client, t, h_done, c, &c->refused));
+}
+
+/* ---- layer by layer -------------------------------------------------------------------------------------- */
+
+static void test_layers(void **state)
+{
+	static const uint32_t steps[H_PLANES - 1] = {1, 2, 4}, wrong[2] = {2, 3};
+	struct ty_pool *pool;
+	struct ty_transfer t;
+	struct h_client c;
+
+	(void)state;
+	g_open(&house, &c, 0);
+	pool = g_pool(&c);
+	pool->step_count = 2;
+	pool->steps = wrong;
+	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+		"steps[1].planes[0]: 3, expected 4..4");
+	pool->step_count = 0;
+	ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	c.registration = c.last.registered.registration;
+	store_some(&c, 100, 8);
+	t = transfer(&c, 8, 64);
+	t.layers = (struct ty_mark){5, 100};
+	expect(&c, retrieve(&c, &t), TY_INVALID, "declared no steps");
+	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+
+	pool->step_count = H_PLANES - 1;
+	pool->steps = steps;
+	ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	c.registration = t.registration = c.last.registered.registration;
+	h_wipe(&c, 8, 64);
+	ids[3] = ids[17] = TY_BLOCK_SKIP;
+	t.done = (struct ty_mark){6, 1};
+	ok(&c, retrieve(&c, &t));
+	assert_true(ty_client_reached(c.client, t.done));
+	assert_true(ty_client_reached(c.client, (struct ty_mark){5, 102}));
+	assert_false(ty_client_reached(c.client, (struct ty_mark){5, 103}));
+	assert_int_equal(h_wrong(&c, 100, 8, 64), 2 * H_PLANES * H_RUN / 8); /* the two that were skipped */
+	/* all skipped: every step is there at once */
+	t = transfer(&c, 1, 0);
+	ids[0] = ids[1] = ids[2] = ids[3] = TY_BLOCK_SKIP;
+	t.layers = (struct ty_mark){7, 1};
+	ok(&c, retrieve(&c, &t));
+	assert_true(ty_client_reached(c.client, (struct ty_mark){7, H_PLANES - 1}));
+	t.layers.value = UINT64_MAX - 10;
+	expect(&c, retrieve(&c, &t), TY_INVALID, "layers.value");
+	t.layers = (struct ty_mark){TY_TIMELINE_WORDS, 1};
+	expect(&c, retrieve(&c, &t), TY_INVALID, "layers.word");
+	g_close(&c);
+}
+
+/* ---- the engine's streams ---------------------------------------------------------------------------------- */
+
+/* Queries, each of which lets some of what is in the streams run. */
+static bool stream_done(struct ty_cuda_client *gpu, bool to_host)
+{
+	struct ty_error err;
+	bool done = false;
+
+	for (int i = 0; i < 50 && !done; i++)
+		if (ty_cuda_client_done(gpu, to_host, &done, &err) != TY_OK)
+			fail_msg("%s", err.text);
+	return done;
+}
+
+static void test_streams(void **state)
+{
+	struct ty_stream_words *words;
+	struct ty_cuda_client *gpu;
+	struct ty_transfer t;
+	struct ty_error err = {.code = TY_OK};
+	struct h_client c;
+	void *stream, *behind;
+
+	(void)state;
+	g_open(&house, &c, 0);
+	ok(&c, g_register(&c));
+	assert_int_equal(ty_stream_words_open(c.client, house.driver.path, &words, &err), TY_INVALID);
+	assert_non_null(strstr(err.text, "no CUDA context"));
+	assert_int_equal(ty_stream_words_open(c.client, "/nonexistent/libcuda.so", &words, &err), TY_UNSUPPORTED);
+	if (ty_cuda_client_open(house.driver.path, G_DEVICES - 1, &gpu, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	house.driver.set("version=11060");
+	assert_int_equal(ty_stream_words_open(c.client, house.driver.path, &words, &err), TY_UNSUPPORTED);
+	assert_non_null(strstr(err.text, "cuStreamWriteValue64"));
+	house.driver.set("version=13000");
+	if (ty_stream_words_open(c.client, house.driver.path, &words, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	stream = ty_cuda_client_stream(gpu, true);
+	behind = ty_cuda_client_stream(gpu, false);
+
+	/* A store whose blocks a stream computes, and a stream that goes on when they may be used again. */
+	ok(&c, h_lookup(&c, 1, 300, 4));
+	h_fill(&c, 300, 4, 0);
+	t = transfer(&c, 4, 0);
+	t.ready = (struct ty_mark){10, 3};
+	t.done = (struct ty_mark){11, 1};
+	c.last.code = TY_INTERNAL;
+	assert_int_equal(ty_client_store(c.client, &t, h_done, &c, &c.refused), TY_OK);
+	assert_int_equal(ty_stream_wait(words, behind, t.done, &err), TY_OK);
+	assert_false(stream_done(gpu, false)); /* nothing raised the ready word yet, so it stays there */
+	ty_client_poll(c.client, 0, 0);
+	assert_int_equal(c.last.code, TY_INTERNAL);
+	assert_int_equal(ty_stream_raise(words, stream, t.ready, &err), TY_OK);
+	assert_true(stream_done(gpu, true));
+	while (c.last.code == TY_INTERNAL)
+		ty_client_poll(c.client, 0, 100000);
+	ok(&c, c.last.code);
+	assert_int_equal(c.last.store.stored, 4);
+	assert_true(stream_done(gpu, false));
+
+	/* Word 0 is none, words past the page are refused, and a word that fails is the client's to raise. */
+	assert_int_equal(ty_stream_wait(words, behind, (struct ty_mark){0, 7}, &err), TY_OK);
+	assert_int_equal(ty_stream_wait(words, behind, (struct ty_mark){TY_TIMELINE_WORDS, 7}, &err), TY_INVALID);
+	assert_int_equal(ty_stream_raise(words, behind, (struct ty_mark){TY_TIMELINE_WORDS, 7}, &err), TY_INVALID);
+	assert_int_equal(ty_stream_wait(words, behind, (struct ty_mark){12, 1}, &err), TY_OK);
+	assert_false(stream_done(gpu, false));
+	ty_client_raise(c.client, (struct ty_mark){12, 1});
+	assert_true(stream_done(gpu, false));
+	ty_stream_words_close(words);
+	ty_cuda_client_close(gpu);
+	g_close(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_streams, setup, teardown),
+	};
+	int failed;
+
+	g_prepare(&house);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	g_finish();
+	return failed;
+}
