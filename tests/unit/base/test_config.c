@@ -76,7 +76,7 @@ static void defaults(void **state)
 	assert_string_equal(config.cuda_driver, "libcuda.so.1");
 	assert_int_equal(config.l1_size, 4ull << 30);
 	assert_int_equal(config.l1_ahead, 1ull << 30);
-	assert_int_equal(config.staging, 128ull << 20);
+	assert_int_equal(config.staging, 160ull << 20);
 	assert_int_equal(config.gpu_sharing, TY_CONFIG_SHARING_AUTO);
 	assert_int_equal(config.populate_threads, 1);
 	assert_int_equal(config.chunk_tokens, 256);
