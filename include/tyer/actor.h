@@ -234,6 +234,35 @@ TY_API TY_MUST_USE enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg,
  * handles before it looks into its mailbox again). */
 TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
 
+/* Several messages that are sent to one actor at once: for the price of one. Zeroed; built by one thread. They arrive in the
+ * order added, after all that was sent before. */
+struct ty_batch {
+	struct ty_msg *newest, *oldest; /* linked by ty_msg.next, from the newest on */
+};
+static inline void ty_batch_add(struct ty_batch *batch, struct ty_msg *msg, uint32_t type)
+{
+	assert(!msg->next); /* in no batch, in no mailbox */
+	msg->type = type;
+	msg->next = batch->newest;
+	if (!batch->newest)
+		batch->oldest = msg;
+	batch->newest = msg;
+}
+/* Take back the message that was added last; null: there is none. */
+static inline struct ty_msg *ty_batch_take(struct ty_batch *batch)
+{
+	struct ty_msg *msg = batch->newest;
+
+	if (msg) {
+		batch->newest = msg->next;
+		msg->next = NULL;
+	}
+	return msg;
+}
+/* TY_OK: all of them are the receiver's and the batch is empty, as it may have been before. TY_CLOSED: all are still in the
+ * batch. The messages are untyped and no requests. Caller: anyone who holds a reference. */
+TY_API TY_MUST_USE enum ty_code ty_send_batch(struct ty_actor *to, struct ty_batch *batch);
+
 /* The actor that this thread is running, null outside of handlers. Borrowed. */
 TY_API struct ty_actor *ty_self(void);
 /* The clock of the runtime this thread is running for. Caller: handlers. */

@@ -229,6 +229,30 @@ enum ty_code ty_send_typed_urgent(struct ty_actor *to, struct ty_msg *msg, uint3
 	return send(to, msg, type, TY_SIZE_CODE(size) | TY_MSG_URGENT);
 }
 
+enum ty_code ty_send_batch(struct ty_actor *to, struct ty_batch *batch)
+{
+	struct ty_msg *newest = batch->newest;
+
+	if (!newest)
+		return TY_OK;
+	for (struct ty_msg *msg = newest; msg; msg = msg->next) { /* before the push: then they may be handled */
+		assert(!(msg->flags & TY_MSG_QUEUED));
+		msg->flags = TY_MSG_QUEUED;
+		TY_PROBE4(send, to->number, to->cls->name, msg->type, msg);
+		record(to, msg, TY_EVENT_SEND, 0);
+	}
+	if (push(to, newest, batch->oldest)) {
+		batch->newest = NULL;
+		return TY_OK;
+	}
+	for (struct ty_msg *msg = newest; msg; msg = msg->next) {
+		msg->flags = 0;
+		TY_PROBE4(drop, to->number, to->cls->name, msg->type, msg);
+		record(to, msg, TY_EVENT_DROP, ty_index_of(to->cls, msg->type));
+	}
+	return TY_CLOSED;
+}
+
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags)
 {
 	enum ty_code code = send(to, msg, 0, TY_MSG_INTERNAL | flags);
