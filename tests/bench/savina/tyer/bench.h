@@ -16,7 +16,7 @@
 typedef uint64_t program_fn(struct ty_runtime *rt, const uint64_t *params);
 
 program_fn run_pingpong, run_counting, run_threadring, run_fjthroughput, run_fjcreate, run_big, run_chameneos,
-	run_bndbuffer, run_philosophers, run_concdict, run_wake;
+	run_bndbuffer, run_bndbuffer1, run_philosophers, run_concdict, run_wake;
 
 /* Every actor's state is the address of the struct that `arg` of its spawn was: the program's own memory. */
 struct actor_state {

@@ -23,6 +23,7 @@ static const struct {
 	{"big", run_big, 2},
 	{"chameneos", run_chameneos, 2},
 	{"bndbuffer", run_bndbuffer, 4},
+	{"bndbuffer1", run_bndbuffer1, 4},
 	{"philosophers", run_philosophers, 2},
 	{"concdict", run_concdict, 3},
 	{"wake", run_wake, 1},

@@ -6,108 +6,135 @@
 
 enum { PRODUCE = 1, TAKE, STORED, FREED, HUNGRY, SATED, EAT, READ, WRITE, ANSWER };
 
-/* ---- bounded buffer: P producers, C consumers, a buffer of B, N items a producer -------------- */
+/* ---- bounded buffer: P producers, C consumers, a buffer of B, N items a producer --------------
+ *
+ * The buffer owns its places and lends them: a crate of free ones to a producer, who fills it, and of full ones to a
+ * consumer, who empties it. What is lent is taken, so there are never more than B items. Whoever has waited
+ * longest is next. */
 
-/* A place in the buffer. It travels: to a producer empty, back full, to a consumer, back free. */
-struct slot {
+#define CRATE 10 /* places in a crate, at most */
+
+struct crate {
 	struct ty_msg msg;
-	uint64_t value;
-	uint32_t who; /* producer or consumer that has it */
-	struct slot *next;
-};
+	uint32_t who;   /* producer or consumer that has it */
+	uint32_t count; /* items in it, or to be put in */
+	struct crate *next;
+	uint64_t values[CRATE];
+} __attribute__((aligned(64)));
 
 struct maker {
 	struct ty_actor *buffer;
-	uint64_t made;
+	uint64_t made; /* a producer: items; a consumer: their sum */
 } __attribute__((aligned(64)));
+
+/* Who waits, in the order of asking: a ring, with room for all. */
+struct queue {
+	uint32_t *who, size, first, count;
+};
 
 struct buffer {
 	struct ty_actor **producers, **consumers;
-	struct slot *slots, *spare; /* spare: not with a producer, a consumer or in the buffer */
-	struct slot *full, **full_end;
-	uint32_t *idle, *hungry, *left; /* idle and hungry: stacks of indices */
-	uint32_t idle_count, hungry_count, used, size;
-	uint64_t consumed, expected, sum;
+	struct crate *empty, *full, **full_end;
+	struct queue hungry, idle;
+	uint32_t *left; /* items that a producer is still to make */
+	uint32_t places; /* in a crate */
+	uint64_t consumed, expected;
 };
+
+static void enqueue(struct queue *queue, uint32_t who)
+{
+	queue->who[(queue->first + queue->count++) % queue->size] = who;
+}
+
+static uint32_t dequeue(struct queue *queue)
+{
+	uint32_t who = queue->who[queue->first];
+
+	queue->first = (queue->first + 1) % queue->size;
+	queue->count--;
+	return who;
+}
 
 static void on_produce(void *self, struct ty_msg *msg)
 {
 	struct maker *maker = own(self);
+	struct crate *crate = ty_container_of(msg, struct crate, msg);
 
-	ty_container_of(msg, struct slot, msg)->value = maker->made++;
+	for (uint32_t i = 0; i < crate->count; i++)
+		crate->values[i] = maker->made++;
 	send(maker->buffer, msg, STORED);
 }
 
 static void on_take(void *self, struct ty_msg *msg)
 {
 	struct maker *maker = own(self);
+	struct crate *crate = ty_container_of(msg, struct crate, msg);
 
-	maker->made += ty_container_of(msg, struct slot, msg)->value;
+	for (uint32_t i = 0; i < crate->count; i++)
+		maker->made += crate->values[i];
 	send(maker->buffer, msg, FREED);
 }
 
-/* `used` counts what is in the buffer, or on its way from a producer who was told to. */
 static void let_produce(struct buffer *buffer)
 {
-	while (buffer->used < buffer->size && buffer->hungry_count) {
-		struct slot *slot = buffer->spare;
+	while (buffer->empty && buffer->hungry.count) {
+		struct crate *crate = buffer->empty;
+		uint32_t who = dequeue(&buffer->hungry), left = buffer->left[who];
 
-		buffer->spare = slot->next;
-		buffer->used++;
-		slot->who = buffer->hungry[--buffer->hungry_count];
-		buffer->left[slot->who]--;
-		send(buffer->producers[slot->who], &slot->msg, PRODUCE);
+		buffer->empty = crate->next;
+		crate->who = who;
+		crate->count = left < buffer->places ? left : buffer->places;
+		buffer->left[who] = left - crate->count;
+		send(buffer->producers[who], &crate->msg, PRODUCE);
 	}
 }
 
 static void let_consume(struct buffer *buffer)
 {
-	while (buffer->full && buffer->idle_count) {
-		struct slot *slot = buffer->full;
+	while (buffer->full && buffer->idle.count) {
+		struct crate *crate = buffer->full;
 
-		buffer->full = slot->next;
+		buffer->full = crate->next;
 		if (!buffer->full)
 			buffer->full_end = &buffer->full;
-		buffer->used--;
-		slot->who = buffer->idle[--buffer->idle_count];
-		send(buffer->consumers[slot->who], &slot->msg, TAKE);
+		crate->who = dequeue(&buffer->idle);
+		send(buffer->consumers[crate->who], &crate->msg, TAKE);
 	}
 }
 
 static void on_stored(void *self, struct ty_msg *msg)
 {
 	struct buffer *buffer = own(self);
-	struct slot *slot = ty_container_of(msg, struct slot, msg);
+	struct crate *crate = ty_container_of(msg, struct crate, msg);
 
-	if (buffer->left[slot->who])
-		buffer->hungry[buffer->hungry_count++] = slot->who;
-	slot->next = NULL;
-	*buffer->full_end = slot;
-	buffer->full_end = &slot->next;
+	if (buffer->left[crate->who])
+		enqueue(&buffer->hungry, crate->who);
+	crate->next = NULL;
+	*buffer->full_end = crate;
+	buffer->full_end = &crate->next;
 	let_consume(buffer);
-	let_produce(buffer);
 }
 
 static void on_freed(void *self, struct ty_msg *msg)
 {
 	struct buffer *buffer = own(self);
-	struct slot *slot = ty_container_of(msg, struct slot, msg);
+	struct crate *crate = ty_container_of(msg, struct crate, msg);
 
-	buffer->idle[buffer->idle_count++] = slot->who;
-	slot->next = buffer->spare;
-	buffer->spare = slot;
-	buffer->sum += slot->value;
-	if (++buffer->consumed == buffer->expected)
+	if (crate->count) /* else it is new */
+		enqueue(&buffer->idle, crate->who);
+	crate->next = buffer->empty;
+	buffer->empty = crate;
+	buffer->consumed += crate->count;
+	if (buffer->consumed == buffer->expected)
 		finished();
 	let_consume(buffer);
 	let_produce(buffer);
 }
 
 static struct ty_actor **makers(
-	struct ty_runtime *rt, const struct ty_class *cls, struct ty_actor *buffer, uint32_t count)
+	struct ty_runtime *rt, const struct ty_class *cls, struct ty_actor *buffer, struct maker *all, uint32_t count)
 {
 	struct ty_actor **actors = table_of(count, sizeof *actors);
-	struct maker *all = table_of(count, sizeof *all);
 
 	for (uint32_t i = 0; i < count; i++) {
 		all[i].buffer = buffer;
@@ -122,48 +149,58 @@ static void release(struct ty_actor **actors, uint64_t count)
 		ty_actor_unref(actors[i]);
 }
 
-uint64_t run_bndbuffer(struct ty_runtime *rt, const uint64_t *params)
+static void fill_queue(struct queue *queue, uint32_t count)
+{
+	queue->who = table_of(count, sizeof *queue->who);
+	queue->size = count;
+	for (uint32_t i = 0; i < count; i++)
+		enqueue(queue, i);
+}
+
+static uint64_t bounded_buffer(struct ty_runtime *rt, const uint64_t *params, uint32_t places)
 {
 	static const struct ty_handler maker_handlers[] = {{"produce", on_produce}, {"take", on_take}};
 	static const struct ty_handler buffer_handlers[] = {{"stored", on_stored}, {"freed", on_freed}};
 	static const struct ty_class maker_class = CLASS("maker", PRODUCE, maker_handlers);
 	static const struct ty_class buffer_class = CLASS("buffer", STORED, buffer_handlers);
-	uint32_t producers = (uint32_t)params[0], consumers = (uint32_t)params[1], size = (uint32_t)params[2];
+	uint32_t producers = (uint32_t)params[0], consumers = (uint32_t)params[1];
+	uint32_t crates = (uint32_t)params[2] / places;
 	struct buffer *b = table_of(1, sizeof *b);
 	struct ty_actor *actor = spawn(rt, &buffer_class, b);
+	struct maker *eaters = table_of(consumers, sizeof *eaters);
+	struct crate *all = table_of(crates, sizeof *all);
+	uint64_t check = 0;
 
-	b->producers = makers(rt, &maker_class, actor, producers);
-	b->consumers = makers(rt, &maker_class, actor, consumers);
-	b->slots = table_of(size + consumers, sizeof *b->slots);
-	b->full_end = &b->full;
-	b->idle = table_of(consumers, sizeof *b->idle);
-	b->hungry = table_of(producers, sizeof *b->hungry);
+	b->producers = makers(rt, &maker_class, actor, table_of(producers, sizeof(struct maker)), producers);
+	b->consumers = makers(rt, &maker_class, actor, eaters, consumers);
 	b->left = table_of(producers, sizeof *b->left);
-	b->size = size;
+	b->full_end = &b->full;
+	b->places = places;
 	b->expected = params[3] * producers;
-	for (uint32_t i = 0; i < consumers; i++)
-		b->idle[b->idle_count++] = i;
-	/* the first places go out from here: the buffer's actor learns of them by what comes back */
-	b->used = producers < size ? producers : size;
-	for (uint32_t i = 0; i < producers; i++) {
-		b->left[i] = (uint32_t)params[3] - (i < b->used);
-		if (i < b->used)
-			b->slots[i].who = i;
-		else
-			b->hungry[b->hungry_count++] = i;
-	}
-	for (uint32_t i = b->used; i < size + consumers; i++) {
-		b->slots[i].next = b->spare;
-		b->spare = &b->slots[i];
-	}
+	fill_queue(&b->hungry, producers);
+	fill_queue(&b->idle, consumers);
+	for (uint32_t i = 0; i < producers; i++)
+		b->left[i] = (uint32_t)params[3];
 	clock_start();
-	for (uint32_t i = 0, first = b->used; i < first; i++)
-		send(b->producers[i], &b->slots[i].msg, PRODUCE);
+	for (uint32_t i = 0; i < crates; i++)
+		send(actor, &all[i].msg, FREED);
 	wait_finished();
+	for (uint32_t i = 0; i < consumers; i++)
+		check += eaters[i].made;
 	release(b->producers, producers);
 	release(b->consumers, consumers);
 	ty_actor_unref(actor);
-	return b->sum;
+	return check;
+}
+
+uint64_t run_bndbuffer(struct ty_runtime *rt, const uint64_t *params)
+{
+	return bounded_buffer(rt, params, CRATE);
+}
+
+uint64_t run_bndbuffer1(struct ty_runtime *rt, const uint64_t *params)
+{
+	return bounded_buffer(rt, params, 1);
 }
 
 /* ---- dining philosophers: K philosophers, N meals each, one table that gives out the forks ---- */
