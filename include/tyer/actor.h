@@ -104,6 +104,12 @@ struct ty_stall {
 	int64_t age;         /* ns that it has been running, so far */
 };
 
+enum ty_placement {
+	TY_ANYWHERE,  /* where the system likes */
+	TY_ON_CPUS,   /* a CPU each, of those that the process may use; on the NUMA nodes in turn */
+	TY_ON_NODES,  /* a NUMA node each, in turn: on any CPU of it */
+};
+
 /* A message that its receiver does not handle. Names are static storage. */
 struct ty_misfit {
 	const char *actor;   /* class name */
@@ -132,6 +138,11 @@ struct ty_runtime_options {
 	 * expects, on the receiver's thread, before the message is refused. It may send. Null: they are only counted. */
 	void (*misfit)(void *user, const struct ty_misfit *misfit);
 	void *misfit_user;
+	/* Where the workers run: worker i on cpus[i % cpu_count], or by `placement`. Not both. */
+	enum ty_placement placement;
+	const int *cpus;
+	uint32_t cpu_count;
+	uint64_t pool_bytes;      /* what the blocks of one size may take on one thread (see ty_block_new); 0 = 4 MiB */
 };
 
 /* Create and start. On TY_OK *out is running. Caller: anyone. */
@@ -165,6 +176,8 @@ struct ty_runtime_stats {
 	uint64_t refused;    /* messages given to refuse, or dropped for want of it; requests answered instead */
 	uint64_t dropped;    /* of these, those dropped */
 	uint64_t misfits;    /* of these, those whose type or size is none of the class's */
+	uint64_t blocks;     /* of ty_block_new, not freed yet */
+	uint64_t blocks_busy; /* times that it said BUSY */
 	uint64_t actors;     /* alive now */
 };
 TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out);
@@ -363,6 +376,19 @@ TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_reques
 TY_API void ty_request_release(struct ty_request *request);
 /* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
 TY_API bool ty_request_home(const struct ty_request *request);
+
+/* ---- memory for messages ------------------------------------------------------------------- */
+
+#define TY_BLOCK_MAX 8176 /* the largest */
+
+/* Memory for a message, zeroed, aligned to 16 bytes, from the calling thread's own pool of blocks of that size (64 bytes,
+ * 128, and so on to 8192, a header of 16 included). Once as many are about as there ever were, nothing is allocated.
+ * TY_BUSY: all that options.pool_bytes allows is in use; TY_LIMIT: larger than TY_BLOCK_MAX; TY_NO_MEMORY; *out is null then.
+ * Caller: handlers, and whoever is within ty_port_enter. */
+TY_API TY_MUST_USE enum ty_code ty_block_new(size_t size, void **out);
+/* Back to the pool that it came from. Null: nothing. What is freed twice, or is no block, is an assertion. Caller: anyone,
+ * before the runtime is destroyed: then all blocks are gone. */
+TY_API void ty_block_free(void *block);
 
 /* ---- typed messages ------------------------------------------------------------------------ */
 

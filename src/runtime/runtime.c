@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/placement.h"
 #include "runtime/runtime.h"
 
 #define DEFAULT_WORKERS 8
@@ -21,6 +22,9 @@
 #define MIN_STALL_US 100
 #define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
+#define DEFAULT_POOL (UINT64_C(4) << 20)
+#define MAX_POOL (UINT64_C(1) << 40)
+#define NODES_ROOT "/sys/devices/system/node"
 
 /* ---- seats --------------------------------------------------------------------------------- */
 
@@ -80,6 +84,23 @@ static uint32_t cpus_online(void)
 	return 1;
 }
 
+static enum ty_code check_placement(const struct ty_runtime_options *o, struct ty_error *err)
+{
+	if ((unsigned)o->placement > TY_ON_NODES)
+		return ty_fail(err, TY_INVALID, "options.placement is %u, expected one of enum ty_placement",
+			(unsigned)o->placement);
+	if (!o->cpus != !o->cpu_count)
+		return ty_fail(err, TY_INVALID, "options.cpu_count is %u and options.cpus %s, expected both or neither",
+			o->cpu_count, o->cpus ? "given" : "null");
+	if (o->cpus && o->placement)
+		return ty_fail(err, TY_INVALID, "options.cpus and options.placement are given, expected one of them");
+	for (uint32_t i = 0; i < o->cpu_count; i++)
+		if (o->cpus[i] < 0 || o->cpus[i] >= CPU_SETSIZE)
+			return ty_fail(err, TY_INVALID, "options.cpus[%u] is %d, expected 0 to %d", i, o->cpus[i],
+				CPU_SETSIZE - 1);
+	return TY_OK;
+}
+
 static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_error *err)
 {
 	if (o->size != sizeof *o)
@@ -99,9 +120,12 @@ static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_
 	if (o->stall_us && (o->stall_us < MIN_STALL_US || o->stall_us > MAX_STALL_US))
 		return ty_fail(err, TY_INVALID, "options.stall_us is %u, expected %d to %u", o->stall_us, MIN_STALL_US,
 			MAX_STALL_US);
+	if (o->pool_bytes > MAX_POOL)
+		return ty_fail(err, TY_INVALID, "options.pool_bytes is %llu, expected at most %llu",
+			(unsigned long long)o->pool_bytes, (unsigned long long)MAX_POOL);
 	if (o->stall_us && o->seed)
 		return ty_fail(err, TY_INVALID, "options.stall_us is given, but deterministic mode has no watchdog");
-	return TY_OK;
+	return check_placement(o, err);
 }
 
 static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options *o)
@@ -117,6 +141,7 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	rt->spin_ns = (int64_t)o->spin_us * 1000;
 	if (!o->spin_us)
 		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
+	rt->pool_bytes = o->pool_bytes ? o->pool_bytes : DEFAULT_POOL;
 	if (o->seed)
 		rt->worker_count = 0;
 	rt->misfit = o->misfit;
@@ -139,15 +164,51 @@ static void join_workers(struct ty_runtime *rt, uint32_t started)
 static void free_runtime(struct ty_runtime *rt)
 {
 	ty_registry_free(&rt->registry);
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++)
-		free(atomic_load_explicit(&rt->seats[i], memory_order_relaxed));
+	struct ty_seat *seat;
+
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
+		ty_pools_free(atomic_load_explicit(&seat->pools, memory_order_relaxed));
+		free(seat);
+	}
 	ty_names_free(atomic_load_explicit(&rt->names, memory_order_relaxed));
 	free(rt->workers);
 	free(rt);
 }
 
-static enum ty_code start_workers(struct ty_runtime *rt, struct ty_error *err)
+static enum ty_code start_worker(struct ty_worker *worker, const struct ty_runtime_options *o,
+	const struct ty_nodes *nodes, struct ty_error *err)
 {
+	pthread_attr_t attr;
+	cpu_set_t cpus;
+	char name[16];
+	int error = pthread_attr_init(&attr);
+
+	if (error)
+		return ty_fail(err, TY_NO_MEMORY, "thread of worker %u: %s", worker->index, strerror(error));
+	if (o->cpus) {
+		CPU_ZERO(&cpus);
+		CPU_SET((size_t)o->cpus[worker->index % o->cpu_count], &cpus);
+	} else if (o->placement) {
+		ty_place(nodes, o->placement, worker->index, &cpus);
+	}
+	if (o->cpus || o->placement)
+		error = pthread_attr_setaffinity_np(&attr, sizeof cpus, &cpus);
+	if (!error)
+		error = ty_thread_create(&worker->id, &attr, ty_worker_main, worker);
+	pthread_attr_destroy(&attr);
+	if (error == EINVAL && o->cpus)
+		return ty_fail(err, TY_INVALID, "options.cpus[%u] is %d, expected a CPU that this process may use",
+			worker->index % o->cpu_count, o->cpus[worker->index % o->cpu_count]);
+	if (error)
+		return ty_fail(err, TY_LIMIT, "thread of worker %u: %s", worker->index, strerror(error));
+	snprintf(name, sizeof name, "%s-w%hhu", worker->thread.rt->name, (unsigned char)worker->index);
+	pthread_setname_np(worker->id, name);
+	return TY_OK;
+}
+
+static enum ty_code start_workers(struct ty_runtime *rt, const struct ty_runtime_options *options, struct ty_error *err)
+{
+	struct ty_nodes nodes = {0};
 	size_t size = rt->worker_count * sizeof(struct ty_worker);
 
 	rt->workers = aligned_alloc(TY_LINE, size);
@@ -165,16 +226,15 @@ static enum ty_code start_workers(struct ty_runtime *rt, struct ty_error *err)
 		if (!worker->thread.seat)
 			return ty_fail(err, TY_NO_MEMORY, "no memory for worker %u", i);
 	}
+	if (options->placement)
+		ty_nodes_read(NODES_ROOT, &nodes);
 	for (uint32_t i = 0; i < rt->worker_count; i++) {
-		char name[16];
-		int error = ty_thread_create(&rt->workers[i].id, NULL, ty_worker_main, &rt->workers[i]);
+		enum ty_code code = start_worker(&rt->workers[i], options, &nodes, err);
 
-		if (error) {
+		if (code != TY_OK) {
 			join_workers(rt, i);
-			return ty_fail(err, TY_LIMIT, "thread of worker %u: %s", i, strerror(error));
+			return code;
 		}
-		snprintf(name, sizeof name, "%s-w%hhu", rt->name, (unsigned char)i);
-		pthread_setname_np(rt->workers[i].id, name);
 	}
 	return TY_OK;
 }
@@ -196,7 +256,7 @@ enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct 
 	memset(rt, 0, sizeof *rt);
 	ty_park_init(&rt->park);
 	apply_options(rt, options);
-	code = options->seed ? ty_sim_create(rt, options->seed, err) : start_workers(rt, err);
+	code = options->seed ? ty_sim_create(rt, options->seed, err) : start_workers(rt, options, err);
 	if (code == TY_OK && options->stall_us) {
 		code = ty_watchdog_start(rt, options, err);
 		if (code != TY_OK)

@@ -19,6 +19,7 @@
 #include "runtime/heap.h"
 #include "runtime/mailbox.h"
 #include "runtime/park.h"
+#include "runtime/pool.h"
 #include "runtime/probes.h"
 #include "runtime/record.h"
 #include "runtime/registry.h"
@@ -51,6 +52,7 @@ struct ty_seat {
 	_Atomic(const struct ty_class *) cls;
 	_Atomic(const char *) what; /* null: nothing runs */
 	_Atomic(bool) taken;        /* CAS by spawn: acquire; store by the leaver: release */
+	_Atomic(struct ty_pools *) pools; /* null until the thread needs them: release; read by stats: acquire */
 	alignas(TY_LINE) struct ty_ring ring; /* the last: its slots are not cleared */
 };
 
@@ -213,6 +215,7 @@ struct ty_runtime {
 	uint32_t budget_messages;
 	int64_t budget_ns;
 	int64_t spin_ns;
+	uint64_t pool_bytes; /* limit of a size class, a thread */
 	char name[9];
 	bool counter;              /* ticks are the CPU's counter, else the runtime's clock */
 	struct ty_instant created;

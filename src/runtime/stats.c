@@ -38,6 +38,7 @@ struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index)
 void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
 {
 	const struct ty_seat *seat;
+	const struct ty_pools *pools;
 
 	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
 	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
@@ -49,6 +50,9 @@ void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
 		out->wakes += read_counter(&seat->wakes);
 		out->timers += read_counter(&seat->timers);
 		out->refused += read_counter(&seat->refused);
+		pools = atomic_load_explicit(&seat->pools, memory_order_acquire); /* pairs with own_pools */
+		if (pools)
+			ty_pools_count(pools, &out->blocks, &out->blocks_busy);
 		out->dropped += read_counter(&seat->dropped);
 		out->misfits += read_counter(&seat->misfits);
 	}
