@@ -23,12 +23,22 @@ static bool take_pins(struct ty_tier *tier, uint64_t bytes)
 {
 	uint64_t before = atomic_load_explicit(&tier->stats.pinned_bytes, memory_order_relaxed);
 
-	if (before && before + bytes > tier->config.pins) {
+	/* relaxed: a hint of writeback's */
+	if (atomic_load_explicit(&tier->stats.hangs, memory_order_relaxed) ||
+		(before && before + bytes > tier->config.pins)) {
 		atomic_fetch_add_explicit(&tier->stats.dropped, 1, memory_order_relaxed);
 		return false;
 	}
 	atomic_fetch_add_explicit(&tier->stats.pinned_bytes, bytes, memory_order_relaxed);
 	return true;
+}
+
+/* What should have gone down at its commit, and was dropped then, has its last chance when it is evicted. */
+static bool wants(const struct ty_tier *tier, enum ty_tier_write why)
+{
+	enum ty_tier_write write = tier->config.write;
+
+	return write == why || (why == TY_TIER_WRITE_EVICT && write == TY_TIER_WRITE_COMMIT);
 }
 
 /* Is it there already, or on its way? */
@@ -55,7 +65,7 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 	for (uint32_t i = 0; i < service->tier_count; i++) {
 		struct ty_tier *tier = service->tiers[i];
 
-		if (tier->config.write != why || is_below(chunk, i) || !ty_tier_takes(tier, chunk->space))
+		if (!wants(tier, why) || is_below(chunk, i) || !ty_tier_takes(tier, chunk->space))
 			continue;
 		if (!bytes)
 			bytes = bytes_of(e, chunk);

@@ -71,6 +71,10 @@ enum ty_message {
 	TY_TIER_STOP,                /* struct ty_msg      from main: end every io, take no more */
 	TY_TIER_OWN = 0x308,         /* from here on: a kind's own */
 
+	/* beside a disk tier. */
+	TY_DISK_WORK = 0x3a0,        /* struct disk_job    from its actor to a worker */
+	TY_DISK_SCAN = 0x3c0,        /* struct disk_found  from its actor to the scanner: the next folder */
+
 	/* prefetch: brings chunks up from the tiers. */
 	TY_PREFETCH_FETCH = 0x320,   /* struct ty_fetch    from engine */
 	TY_PREFETCH_RESERVED,        /* struct ty_op       from eviction: slots to read into */

@@ -142,7 +142,7 @@ static struct load_part *make_part(struct ty_load *l, const struct ty_fetch *f, 
 	return part;
 }
 
-static struct ty_load *make_load(struct ty_tier *tier, const struct ty_fetch *f, uint32_t i)
+static struct ty_load *make_load(struct prefetch *p, struct ty_tier *tier, const struct ty_fetch *f, uint32_t i)
 {
 	struct ty_load *l = calloc(1, sizeof *l + f->parts * sizeof l->io.part[0]);
 
@@ -155,6 +155,7 @@ static struct ty_load *make_load(struct ty_tier *tier, const struct ty_fetch *f,
 	l->io.verb = TY_TIER_GET;
 	l->io.deadline = ty_now() + tier->config.timeout;
 	l->io.keys = &l->key;
+	l->io.identity = ty_spaces_identity(&p->service->spaces, f->space);
 	l->io.key_count = 1;
 	l->io.parts = f->parts;
 	l->part = calloc(f->parts, sizeof *l->part);
@@ -212,7 +213,7 @@ bool load_begin(struct prefetch *p, struct ty_fetch *f, uint32_t i)
 	}
 	if (p->tiers[index].loads >= tier->config.ops)
 		return false;
-	l = make_load(tier, f, i);
+	l = make_load(p, tier, f, i);
 	if (!l)
 		return false;
 	if (p->tiers[index].bytes && p->tiers[index].bytes + l->bytes > tier->config.bytes) {

@@ -123,7 +123,7 @@ enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *out, struct 
 	char copy[TY_CONFIG_TIER_MAX], *save = NULL, *where;
 	enum ty_code code = TY_OK;
 
-	*out = (struct ty_tier_config){.size = UINT64_MAX, .ops = DEFAULT_OPS, .bytes = DEFAULT_BYTES, .pins = DEFAULT_PINS,
+	*out = (struct ty_tier_config){.size = UINT64_MAX, .ops = DEFAULT_OPS, .bytes = DEFAULT_BYTES,
 		.timeout = INT64_C(1000) * DEFAULT_TIMEOUT_US};
 	if (strlen(text) >= sizeof copy)
 		return ty_fail(err, TY_INVALID, "--tier: %zu bytes; expected at most %zu", strlen(text), sizeof copy - 1);
@@ -232,6 +232,44 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 	(void)sent;
 }
 
+static bool same_identity(const struct ty_identity *a, const struct ty_identity *b)
+{
+	return !strcmp(a->tenant, b->tenant) && !strcmp(a->model, b->model) && !strcmp(a->revision, b->revision) &&
+	       !strcmp(a->dtype, b->dtype) && !strcmp(a->quantization, b->quantization);
+}
+
+static bool same_shape(const struct ty_tier_io *io, const struct ty_envelope *e)
+{
+	if (memcmp(&e->key, io->keys, sizeof e->key) != 0 || e->parts != io->parts)
+		return false;
+	for (uint32_t i = 0; i < e->parts; i++)
+		if (e->length[i] != io->part[i].length)
+			return false;
+	/* every identity has a model: without one it was not known when the chunk went down */
+	return !io->identity || !e->identity.model[0] || same_identity(&e->identity, io->identity);
+}
+
+enum ty_tier_outcome ty_tier_check(struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_error *err)
+{
+	struct ty_envelope e;
+	enum ty_code code = ty_envelope_read(header, &e, err);
+
+	if (code != TY_OK)
+		return code == TY_UNSUPPORTED ? TY_TIER_MISSING : TY_TIER_CORRUPT;
+	if (!same_shape(io, &e)) {
+		(void)ty_fail(err, TY_INVALID, "header: it is another chunk's");
+		return TY_TIER_CORRUPT;
+	}
+	for (uint32_t i = 0; i < e.parts; i++) {
+		if (io->part[i].data && !ty_envelope_matches(&e, i, io->part[i].data)) {
+			(void)ty_fail(err, TY_INVALID, "part %u has another checksum", i);
+			return TY_TIER_CORRUPT;
+		}
+		io->part[i].checksum = e.checksum[i];
+	}
+	return TY_TIER_DONE;
+}
+
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)
 {
 	const struct ty_identity *id;
@@ -271,8 +309,10 @@ static enum ty_code open_tier(struct ty_service *service, const char *text, stru
 			code = ty_fail(err, TY_INVALID, "--tier: there is no kind \"%s\"", tier->config.kind);
 	}
 	/* Pins must leave the arena to the stores. */
-	if (tier->config.pins > service->config->l1_size / 8)
-		tier->config.pins = service->config->l1_size / 8;
+	if (!tier->config.pins)
+		tier->config.pins = DEFAULT_PINS < service->config->l1_size / 8 ? DEFAULT_PINS : service->config->l1_size / 8;
+	if (tier->config.pins > service->config->l1_size / 2)
+		tier->config.pins = service->config->l1_size / 2;
 	if (code == TY_OK)
 		code = tier->cls->open(tier, err);
 	if (code != TY_OK) {

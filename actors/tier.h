@@ -121,10 +121,12 @@ struct ty_tier_stats {
 	_Atomic uint64_t put_bytes, get_bytes;
 	_Atomic uint64_t busy_ns[4];              /* sum of the times from submit to completion */
 	_Atomic uint64_t chunks, used_bytes;      /* that it holds, as far as it knows; set by the tier */
+	_Atomic uint64_t scanning;                /* 1 while it still finds out what it holds */
 	_Atomic uint64_t evicted;                 /* taken away by itself to make room */
 	_Atomic uint64_t quarantined, foreign;    /* wrong ones put aside; things found in it that are not its own */
 	_Atomic uint64_t in_flight[2], in_flight_bytes[2]; /* 0: reads, 1: writes. The limits' own count */
 	_Atomic uint64_t pinned_bytes;            /* of the arena, until they are written: ty_writeback_offer and writeback */
+	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
 	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
 	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
 };
@@ -159,6 +161,7 @@ struct ty_tier_class {
 };
 
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
+extern const struct ty_tier_class ty_disk_tier;
 
 /* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.
  * Any actor. */
@@ -166,6 +169,10 @@ TY_MUST_USE bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io);
 /* Send it home. The tier, once an io. `fmt` may be null. */
 void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_outcome outcome, const char *fmt, ...)
 	TY_PRINTF(4, 5);
+
+/* For tiers, after a GET: is what was read the chunk that was asked for, every byte of it? `header` is what lay before the
+ * parts. Sets the parts' checksums. DONE, CORRUPT, or MISSING (of another version); the text says why. */
+enum ty_tier_outcome ty_tier_check(struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_error *err);
 
 /* Does this tier take chunks of that namespace (0: not known)? */
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space);

@@ -5,5 +5,6 @@
 #include "tier.h"
 
 const struct ty_tier_class *const ty_tier_kinds[] = {
+	&ty_disk_tier,
 	NULL,
 };

@@ -162,11 +162,15 @@ static void pump(struct writeback *w, struct lane *lane)
 		;
 }
 
-static bool hangs(const struct lane *lane, int64_t now)
+/* Then what waits for it is dropped, and eviction offers it nothing. */
+static bool look_if_hangs(struct lane *lane, int64_t now)
 {
 	/* acquire: pairs with the tier's release */
-	return atomic_load_explicit(&lane->tier->stats.state, memory_order_acquire) == TY_TIER_BROKEN ||
-	       (lane->out && now - lane->out->since > PATIENCE_NS);
+	bool hangs = atomic_load_explicit(&lane->tier->stats.state, memory_order_acquire) == TY_TIER_BROKEN ||
+		     (lane->out && now - lane->out->since > PATIENCE_NS);
+
+	atomic_store_explicit(&lane->tier->stats.hangs, hangs, memory_order_relaxed);
+	return hangs;
 }
 
 /* ---- messages -------------------------------------------------------------------------------------------- */
@@ -174,7 +178,7 @@ static bool hangs(const struct lane *lane, int64_t now)
 static void enqueue(struct writeback *w, uint32_t tier, const struct ty_down_item *from)
 {
 	struct lane *lane = &w->lanes[tier];
-	struct waiting *item = hangs(lane, ty_now()) ? NULL : calloc(1, sizeof *item);
+	struct waiting *item = look_if_hangs(lane, ty_now()) ? NULL : calloc(1, sizeof *item);
 
 	if (!item) {
 		ty_down_release(lane->tier, from->chunk, from->bytes, false);
@@ -216,6 +220,7 @@ static void on_io(void *self, struct ty_msg *msg)
 		lane->out_end = put->link;
 	ty_down_release(put->tier, put->chunk, put->bytes, put->io.outcome == TY_TIER_DONE);
 	free(put);
+	look_if_hangs(lane, ty_now());
 	pump(w, lane);
 	settle(w);
 }
@@ -238,8 +243,9 @@ static void on_tick(void *self, struct ty_msg *msg)
 
 		if (w->stopping && now >= w->drain_until)
 			abandon(w, lane);
-		while (lane->first && hangs(lane, now))
-			drop(w, lane, &lane->tier->stats.dropped);
+		if (look_if_hangs(lane, now))
+			while (lane->first)
+				drop(w, lane, &lane->tier->stats.dropped);
 		pump(w, lane);
 	}
 	settle(w);

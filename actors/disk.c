@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Takes operations, keeps the index of what is there, makes room, and carries jobs from step to step. Waits for its mailbox and
+ * the ring's completions in one place, an eventfd.
+ */
+#include "disk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define REAP_MAX 16           /* jobs that end in one poll: each may be verified here */
+#define ERRANDS_MAX 64        /* files that are being removed; past it nothing new finds room */
+#define HELD_NS 1000000       /* when the kernel is asked again that took nothing */
+#define TICK_NS 250000000     /* how often deadlines are looked at */
+
+struct disk_actor {
+	struct disk *disk;
+	struct ty_tier *tier;
+	struct disk_index index;
+	struct disk_job *jobs;     /* that are out */
+	struct disk_job *held;     /* of these, those that the kernel did not take yet */
+	uint32_t job_count, errands, next_worker;
+	uint64_t coming;           /* bytes of the files that are being written */
+	uint64_t temps;            /* numbers for temporary names */
+	uint32_t isolated[DISK_FOLDERS];
+	struct ty_timer tick;
+	bool ticking, stopping;
+};
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void publish(struct disk_actor *a)
+{
+	atomic_store_explicit(&a->tier->stats.chunks, a->index.count, memory_order_relaxed);
+	atomic_store_explicit(&a->tier->stats.used_bytes, a->index.bytes, memory_order_relaxed);
+}
+
+/* ---- jobs -------------------------------------------------------------------------------------------------- */
+
+static void begin_in_ring(struct disk_actor *a, struct disk_job *job)
+{
+	if (disk_ring_begin(&a->disk->ring, job))
+		return;
+	job->next_held = a->held;
+	a->held = job;
+}
+
+static void begin(struct disk_actor *a, struct disk_job *job)
+{
+	struct disk *d = a->disk;
+
+	job->home = ty_self();
+	job->next = a->jobs;
+	job->link = &a->jobs;
+	if (job->next)
+		job->next->link = &job->next;
+	a->jobs = job;
+	a->job_count++;
+	a->errands += !job->io;
+	if (d->ring.on) {
+		begin_in_ring(a, job);
+	} else {
+		enum ty_code sent = ty_send(d->worker[a->next_worker++ % d->worker_count], &job->msg, TY_DISK_WORK);
+
+		assert(sent == TY_OK); /* workers outlive this actor */
+	}
+	if (!a->ticking) {
+		a->ticking = true;
+		ty_timer_start(&a->tick, DISK_TICK, ty_now() + TICK_NS);
+	}
+}
+
+/* A file that is not wanted any more. */
+static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_key *key, uint32_t folder)
+{
+	struct disk_job *job = disk_job_create(a->disk, work, key, folder);
+
+	if (!job)
+		return false;
+	if (work == DISK_ISOLATE)
+		snprintf(job->temp, sizeof job->temp, "quarantine/%.64s.%016llx-%u", job->name + 3, (unsigned long long)a->disk->boot,
+			a->isolated[folder]++);
+	begin(a, job);
+	return true;
+}
+
+/* Is a file of that key being removed? A new one could be taken for it. */
+static bool is_leaving(const struct disk_actor *a, const struct ty_key *key)
+{
+	for (const struct disk_job *job = a->errands ? a->jobs : NULL; job; job = job->next)
+		if (!job->io && memcmp(&job->shape.key, key, sizeof *key) == 0)
+			return true;
+	return false;
+}
+
+static bool evict_oldest(struct disk_actor *a)
+{
+	struct disk_entry *entry = a->index.oldest;
+
+	if (!entry || a->errands >= ERRANDS_MAX || !errand(a, DISK_REMOVE, &entry->key, entry->folder))
+		return false;
+	disk_index_remove(&a->index, entry);
+	count(&a->tier->stats.evicted, 1);
+	return true;
+}
+
+/* The file turned out to be wrong. */
+static void isolate(struct disk_actor *a, const struct disk_job *job)
+{
+	struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
+
+	ty_log(TY_LOG_WARN, "tier", "disk: %s/%s: %s", a->disk->folder[job->folder].path, job->name, job->why);
+	if (!entry || entry->folder != job->folder)
+		return;
+	disk_index_remove(&a->index, entry);
+	count(&a->tier->stats.quarantined, 1);
+	(void)errand(a, a->isolated[job->folder] < DISK_QUARANTINE ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
+}
+
+/* ---- operations -------------------------------------------------------------------------------------------- */
+
+static bool same_shape(const struct disk_entry *entry, const struct ty_tier_io *io)
+{
+	if (entry->parts != io->parts)
+		return false;
+	for (uint32_t i = 0; i < io->parts; i++)
+		if (entry->length[i] != io->part[i].length)
+			return false;
+	return true;
+}
+
+static void exists(struct disk_actor *a, struct ty_tier_io *io)
+{
+	const struct disk_entry *entry;
+
+	while (io->found < io->key_count && (entry = disk_index_find(&a->index, &io->keys[io->found]))) {
+		if (io->found == 0) {
+			io->parts = entry->parts;
+			for (uint32_t i = 0; i < entry->parts; i++)
+				io->part[i].length = entry->length[i];
+		} else if (!same_shape(entry, io)) {
+			break;
+		}
+		io->found++;
+	}
+	ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+}
+
+static void set_shape(struct disk_job *job, const struct ty_tier_io *io)
+{
+	job->shape.parts = io->parts;
+	for (uint32_t i = 0; i < io->parts; i++) {
+		job->shape.length[i] = io->part[i].length;
+		job->shape.checksum[i] = io->part[i].checksum;
+	}
+}
+
+static void put(struct disk_actor *a, struct ty_tier_io *io)
+{
+	struct disk_entry *entry = disk_index_find(&a->index, io->keys);
+	uint32_t folder = io->keys->bytes[1] % a->disk->folder_count;
+	struct disk_job *job;
+	uint64_t bytes;
+
+	if (entry && same_shape(entry, io)) { /* the key names the contents: it is there */
+		disk_index_touch(&a->index, entry);
+		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+		return;
+	}
+	job = is_leaving(a, io->keys) ? NULL : disk_job_create(a->disk, DISK_PUT, io->keys, folder);
+	if (!job) {
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "its old file is still being removed, or there is no memory");
+		return;
+	}
+	job->io = io;
+	set_shape(job, io);
+	bytes = ty_envelope_total(&job->shape);
+	while (a->index.bytes + a->coming + bytes > a->tier->config.size)
+		if (!evict_oldest(a)) {
+			disk_job_free(job);
+			ty_tier_complete(a->tier, io, TY_TIER_FULL, "no room for it can be made");
+			return;
+		}
+	if (io->identity)
+		job->shape.identity = *io->identity;
+	ty_envelope_write(&job->shape, job->header);
+	snprintf(job->temp, sizeof job->temp, "%.72s.tmp-%016llx-%llu", job->name, (unsigned long long)a->disk->boot,
+		(unsigned long long)a->temps++);
+	a->coming += bytes;
+	begin(a, job);
+}
+
+static void get(struct disk_actor *a, struct ty_tier_io *io)
+{
+	struct disk_entry *entry = disk_index_find(&a->index, io->keys);
+	struct disk_job *job;
+
+	if (!entry || !same_shape(entry, io)) {
+		ty_tier_complete(a->tier, io, TY_TIER_MISSING, NULL);
+		return;
+	}
+	job = disk_job_create(a->disk, DISK_GET, io->keys, entry->folder);
+	if (!job) {
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
+		return;
+	}
+	disk_index_touch(&a->index, entry);
+	job->io = io;
+	set_shape(job, io);
+	begin(a, job);
+}
+
+static void delete(struct disk_actor *a, struct ty_tier_io *io)
+{
+	struct disk_entry *entry = disk_index_find(&a->index, io->keys);
+	struct disk_job *job = entry ? disk_job_create(a->disk, DISK_REMOVE, io->keys, entry->folder) : NULL;
+
+	if (!job) {
+		ty_tier_complete(a->tier, io, entry ? TY_TIER_FAILED : TY_TIER_MISSING, NULL);
+		return;
+	}
+	disk_index_remove(&a->index, entry);
+	job->io = io;
+	begin(a, job);
+}
+
+static void finish(struct disk_actor *a, struct disk_job *job)
+{
+	struct ty_tier_io *io = job->io;
+
+	*job->link = job->next;
+	if (job->next)
+		job->next->link = job->link;
+	a->job_count--;
+	a->errands -= !io;
+	if (job->work == DISK_PUT) {
+		struct disk_shape shape = {job->shape.key, job->shape.parts, job->shape.length};
+
+		a->coming -= ty_envelope_total(&job->shape);
+		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
+			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
+	} else if (job->work == DISK_GET && (job->outcome == TY_TIER_CORRUPT || job->outcome == TY_TIER_MISSING)) {
+		struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
+
+		if (job->outcome == TY_TIER_CORRUPT)
+			isolate(a, job);
+		else if (entry && entry->folder == job->folder)
+			disk_index_remove(&a->index, entry);
+	}
+	if (io) {
+		if (job->outcome == TY_TIER_LATE && a->stopping)
+			job->outcome = TY_TIER_STOPPED;
+		ty_tier_complete(a->tier, io, job->outcome, job->why[0] ? "%s" : NULL, job->why);
+	} else if (job->outcome != TY_TIER_DONE && job->outcome != TY_TIER_MISSING) {
+		ty_log(TY_LOG_WARN, "tier", "disk: %s", job->why);
+	}
+	disk_job_free(job);
+}
+
+/* ---- the actor --------------------------------------------------------------------------------------------- */
+
+static int64_t poll_ring(void *self, int64_t now)
+{
+	struct disk_actor *a = self;
+	struct disk_ring *ring = &a->disk->ring;
+	struct disk_job *job = NULL, *held;
+
+	/* More than it may hold, by what the scan found: a few at a time. */
+	while (a->index.bytes + a->coming > a->tier->config.size && evict_oldest(a))
+		;
+	held = a->held;
+	a->held = NULL;
+	for (struct disk_job *next; held; held = next) {
+		next = held->next_held;
+		begin_in_ring(a, held);
+	}
+	for (int i = 0; ring->on && i < REAP_MAX && (job = disk_ring_reap(ring)); i++) {
+		disk_job_next(job);
+		if (job->step == DISK_OVER)
+			finish(a, job);
+		else
+			begin_in_ring(a, job);
+	}
+	if (ring->on)
+		disk_ring_submit(ring);
+	publish(a);
+	return job ? now : a->held ? now + HELD_NS : TY_NEVER;
+}
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct disk_actor *a = self;
+	struct pollfd p = {.fd = a->disk->event_fd, .events = POLLIN};
+	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_now();
+	struct timespec timeout = {left > 0 ? left / 1000000000 : 0, left > 0 ? left % 1000000000 : 0};
+	uint64_t n;
+
+	if (ppoll(&p, 1, deadline == TY_NEVER ? NULL : &timeout, NULL) > 0)
+		(void)!read(p.fd, &n, sizeof n); /* before the completions are looked at: one that comes now is told again */
+}
+
+static void wake(void *self)
+{
+	struct disk_actor *a = self;
+	uint64_t one = 1;
+
+	(void)!write(a->disk->event_fd, &one, sizeof one);
+}
+
+static void on_start(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	struct disk_found *found = calloc(1, sizeof *found);
+
+	(void)msg;
+	atomic_store_explicit(&a->tier->stats.scanning, 1, memory_order_relaxed);
+	/* release: pairs with ty_tier_submit's acquire */
+	atomic_store_explicit(&a->tier->stats.state, TY_TIER_SERVING, memory_order_release);
+	if (found && ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) == TY_OK) {
+		return;
+	}
+	free(found);
+	atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_relaxed);
+	ty_log(TY_LOG_ERROR, "tier", "disk: what is there could not be read");
+}
+
+static void on_io(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	struct ty_tier_io *io = ty_container_of(msg, struct ty_tier_io, msg);
+
+	if (a->stopping) {
+		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
+		return;
+	}
+	switch (io->verb) {
+	case TY_TIER_PUT:
+		put(a, io);
+		break;
+	case TY_TIER_GET:
+		get(a, io);
+		break;
+	case TY_TIER_EXISTS:
+		exists(a, io);
+		break;
+	case TY_TIER_DELETE:
+		delete(a, io);
+		break;
+	}
+}
+
+/* What it waits for in the kernel. Closing and what makes a file whole are never given up. */
+static void give_up(struct disk_actor *a, struct disk_job *job)
+{
+	if (a->disk->ring.on)
+		disk_ring_cancel(&a->disk->ring, job);
+}
+
+static void on_stop(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+
+	(void)msg;
+	a->stopping = true;
+	for (struct disk_job *job = a->jobs; job; job = job->next)
+		if (job->io)
+			give_up(a, job);
+}
+
+static void on_worked(void *self, struct ty_msg *msg)
+{
+	finish(self, ty_container_of(msg, struct disk_job, msg));
+}
+
+static void on_found(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	struct disk_found *found = ty_container_of(msg, struct disk_found, msg);
+
+	for (uint32_t i = 0; i < found->count; i++) {
+		struct disk_shape *shape = &found->item[i];
+
+		/* What was written meanwhile is newer, what is being removed is not there. */
+		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
+			(void)disk_index_put(&a->index, shape, found->folder, true);
+		free(shape->length);
+	}
+	found->count = 0;
+	if (found->last || a->stopping) {
+		ty_log(TY_LOG_INFO, "tier", "disk: %llu chunks, %llu bytes, are there", (unsigned long long)a->index.count,
+			(unsigned long long)a->index.bytes);
+		atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_relaxed);
+		disk_found_free(found);
+		return;
+	}
+	if (++found->hash == DISK_HASH_FOLDERS) {
+		found->hash = 0;
+		found->folder++;
+	}
+	if (ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) != TY_OK)
+		disk_found_free(found);
+}
+
+static void on_tick(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	int64_t now = ty_now();
+
+	(void)msg;
+	a->ticking = a->job_count > 0;
+	if (a->ticking)
+		ty_timer_start(&a->tick, DISK_TICK, now + TICK_NS);
+	for (struct disk_job *job = a->jobs; job; job = job->next)
+		if (job->io && now >= job->io->deadline)
+			give_up(a, job);
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct disk_actor *a = self;
+
+	a->tier = arg;
+	a->disk = a->tier->state;
+	if (disk_index_init(&a->index))
+		return TY_OK;
+	ty_log(TY_LOG_ERROR, "tier", "disk: no memory to start with");
+	return TY_NO_MEMORY;
+}
+
+static void stop(void *self)
+{
+	struct disk_actor *a = self;
+
+	/* Errands may be out. The kernel has copied the names that it needs; a worker frees what it finds nobody for. */
+	for (struct disk_job *job = a->jobs, *next; job; job = next) {
+		next = job->next;
+		assert(!job->io);
+		if (a->disk->ring.on)
+			disk_job_free(job);
+	}
+	disk_index_clear(&a->index);
+}
+
+static void refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	if (msg->type == DISK_FOUND)
+		disk_found_free(ty_container_of(msg, struct disk_found, msg));
+	else if (msg->type == DISK_WORKED)
+		disk_job_free(ty_container_of(msg, struct disk_job, msg));
+}
+
+static const struct ty_handler handlers[] = {
+	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
+	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
+	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[DISK_WORKED - TY_TIER_START] = {"worked", on_worked},
+	[DISK_FOUND - TY_TIER_START] = {"found", on_found},
+	[DISK_TICK - TY_TIER_START] = {"tick", on_tick},
+};
+
+static const struct ty_class disk_class = {
+	.name = "disk",
+	.state_size = sizeof(struct disk_actor),
+	.first_type = TY_TIER_START,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.refuse = refuse,
+	.poll = poll_ring,
+	.wait = {wait_for_events, wake},
+};
+
+/* ---- the kind ---------------------------------------------------------------------------------------------- */
+
+static enum ty_code spawn_one(struct ty_tier *tier, const struct ty_class *cls, const char *thread, struct ty_actor **out,
+	struct ty_error *err)
+{
+	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_DEDICATED, .thread_name = thread, .cpu = -1};
+	enum ty_code code = ty_spawn(tier->service->rt, cls, tier->state, &options, out);
+
+	return code == TY_OK ? TY_OK : ty_fail(err, code, "could not start the actor %s", cls->name);
+}
+
+static enum ty_code spawn_others(struct ty_tier *tier, struct ty_error *err)
+{
+	struct disk *d = tier->state;
+	enum ty_code code = spawn_one(tier, &disk_scanner_class, "disk-scan", &d->scanner, err);
+
+	for (uint32_t i = 0; code == TY_OK && !d->ring.on && i < d->worker_count; i++)
+		code = spawn_one(tier, &disk_worker_class, "disk-work", &d->worker[i], err);
+	return code;
+}
+
+static void release_others(struct ty_tier *tier)
+{
+	struct disk *d = tier->state;
+
+	if (d->scanner)
+		ty_actor_unref(d->scanner);
+	for (uint32_t i = 0; i < d->worker_count; i++)
+		if (d->worker[i])
+			ty_actor_unref(d->worker[i]);
+}
+
+const struct ty_tier_class ty_disk_tier = {
+	.kind = "disk",
+	.open = disk_open,
+	.close = disk_close,
+	.actor = &disk_class,
+	.executor = TY_DEDICATED,
+	.spawn = spawn_others,
+	.release = release_others,
+};

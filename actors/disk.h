@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The disk tier: --tier disk:FOLDER[:FOLDER...]. One file a chunk, by io_uring straight from and to the arena where the
+ * system allows it. docs/disk.md. Shared by its files and nobody else:
+ *
+ *   disk_open.c   the folders: what they are, before anything runs
+ *   disk.c        the actor: what to do, and what is there
+ *   disk_index.c  what is there: key -> entry, and the order of use
+ *   disk_job.c    one file: its steps, what follows on each, what came of it; and the steps by ordinary system calls
+ *   disk_ring.c   the steps by io_uring
+ *   disk_scan.c   the actors beside it: workers where there is no io_uring, and the scan at the start
+ */
+#ifndef TY_ACTORS_DISK_H
+#define TY_ACTORS_DISK_H
+
+#include <liburing.h>
+#include <stdalign.h>
+
+#include "service.h"
+
+#define DISK_FOLDERS 8
+#define DISK_HASH_FOLDERS 256       /* in each: by the key's first byte */
+#define DISK_WORKERS 8              /* at most, where there is no io_uring */
+#define DISK_QUARANTINE 64          /* wrong files that are kept, per folder and process */
+#define DISK_NAME_MAX 128
+#define DISK_FILES (2 * 1024 + 64) /* open at once: as many as a tier may have reads and writes, and errands */
+#define DISK_FORMAT "tyer-disk"     /* the file that says what a folder is, and ... */
+#define DISK_FORMAT_TEXT "tyer-disk 1\n"
+#define DISK_SUFFIX ".tyer"
+
+struct disk_folder {
+	int fd, lock_fd;
+	char path[TY_CONFIG_TIER_MAX];
+	_Atomic bool direct;        /* the file system takes O_DIRECT. Cleared by whoever learns that it does not (relaxed) */
+};
+
+struct disk_ring {
+	struct io_uring ring;
+	bool on, fixed;              /* it is there; the arena's pieces can be registered with it */
+	uint8_t *registered;         /* a piece's: 1 */
+	uint32_t free_file[DISK_FILES], free_files;
+	const struct ty_arena *arena;
+};
+
+/* What open() found; constant while actors run, but for `direct` and the ring, which is the actor's. */
+struct disk {
+	struct ty_tier *tier;
+	struct disk_folder folder[DISK_FOLDERS];
+	uint32_t folder_count, worker_count;
+	struct disk_ring ring;
+	int event_fd;               /* told by the ring's completions and by whoever sends to the actor */
+	bool sync;
+	uint64_t boot;              /* in the names of temporary files: those of others are leftovers */
+	struct ty_actor *worker[DISK_WORKERS], *scanner;
+};
+
+/* ---- disk_open.c ---- */
+
+TY_MUST_USE enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err);
+void disk_close(struct ty_tier *tier);
+
+/* ---- disk_index.c ---- */
+
+struct disk_shape { /* of a chunk */
+	struct ty_key key;
+	uint32_t parts;
+	uint64_t *length;
+};
+
+struct disk_entry {
+	struct disk_entry *next;            /* of its bucket */
+	struct disk_entry *older, *newer;
+	struct ty_key key;
+	uint64_t bytes;                     /* of the file */
+	uint16_t folder, parts;
+	uint64_t length[];
+};
+
+struct disk_index {
+	struct disk_entry **segment[1u << 12]; /* buckets, SEGMENT each: grows bucket by bucket (linear hashing) */
+	uint32_t buckets, round;            /* round: the power of two that it grew from */
+	struct disk_entry *oldest, *newest;
+	uint64_t count, bytes;
+};
+
+bool disk_index_init(struct disk_index *x); /* false: no memory */
+void disk_index_clear(struct disk_index *x);
+struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_key *key);
+/* A new entry, the youngest (or the oldest); replaces one of the same key. Null: no memory. */
+struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest);
+void disk_index_touch(struct disk_index *x, struct disk_entry *entry);
+void disk_index_remove(struct disk_index *x, struct disk_entry *entry); /* and free it */
+
+/* ---- disk_job.c ---- */
+
+enum disk_work { DISK_PUT, DISK_GET, DISK_REMOVE, DISK_ISOLATE };
+enum disk_step { DISK_OPEN, DISK_MOVE, DISK_SYNC, DISK_CLOSE, DISK_RENAME, DISK_UNLINK, DISK_OVER };
+
+struct disk_job {
+	alignas(TY_ENVELOPE_ALIGN) uint8_t header[TY_ENVELOPE_BYTES];
+	struct ty_msg msg;                  /* to a worker and back */
+	struct disk *disk;
+	struct ty_actor *home;              /* the disk actor */
+	struct ty_tier_io *io;              /* null: an errand of the tier's own */
+	enum disk_work work;
+	enum disk_step step;
+	struct ty_envelope shape;           /* of the chunk; GET: its checksums once the header was read */
+	uint32_t folder;
+	int fd;                             /* with io_uring: its place in the ring's table */
+	bool direct;
+	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */
+	uint64_t moved, expected;           /* bytes of this step */
+	int error;                          /* errno of what went wrong first, 0 */
+	enum ty_tier_outcome outcome;
+	char why[112];
+	struct disk_job *next, **link;      /* of the actor's */
+	struct disk_job *next_held;
+};
+
+struct disk_move { /* a stretch of a file, and where it lies in memory */
+	uint8_t *data;
+	uint64_t bytes, offset;
+	bool arena;
+};
+
+struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const struct ty_key *key, uint32_t folder);
+void disk_job_free(struct disk_job *job);
+/* The stretches of the MOVE step: the header, then the parts that are wanted. At most 1 + TY_CHUNK_MAX_PARTS. */
+uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUNK_MAX_PARTS]);
+/* A result of the current step: bytes or a descriptor, or -errno. */
+void disk_job_result(struct disk_job *job, int result);
+/* All results of the step are here: which step follows. At OVER outcome and why are set, and a GET is verified. */
+void disk_job_next(struct disk_job *job);
+int disk_job_open_flags(const struct disk_job *job);
+/* Do the current step by system calls, and record its results. Takes its time: workers only. */
+void disk_job_perform(struct disk_job *job);
+
+/* ---- disk_ring.c ---- */
+
+/* Is io_uring to be had, with all that is needed? If not, `why` says why not. Before the actor runs. */
+bool disk_ring_open(struct disk_ring *r, const struct ty_arena *arena, int event_fd, char why[96]);
+void disk_ring_close(struct disk_ring *r);
+/* From the job's current step on. False: the kernel takes nothing now. */
+bool disk_ring_begin(struct disk_ring *r, struct disk_job *job);
+void disk_ring_cancel(struct disk_ring *r, struct disk_job *job); /* its current step, if that is possible */
+void disk_ring_submit(struct disk_ring *r);
+/* The next job that has come to a result, which is the last step's or the failed one's; null: none now. */
+struct disk_job *disk_ring_reap(struct disk_ring *r);
+
+/* ---- disk_scan.c ---- */
+
+struct disk_found { /* what lies in one hash folder; travels between scanner and actor */
+	struct ty_msg msg;
+	uint32_t folder, hash;      /* which one was read */
+	bool last;
+	uint32_t count, room;
+	struct disk_shape *item;    /* their lengths are allocated */
+};
+
+void disk_found_free(struct disk_found *found);
+extern const struct ty_class disk_worker_class, disk_scanner_class; /* arg: struct disk */
+
+/* Messages between them, beside those of a tier. */
+enum {
+	DISK_WORKED = TY_TIER_OWN, /* struct disk_job    from a worker: all its steps are done */
+	DISK_FOUND,                /* struct disk_found  from the scanner */
+	DISK_TICK,                 /* its timer, while jobs are out */
+};
+
+#endif

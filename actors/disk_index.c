@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Linear hashing: the table grows by one bucket whenever it is full, so that no growth stops the actor for longer than one
+ * bucket takes, however many files there are.
+ */
+#include "disk.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEGMENT (1u << 14)
+#define SEGMENTS (1u << 12)
+#define FIRST_ROUND 1024u
+
+static uint64_t hash_of(const struct ty_key *key)
+{
+	uint64_t hash;
+
+	memcpy(&hash, key->bytes + 8, sizeof hash); /* the first bytes name the folder */
+	return hash;
+}
+
+static struct disk_entry **bucket_at(const struct disk_index *x, uint32_t bucket)
+{
+	return &x->segment[bucket / SEGMENT][bucket % SEGMENT];
+}
+
+static struct disk_entry **bucket_of(const struct disk_index *x, const struct ty_key *key)
+{
+	uint64_t hash = hash_of(key);
+	uint32_t bucket = (uint32_t)(hash % (2 * (uint64_t)x->round));
+
+	if (bucket >= x->buckets)
+		bucket = (uint32_t)(hash % x->round);
+	return bucket_at(x, bucket);
+}
+
+bool disk_index_init(struct disk_index *x)
+{
+	memset(x, 0, sizeof *x);
+	x->segment[0] = calloc(SEGMENT, sizeof *x->segment[0]);
+	x->buckets = x->round = FIRST_ROUND;
+	return x->segment[0] != NULL;
+}
+
+void disk_index_clear(struct disk_index *x)
+{
+	while (x->oldest)
+		disk_index_remove(x, x->oldest);
+	for (uint32_t i = 0; i < SEGMENTS; i++)
+		free(x->segment[i]);
+	memset(x, 0, sizeof *x);
+}
+
+/* One more bucket: it takes its share of the one that had its keys until now. */
+static void grow(struct disk_index *x)
+{
+	uint32_t segment = x->buckets / SEGMENT;
+	struct disk_entry **link;
+
+	if (segment >= SEGMENTS)
+		return;
+	if (!x->segment[segment])
+		x->segment[segment] = calloc(SEGMENT, sizeof *x->segment[segment]);
+	if (!x->segment[segment])
+		return; /* longer chains */
+	link = bucket_at(x, x->buckets - x->round);
+	x->buckets++;
+	while (*link) {
+		struct disk_entry *entry = *link, **to = bucket_of(x, &entry->key);
+
+		if (to == bucket_at(x, x->buckets - 1)) {
+			*link = entry->next;
+			entry->next = *to;
+			*to = entry;
+		} else {
+			link = &entry->next;
+		}
+	}
+	if (x->buckets == 2 * x->round)
+		x->round *= 2;
+}
+
+struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_key *key)
+{
+	struct disk_entry *entry = *bucket_of(x, key);
+
+	while (entry && memcmp(&entry->key, key, sizeof *key) != 0)
+		entry = entry->next;
+	return entry;
+}
+
+/* ---- the order of use ---- */
+
+static void order_remove(struct disk_index *x, struct disk_entry *entry)
+{
+	*(entry->older ? &entry->older->newer : &x->oldest) = entry->newer;
+	*(entry->newer ? &entry->newer->older : &x->newest) = entry->older;
+}
+
+static void order_put(struct disk_index *x, struct disk_entry *entry, bool oldest)
+{
+	entry->older = oldest ? NULL : x->newest;
+	entry->newer = oldest ? x->oldest : NULL;
+	*(entry->older ? &entry->older->newer : &x->oldest) = entry;
+	*(entry->newer ? &entry->newer->older : &x->newest) = entry;
+}
+
+void disk_index_touch(struct disk_index *x, struct disk_entry *entry)
+{
+	order_remove(x, entry);
+	order_put(x, entry, false);
+}
+
+void disk_index_remove(struct disk_index *x, struct disk_entry *entry)
+{
+	struct disk_entry **link = bucket_of(x, &entry->key);
+
+	while (*link != entry)
+		link = &(*link)->next;
+	*link = entry->next;
+	order_remove(x, entry);
+	x->count--;
+	x->bytes -= entry->bytes;
+	free(entry);
+}
+
+struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest)
+{
+	struct disk_entry *entry = malloc(sizeof *entry + shape->parts * sizeof entry->length[0]);
+	struct disk_entry *before = disk_index_find(x, &shape->key), **link;
+
+	if (!entry)
+		return NULL;
+	if (before)
+		disk_index_remove(x, before);
+	entry->key = shape->key;
+	entry->bytes = TY_ENVELOPE_BYTES;
+	for (uint32_t i = 0; i < shape->parts; i++)
+		entry->bytes += ty_envelope_padded(shape->length[i]);
+	entry->folder = (uint16_t)folder;
+	entry->parts = (uint16_t)shape->parts;
+	memcpy(entry->length, shape->length, shape->parts * sizeof entry->length[0]);
+	link = bucket_of(x, &entry->key);
+	entry->next = *link;
+	*link = entry;
+	order_put(x, entry, oldest);
+	x->count++;
+	x->bytes += entry->bytes;
+	if (x->count > x->buckets)
+		grow(x);
+	return entry;
+}

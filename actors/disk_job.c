@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ *   PUT      open a temporary file, write, (sync,) close, rename      any failure: close, unlink
+ *   GET      open, read, close; then header and contents are verified
+ *   REMOVE   unlink
+ *   ISOLATE  rename into quarantine
+ */
+#include "disk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void name_of(const struct ty_key *key, char out[DISK_NAME_MAX])
+{
+	static const char digits[] = "0123456789abcdef";
+	char *at = out;
+
+	*at++ = digits[key->bytes[0] >> 4];
+	*at++ = digits[key->bytes[0] & 15];
+	*at++ = '/';
+	for (size_t i = 0; i < sizeof key->bytes; i++) {
+		*at++ = digits[key->bytes[i] >> 4];
+		*at++ = digits[key->bytes[i] & 15];
+	}
+	memcpy(at, DISK_SUFFIX, sizeof DISK_SUFFIX);
+}
+
+struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const struct ty_key *key, uint32_t folder)
+{
+	struct disk_job *job = aligned_alloc(TY_ENVELOPE_ALIGN, sizeof *job);
+
+	if (!job)
+		return NULL;
+	memset((char *)job + sizeof job->header, 0, sizeof *job - sizeof job->header);
+	job->disk = disk;
+	job->work = work;
+	job->step = work == DISK_REMOVE ? DISK_UNLINK : work == DISK_ISOLATE ? DISK_RENAME : DISK_OPEN;
+	job->shape.key = *key;
+	job->folder = folder;
+	job->fd = -1;
+	/* relaxed: a hint; a wrong one is found out */
+	job->direct = atomic_load_explicit(&disk->folder[folder].direct, memory_order_relaxed);
+	name_of(key, job->name);
+	return job;
+}
+
+void disk_job_free(struct disk_job *job)
+{
+	free(job);
+}
+
+int disk_job_open_flags(const struct disk_job *job)
+{
+	int flags = O_CLOEXEC | O_NOFOLLOW | (job->direct ? O_DIRECT : 0);
+
+	return flags | (job->work == DISK_PUT ? O_WRONLY | O_CREAT | O_EXCL : O_RDONLY);
+}
+
+uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUNK_MAX_PARTS])
+{
+	uint64_t offset = TY_ENVELOPE_BYTES;
+	uint32_t count = 0;
+
+	moves[count++] = (struct disk_move){job->header, TY_ENVELOPE_BYTES, 0, false};
+	job->expected = TY_ENVELOPE_BYTES;
+	for (uint32_t i = 0; i < job->shape.parts; i++) {
+		uint64_t bytes = ty_envelope_padded(job->shape.length[i]);
+
+		if (job->io->part[i].data) {
+			moves[count++] = (struct disk_move){job->io->part[i].data, bytes, offset, true};
+			job->expected += bytes;
+		}
+		offset += bytes;
+	}
+	job->moved = 0;
+	return count;
+}
+
+void disk_job_result(struct disk_job *job, int result)
+{
+	if (result < 0) {
+		if (!job->error)
+			job->error = -result;
+		return;
+	}
+	if (job->step == DISK_OPEN)
+		job->fd = result;
+	else if (job->step == DISK_MOVE)
+		job->moved += (uint64_t)result;
+}
+
+/* ---- what came of it ------------------------------------------------------------------------------------- */
+
+TY_PRINTF(3, 4)
+static void conclude(struct disk_job *job, enum ty_tier_outcome outcome, const char *fmt, ...)
+{
+	va_list args;
+
+	job->outcome = outcome;
+	va_start(args, fmt);
+	vsnprintf(job->why, sizeof job->why, fmt, args);
+	va_end(args);
+}
+
+static enum ty_tier_outcome outcome_of(const struct disk_job *job)
+{
+	switch (job->error) {
+	case 0:
+		return TY_TIER_DONE;
+	case ENOENT:
+		return job->work == DISK_PUT ? TY_TIER_FAILED : TY_TIER_MISSING;
+	case ENOSPC:
+	case EDQUOT:
+		return TY_TIER_FULL;
+	case ECANCELED:
+		return TY_TIER_LATE;
+	default:
+		return TY_TIER_FAILED;
+	}
+}
+
+/* Is what was read the chunk that was asked for, every byte of it? */
+static void verify(struct disk_job *job)
+{
+	struct ty_error err = {.text = ""};
+
+	if (job->moved != job->expected)
+		conclude(job, TY_TIER_CORRUPT, "%s: shorter than its header says", job->name);
+	else if ((job->outcome = ty_tier_check(job->io, job->header, &err)) != TY_TIER_DONE)
+		conclude(job, job->outcome, "%.100s", err.text);
+}
+
+static void over(struct disk_job *job)
+{
+	job->step = DISK_OVER;
+	job->outcome = outcome_of(job);
+	if (job->error)
+		conclude(job, job->outcome, "%s: %s", job->work == DISK_PUT ? job->temp : job->name, strerror(job->error));
+	else if (job->work == DISK_GET)
+		verify(job);
+}
+
+/* The file system takes no O_DIRECT after all: say so once, and begin anew without. */
+static bool without_direct(struct disk_job *job)
+{
+	if (job->error != EINVAL || !job->direct)
+		return false;
+	/* relaxed: as in disk_job_create */
+	atomic_store_explicit(&job->disk->folder[job->folder].direct, false, memory_order_relaxed);
+	job->direct = false;
+	job->error = 0;
+	return true;
+}
+
+void disk_job_next(struct disk_job *job)
+{
+	switch (job->step) {
+	case DISK_OPEN:
+		if (without_direct(job))
+			return; /* once more */
+		if (job->error)
+			over(job);
+		else
+			job->step = DISK_MOVE;
+		break;
+	case DISK_MOVE:
+		if (!job->error && job->work == DISK_PUT && job->moved != job->expected)
+			job->error = ENOSPC; /* what a short write means to a file */
+		job->step = job->work == DISK_PUT && !job->error && job->disk->sync ? DISK_SYNC : DISK_CLOSE;
+		break;
+	case DISK_SYNC:
+		job->step = DISK_CLOSE;
+		break;
+	case DISK_CLOSE:
+		job->fd = -1;
+		if (job->work != DISK_PUT)
+			over(job);
+		else
+			job->step = job->error ? DISK_UNLINK : DISK_RENAME;
+		break;
+	case DISK_RENAME:
+		if (job->work == DISK_PUT && job->error)
+			job->step = DISK_UNLINK;
+		else
+			over(job);
+		break;
+	case DISK_UNLINK:
+	case DISK_OVER:
+		over(job);
+		break;
+	}
+}
+
+/* ---- by system calls --------------------------------------------------------------------------------------- */
+
+static int move_all(struct disk_job *job)
+{
+	struct disk_move moves[1 + TY_CHUNK_MAX_PARTS];
+	uint32_t count = disk_job_moves(job, moves);
+
+	for (uint32_t i = 0; i < count; i++) {
+		ssize_t n;
+
+		do
+			n = job->work == DISK_PUT ? pwrite(job->fd, moves[i].data, moves[i].bytes, (off_t)moves[i].offset)
+						  : pread(job->fd, moves[i].data, moves[i].bytes, (off_t)moves[i].offset);
+		while (n < 0 && errno == EINTR);
+		if (n < 0)
+			return -errno;
+		job->moved += (uint64_t)n;
+		if ((uint64_t)n != moves[i].bytes)
+			break;
+	}
+	return 0;
+}
+
+static int or_errno(int result)
+{
+	return result < 0 ? -errno : result;
+}
+
+void disk_job_perform(struct disk_job *job)
+{
+	int folder = job->disk->folder[job->folder].fd;
+	const char *put_to = job->work == DISK_PUT ? job->temp : job->name;
+
+	switch (job->step) {
+	case DISK_OPEN:
+		disk_job_result(job, or_errno(openat(folder, put_to, disk_job_open_flags(job), 0600)));
+		break;
+	case DISK_MOVE:
+		disk_job_result(job, move_all(job));
+		break;
+	case DISK_SYNC:
+		disk_job_result(job, or_errno(fdatasync(job->fd)));
+		break;
+	case DISK_CLOSE:
+		disk_job_result(job, or_errno(close(job->fd)));
+		break;
+	case DISK_RENAME:
+		disk_job_result(job, or_errno(job->work == DISK_PUT ? renameat(folder, job->temp, folder, job->name)
+								    : renameat(folder, job->name, folder, job->temp)));
+		break;
+	case DISK_UNLINK:
+		disk_job_result(job, or_errno(unlinkat(folder, put_to, 0)));
+		break;
+	case DISK_OVER:
+		break;
+	}
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A tier by itself: its actors on real threads, an arena, and calls that wait for what was submitted.
+ */
+#ifndef TY_TESTS_TIERS_HOUSE_H
+#define TY_TESTS_TIERS_HOUSE_H
+
+#include "actors/service.h"
+
+#define HOUSE_PIECES 4
+
+struct house {
+	struct ty_config config;
+	struct ty_service *service;
+	struct ty_tier *tier;
+	struct ty_actor *driver;
+	int event_fd;
+	char error[256];
+};
+
+/* Open the tier that `spec` describes, as --tier would be given. */
+enum ty_code house_open(struct house *h, const char *spec);
+void house_close(struct house *h);
+void house_scanned(struct house *h); /* wait until it has read what is there */
+
+struct ty_key house_key(uint64_t number);
+/* Memory of the arena: place i of those of `bytes` each. */
+uint8_t *house_place(struct house *h, uint32_t i, uint64_t bytes);
+/* What chunk `number` holds in part `part`, and whether it does. */
+void house_fill(uint8_t *at, uint64_t bytes, uint64_t number, uint32_t part);
+bool house_holds(const uint8_t *at, uint64_t bytes, uint64_t number, uint32_t part);
+
+/* An io for chunk `number` whose parts of `bytes` lie in places place, place + 1, ...; PUT: filled and summed up. EXISTS: for
+ * `parts` keys from `number` on. */
+struct ty_tier_io *house_io(struct house *h, enum ty_tier_verb verb, uint64_t number, uint32_t place, uint32_t parts,
+	uint64_t bytes);
+void house_free(struct ty_tier_io *io);
+/* Submit them, as fast as the tier takes them, and wait for all. */
+void house_run(struct house *h, struct ty_tier_io **ios, uint32_t count);
+/* One, from its making to its end. */
+enum ty_tier_outcome house_do(struct house *h, enum ty_tier_verb verb, uint64_t number, uint32_t parts, uint64_t bytes);
+
+/* Called on the driver's thread when an io is home, before it is counted; may be null. */
+extern void (*house_home)(struct ty_tier_io *io);
+
+#endif

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The disk tier on real files, by io_uring where this machine allows it and by worker threads: what went in comes out, what is
+ * wrong does not, and what the folder holds at the start is what is there.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "house.h"
+#include "base/log.h"
+
+#define CHUNK 10000 /* no multiple of anything */
+
+static char dir[32], spec[256];
+static const char *settings;
+
+static int make_dir(void **state)
+{
+	settings = *state;
+	strcpy(dir, "/var/tmp/tyer-disk.XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(spec, sizeof spec, "disk:%s%s", dir, settings);
+	return 0;
+}
+
+static int remove_dir(void **state)
+{
+	char command[160];
+
+	(void)state;
+	snprintf(command, sizeof command, "chmod -R u+w %s; rm -rf %s", dir, dir);
+	return system(command);
+}
+
+static void path_of(uint64_t number, char out[256])
+{
+	struct ty_key key = house_key(number);
+	int n = snprintf(out, 256, "%s/%02x/", dir, key.bytes[0]);
+
+	for (int i = 0; i < 32; i++)
+		n += snprintf(out + n, 256 - (size_t)n, "%02x", key.bytes[i]);
+	snprintf(out + n, 256 - (size_t)n, ".tyer");
+}
+
+static void flip(uint64_t number, off_t at)
+{
+	char path[256];
+	uint8_t byte;
+	int fd;
+
+	path_of(number, path);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+static int files_in(const char *folder)
+{
+	char path[96];
+	DIR *d;
+	int count = 0;
+
+	snprintf(path, sizeof path, "%s/%s", dir, folder);
+	d = opendir(path);
+	assert_non_null(d);
+	for (struct dirent *e; (e = readdir(d));)
+		count += e->d_name[0] != '.';
+	closedir(d);
+	return count;
+}
+
+/* What was put is there, byte for byte, in this process and the next. */
+static void test_round_trip(void **state)
+{
+	struct house h;
+
+	(void)state;
+	for (int life = 0; life < 2; life++) {
+		assert_int_equal(house_open(&h, spec), TY_OK);
+		house_scanned(&h);
+		for (uint64_t n = 1; life == 0 && n <= 20; n++) {
+			assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), TY_TIER_MISSING);
+			assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1 + (uint32_t)n % 3, CHUNK), TY_TIER_DONE);
+		}
+		for (uint64_t n = 1; n <= 20; n++)
+			assert_int_equal(house_do(&h, TY_TIER_GET, n, 1 + (uint32_t)n % 3, CHUNK), TY_TIER_DONE);
+		assert_int_equal(h.tier->stats.chunks, 20);
+		assert_int_equal(house_do(&h, TY_TIER_GET, 3, 2, CHUNK), TY_TIER_MISSING); /* another shape is another chunk */
+		if (life == 1) {
+			assert_int_equal(house_do(&h, TY_TIER_DELETE, 5, 1, 0), TY_TIER_DONE);
+			assert_int_equal(house_do(&h, TY_TIER_DELETE, 5, 1, 0), TY_TIER_MISSING);
+			assert_int_equal(house_do(&h, TY_TIER_GET, 5, 3, CHUNK), TY_TIER_MISSING);
+			assert_int_equal(h.tier->stats.chunks, 19);
+		}
+		house_close(&h);
+	}
+}
+
+/* EXISTS answers for the leading keys, with the first one's shape, and stops where the shape changes. */
+static void test_exists(void **state)
+{
+	struct ty_tier_io *io;
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	for (uint64_t n = 1; n <= 5; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, n == 4 ? 1 : 2, CHUNK), TY_TIER_DONE);
+	io = house_io(&h, TY_TIER_EXISTS, 1, 0, 8, 0);
+	house_run(&h, &io, 1);
+	assert_int_equal(io->outcome, TY_TIER_DONE);
+	assert_int_equal(io->found, 3);
+	assert_int_equal(io->parts, 2);
+	assert_int_equal(io->part[1].length, CHUNK);
+	house_free(io);
+	assert_int_equal(house_do(&h, TY_TIER_EXISTS, 6, 1, 0), TY_TIER_MISSING);
+	house_close(&h);
+}
+
+/* A part that is not wanted is not read, and nothing is written where it would lie. */
+static void test_wanted_parts(void **state)
+{
+	struct ty_tier_io *io;
+	struct house h;
+	uint8_t *spare;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 1, 3, CHUNK), TY_TIER_DONE);
+	io = house_io(&h, TY_TIER_GET, 1, 0, 3, CHUNK);
+	spare = io->part[1].data;
+	io->part[1].data = NULL;
+	house_run(&h, &io, 1);
+	assert_int_equal(io->outcome, TY_TIER_DONE);
+	assert_true(house_holds(io->part[0].data, CHUNK, 1, 0));
+	assert_true(house_holds(io->part[2].data, CHUNK, 1, 2));
+	for (int i = 0; i < CHUNK; i++)
+		assert_int_equal(spare[i], 0xee);
+	house_free(io);
+	house_close(&h);
+}
+
+/* Any byte that changes makes a miss, a count and a quarantined file: in the header, in the contents, at the end. */
+static void test_damage(void **state)
+{
+	static const off_t at[] = {0, 8, 20, 64, 72, 1100, TY_ENVELOPE_BYTES, TY_ENVELOPE_BYTES + CHUNK - 1};
+	struct house h;
+	int corrupt = 0;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < sizeof at / sizeof at[0]; n++) {
+		enum ty_tier_outcome expected = at[n] == 8 ? TY_TIER_MISSING : TY_TIER_CORRUPT; /* 8: another version's */
+
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+		flip(n, at[n]);
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), expected);
+		corrupt += expected == TY_TIER_CORRUPT;
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), TY_TIER_MISSING);
+	}
+	assert_int_equal(h.tier->stats.outcomes[TY_TIER_GET][TY_TIER_CORRUPT], corrupt);
+	assert_int_equal(h.tier->stats.quarantined, corrupt);
+	house_close(&h);
+	assert_int_equal(files_in("quarantine"), corrupt);
+}
+
+/* Files that are cut short, longer, renamed to another key, gone, or of an earlier version. */
+static void test_strange_files(void **state)
+{
+	char from[256], to[256];
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	for (uint64_t n = 1; n <= 6; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+	path_of(1, from);
+	assert_int_equal(truncate(from, TY_ENVELOPE_BYTES + 4096), 0);
+	path_of(2, from);
+	assert_int_equal(truncate(from, 100), 0);
+	path_of(3, from);
+	assert_int_equal(unlink(from), 0);
+	path_of(4, from);
+	path_of(5, to);
+	assert_int_equal(rename(from, to), 0);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, CHUNK), TY_TIER_CORRUPT);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 2, 1, CHUNK), TY_TIER_CORRUPT);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 3, 1, CHUNK), TY_TIER_MISSING);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 4, 1, CHUNK), TY_TIER_MISSING);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 5, 1, CHUNK), TY_TIER_CORRUPT);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 6, 1, CHUNK), TY_TIER_DONE);
+	/* It can be stored anew. */
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 3, 1, CHUNK), TY_TIER_DONE);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 3, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+}
+
+/* The scan takes what is whole and leaves everything else alone. */
+static void test_scan(void **state)
+{
+	char path[320], link[256];
+	struct house h;
+	int fd;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	for (uint64_t n = 1; n <= 6; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+	path_of(1, path);
+	assert_int_equal(truncate(path, TY_ENVELOPE_BYTES + 4096), 0);
+	flip(2, 8);  /* version */
+	flip(3, 70); /* header */
+	path_of(4, path);
+	path_of(7, link);
+	assert_int_equal(symlink(path, link), 0);
+	snprintf(path, sizeof path, "%s/00/somebody's file", dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	path_of(8, link);
+	snprintf(path, sizeof path, "%s.tmp-0123456789abcdef-7", link);
+	fd = open(path, O_CREAT | O_WRONLY, 0600); /* what a process that died was writing */
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(h.tier->stats.chunks, 3);
+	assert_int_equal(h.tier->stats.foreign, 5);
+	assert_int_equal(access(path, F_OK), -1);
+	for (uint64_t n = 1; n <= 8; n++)
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), n >= 4 && n <= 6 ? TY_TIER_DONE : TY_TIER_MISSING);
+	house_close(&h);
+}
+
+/* It keeps to its size, and what was used last stays. */
+static void test_size(void **state)
+{
+	uint64_t bytes = 4 << 20, room = TY_PIECE_BYTES / (bytes + TY_ENVELOPE_BYTES);
+	char limited[320];
+	struct house h;
+
+	(void)state;
+	snprintf(limited, sizeof limited, "%s,size=64MiB", spec);
+	assert_int_equal(house_open(&h, limited), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < 2 * room; n++) {
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, bytes), TY_TIER_DONE);
+		assert_int_equal(house_do(&h, TY_TIER_GET, 0, 1, bytes), TY_TIER_DONE);
+		assert_true(h.tier->stats.used_bytes <= TY_PIECE_BYTES);
+	}
+	assert_int_equal(h.tier->stats.evicted, room);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, bytes), TY_TIER_MISSING);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 2 * room - 1, 1, bytes), TY_TIER_DONE);
+	house_close(&h);
+	/* With a smaller size, the next start takes away what is too much. */
+	assert_int_equal(house_open(&h, limited), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(h.tier->stats.chunks, room);
+	house_close(&h);
+}
+
+/* A chunk of another namespace under this key's name is none of ours; one whose namespace was not known may be. */
+static void test_identity(void **state)
+{
+	struct ty_identity mine = {.tenant = "me", .model = "m", .dtype = "bf16"}, other = mine;
+	struct ty_tier_io *io;
+	struct house h;
+
+	(void)state;
+	strcpy(other.revision, "2");
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	for (uint64_t n = 1; n <= 3; n++) {
+		io = house_io(&h, TY_TIER_PUT, n, 0, 1, CHUNK);
+		io->identity = n == 1 ? &mine : n == 2 ? &other : NULL;
+		house_run(&h, &io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		house_free(io);
+		io = house_io(&h, TY_TIER_GET, n, 0, 1, CHUNK);
+		io->identity = &mine;
+		house_run(&h, &io, 1);
+		assert_int_equal(io->outcome, n == 2 ? TY_TIER_CORRUPT : TY_TIER_DONE);
+		house_free(io);
+	}
+	house_close(&h);
+}
+
+/* Many at once, more than it takes: each comes home once, and right. */
+static void test_many(void **state)
+{
+	enum { COUNT = 300 };
+	struct ty_tier_io *ios[COUNT];
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < COUNT; i++)
+			ios[i] = house_io(&h, pass ? TY_TIER_GET : TY_TIER_PUT, i, 2 * i, 1 + i % 2, 65536);
+		house_run(&h, ios, COUNT);
+		for (uint32_t i = 0; i < COUNT; i++) {
+			assert_int_equal(ios[i]->outcome, TY_TIER_DONE);
+			for (uint32_t part = 0; part < ios[i]->parts; part++)
+				assert_true(house_holds(ios[i]->part[part].data, 65536, i, part));
+			house_free(ios[i]);
+		}
+	}
+	assert_int_equal(h.tier->stats.in_flight[0], 0);
+	assert_int_equal(h.tier->stats.in_flight[1], 0);
+	assert_int_equal(h.tier->stats.in_flight_bytes[1], 0);
+	house_close(&h);
+}
+
+/* Its folder vanishes under it, and comes back: operations fail, nothing else does. */
+static void test_vanished(void **state)
+{
+	char away[80];
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
+	snprintf(away, sizeof away, "%s/aside", dir);
+	assert_int_equal(mkdir(away, 0700), 0);
+	for (int i = 0; i < 256; i++) {
+		char from[96], to[128];
+
+		snprintf(from, sizeof from, "%s/%02x", dir, i);
+		snprintf(to, sizeof to, "%s/%02x", away, i);
+		assert_int_equal(rename(from, to), 0);
+	}
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 2, 1, CHUNK), TY_TIER_FAILED);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, CHUNK), TY_TIER_MISSING);
+	for (int i = 0; i < 256; i++) {
+		char from[96], to[128];
+
+		snprintf(from, sizeof from, "%s/%02x", dir, i);
+		snprintf(to, sizeof to, "%s/%02x", away, i);
+		assert_int_equal(rename(to, from), 0);
+	}
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 2, 1, CHUNK), TY_TIER_DONE);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 2, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+}
+
+static void refused(const char *text, enum ty_code code, const char *says)
+{
+	struct house h;
+
+	assert_int_equal(house_open(&h, text), code);
+	if (!strstr(h.error, says))
+		fail_msg("\"%s\" does not say \"%s\"", h.error, says);
+}
+
+/* A folder that cannot be used is told before the service starts. */
+static void test_bad_folder(void **state)
+{
+	char text[320], path[128];
+	struct house h;
+	int fd;
+
+	(void)state;
+	refused("disk:relative", TY_INVALID, "absolute");
+	refused("disk:/proc/nowhere", TY_IO, "/proc/nowhere");
+	snprintf(path, sizeof path, "%s/file", dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	close(fd);
+	snprintf(text, sizeof text, "disk:%s", path);
+	refused(text, TY_IO, "open");
+	refused("disk:/sys/kernel", TY_DENIED, "/sys/kernel"); /* nobody may write there, root neither */
+	snprintf(text, sizeof text, "%s,flavour=vanilla", spec);
+	refused(text, TY_INVALID, "flavour");
+	snprintf(text, sizeof text, "%s,threads=99", spec);
+	refused(text, TY_INVALID, "threads");
+	/* Two services would take each other's files away. */
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	refused(spec, TY_EXISTS, "another service");
+	house_close(&h);
+	snprintf(path, sizeof path, "%s/tyer-disk", dir);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	assert_int_equal(write(fd, "tyer-disk 0\n", 12), 12);
+	close(fd);
+	refused(spec, TY_UNSUPPORTED, "tyer-disk 0");
+}
+
+int main(void)
+{
+	static const struct CMUnitTest one[] = {
+		cmocka_unit_test_setup_teardown(test_round_trip, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_exists, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_wanted_parts, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_damage, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_strange_files, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_identity, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_many, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_vanished, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_bad_folder, make_dir, remove_dir),
+	};
+	enum { COUNT = sizeof one / sizeof one[0] };
+	struct CMUnitTest all[2 * COUNT + 1];
+	static char names[COUNT][64];
+
+	ty_log_setup(TY_LOG_ERROR, false);
+	memcpy(all, one, sizeof one);
+	memcpy(all + COUNT, one, sizeof one);
+	for (int i = 0; i < COUNT; i++) {
+		all[i].initial_state = (void *)(uintptr_t)"";
+		all[COUNT + i].initial_state = (void *)(uintptr_t)",io=plain";
+		snprintf(names[i], sizeof names[i], "%s,io=plain", one[i].name);
+		all[COUNT + i].name = names[i];
+	}
+	all[2 * COUNT] = one[0];
+	all[2 * COUNT].name = "test_round_trip,sync=yes";
+	all[2 * COUNT].initial_state = (void *)(uintptr_t)",sync=yes";
+	return cmocka_run_group_tests(all, NULL, NULL);
+}
