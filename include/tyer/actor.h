@@ -249,32 +249,32 @@ TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_ms
 
 /* Several messages that are sent to one actor at once: for the price of one. Zeroed; built by one thread. They arrive in the
  * order added, after all that was sent before. */
-struct ty_batch {
+struct ty_bundle {
 	struct ty_msg *newest, *oldest; /* linked by ty_msg.next, from the newest on */
 };
-static inline void ty_batch_add(struct ty_batch *batch, struct ty_msg *msg, uint32_t type)
+static inline void ty_bundle_add(struct ty_bundle *bundle, struct ty_msg *msg, uint32_t type)
 {
-	assert(!msg->next); /* in no batch, in no mailbox */
+	assert(!msg->next); /* in no bundle, in no mailbox */
 	msg->type = type;
-	msg->next = batch->newest;
-	if (!batch->newest)
-		batch->oldest = msg;
-	batch->newest = msg;
+	msg->next = bundle->newest;
+	if (!bundle->newest)
+		bundle->oldest = msg;
+	bundle->newest = msg;
 }
 /* Take back the message that was added last; null: there is none. */
-static inline struct ty_msg *ty_batch_take(struct ty_batch *batch)
+static inline struct ty_msg *ty_bundle_take(struct ty_bundle *bundle)
 {
-	struct ty_msg *msg = batch->newest;
+	struct ty_msg *msg = bundle->newest;
 
 	if (msg) {
-		batch->newest = msg->next;
+		bundle->newest = msg->next;
 		msg->next = NULL;
 	}
 	return msg;
 }
-/* TY_OK: all of them are the receiver's and the batch is empty, as it may have been before. TY_CLOSED: all are still in the
- * batch. The messages are untyped and no requests. Caller: anyone who holds a reference. */
-TY_API TY_MUST_USE enum ty_code ty_send_batch(struct ty_actor *to, struct ty_batch *batch);
+/* TY_OK: all of them are the receiver's and the bundle is empty, as it may have been before. TY_CLOSED: all are still in the
+ * bundle. The messages are untyped and no requests. Caller: anyone who holds a reference. */
+TY_API TY_MUST_USE enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle);
 
 /* The actor that this thread is running, null outside of handlers. Borrowed. */
 TY_API struct ty_actor *ty_self(void);

@@ -229,9 +229,9 @@ enum ty_code ty_send_typed_urgent(struct ty_actor *to, struct ty_msg *msg, uint3
 	return send(to, msg, type, TY_SIZE_CODE(size) | TY_MSG_URGENT);
 }
 
-enum ty_code ty_send_batch(struct ty_actor *to, struct ty_batch *batch)
+enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle)
 {
-	struct ty_msg *newest = batch->newest;
+	struct ty_msg *newest = bundle->newest;
 
 	if (!newest)
 		return TY_OK;
@@ -241,8 +241,8 @@ enum ty_code ty_send_batch(struct ty_actor *to, struct ty_batch *batch)
 		TY_PROBE4(send, to->number, to->cls->name, msg->type, msg);
 		record(to, msg, TY_EVENT_SEND, 0);
 	}
-	if (push(to, newest, batch->oldest)) {
-		batch->newest = NULL;
+	if (push(to, newest, bundle->oldest)) {
+		bundle->newest = NULL;
 		return TY_OK;
 	}
 	for (struct ty_msg *msg = newest; msg; msg = msg->next) {

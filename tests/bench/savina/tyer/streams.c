@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Many messages one way: counting and fork-join throughput. The messages lie in blocks, and a block's are sent as one
- * batch; the receiver of its last message sends the block home, and only then is it filled again: nothing is
+ * bundle; the receiver of its last message sends the block home, and only then is it filled again: nothing is
  * allocated, and what is under way is bounded.
  */
 #include "bench.h"
@@ -44,16 +44,16 @@ static void on_fill(void *self, struct ty_msg *msg)
 {
 	struct block *block = ty_container_of(msg, struct block, msg);
 	struct lane *lane = block->lane;
-	struct ty_batch batch = {0};
+	struct ty_bundle bundle = {0};
 
 	(void)self;
 	for (int i = 0; i < BLOCK && lane->next < lane->end; i++) {
 		struct item *item = &block->items[i];
 
 		item->value = lane->next++;
-		ty_batch_add(&batch, &item->msg, ITEM);
+		ty_bundle_add(&bundle, &item->msg, ITEM);
 	}
-	must(ty_send_batch(block->to, &batch));
+	must(ty_send_bundle(block->to, &bundle));
 }
 
 static void on_joined(void *self, struct ty_msg *msg)

@@ -36,30 +36,30 @@ static const struct ty_handler handlers[] = {{"note", on_note}, {"other", on_not
 static const struct ty_class cls = {
 	.name = "reader", .first_type = NOTE, .type_count = 2, .handlers = handlers, .stop = on_stop};
 
-static void fill(struct ty_batch *batch, struct note *notes, uint32_t from, uint32_t count)
+static void fill(struct ty_bundle *bundle, struct note *notes, uint32_t from, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		notes[i] = (struct note){.value = from + i};
-		ty_batch_add(batch, &notes[i].msg, (from + i) % 3 ? NOTE : OTHER);
+		ty_bundle_add(bundle, &notes[i].msg, (from + i) % 3 ? NOTE : OTHER);
 	}
 }
 
-/* Batches and a single message, whether the actor sleeps or runs meanwhile: the order is that of sending. */
+/* Bundles and a single message, whether the actor sleeps or runs meanwhile: the order is that of sending. */
 static void send_all(struct ty_actor *actor, struct note notes[ALL])
 {
-	struct ty_batch batch = {0};
+	struct ty_bundle bundle = {0};
 
 	atomic_store(&handled.open, 0);
-	assert_int_equal(ty_send_batch(actor, &batch), TY_OK); /* empty */
-	fill(&batch, notes, 0, N);
-	assert_int_equal(ty_send_batch(actor, &batch), TY_OK);
-	assert_null(batch.newest);
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_OK); /* empty */
+	fill(&bundle, notes, 0, N);
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_OK);
+	assert_null(bundle.newest);
 	notes[N] = (struct note){.value = N};
 	assert_int_equal(ty_send(actor, &notes[N].msg, NOTE), TY_OK);
-	fill(&batch, notes + N + 1, N + 1, N); /* the same batch again */
-	assert_int_equal(ty_send_batch(actor, &batch), TY_OK);
-	fill(&batch, notes + 2 * N + 1, 2 * N + 1, 1); /* of one */
-	assert_int_equal(ty_send_batch(actor, &batch), TY_OK);
+	fill(&bundle, notes + N + 1, N + 1, N); /* the same bundle again */
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_OK);
+	fill(&bundle, notes + 2 * N + 1, 2 * N + 1, 1); /* of one */
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_OK);
 }
 
 static void check_order(void)
@@ -121,19 +121,19 @@ static void test_closed_gives_all_back(void **unused)
 	struct ty_runtime *rt = make_runtime(1);
 	struct ty_actor *actor = spawn(rt, &cls, NULL, TY_POOL);
 	struct note notes[N];
-	struct ty_batch batch = {0};
+	struct ty_bundle bundle = {0};
 
 	(void)unused;
 	atomic_store(&handled.open, 0);
 	atomic_store(&stopped.open, 0);
 	ty_actor_stop(actor);
 	gate_wait(&stopped);
-	fill(&batch, notes, 0, N);
-	assert_int_equal(ty_send_batch(actor, &batch), TY_CLOSED);
-	assert_int_equal(ty_send_batch(actor, &batch), TY_CLOSED); /* nothing has changed */
+	fill(&bundle, notes, 0, N);
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_CLOSED);
+	assert_int_equal(ty_send_bundle(actor, &bundle), TY_CLOSED); /* nothing has changed */
 	for (uint32_t i = N; i-- > 0;)
-		assert_ptr_equal(ty_batch_take(&batch), &notes[i].msg);
-	assert_null(ty_batch_take(&batch));
+		assert_ptr_equal(ty_bundle_take(&bundle), &notes[i].msg);
+	assert_null(ty_bundle_take(&bundle));
 	assert_int_equal(atomic_load(&handled.open), 0);
 	assert_int_equal(ty_send(actor, &notes[0].msg, NOTE), TY_CLOSED); /* they may be sent again */
 	ty_actor_unref(actor);
