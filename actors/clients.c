@@ -441,6 +441,9 @@ static int64_t poll_connections(void *self, int64_t now)
 		next = other;
 	if (c->accept_again < next)
 		next = c->accept_again;
+	other = clients_expire_engines(c, now);
+	if (other < next)
+		next = other;
 	clients_settle(c);
 	return n == EVENTS_MAX ? now : next;
 }
@@ -467,6 +470,7 @@ static void on_stop(void *self, struct ty_msg *msg)
 	c->accept_again = TY_NEVER;
 	clients_socket_shut(c->socket); /* leaves the epoll set with it */
 	clients_expire_hellos(c, ty_now());
+	clients_expire_engines(c, ty_now());
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++)
 		if (c->connections[i] != NULL && c->connections[i]->fd >= 0)
 			connection_refuse(c, c->connections[i], TY_STOPPING, "the service is stopping");

@@ -140,16 +140,32 @@ static enum ty_code spawn_engine(struct clients *c, const uint8_t id[16], const 
 	return TY_OK;
 }
 
+/* An engine that is idle, or on its way there, is joined again: it knows what became of its operations. One whose clients were
+ * others is not it, though its id is the same. */
 static enum ty_code find_engine(struct clients *c, const uint8_t id[16], const struct ty_identity *identity,
 	struct engine_entry **out, struct ty_error *err)
 {
 	for (struct engine_entry *e = c->engines; e != NULL; e = e->next) {
-		if (e->members == 0 || memcmp(e->id, id, sizeof e->id) != 0)
+		enum ty_code code;
+
+		if (memcmp(e->id, id, sizeof e->id) != 0)
+			continue;
+		code = same_identity(&e->identity, identity, err);
+		if (code != TY_OK && e->members == 0)
 			continue;
 		*out = e;
-		return same_identity(&e->identity, identity, err);
+		return code;
 	}
 	return spawn_engine(c, id, identity, out, err);
+}
+
+/* A message's way to the engine that has it. */
+static void stay(struct engine_entry *entry, struct ty_engine_end *end)
+{
+	enum ty_code sent = ty_send(entry->actor, &end->msg, TY_ENGINE_STAY);
+
+	assert(sent == TY_OK); /* it lives until we stop it */
+	(void)sent;
 }
 
 /* ---- joining ----------------------------------------------------------------------------------------------------------- */
@@ -232,8 +248,14 @@ static enum ty_code join(struct clients *c, struct connection *conn, struct ty_e
 		code = find_engine(c, hello->engine.data, &identity, &engine, err);
 	if (code == TY_OK) {
 		code = ty_send(engine->actor, &member->msg, TY_ENGINE_JOIN);
-		assert(code == TY_OK); /* it lives until we stop it, and one that ends takes nobody */
+		assert(code == TY_OK); /* it lives until we stop it */
 		engine->members++;
+		engine->joins++;
+		if (engine->end != NULL) { /* behind the member, so that it is not idle when it has it back */
+			stay(engine, engine->end);
+			engine->end = NULL;
+			c->idle--;
+		}
 		conn->state = CONNECTION_JOINING;
 		conn->engine = engine;
 		conn->member = member;
@@ -362,6 +384,9 @@ static Tyer__V1__HelloReply *make_reply(const struct clients *c, uint64_t number
 	limits.max_sessions = config->max_sessions;
 	limits.max_session_chunks = config->max_session_chunks;
 	limits.max_operations = config->max_operations;
+	limits.max_all_operations = config->max_all_operations;
+	limits.max_all_operation_bytes = config->max_all_operation_bytes;
+	limits.max_client_requests = config->max_client_requests;
 	limits.max_operation_chunks = config->max_operation_chunks;
 	limits.max_operation_bytes = config->max_operation_bytes;
 	limits.max_client_weight = config->max_client_weight;
@@ -434,24 +459,59 @@ void clients_leave(struct clients *c, struct connection *conn)
 	assert(sent == TY_OK); /* rpc runs as long as anybody is here */
 }
 
+/* It is idle, and nobody asks for it any more. */
+static void end_engine(struct clients *c, struct engine_entry *entry)
+{
+	struct engine_entry **link = &c->engines;
+
+	assert(entry->members == 0 && entry->end != NULL);
+	while (*link != entry)
+		link = &(*link)->next;
+	*link = entry->next;
+	c->idle--;
+	/* its message lives in its state: not touched after this */
+	ty_actor_stop(entry->actor);
+	ty_actor_unref(entry->actor);
+	free(entry);
+}
+
+int64_t clients_expire_engines(struct clients *c, int64_t now)
+{
+	struct engine_entry *entry = c->engines, *next, *first = NULL;
+
+	for (; entry != NULL; entry = next) {
+		next = entry->next;
+		if (entry->end == NULL)
+			continue;
+		if (c->stopping || entry->until <= now)
+			end_engine(c, entry);
+		else if (first == NULL || entry->until < first->until)
+			first = entry;
+	}
+	if (c->idle > TY_CLIENTS_LINGER_MAX) {
+		end_engine(c, first);
+		return now;
+	}
+	return first != NULL ? first->until : TY_NEVER;
+}
+
 void clients_on_engine_gone(void *self, struct ty_msg *msg)
 {
-	/* lives in the engine's state: not touched after its stop */
-	struct ty_actor *actor = ty_container_of(msg, struct ty_engine_end, msg)->engine;
+	struct ty_engine_end *end = ty_container_of(msg, struct ty_engine_end, msg);
 	struct clients *c = self;
+	struct engine_entry *entry = c->engines;
 
-	for (struct engine_entry **link = &c->engines; *link != NULL; link = &(*link)->next) {
-		struct engine_entry *entry = *link;
-
-		if (entry->actor != actor)
-			continue;
-		assert(entry->members == 0);
-		*link = entry->next;
-		ty_actor_stop(actor);
-		ty_actor_unref(actor);
-		free(entry);
-		clients_settle(c);
+	while (entry != NULL && entry->actor != end->engine)
+		entry = entry->next;
+	if (entry == NULL)
+		abort(); /* an engine that is none of ours */
+	if (end->joins != entry->joins) { /* somebody joined while it was on its way */
+		stay(entry, end);
 		return;
 	}
-	abort(); /* an engine that is none of ours */
+	entry->end = end;
+	entry->until = ty_now() + TY_CLIENTS_LINGER_NS;
+	c->idle++;
+	clients_expire_engines(c, ty_now());
+	clients_settle(c);
 }

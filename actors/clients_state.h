@@ -13,6 +13,8 @@
 #include "service.h"
 #include "wire/attach.h"
 
+#define TY_CLIENTS_LINGER_NS TY_FINISHED_NS /* an engine without clients is kept for so long ... */
+#define TY_CLIENTS_LINGER_MAX 64            /* ... and so many of them: then the one that is to end next ends */
 #define TY_CLIENTS_HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
 
 struct ty_clients_socket {
@@ -29,8 +31,11 @@ struct engine_entry {
 	uint8_t id[16];
 	struct ty_identity identity;
 	struct ty_actor *actor;
-	uint32_t members; /* 0: it ends, and takes nobody any more */
-	struct engine_entry *next;
+	uint32_t members;
+	uint64_t joins;            /* members that it was sent, ever */
+	struct ty_engine_end *end; /* the engine's, when it is idle: it is kept until `until` */
+	int64_t until;
+	struct engine_entry *next; /* the one that was spawned last is first */
 };
 
 enum connection_state {
@@ -73,6 +78,7 @@ struct clients {
 	uint64_t generation[TY_MAX_CLIENTS];
 
 	struct engine_entry *engines;
+	uint32_t idle; /* of them */
 	uint32_t devices_known;
 	bool device_open[TY_MAX_DEVICES];
 	struct ty_exchange *waiting, **waiting_end; /* HELLOs, until every device is open or failed */
@@ -98,5 +104,7 @@ void clients_leave(struct clients *c, struct connection *conn);
 /* HELLOs that wait: those whose deadline has passed are refused (all of them when the service stops). Returns when the next one
  * is due. */
 int64_t clients_expire_hellos(struct clients *c, int64_t now);
+/* Idle engines: those whose time is over end (all of them when the service stops). Returns when the next one is due. */
+int64_t clients_expire_engines(struct clients *c, int64_t now);
 
 #endif

@@ -67,11 +67,11 @@ void engine_settle(struct engine *e)
 		}
 	}
 	publish(e);
-	if (e->peers || e->registrations || e->flights || e->lookups || e->leases_out || e->ending)
+	if (e->peers || e->registrations || e->flights || e->lookups || e->leases_out || e->end_out)
 		return;
 	/* The last member is gone and everything is back. */
 	assert(!e->session_count && !e->leased);
-	e->ending = true;
+	e->end_out = true;
 	e->end.engine = ty_self();
 	enum ty_code sent = ty_send(e->service->clients, &e->end.msg, TY_CLIENTS_ENGINE_GONE);
 	assert(sent == TY_OK); /* clients waits for its engines */
@@ -112,6 +112,12 @@ static void on_request(void *self, struct ty_msg *msg)
 	case TYER__V1__REQUEST__VERB_FLUSH:
 		engine_flush(e, peer, x);
 		break;
+	case TYER__V1__REQUEST__VERB_CANCEL:
+		engine_cancel(e, peer, x);
+		break;
+	case TYER__V1__REQUEST__VERB_OPERATIONS:
+		engine_operations(e, x);
+		break;
 	default:
 		ty_exchange_refuse(x, TY_UNSUPPORTED, "verb: %d is none that an engine answers", (int)x->request->verb_case);
 		break;
@@ -127,6 +133,9 @@ static void on_join(void *self, struct ty_msg *msg)
 
 	if (!p) /* 40 bytes: the process is beyond serving */
 		abort();
+	if (!e->peers) /* it may have another layout than those before it */
+		e->has_fingerprint = false;
+	e->end.joins++;
 	p->member = m;
 	p->next = e->peers;
 	e->peers = p;
@@ -242,6 +251,7 @@ static void stop(void *self)
 {
 	struct engine *e = self;
 
+	free(e->finished);
 	assert(!e->flights && !e->flushes && !e->lookups && !e->registrations && !e->peers && !e->leases_out);
 }
 
@@ -259,6 +269,16 @@ static void on_fetched(void *self, struct ty_msg *msg)
 	engine_settle(self);
 }
 
+/* The end was too early. */
+static void on_stay(void *self, struct ty_msg *msg)
+{
+	struct engine *e = self;
+
+	(void)msg;
+	e->end_out = false;
+	engine_settle(e);
+}
+
 static const struct ty_handler handlers[] = {
 	{"request", on_request},
 	{"join", on_join},
@@ -269,6 +289,7 @@ static const struct ty_handler handlers[] = {
 	{"released", on_released},
 	{"tick", on_tick},
 	{"fetched", on_fetched},
+	{"stay", on_stay},
 };
 
 const struct ty_class ty_engine_class = {

@@ -9,6 +9,10 @@
 #include "clients.h"
 #include "eviction.h"
 
+#define TY_FINISHED_OPERATIONS 256        /* that an engine remembers (OPERATIONS) ... */
+#define TY_FINISHED_NS (300 * 1000000000ll) /* ... for so long */
+#define TY_OPERATION_IDS 1024             /* of one OPERATIONS */
+
 /* Of all engines together: added to by each (relaxed), read by metrics. */
 struct ty_lookup_stats {
 	_Atomic uint64_t chunks, hits; /* of every LOOKUP's chain; found */
@@ -22,10 +26,13 @@ struct ty_engine_arg { /* allocated by clients, freed by the engine's start */
 	uint8_t engine[16];
 };
 
-/* Sent to clients when the last member has left and everything is back. Lives in the engine's state. */
+/* Sent to clients when the last member has left and everything is back: the engine has nothing to do. Clients keep it for a while,
+ * in case that a member returns and asks what became of its operations, and send it back when one has joined. Lives in the
+ * engine's state. */
 struct ty_engine_end {
 	struct ty_msg msg;
 	struct ty_actor *engine;
+	uint64_t joins; /* members that had joined, ever: if there are more by now, the engine is not idle */
 };
 
 extern const struct ty_class ty_engine_class; /* arg: struct ty_engine_arg */

@@ -80,6 +80,7 @@ static void transpose_blocks(const struct demand *d, const struct ty_layout *lay
 	}
 }
 
+/* The engine's own limits; those of all engines together come last (take_credit). */
 static enum ty_code check_credit(const struct engine *e, uint64_t bytes, struct ty_error *err)
 {
 	const struct ty_config *config = e->service->config;
@@ -136,16 +137,32 @@ static struct flight *build(const struct demand *d, struct registration *r, stru
 	f->registration = r;
 	f->exchange = x;
 	f->bytes = d->count * layout->chunk_bytes;
+	f->request = x->request->id;
+	f->session = d->session;
+	f->began = ty_now();
 	f->op.kind = d->kind;
 	f->op.home = ty_self();
 	f->op.home_type = TY_ENGINE_OP_DONE;
-
 	f->op.deadline = x->deadline;
 	f->op.layout = layout;
 	f->op.mapping = r->map.mapping;
 	f->op.timeline = r->peer->member->timeline;
 	f->op.count = d->count;
 	return f;
+}
+
+/* Among all engines. On TY_OK it has a row, which it gives back when it lands. */
+static enum ty_code take_credit(struct engine *e, struct flight *f, struct ty_error *err)
+{
+	enum ty_code code = ty_op_table_take(&e->service->operations, f->bytes, e->flight_count, e->flight_bytes, &f->op.row, err);
+
+	if (code == TY_OK)
+		ty_op_row_write(f->op.row, &(struct ty_op_seen){
+			.id = f->request, .client = f->peer->member->client, .session = f->session, .began = f->began,
+			.retrieve = f->op.kind == TY_OP_RETRIEVE, .device = f->registration->device, .chunks = f->op.count,
+			.state = f->op.kind == TY_OP_RETRIEVE ? TY_OP_QUEUED : TY_OP_RESERVING,
+		});
+	return code;
 }
 
 /* From here on the op is out: its slots, pins and blocks are its own until it lands. */
@@ -243,10 +260,12 @@ void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	}
 	if (code == TY_OK) {
 		f = build(&d, r, x, &err);
-		code = f ? TY_OK : err.code;
+		code = f ? take_credit(e, f, &err) : err.code;
 	}
 	if (code != TY_OK) {
 		ty_exchange_refuse(x, code, "%s", err.text);
+		if (f)
+			free_flight(f);
 		return;
 	}
 	aim(e, f, s, d.first);
@@ -289,11 +308,15 @@ void engine_store(struct engine *e, struct peer *peer, struct ty_exchange *x)
 		code = check_range(e, s, &d, &err);
 	if (code == TY_OK)
 		code = engine_hint(e, s, d.hint, &f->op.hint, &err);
+	if (code == TY_OK)
+		code = take_credit(e, f, &err);
 	/* Last, for it changes the session: a request that is refused has changed nothing. */
 	if (code == TY_OK)
 		code = engine_append(e, s, d.append, &err);
 	if (code != TY_OK) {
 		ty_exchange_refuse(x, code, "%s", err.text);
+		if (f && f->op.row)
+			ty_op_table_give(&e->service->operations, f->op.row, f->bytes);
 		if (f)
 			free_flight(f);
 		return;
@@ -311,6 +334,8 @@ void engine_give_up(struct flight *f, enum ty_code code, const char *why)
 	bool clear = ty_op_cancel(&f->op);
 
 	if (f->exchange) {
+		f->answer = code;
+		ty_op_row_answered(f->op.row);
 		f->exchange->blocks_in_use = !clear;
 		ty_exchange_refuse(f->exchange, code, "%s%s", why, clear ? "" : "; a copy may still touch its blocks");
 	}
@@ -354,8 +379,12 @@ void engine_landed(struct engine *e, struct flight *f)
 		for (uint32_t i = 0; i < op->count; i++)
 			ty_chunk_unpin(op->chunks[i].chunk);
 	}
-	if (f->exchange)
+	if (f->exchange) {
+		f->answer = op->code;
 		answer(f);
+	}
+	engine_remember(e, f);
+	ty_op_table_give(&e->service->operations, op->row, f->bytes);
 	engine_flush_landed(e, op->id);
 	f->peer->uses--;
 	r->flights--;

@@ -7,6 +7,7 @@
  *   engine_operations.c     RETRIEVE, STORE
  *   engine_fetch.c          LOOKUPs that wait for chunks from the tiers
  *   engine_flush.c          FLUSH
+ *   engine_table.c          CANCEL, OPERATIONS, and what is over
  */
 #ifndef TY_ACTORS_ENGINE_STATE_H
 #define TY_ACTORS_ENGINE_STATE_H
@@ -57,7 +58,10 @@ struct flight {
 	struct registration *registration;
 	struct ty_exchange *exchange;
 	uint64_t bytes;
-	struct ty_op op; /* what travels */
+	uint64_t request, session; /* for those who ask */
+	int64_t began;
+	enum ty_code answer;       /* when the exchange is gone */
+	struct ty_op op;           /* what travels */
 };
 
 #define SESSION_BUCKETS 1024
@@ -79,11 +83,14 @@ struct engine {
 	struct flight *flights;
 	uint32_t flight_count;
 	uint64_t flight_bytes, last_op;
+	struct finished *finished;  /* a ring of the last TY_FINISHED_OPERATIONS; null until there is one */
+	uint32_t finished_next;
 	struct flush *flushes; /* that wait */
 	struct lookup *lookups; /* fetches that are out */
 
 	struct ty_timer tick;
-	bool tick_armed, ending;
+	bool tick_armed;
+	bool end_out; /* `end` is with clients */
 	struct ty_engine_end end;
 };
 
@@ -111,6 +118,11 @@ TY_MUST_USE enum ty_code engine_chain_length(const struct engine *e, const Tyer_
 	struct ty_error *err);
 TY_MUST_USE enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain,
 	struct ty_error *err);
+
+/* engine_table.c */
+void engine_remember(struct engine *e, const struct flight *f); /* it has landed */
+void engine_cancel(struct engine *e, const struct peer *peer, struct ty_exchange *x);
+void engine_operations(struct engine *e, struct ty_exchange *x);
 
 /* engine_flush.c */
 void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x);

@@ -113,6 +113,7 @@ static void finish(struct gpu *g, struct ty_op *op)
 		gpu_count(&g->stats->failed_ops, 1);
 	}
 	ty_op_clear(op);
+	ty_op_row_state(op->row, TY_OP_COMMITTING);
 	/* A failed store's blocks may be reused as well; a failed retrieve's hold nothing to announce. */
 	if (store || op->code == TY_OK)
 		ty_op_raise_done(op);
@@ -149,6 +150,7 @@ void gpu_look_at_ready_words(struct gpu *g)
 
 		if (ty_op_is_ready(op)) {
 			ops_unlink(&g->waiting, link);
+			ty_op_row_state(op->row, TY_OP_QUEUED);
 			share_push(&g->queue[direction_of(op)], op);
 		} else {
 			link = &op->next;
@@ -301,8 +303,10 @@ void gpu_take(struct gpu *g, struct ty_op *op)
 	if (op->layers.word)
 		count_steps(op);
 	if (ty_op_is_ready(op)) {
+		ty_op_row_state(op->row, TY_OP_QUEUED);
 		share_push(&g->queue[direction_of(op)], op);
 	} else {
+		ty_op_row_state(op->row, TY_OP_WAITING);
 		g->waiting_since = ty_now();
 		ops_push(&g->waiting, op);
 	}
@@ -313,6 +317,8 @@ static bool begin(struct ty_op *op)
 {
 	if (!ty_op_begin(op))
 		ty_op_fail(op, TY_CANCELLED, "cancelled before its copy began");
+	else
+		ty_op_row_state(op->row, TY_OP_COPYING);
 	return op->code == TY_OK;
 }
 

@@ -22,7 +22,7 @@ enum ty_message {
 	TY_CLIENTS_HELLO,         /* struct ty_exchange  from rpc */
 	TY_CLIENTS_ROUTED,        /* struct ty_route     from rpc: the route is in place, or gone */
 	TY_CLIENTS_DEVICE,        /* struct ty_gpu_ready from gpu: a device is open, or is not going to be */
-	TY_CLIENTS_ENGINE_GONE,   /* struct ty_engine_end from engine: all of it has come back */
+	TY_CLIENTS_ENGINE_GONE,   /* struct ty_engine_end from engine: it has nobody, and all is back */
 	TY_CLIENTS_STOP,          /* struct ty_stop      from main */
 
 	/* engine: one per inference engine: sessions, registrations, operations. */
@@ -35,6 +35,7 @@ enum ty_message {
 	TY_ENGINE_RELEASED,        /* struct ty_lease    from eviction */
 	TY_ENGINE_TICK,            /* its deadline timer */
 	TY_ENGINE_FETCHED,         /* struct ty_fetch   from prefetch: chunks that came up */
+	TY_ENGINE_STAY,            /* struct ty_engine_end from clients: a member has joined */
 
 	/* gpu: the owner of one device. */
 	TY_GPU_START = 0x160,      /* struct ty_msg      from main: everybody is there, open the device */

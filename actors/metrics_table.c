@@ -97,6 +97,26 @@ static void resident(const struct ty_view *v, const struct ty_metric *m, struct 
 	put(m, sink, "", whole(v->resident_bytes));
 }
 
+static void operations(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load32(&v->service->operations, offsetof(struct ty_op_table, used))));
+}
+
+static void operations_u64(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->operations, m->offset)));
+}
+
+static void quarantined(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	struct ty_op_seen seen;
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < v->service->operations.count; i++)
+		count += ty_op_table_see(&v->service->operations, i, &seen) && seen.answered;
+	put(m, sink, "", whole(count));
+}
+
 static void log_dropped(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	(void)v;
@@ -338,6 +358,13 @@ const struct ty_metric ty_metrics[] = {
 	{"tyer_log_dropped", TY_COUNTER, "", log_dropped, 0, "Log lines dropped because too many were on their way."},
 	{"tyer_log_lost", TY_COUNTER, "", log_lost, 0, "Log lines that standard error did not take."},
 
+	{"tyer_operations", TY_GAUGE, "", operations, 0, "Retrieves and stores that are out."},
+	{"tyer_operations_quarantined", TY_GAUGE, "", quarantined, 0,
+		"Of those, answered before they were over: their slots, pins and blocks are theirs until their copies are."},
+	{"tyer_operations_bytes", TY_GAUGE, "bytes", operations_u64, offsetof(struct ty_op_table, used_bytes),
+		"Bytes of retrieves and stores that are out."},
+	{"tyer_operations_refused", TY_COUNTER, "", operations_u64, offsetof(struct ty_op_table, refused),
+		"Retrieves and stores answered BUSY because the engines had too much out together."},
 	RPC("requests", TY_COUNTER, requests, requests, "Requests received."),
 	RPC("replies", TY_COUNTER, replies, replies, "Requests answered."),
 	RPC("requests_malformed", TY_COUNTER, rpc_u64, malformed, "Requests that could not be read."),
@@ -429,8 +456,12 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
 	LIMIT("client_weight", "", limit_u32, max_client_weight, "--max-client-weight, the largest share a client may ask for"),
 	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
+	LIMIT("all_operations", "", limit_u32, max_all_operations, "--max-all-operations, in flight"),
+	LIMIT("all_operation_bytes", "bytes", limit_u64, max_all_operation_bytes, "--max-all-operation-bytes, in flight"),
+	LIMIT("client_requests", "", limit_u32, max_client_requests, "--max-client-requests, of one client, open"),
 	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
 	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),
+	CONSTANT("finished_operations", "", TY_FINISHED_OPERATIONS, "Operations that are over, remembered for each engine."),
 	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),

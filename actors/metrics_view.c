@@ -150,6 +150,7 @@ void ty_view_take(struct ty_view *view, const struct ty_service *service)
 	memset(view, 0, sizeof *view);
 	view->service = service;
 	view->config = service->config;
+	view->now = now;
 	view->uptime_ns = now > service->started ? (uint64_t)(now - service->started) : 0;
 	view->stopping = atomic_load_explicit(&service->stopping, memory_order_acquire); /* pairs with main's release */
 	clock_gettime(CLOCK_MONOTONIC, &ts);

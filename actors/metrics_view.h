@@ -22,6 +22,7 @@ struct ty_device_view {
 struct ty_view {
 	const struct ty_service *service;
 	const struct ty_config *config;
+	int64_t now; /* runtime's clock */
 	uint64_t uptime_ns;
 	bool stopping;
 	uint32_t device_count;

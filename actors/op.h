@@ -21,6 +21,7 @@
 #include "cache/index.h"
 #include "cache/order.h"
 #include "device/device.h"
+#include "operations.h"
 
 #define TY_WEIGHT_MAX 100 /* of a client */
 
@@ -70,6 +71,7 @@ struct ty_op_cursor {
 struct ty_op {
 	struct ty_msg msg;
 	enum ty_op_kind kind;
+	struct ty_op_row *row;     /* in the table of operations; null for what is no request's */
 	uint64_t id;               /* the engine's, for its table and for logs */
 	struct ty_actor *home;     /* where it comes back to, and as what message; outlives its ops */
 	uint32_t home_type;        /* TY_ENGINE_OP_DONE; TY_PREFETCH_LANDED */

@@ -22,6 +22,7 @@ const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS] = {100, 1000, 10000, 1000
 struct place {
 	uint64_t client;
 	struct ty_actor *engine; /* a reference; null: nobody is there */
+	uint32_t requests;       /* open, of this client */
 };
 
 struct rpc {
@@ -128,13 +129,24 @@ static void unlink_slot(struct ty_rpc_slot *slot)
 	slot->connection->requests--;
 }
 
+static struct place *place_of(struct rpc *rpc, uint64_t client)
+{
+	uint64_t index = client & 0xffff;
+
+	return index >= 1 && index <= TY_MAX_CLIENTS ? &rpc->places[index - 1] : NULL;
+}
+
 static void put_slot(struct rpc *rpc, struct ty_rpc_slot *slot)
 {
 	if (slot->exchange.request)
 		unlist(rpc, slot);
 	if (slot->routed) {
+		struct place *place = place_of(rpc, slot->exchange.request->client);
+
 		slot->routed = false;
 		rpc->routed--;
+		if (place->client == slot->exchange.request->client) /* else it left, and another came */
+			place->requests--;
 	}
 	if (slot->away && slot->connection)
 		unlink_slot(slot);
@@ -243,13 +255,6 @@ static void answered(void *self, struct ty_msg *msg)
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
-static struct place *place_of(struct rpc *rpc, uint64_t client)
-{
-	uint64_t index = client & 0xffff;
-
-	return index >= 1 && index <= TY_MAX_CLIENTS ? &rpc->places[index - 1] : NULL;
-}
-
 /* May it leave? Those that may not are answered at once, so nothing ever waits here. */
 static bool has_room(struct rpc *rpc, struct ty_rpc_slot *slot)
 {
@@ -282,6 +287,25 @@ static void hand_over(struct rpc *rpc, struct ty_rpc_slot *slot, struct ty_actor
 			ty_verb_name((uint32_t)slot->exchange.request->verb_case));
 }
 
+/* Credit: of all clients together, of this one, and of what is free, of which one that asks without end leaves as much as it has
+ * (operations.h does the same). */
+static bool has_credit(struct rpc *rpc, struct ty_rpc_slot *slot, const struct place *place)
+{
+	const struct ty_config *config = rpc->service->config;
+
+	if (rpc->routed >= config->max_requests)
+		refuse_here(rpc, slot, TY_BUSY, "max_requests = %u requests are open", config->max_requests);
+	else if (place->requests >= config->max_client_requests)
+		refuse_here(rpc, slot, TY_BUSY, "max_client_requests = %u requests of this client are open",
+			config->max_client_requests);
+	else if (place->requests > config->max_requests - rpc->routed)
+		refuse_here(rpc, slot, TY_BUSY, "%u of max_requests = %u requests are open, %u of them this client's", rpc->routed,
+			config->max_requests, place->requests);
+	else
+		return true;
+	return false;
+}
+
 static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 {
 	const Tyer__V1__Request *request = slot->exchange.request;
@@ -292,11 +316,7 @@ static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 			(unsigned long long)request->client, (unsigned long long)rpc->service->boot);
 		return;
 	}
-	if (rpc->routed >= rpc->service->config->max_requests) {
-		refuse_here(rpc, slot, TY_BUSY, "max_requests = %u requests are open", rpc->service->config->max_requests);
-		return;
-	}
-	if (!has_room(rpc, slot))
+	if (!has_credit(rpc, slot, place) || !has_room(rpc, slot))
 		return;
 	if (!list(rpc, slot)) {
 		refuse_here(rpc, slot, TY_EXISTS, "id %llu: client %llu has a request of this id open",
@@ -305,6 +325,7 @@ static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 	}
 	slot->routed = true;
 	rpc->routed++;
+	place->requests++;
 	hand_over(rpc, slot, place->engine, TY_ENGINE_REQUEST);
 }
 
@@ -439,6 +460,7 @@ static void route(void *self, struct ty_msg *msg)
 			ty_actor_unref(place->engine);
 		place->engine = r->engine;
 		place->client = r->client;
+		place->requests = 0;
 	} else if (place->engine && place->client == r->client) {
 		ty_actor_unref(place->engine);
 		place->engine = NULL;

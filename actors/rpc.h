@@ -30,6 +30,7 @@ struct ty_exchange {
 	union {
 		Tyer__V1__StatusReply *status; /* allocated with protobuf-c's default allocator, freed by rpc */
 		Tyer__V1__HelloReply *hello;   /* likewise */
+		Tyer__V1__OperationsReply *operations; /* likewise; CANCEL's too */
 		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
 		struct { uint32_t chunks, hits; } lookup;
 		struct { uint32_t chunks; } retrieve;

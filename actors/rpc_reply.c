@@ -57,6 +57,14 @@ static void fill_verb(const struct ty_exchange *exchange, Tyer__V1__Reply *reply
 		reply->verb_case = TYER__V1__REPLY__VERB_HELLO;
 		reply->hello = exchange->reply.hello;
 		break;
+	case TYER__V1__REQUEST__VERB_CANCEL:
+		reply->verb_case = TYER__V1__REPLY__VERB_CANCEL;
+		reply->cancel = exchange->reply.operations;
+		break;
+	case TYER__V1__REQUEST__VERB_OPERATIONS:
+		reply->verb_case = TYER__V1__REPLY__VERB_OPERATIONS;
+		reply->operations = exchange->reply.operations;
+		break;
 	case TYER__V1__REQUEST__VERB_REGISTER:
 		tyer__v1__register_reply__init(&verb->registered);
 		verb->registered.registration = exchange->reply.registered.registration;

@@ -139,6 +139,9 @@ void ty_rpc_slot_clear(struct ty_rpc_slot *slot)
 		tyer__v1__status_reply__free_unpacked(exchange->reply.status, NULL);
 	if (exchange->request->verb_case == TYER__V1__REQUEST__VERB_HELLO && exchange->reply.hello != NULL)
 		tyer__v1__hello_reply__free_unpacked(exchange->reply.hello, NULL);
+	if ((exchange->request->verb_case == TYER__V1__REQUEST__VERB_CANCEL ||
+		exchange->request->verb_case == TYER__V1__REQUEST__VERB_OPERATIONS) && exchange->reply.operations != NULL)
+		tyer__v1__operations_reply__free_unpacked(exchange->reply.operations, NULL);
 	ty_request_free(exchange->request);
 	exchange->request = NULL;
 	memset(&exchange->reply, 0, sizeof exchange->reply);

@@ -207,6 +207,7 @@ static void tear_down(struct service *s)
 	ty_clients_close(s->attach);
 	ty_rpc_close(s->socket);
 	ty_tiers_close(base);
+	ty_op_table_close(&base->operations);
 	ty_spaces_clear(&base->spaces);
 	if (base->index)
 		ty_index_destroy(base->index);
@@ -261,6 +262,8 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		code = ty_index_create(&s->base.index, err);
 	if (code == TY_OK)
 		code = ty_tiers_open(&s->base, err);
+	if (code == TY_OK)
+		code = ty_op_table_open(&s->base.operations, config->max_all_operations, config->max_all_operation_bytes, err);
 	if (code == TY_OK)
 		code = ty_rpc_open(&s->base, &s->socket, err);
 	if (code == TY_OK)

@@ -73,6 +73,7 @@ struct ty_service {
 	struct ty_prefetch_stats prefetch_stats;
 	struct ty_writeback_stats writeback_stats;
 	struct ty_rpc_stats rpc_stats;
+	struct ty_op_table operations;
 	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];
 	_Atomic bool stopping; /* main: release; health pages: acquire */

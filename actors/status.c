@@ -11,6 +11,9 @@
 
 #include "base/text.h"
 #include "metrics_view.h"
+#include "wire/request.h"
+
+#define STATUS_OPERATIONS 4096 /* shown; a reply has its bounds */
 
 /* ---- the message ---------------------------------------------------------------------------------------------------- */
 
@@ -105,6 +108,45 @@ static bool add_clients(Tyer__V1__StatusReply *status, const struct ty_view *vie
 	return true;
 }
 
+static const char *const state_names[] = {
+	[TYER__V1__OPERATION_STATE__RESERVING] = "reserving", [TYER__V1__OPERATION_STATE__WAITING] = "waiting",
+	[TYER__V1__OPERATION_STATE__QUEUED] = "queued", [TYER__V1__OPERATION_STATE__COPYING] = "copying",
+	[TYER__V1__OPERATION_STATE__COMMITTING] = "committing", [TYER__V1__OPERATION_STATE__OVER] = "over",
+};
+
+static bool add_operations(Tyer__V1__StatusReply *status, const struct ty_view *view)
+{
+	const struct ty_op_table *table = &view->service->operations;
+	struct ty_op_seen seen;
+
+	status->operations = calloc(STATUS_OPERATIONS, sizeof(Tyer__V1__Operation *));
+	if (status->operations == NULL)
+		return false;
+	for (uint32_t i = 0; i < table->count && status->n_operations < STATUS_OPERATIONS; i++) {
+		Tyer__V1__Operation *o;
+
+		if (!ty_op_table_see(table, i, &seen))
+			continue;
+		o = malloc(sizeof *o);
+		if (o == NULL)
+			return false;
+		tyer__v1__operation__init(o);
+		status->operations[status->n_operations++] = o;
+		o->device = copy_text(view->devices[seen.device].name, sizeof view->devices[0].name);
+		if (o->device == NULL)
+			return false;
+		o->id = seen.id;
+		o->client = seen.client;
+		o->session = seen.session;
+		o->verb = seen.retrieve ? TYER__V1__REQUEST__VERB_RETRIEVE : TYER__V1__REQUEST__VERB_STORE;
+		o->state = (Tyer__V1__OperationState)seen.state;
+		o->age_us = view->now > seen.began ? (uint64_t)(view->now - seen.began) / 1000 : 0;
+		o->chunks = seen.chunks;
+		o->answered = seen.answered;
+	}
+	return true;
+}
+
 struct counters {
 	struct ty_metric_sink sink;
 	Tyer__V1__StatusReply *status;
@@ -167,7 +209,7 @@ static bool fill(Tyer__V1__StatusReply *status, const struct ty_view *view)
 	for (uint32_t i = 0; i < view->device_count; i++)
 		if (!add_device(status, view, i))
 			return false;
-	if (!add_clients(status, view))
+	if (!add_clients(status, view) || !add_operations(status, view))
 		return false;
 	for (size_t i = 0; i < ty_metric_count; i++)
 		ty_metrics[i].read(view, &ty_metrics[i], &counters.sink);
@@ -226,6 +268,14 @@ static void json_client(struct ty_text *out, const Tyer__V1__ClientStatus *c)
 		c->sessions, c->operations, c->leases);
 }
 
+static void json_operation(struct ty_text *out, const Tyer__V1__Operation *o)
+{
+	ty_text_add(out, "{\"id\":\"%016" PRIx64 "\",\"verb\":\"%s\",\"client\":\"%" PRIu64 "\",\"session\":\"%" PRIu64
+		"\",\"state\":\"%s\",\"age_us\":%" PRIu64 ",\"chunks\":%u,\"answered\":%s,", o->id, ty_verb_name(o->verb),
+		o->client, o->session, state_names[o->state], o->age_us, o->chunks, o->answered ? "true" : "false");
+	json_string(out, "device", o->device, "}");
+}
+
 void ty_status_write_json(struct ty_text *out, const Tyer__V1__StatusReply *s, uint64_t boot)
 {
 	ty_text_add(out, "{");
@@ -244,6 +294,11 @@ void ty_status_write_json(struct ty_text *out, const Tyer__V1__StatusReply *s, u
 	for (size_t i = 0; i < s->n_clients; i++) {
 		ty_text_add(out, i ? "," : "");
 		json_client(out, s->clients[i]);
+	}
+	ty_text_add(out, "],\"operations\":[");
+	for (size_t i = 0; i < s->n_operations; i++) {
+		ty_text_add(out, i ? "," : "");
+		json_operation(out, s->operations[i]);
 	}
 	ty_text_add(out, "],\"counters\":{");
 	for (size_t i = 0; i < s->n_counters; i++) {

@@ -98,6 +98,21 @@ TY_API uint32_t ty_client_poll(struct ty_client *client, uint32_t max, uint32_t 
 
 /* ---- results ------------------------------------------------------------------------------- */
 
+enum ty_operation_state {
+	TY_OPERATION_RESERVING, TY_OPERATION_WAITING, TY_OPERATION_QUEUED, TY_OPERATION_COPYING, TY_OPERATION_COMMITTING,
+	TY_OPERATION_OVER,
+};
+struct ty_operation { /* Operation of tyer.proto */
+	uint64_t id, client, session;
+	bool store; /* else a RETRIEVE */
+	enum ty_operation_state state;
+	uint64_t age_us;
+	uint32_t chunks;
+	bool answered, blocks_in_use;
+	enum ty_code answer, code;
+	uint32_t stored, present, dropped;
+};
+
 struct ty_result {
 	enum ty_code code;
 	const char *error;     /* the service's words; "" when code is TY_OK; valid in the callback */
@@ -110,6 +125,7 @@ struct ty_result {
 		struct { uint32_t chunks; } retrieve;
 		struct { uint32_t stored, present, dropped; } store;
 		struct { uint32_t released; } end_session;
+		struct { const struct ty_operation *list; uint32_t count; } operations; /* CANCEL too: one, or none */
 		struct { const uint8_t *bytes; size_t length; } status; /* an encoded StatusReply (tyer.proto) */
 	};
 };
@@ -231,6 +247,14 @@ TY_API TY_MUST_USE enum ty_code ty_client_store(struct ty_client *c, const struc
 /* Answers when no RETRIEVE or STORE sent before it touches these blocks any more; group_count 0: any block of the registration. */
 TY_API TY_MUST_USE enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const uint32_t *const *blocks,
 	const uint32_t *block_counts, uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err);
+/* The id of the request that was sent last, for the two below. */
+TY_API uint64_t ty_client_last_id(const struct ty_client *c);
+/* Nobody wants this RETRIEVE or STORE any more: it ends as soon as it may, and its own completion comes then. */
+TY_API TY_MUST_USE enum ty_code ty_client_cancel(struct ty_client *c, uint64_t id, ty_done_fn done, void *user,
+	struct ty_error *err);
+/* What became of these requests (count 0: of all) of the client's engine, also of those whose answer was lost with a connection. */
+TY_API TY_MUST_USE enum ty_code ty_client_operations(struct ty_client *c, const uint64_t *ids, uint32_t count, ty_done_fn done,
+	void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session,
 	ty_done_fn done, void *user, struct ty_error *err);
 /* The same, saying of the session's whole chain what will become of it. */

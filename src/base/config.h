@@ -58,6 +58,9 @@ struct ty_config {
 	uint32_t max_operations;       /* --max-operations       per engine, in flight; default 64 */
 	uint32_t client_weight;        /* --client-weight        1..100; of clients whose HELLO asks for none; default 10 */
 	uint32_t max_client_weight;    /* --max-client-weight    default 100 */
+	uint32_t max_all_operations;   /* --max-all-operations   of all engines, in flight; default 1024 */
+	uint64_t max_all_operation_bytes; /* --max-all-operation-bytes  likewise; default 64GiB */
+	uint32_t max_client_requests;  /* --max-client-requests  of one client, open; default 64 */
 	uint32_t max_operation_chunks; /* --max-operation-chunks default 4096 */
 	uint64_t max_operation_bytes;  /* --max-operation-bytes  per engine, in flight; default 16GiB */
 	uint32_t stop_timeout_us;      /* --stop-timeout-us      default 10 s */

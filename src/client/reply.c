@@ -30,12 +30,48 @@ static enum ty_code decode_registered(const Tyer__V1__RegisterReply *in, struct 
 static enum ty_code decode_status(const Tyer__V1__StatusReply *in, struct ty_decoded *out)
 {
 	size_t length = tyer__v1__status_reply__get_packed_size(in);
+	Tyer__V1__StatusReply *again;
 
-	out->status = malloc(length != 0 ? length : 1);
-	if (out->status == NULL)
+	out->owned = malloc(length != 0 ? length : 1);
+	if (out->owned == NULL)
 		return ty_fail(&out->error, TY_NO_MEMORY, "STATUS: no memory for %zu bytes", length);
-	out->result.status.length = tyer__v1__status_reply__pack(in, out->status);
-	out->result.status.bytes = out->status;
+	out->result.status.length = tyer__v1__status_reply__pack(in, out->owned);
+	out->result.status.bytes = out->owned;
+	/* A field of number 0 is read as one that is not known, and written so that it cannot be read again. */
+	again = tyer__v1__status_reply__unpack(NULL, out->result.status.length, out->owned);
+	if (again == NULL)
+		return ty_fail(&out->error, TY_PROTOCOL, "StatusReply has fields that cannot be handed on");
+	tyer__v1__status_reply__free_unpacked(again, NULL);
+	return TY_OK;
+}
+
+/* A number that is no code of ours is none that this library could name. */
+static enum ty_code code_of(Tyer__V1__Code code)
+{
+	return (int)code >= 0 && (int)code < TY_CODE_COUNT ? (enum ty_code)code : TY_INTERNAL;
+}
+
+static enum ty_code decode_operations(const Tyer__V1__OperationsReply *in, struct ty_decoded *out)
+{
+	struct ty_operation *list = calloc(in->n_operations + 1, sizeof *list);
+
+	if (list == NULL)
+		return ty_fail(&out->error, TY_NO_MEMORY, "OPERATIONS: no memory for %zu operations", in->n_operations);
+	out->owned = list;
+	for (size_t i = 0; i < in->n_operations; i++) {
+		const Tyer__V1__Operation *o = in->operations[i];
+
+		if ((int)o->state < 0 || o->state > TYER__V1__OPERATION_STATE__OVER)
+			return ty_fail(&out->error, TY_PROTOCOL, "OperationsReply.operations[%zu].state is %d", i, (int)o->state);
+		list[i] = (struct ty_operation){
+			.id = o->id, .client = o->client, .session = o->session, .store = o->verb == TYER__V1__REQUEST__VERB_STORE,
+			.state = (enum ty_operation_state)o->state, .age_us = o->age_us, .chunks = o->chunks,
+			.answered = o->answered, .blocks_in_use = o->blocks_in_use, .answer = code_of(o->answer),
+			.code = code_of(o->code), .stored = o->stored, .present = o->present, .dropped = o->dropped,
+		};
+	}
+	out->result.operations.list = list;
+	out->result.operations.count = (uint32_t)in->n_operations;
 	return TY_OK;
 }
 
@@ -53,6 +89,10 @@ static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
 	switch (in->verb_case) {
 	case TYER__V1__REPLY__VERB_STATUS:
 		return decode_status(in->status, out);
+	case TYER__V1__REPLY__VERB_CANCEL:
+		return decode_operations(in->cancel, out);
+	case TYER__V1__REPLY__VERB_OPERATIONS:
+		return decode_operations(in->operations, out);
 	case TYER__V1__REPLY__VERB_HELLO:
 		return TY_OK; /* ty_hello_decode reads it */
 	case TYER__V1__REPLY__VERB_REGISTER:
@@ -123,9 +163,9 @@ void ty_reply_failed(uint32_t verb, enum ty_code code, const char *text, struct 
 void ty_decoded_free(struct ty_decoded *decoded)
 {
 	ty_reply_free(decoded->reply);
-	free(decoded->status);
+	free(decoded->owned);
 	decoded->reply = NULL;
-	decoded->status = NULL;
+	decoded->owned = NULL;
 }
 
 /* ---- HELLO ----------------------------------------------------------------------------------------------------------- */

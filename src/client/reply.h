@@ -12,7 +12,7 @@
 struct ty_decoded {
 	struct ty_result result; /* points into the rest */
 	Tyer__V1__Reply *reply;  /* null when the bytes were no reply to this request */
-	uint8_t *status;
+	void *owned;             /* what STATUS and OPERATIONS need beside it */
 	struct ty_error error;
 };
 

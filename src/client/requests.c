@@ -208,6 +208,39 @@ enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_don
 	return ty_client_end_session_as(c, session, NULL, done, user, err);
 }
 
+/* ---- operations ------------------------------------------------------------------------------------------------------ */
+
+uint64_t ty_client_last_id(const struct ty_client *c)
+{
+	return c->next_id - 1;
+}
+
+enum ty_code ty_client_cancel(struct ty_client *c, uint64_t id, ty_done_fn done, void *user, struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Cancel cancel = TYER__V1__CANCEL__INIT;
+
+	cancel.id = id;
+	request.verb_case = TYER__V1__REQUEST__VERB_CANCEL;
+	request.cancel = &cancel;
+	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_operations(struct ty_client *c, const uint64_t *ids, uint32_t count, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Operations operations = TYER__V1__OPERATIONS__INIT;
+
+	if (ids == NULL && count != 0)
+		return ty_fail(err, TY_INVALID, "ids is null, and count is %u", count);
+	operations.n_ids = count;
+	operations.ids = unconst(ids);
+	request.verb_case = TYER__V1__REQUEST__VERB_OPERATIONS;
+	request.operations = &operations;
+	return submit(c, &request, done, user, err);
+}
+
 /* ---- transfers ------------------------------------------------------------------------------------------------------- */
 
 struct transfer_parts {

@@ -139,6 +139,10 @@ const char *ty_verb_name(uint32_t verb)
 		return "END_SESSION";
 	case TYER__V1__REQUEST__VERB_FLUSH:
 		return "FLUSH";
+	case TYER__V1__REQUEST__VERB_CANCEL:
+		return "CANCEL";
+	case TYER__V1__REQUEST__VERB_OPERATIONS:
+		return "OPERATIONS";
 	default:
 		return "?";
 	}

@@ -10,7 +10,7 @@
 /* Whatever a service answers, to whichever verb: a result, with a text when it is no success. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	for (uint32_t verb = TYER__V1__REQUEST__VERB_PING; verb <= TYER__V1__REQUEST__VERB_END_SESSION; verb++) {
+	for (uint32_t verb = TYER__V1__REQUEST__VERB_PING; verb <= TYER__V1__REQUEST__VERB_OPERATIONS; verb++) {
 		struct ty_device_info *devices = NULL;
 		struct ty_client_info info;
 		struct ty_decoded decoded;

@@ -119,6 +119,9 @@ bool sample_request(unsigned index, void (*use)(const Tyer__V1__Request *, void 
 	Tyer__V1__EndSession end = TYER__V1__END_SESSION__INIT;
 	Tyer__V1__Unregister unregister = TYER__V1__UNREGISTER__INIT;
 	Tyer__V1__Status status = TYER__V1__STATUS__INIT;
+	static uint64_t ids_of_requests[2] = {SAMPLE_ID, UINT64_MAX};
+	Tyer__V1__Operations operations = TYER__V1__OPERATIONS__INIT;
+	Tyer__V1__Cancel cancel = TYER__V1__CANCEL__INIT;
 	Tyer__V1__Flush flush = TYER__V1__FLUSH__INIT;
 	Tyer__V1__BlockIds ids = TYER__V1__BLOCK_IDS__INIT, *ids_at = &ids;
 	Tyer__V1__Ping ping = TYER__V1__PING__INIT;
@@ -167,6 +170,17 @@ bool sample_request(unsigned index, void (*use)(const Tyer__V1__Request *, void 
 	case 9:
 		request.verb_case = TYER__V1__REQUEST__VERB_STATUS;
 		request.status = &status;
+		break;
+	case 10:
+		cancel.id = SAMPLE_ID;
+		request.verb_case = TYER__V1__REQUEST__VERB_CANCEL;
+		request.cancel = &cancel;
+		break;
+	case 11:
+		operations.n_ids = 2;
+		operations.ids = ids_of_requests;
+		request.verb_case = TYER__V1__REQUEST__VERB_OPERATIONS;
+		request.operations = &operations;
 		break;
 	default:
 		return false;
@@ -222,6 +236,25 @@ static void reply_status(Tyer__V1__Reply *reply)
 	reply->status = &status;
 }
 
+static void reply_operations(Tyer__V1__Reply *reply)
+{
+	static Tyer__V1__Operation operation, *operations[2] = {&operation, &operation};
+	static Tyer__V1__OperationsReply told;
+
+	tyer__v1__operation__init(&operation);
+	operation.id = SAMPLE_ID;
+	operation.state = TYER__V1__OPERATION_STATE__OVER;
+	operation.verb = TYER__V1__REQUEST__VERB_STORE;
+	operation.device = (char *)"cuda:0";
+	operation.answer = TYER__V1__CODE__TIMEOUT;
+	operation.stored = 5;
+	tyer__v1__operations_reply__init(&told);
+	told.n_operations = 2;
+	told.operations = operations;
+	reply->verb_case = TYER__V1__REPLY__VERB_OPERATIONS;
+	reply->operations = &told;
+}
+
 bool sample_reply(unsigned index, void (*use)(const Tyer__V1__Reply *, void *), void *user)
 {
 	Tyer__V1__EndSessionReply ended = TYER__V1__END_SESSION_REPLY__INIT;
@@ -271,6 +304,9 @@ bool sample_reply(unsigned index, void (*use)(const Tyer__V1__Reply *, void *), 
 		reply.end_session = &ended;
 		break;
 	case 8:
+		break;
+	case 9:
+		reply_operations(&reply);
 		break;
 	default:
 		return false;

@@ -665,13 +665,15 @@ static void start_service(uint64_t seed)
 	w.config = (struct ty_config){
 		.l1_size = TY_PIECE_BYTES * (1 + rnd(2)), .l1_ahead = TY_PIECE_BYTES, .chunk_tokens = CHUNK_TOKENS,
 		.max_registrations = 2, .max_sessions = SESSIONS, .max_session_chunks = CHAIN, .max_operations = 64,
-		.max_operation_chunks = CHAIN, .max_operation_bytes = UINT64_MAX, .populate_threads = 1, .keep_percent = 50,
+		.max_operation_chunks = CHAIN, .max_operation_bytes = UINT64_MAX, .max_all_operations = 1024,
+		.max_all_operation_bytes = UINT64_MAX, .populate_threads = 1, .keep_percent = 50,
 	};
 	w.config.policy = (int)rnd(3);
 	s->config = &w.config;
 	assert(ty_arena_open(w.config.l1_size, &s->arena, NULL) == TY_OK);
 	assert(ty_slots_open(&s->arena, &s->slots, NULL) == TY_OK);
 	assert(ty_index_create(&s->index, NULL) == TY_OK);
+	assert(ty_op_table_open(&s->operations, w.config.max_all_operations, w.config.max_all_operation_bytes, NULL) == TY_OK);
 	assert(ty_runtime_create(&ro, &w.rt, NULL) == TY_OK);
 	s->rt = w.rt;
 	assert(ty_spawn(w.rt, &rpc_class, NULL, &pool, &s->rpc) == TY_OK);
@@ -715,6 +717,7 @@ static void check_end(void)
 	for (uint32_t piece = 0; piece < w.service->arena.pieces; piece++)
 		ty_slots_each_in_piece(w.service->slots, piece, check_sum, NULL);
 	assert(w.service->lookup_stats.leases == 0);
+	assert(w.service->operations.used == 0 && w.service->operations.used_bytes == 0);
 	assert(w.service->gpu_stats[0].mappings == 0 && w.service->gpu_stats[0].in_flight == 0);
 }
 
@@ -729,6 +732,7 @@ static void stop_service(void)
 			ty_actor_unref(w.engines[i].actor);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
 		ty_actor_unref(all[i]);
+	ty_op_table_close(&s->operations);
 	ty_index_destroy(s->index);
 	ty_slots_close(s->slots);
 	ty_arena_close(&s->arena);

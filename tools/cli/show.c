@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "table.h"
+#include "wire/request.h"
 
 #define TEXT_MAX 512 /* bytes of one of the service's strings that are shown */
 
@@ -148,6 +149,37 @@ static bool show_clients(FILE *out, const Tyer__V1__StatusReply *s)
 	return table_end(&t, out);
 }
 
+/* What an operation does; a number that this program does not know is a newer service's. */
+static const char *state_of(const Tyer__V1__Operation *o)
+{
+	static const char *const names[] = { "reserving", "waiting", "queued", "copying", "committing", "over" };
+
+	return (unsigned)o->state < sizeof names / sizeof names[0] ? names[o->state] : "?";
+}
+
+static bool show_operations(FILE *out, const Tyer__V1__StatusReply *s)
+{
+	static const char *const headings[] = { "OPERATION", "VERB", "CLIENT", "SESSION", "STATE", ">AGE", ">CHUNKS", "DEVICE", NULL };
+	struct table t;
+
+	table_begin(&t, headings);
+	for (size_t i = 0; i < s->n_operations; i++) {
+		const Tyer__V1__Operation *o = s->operations[i];
+		char age[32];
+
+		table_cell(&t, "%016" PRIx64, o->id);
+		table_text(&t, ty_verb_name(o->verb));
+		table_cell(&t, "%016" PRIx64, o->client);
+		table_cell(&t, "%016" PRIx64, o->session);
+		/* its client has been told that it was too late, or has gone: what it holds it holds until its copies are over */
+		table_cell(&t, "%s%s", state_of(o), o->answered ? ", answered" : "");
+		table_text(&t, time_text(age, o->age_us));
+		table_cell(&t, "%" PRIu32, o->chunks);
+		table_text(&t, o->device ? o->device : "");
+	}
+	return table_end(&t, out);
+}
+
 bool cli_show_text(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 {
 	char text[TEXT_MAX], up[32];
@@ -167,6 +199,11 @@ bool cli_show_text(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 		fprintf(out, "No clients.\n");
 	else if (!show_clients(out, s))
 		return false;
+	if (s->n_operations) {
+		fputc('\n', out);
+		if (!show_operations(out, s))
+			return false;
+	}
 	return !ferror(out);
 }
 
@@ -232,16 +269,25 @@ static json_t *client_of(const Tyer__V1__ClientStatus *c)
 		"operations", count_of(c->operations), "leases", count_of(c->leases));
 }
 
+static json_t *operation_of(const Tyer__V1__Operation *o)
+{
+	return json_pack("{s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:b, s:o}", "id", identity_of(o->id), "verb", ty_verb_name(o->verb),
+		"client", identity_of(o->client), "session", identity_of(o->session), "state", state_of(o), "age_us",
+		count_of(o->age_us), "chunks", count_of(o->chunks), "answered", o->answered, "device", string_of(o->device));
+}
+
 bool cli_show_json(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 {
-	json_t *devices = json_array(), *clients = json_array(), *counters = json_object(), *root;
+	json_t *devices = json_array(), *clients = json_array(), *operations = json_array(), *counters = json_object(), *root;
 	double hits, chunks, rate;
-	bool good = devices && clients && counters;
+	bool good = devices && clients && operations && counters;
 
 	for (size_t i = 0; good && i < s->n_devices; i++)
 		good = !json_array_append_new(devices, device_of(s->devices[i]));
 	for (size_t i = 0; good && i < s->n_clients; i++)
 		good = !json_array_append_new(clients, client_of(s->clients[i]));
+	for (size_t i = 0; good && i < s->n_operations; i++)
+		good = !json_array_append_new(operations, operation_of(s->operations[i]));
 	for (size_t i = 0; good && i < s->n_counters; i++) {
 		json_t *value = json_real(s->counters[i]->value); /* null for infinity and no number: left out */
 		char name[TEXT_MAX];
@@ -250,9 +296,9 @@ bool cli_show_json(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 			good = !json_object_set_new(counters, clean(name, s->counters[i]->name), value);
 	}
 	/* json_pack takes every reference, also when it fails */
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", string_of(s->version), "boot",
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", string_of(s->version), "boot",
 		identity_of(boot), "uptime_us", count_of(s->uptime_us), "arena", arena_of(s->arena), "devices", devices,
-		"clients", clients, "hit_rate", hit_rate(s, &hits, &chunks, &rate) ? json_real(rate) : json_null(), "counters",
+		"clients", clients, "operations", operations, "hit_rate", hit_rate(s, &hits, &chunks, &rate) ? json_real(rate) : json_null(), "counters",
 		counters);
 	good = good && root && !json_dumpf(root, out, JSON_INDENT(2)) && fputc('\n', out) != EOF && !ferror(out);
 	json_decref(root);

@@ -172,6 +172,7 @@ void house_config(struct house *house)
 	assert_int_equal(ty_config_parse(&house->config, 1, argv, &help, &version, &err), TY_OK);
 	snprintf(house->config.listen, sizeof house->config.listen, "ipc://%s/tyer.sock", house->directory);
 	house->config.max_requests = 16;
+	house->config.max_client_requests = 16;
 	ty_log_setup(TY_LOG_ERROR, false);
 }
 

@@ -3,6 +3,7 @@
  * The clients actor from its two sides: attach connections, and HELLOs from rpc.
  */
 #include "house.h"
+#include "actors/clients_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,9 +98,9 @@ static void test_hello(void **state)
 	expect(&stranger, TY_DENIED, "Hello.token");
 
 	close(fd);
-	house_wait_actors(&h, 0);
+	house_wait_ends(&h, 1);
 	assert_int_equal(atomic_load(&slot->state), 0);
-	assert_int_equal(atomic_load(&h.ends), 1);
+	assert_int_equal(house_actors(&h), 1); /* its engine is kept for a while */
 	/* the token died with its connection */
 	again = (struct hello){.token = token};
 	house_hello(&h, &again);
@@ -170,14 +171,41 @@ static void test_one_engine(void **state)
 	house_hello(&h, &wrong);
 	expect(&wrong, TY_INVALID, "Hello.namespace.tenant is \"x\"");
 	close(fd[0]);
-	close(fd[2]);
-	house_wait_actors(&h, 1); /* one member of the first is still here */
-	/* what was wrong for a living engine is right for a new one of the same number */
 	close(fd[1]);
-	house_wait_actors(&h, 0);
+	close(fd[2]);
+	house_wait_ends(&h, 3);
+	/* who comes back to an engine without members finds the one there was */
+	fd[0] = house_attach(&h, token[0]);
+	a = (struct hello){.token = token[0], .engine = one};
+	assert_int_equal(house_hello(&h, &a), TY_OK);
+	assert_int_equal(house_actors(&h), 2);
+	close(fd[0]);
+	house_wait_ends(&h, 4);
+	/* what was wrong for it while it had members is right for a new one of the same number */
 	wrong = (struct hello){.token = token[3], .engine = one, .tenant = "x"};
 	assert_int_equal(house_hello(&h, &wrong), TY_OK);
+	assert_int_equal(house_actors(&h), 3);
 	close(fd[3]);
+	house_close(&h);
+}
+
+/* Engines without members are kept, but not without bound. */
+static void test_idle_engines(void **state)
+{
+	struct house h;
+
+	(void)state;
+	house_open(&h, 8, true);
+	for (uint8_t i = 0; i < TY_CLIENTS_LINGER_MAX + 20; i++) {
+		uint8_t token[TOKEN], engine[16] = {3, i};
+		struct hello hello = {.token = token, .engine = engine};
+		int fd = house_attach(&h, token);
+
+		assert_int_equal(house_hello(&h, &hello), TY_OK);
+		close(fd);
+		house_wait_ends(&h, i + 1u);
+	}
+	house_wait_actors(&h, TY_CLIENTS_LINGER_MAX);
 	house_close(&h);
 }
 
@@ -203,7 +231,7 @@ static void test_ends_while_joining(void **state)
 	house_let_go(&h);
 	house_wait_hello(&hello);
 	expect(&hello, TY_CLOSED, "attach connection ended");
-	house_wait_actors(&h, 0);
+	house_wait_ends(&h, 1);
 	assert_int_equal(atomic_load(&h.ends), 1);
 	house_close(&h);
 }
@@ -450,7 +478,7 @@ static void test_stop(void **state)
 	fd[1] = house_attach(&h, token[1]);
 	assert_int_equal(house_hello(&h, &hello), TY_OK);
 	house_stop(&h);
-	assert_int_equal(house_actors(&h), 0); /* the engine is gone when `stopped` is called */
+	house_wait_actors(&h, 0); /* the engine is asked to stop before `stopped` is called, and ends on its own thread */
 	assert_int_equal(atomic_load(&h.ends), 1);
 	assert_int_equal(house_refused(fd[0]), TY_STOPPING);
 	assert_int_equal(house_refused(fd[1]), TY_STOPPING);
@@ -548,8 +576,7 @@ static void test_coming_and_going(void **state)
 		last = hello.client;
 		close(fd);
 	}
-	house_wait_actors(&h, 0);
-	assert_int_equal(atomic_load(&h.ends), joins);
+	house_wait_ends(&h, joins);
 	assert_int_equal(atomic_load(&h.routes), 2 * joins);
 	house_close(&h);
 }
@@ -561,6 +588,7 @@ int main(void)
 		cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_bad_hellos),
 		cmocka_unit_test(test_one_engine),
+		cmocka_unit_test(test_idle_engines),
 		cmocka_unit_test(test_ends_while_joining),
 		cmocka_unit_test(test_waits_for_devices),
 		cmocka_unit_test(test_max_clients),

@@ -20,9 +20,9 @@ struct rpc {
 
 static void send_back(struct rpc *rpc, struct ty_route *route)
 {
+	atomic_fetch_add(&rpc->house->routes, 1);
 	if (route->engine == NULL)
 		atomic_fetch_add(&rpc->house->ends, 1);
-	atomic_fetch_add(&rpc->house->routes, 1);
 	assert_int_equal(ty_send(rpc->house->service->clients, &route->msg, TY_CLIENTS_ROUTED), TY_OK);
 }
 
@@ -184,6 +184,12 @@ uint32_t house_actors(struct house *h)
 void house_wait_actors(struct house *h, uint32_t count)
 {
 	while (house_actors(h) != count)
+		poll(NULL, 0, 1);
+}
+
+void house_wait_ends(struct house *h, uint32_t count)
+{
+	while (atomic_load(&h->ends) != count)
 		poll(NULL, 0, 1);
 }
 

@@ -38,6 +38,7 @@ void house_stop(struct house *h);   /* TY_CLIENTS_STOP, and wait for `stopped` *
 void house_close(struct house *h);  /* stops first, if that was not done */
 uint32_t house_actors(struct house *h); /* alive, apart from rpc and clients */
 void house_wait_actors(struct house *h, uint32_t count);
+void house_wait_ends(struct house *h, uint32_t count); /* clients whose route is gone */
 
 /* A client's end of an attach connection. */
 int house_connect(struct house *h);
