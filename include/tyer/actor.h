@@ -151,8 +151,8 @@ TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_option
 
 /* Stop every actor that still lives (in reverse order of their spawning; each drains what it was
  * sent before, or refuses it), join all threads, free. References to actors may be dropped after it
- * (no other use may be made of them). Caller: one foreign thread, once; all other foreign users of the
- * runtime must be gone. */
+ * (no other use may be made of them). It waits for as long as a handler runs, or a stop is put off; see ty_runtime_stop.
+ * Caller: one foreign thread, once; all other foreign users of the runtime must be gone, and its ports closed. */
 TY_API void ty_runtime_destroy(struct ty_runtime *rt);
 
 /* Deterministic mode: run one step (one message or one due timer, drawn by the seed; then its poll, if
@@ -189,6 +189,25 @@ struct ty_running {
 	int64_t since;       /* runtime's clock */
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
+
+/* How a stop went. Every message that was sent before is in exactly one of the first three, or still to be handled by one
+ * that is alive; who sends later is told TY_CLOSED. */
+struct ty_stop_report {
+	uint64_t handled;        /* messages, since the stop began */
+	uint64_t returned;       /* given to refuse; requests: answered with TY_CLOSED */
+	uint64_t dropped;        /* for want of a refuse */
+	uint64_t cut;            /* actors that had not ended when the time to drain was over */
+	uint64_t alive;          /* actors that have not ended yet */
+	struct ty_running stuck; /* the handler that has been running longest, if any is alive */
+};
+
+/* Stop every actor that lives, in reverse order of their spawning; nothing can be spawned any more. Until `drain` (runtime's
+ * clock) each handles what it was sent before, and may put off its end (class->stopping). What is left then is cut short:
+ * it ends with its present run (a budget of messages or of time, at most), the rest is refused. TY_OK: all is over.
+ * TY_TIMEOUT: at `deadline` a handler had not returned; `report` (which may be null) names it, and this may be called again.
+ * Ports stay open, to receive what was sent to them. Caller: one foreign thread. */
+TY_API TY_MUST_USE enum ty_code ty_runtime_stop(
+	struct ty_runtime *rt, int64_t drain, int64_t deadline, struct ty_stop_report *report);
 
 /* What the runtime's threads did last, from the flight recorder that is always on: JSON of the Chrome trace format, for
  * ui.perfetto.dev or chrome://tracing. Actors are tracks, messages slices on them and arrows between them; threads are

@@ -270,6 +270,17 @@ void ty_actor_stop(struct ty_actor *actor)
 		ty_send_internal(actor, &actor->stop_msg, 0);
 }
 
+void ty_actor_cut(struct ty_actor *actor)
+{
+	uint8_t asked = TY_STOP_ASKED;
+
+	ty_actor_stop(actor);
+	/* seq_cst: after the budget was set to 0; pairs with puts_off_stop */
+	if (atomic_compare_exchange_strong_explicit(
+		    &actor->stopping, &asked, TY_STOP_CUT, memory_order_seq_cst, memory_order_seq_cst))
+		ty_send_internal(actor, &actor->stop_msg, 0);
+}
+
 struct ty_actor *ty_self(void)
 {
 	return ty_current ? ty_current->self : NULL;

@@ -150,7 +150,7 @@ static void run_until_dead(struct ty_dedicated *d, struct ty_actor *actor)
 
 		if (actor->started && ty_timers_next(actor) <= now)
 			actor->timers_changed = true; /* they are due: have them collected */
-		ran = ty_actor_run(thread, actor, thread->rt->budget_messages);
+		ran = ty_actor_run(thread, actor, atomic_load_explicit(&thread->rt->budget_messages, memory_order_relaxed));
 		if (ran == TY_RAN_DEAD)
 			return;
 		if (actor->cls->poll)

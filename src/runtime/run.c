@@ -265,8 +265,9 @@ static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, st
 	thread->open = true;
 	ty_seat_begin(thread->seat, cls, "stopping", thread->stamp);
 	cls->stopping(ty_state(actor));
-	atomic_store_explicit(&actor->stopping, TY_STOP_ASKED, memory_order_relaxed);
-	return true;
+	/* seq_cst, both: says that it goes on, then looks whether it may; pairs with cut_all, ty_actor_cut */
+	atomic_store_explicit(&actor->stopping, TY_STOP_ASKED, memory_order_seq_cst);
+	return atomic_load_explicit(&actor->rt->budget_messages, memory_order_seq_cst) != 0;
 }
 
 /* A message that the runtime has a part in. Returns one that the class is to handle, or null. Out of line,
@@ -385,6 +386,10 @@ enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint3
 	if (ran == TY_RAN_DEAD)
 		return ran;
 	if (ran == TY_RAN_MORE) {
+		if (budget == 0) {
+			finish(thread, actor, began);
+			return TY_RAN_DEAD;
+		}
 		ty_count(&seat->exhausted);
 		ty_count_few(&actor->counts.exhausted);
 	}

@@ -136,7 +136,7 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	rt->worker_count = o->workers;
 	if (!rt->worker_count)
 		rt->worker_count = cpus < DEFAULT_WORKERS ? cpus : DEFAULT_WORKERS;
-	rt->budget_messages = o->budget_messages ? o->budget_messages : DEFAULT_BUDGET;
+	atomic_init(&rt->budget_messages, o->budget_messages ? o->budget_messages : DEFAULT_BUDGET);
 	rt->budget_ns = (int64_t)(o->budget_us ? o->budget_us : DEFAULT_BUDGET_US) * 1000;
 	rt->spin_ns = (int64_t)o->spin_us * 1000;
 	if (!o->spin_us)
@@ -272,53 +272,6 @@ enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct 
 
 /* ---- destruction --------------------------------------------------------------------------- */
 
-/* acquire: pairs with ty_actor_retire */
-static bool is_dead(const struct ty_actor *actor)
-{
-	return atomic_load_explicit(&actor->box.word, memory_order_acquire) == TY_BOX_DEAD;
-}
-
-static void stop_and_wait(struct ty_runtime *rt, struct ty_actor *actor)
-{
-	ty_actor_stop(actor);
-	for (;;) {
-		uint32_t ticket = ty_park_ticket(&rt->park);
-
-		if (is_dead(actor))
-			return;
-		if (rt->sim)
-			ty_sim_step(rt);
-		else
-			ty_park_wait(&rt->park, ticket, TY_NEVER);
-	}
-}
-
-static void stop_all(struct ty_runtime *rt)
-{
-	for (;;) {
-		uint32_t ticket = ty_park_ticket(&rt->park);
-		struct ty_actor *actor = ty_registry_take_all(&rt->registry);
-
-		if (!actor) {
-			/* seq_cst: pairs with ty_spawn, which may be about to add one, or to give up */
-			if (atomic_load_explicit(&rt->alive, memory_order_seq_cst) == 0)
-				return;
-			if (rt->sim)
-				ty_sim_step(rt);
-			else
-				ty_park_wait(&rt->park, ticket, ty_clock() + 1000000);
-			continue;
-		}
-		while (actor) {
-			struct ty_actor *next = actor->list_next;
-
-			stop_and_wait(rt, actor);
-			ty_actor_unref(actor); /* the registry's */
-			actor = next;
-		}
-	}
-}
-
 static void join_dedicated(struct ty_runtime *rt)
 {
 	for (;;) {
@@ -333,14 +286,16 @@ static void join_dedicated(struct ty_runtime *rt)
 
 void ty_runtime_destroy(struct ty_runtime *rt)
 {
+	enum ty_code all_over;
+
 	if (!rt)
 		return;
 	assert(!ty_current || ty_current->rt != rt);
 	/* acquire: pairs with ty_port_close */
 	assert(atomic_load_explicit(&rt->ports, memory_order_acquire) == 0); /* ports are closed first */
-	/* seq_cst: says that it stops, then looks who is alive; pairs with ty_spawn */
-	atomic_store_explicit(&rt->stopping, true, memory_order_seq_cst);
-	stop_all(rt);
+	all_over = ty_runtime_stop(rt, TY_NEVER, TY_NEVER, NULL);
+	assert(all_over == TY_OK);
+	(void)all_over;
 	join_dedicated(rt);
 	if (rt->sim) {
 		ty_sim_free(rt);

@@ -212,7 +212,7 @@ struct ty_runtime {
 	struct ty_worker *workers;
 	struct ty_sim *sim; /* null: real time */
 	uint32_t worker_count;
-	uint32_t budget_messages;
+	_Atomic(uint32_t) budget_messages; /* 0: what is left is cut short. Set by stop.c; relaxed but for that */
 	int64_t budget_ns;
 	int64_t spin_ns;
 	uint64_t pool_bytes; /* limit of a size class, a thread */
@@ -237,6 +237,7 @@ struct ty_runtime {
 	_Atomic(struct ty_actor *) ended; /* dedicated actors whose threads want joining */
 	struct ty_park park;              /* destroy waits here for actors to end */
 	struct ty_registry registry;
+	struct ty_actor *unstopped;       /* taken out of the registry: the thread that stops the runtime */
 	_Atomic(struct ty_seat *) seats[TY_MAX_WORKERS + TY_MAX_DEDICATED]; /* release by who makes one */
 };
 
@@ -276,6 +277,8 @@ void ty_schedule(struct ty_actor *actor);
 /* A message of the runtime's own; dropped when the mailbox is closed. */
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags);
 TY_MUST_USE enum ty_code ty_send_flags(struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags);
+/* Once the budget is 0: have it end at its next message, also if it put off its stop. Caller: stop.c. */
+void ty_actor_cut(struct ty_actor *actor);
 /* The actor is over (or never began): leave the registry, tell destroy. Drops a reference. */
 void ty_actor_retire(struct ty_actor *actor);
 

@@ -151,7 +151,8 @@ static void run(struct ty_sim *sim, struct ty_actor *actor)
 	}
 	ty_mailbox_leave_idle(&actor->box); /* when only its poll is due */
 	ty_actor_ref(actor);                /* to forget it */
-	ran = ty_actor_run(&sim->thread, actor, 1);
+	/* one message; none when it is cut short */
+	ran = ty_actor_run(&sim->thread, actor, atomic_load_explicit(&actor->rt->budget_messages, memory_order_relaxed) ? 1 : 0);
 	if (ran == TY_RAN_DEAD) {
 		forget(sim, actor);
 	} else {

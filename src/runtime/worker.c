@@ -188,7 +188,7 @@ static void run(struct ty_worker *worker, struct ty_actor *actor)
 	enum ty_ran ran;
 
 	atomic_store_explicit(&actor->last, (uint8_t)worker->index, memory_order_relaxed);
-	ran = ty_actor_run(thread, actor, thread->rt->budget_messages);
+	ran = ty_actor_run(thread, actor, atomic_load_explicit(&thread->rt->budget_messages, memory_order_relaxed));
 	if (ran == TY_RAN_DEAD)
 		return;
 	if (ran == TY_RAN_EMPTY && ty_mailbox_try_idle(&actor->box))
