@@ -31,6 +31,7 @@ struct service { /* what only this file sees */
 	struct ty_http *http;
 	struct starts starts;
 	struct ty_gpu_arg gpu_args[TY_MAX_DEVICES];
+	char calibration[256]; /* directory; "": none */
 	
 	struct ty_clients_arg clients_arg;
 	struct ty_stop writeback_stop, prefetch_stop;
@@ -71,7 +72,14 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 		[TY_CONFIG_SHARING_FAST] = TY_SHARING_FAST,
 	};
 	const struct ty_config *config = s->base.config;
+	struct ty_error why;
 
+	if (!strcmp(config->calibration, "auto")) {
+		if (ty_default_calibration(s->calibration, sizeof s->calibration, &why) != TY_OK)
+			ty_log(TY_LOG_WARN, "gpu", "%s", why.text);
+	} else if (strcmp(config->calibration, "off") != 0) {
+		snprintf(s->calibration, sizeof s->calibration, "%s", config->calibration);
+	}
 	for (uint32_t i = 0; i < config->device_count; i++) {
 		char thread[24];
 
@@ -79,7 +87,7 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 			.service = &s->base,
 			.device = i,
 			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging,
-				.sharing = sharing[config->gpu_sharing]},
+				.sharing = sharing[config->gpu_sharing], .calibration = s->calibration[0] ? s->calibration : NULL},
 		};
 		/* "host:FAULTS" is the host device with faults to inject */
 		if (strncmp(config->device[i], "host:", 5) == 0) {

@@ -79,6 +79,8 @@ static const struct option options[] = {
 	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "160MiB", NULL, "device memory that Tyer takes on each GPU" },
 	{ "gpu-sharing", CHOICE, FIELD(gpu_sharing), SHARING, 0, "auto", NULL,
 	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
+	{ "calibration", TEXT, FIELD(calibration), 0, 0, "auto", NULL,
+	  "directory of what is measured once on each GPU; auto: /var/cache/tyer, or the user's; off: compiled rates" },
 	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },
 	{ "workers", COUNT, FIELD(workers), 0, 64, "0", NULL, "threads that ordinary actors share; 0: one per CPU, at most 8" },
 	{ "max-request-bytes", BYTES, FIELD(max_request_bytes), 4 * KIB, 256 * MIB, "4MiB", NULL, "size of one request" },
@@ -605,6 +607,24 @@ enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struc
 	if (!code && (n < 0 || (size_t)n >= size))
 		code = ty_fail(err, TY_INVALID, "attach: the path beside --listen has %d bytes, expected below %zu", n, size);
 	return code;
+}
+
+enum ty_code ty_default_calibration(char *out, size_t size, struct ty_error *err)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(out, size, "/var/cache/tyer");
+	else if (cache && cache[0] == '/')
+		n = snprintf(out, size, "%s/tyer", cache);
+	else if (home && home[0] == '/')
+		n = snprintf(out, size, "%s/.cache/tyer", home);
+	else
+		return ty_fail(err, TY_INVALID, "calibration: no cache directory: neither XDG_CACHE_HOME nor HOME is set");
+	if (n < 0 || (size_t)n >= size)
+		return ty_fail(err, TY_INVALID, "calibration: the cache directory has %d bytes, expected below %zu", n, size);
+	return TY_OK;
 }
 
 /* What depends on the machine or on other options. */

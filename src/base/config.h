@@ -44,6 +44,7 @@ struct ty_config {
 	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
 	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 160MiB */
 	int gpu_sharing;        /* --gpu-sharing   auto, quiet, fast; default auto; an enum ty_config_sharing */
+	char calibration[256];  /* --calibration   a directory, "auto" or "off"; default auto */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
 
@@ -89,6 +90,10 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 TY_MUST_USE enum ty_code ty_default_listen(char *out, size_t size, struct ty_error *err);
 /* The attach socket beside a listen URL: attach.sock in the folder of an ipc:// path, else in the default folder. */
 TY_MUST_USE enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struct ty_error *err);
+
+/* Where calibrations of GPUs are kept when nothing else was said: /var/cache/tyer for root, else $XDG_CACHE_HOME/tyer, else
+ * ~/.cache/tyer. */
+TY_MUST_USE enum ty_code ty_default_calibration(char *out, size_t size, struct ty_error *err);
 
 /* "64KiB", "1.5GiB", "4096" -> bytes (a fraction of a byte is cut off). Used by every tool. */
 TY_MUST_USE enum ty_code ty_parse_bytes(const char *text, uint64_t *out, struct ty_error *err);

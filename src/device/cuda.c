@@ -113,6 +113,12 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 				return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
 		}
 	}
+	result = CU(dev, cuStreamCreate, &dev->engine.stream, CU_STREAM_NON_BLOCKING);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
+	result = CU(dev, cuEventCreate, &dev->engine.end, CU_EVENT_NO_TIMING);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
 	result = CU(dev, cuMemHostAlloc, (void **)&dev->upload, TY_MAX_GROUPS * TY_MAX_PLANES * sizeof *dev->upload,
 		CU_HOST_PORTABLE);
 	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&dev->api, err, "cuMemHostAlloc for plane tables", result);
@@ -145,6 +151,27 @@ static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device
 	note(dev, "the kernels do not load (%s: %s): short runs are copied one by one", call,
 		ty_cuda_error_name(&dev->api, result));
 	return TY_OK;
+}
+
+static void identify_calibration(const struct cuda_device *dev, struct ty_calibration *c)
+{
+	memset(c, 0, sizeof *c);
+	snprintf(c->model, sizeof c->model, "%s", dev->base.info.model);
+	memcpy(c->uuid, dev->base.info.uuid, sizeof c->uuid);
+	c->driver = dev->api.version;
+}
+
+static enum ty_code cuda_calibrate(struct ty_device *base, bool beside, uint64_t most_us, struct ty_calibration *out,
+	struct ty_error *err)
+{
+	struct cuda_device *dev = (struct cuda_device *)base;
+	struct ty_calibration c = *out;
+
+	identify_calibration(dev, out);
+	out->beside = c.beside;
+	out->launch_ns = c.launch_ns;
+	out->rates = c.rates;
+	return ty_cuda_calibrate(dev, beside, (int64_t)most_us * 1000, out, err);
 }
 
 static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
@@ -205,10 +232,39 @@ static enum ty_code warm_up(struct cuda_device *dev, struct ty_error *err)
 	return TY_OK;
 }
 
+/* What was measured on this GPU before, or is now. Without it the compiled rates do. */
+static enum ty_code calibrate(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
+{
+	struct ty_calibration *c = &dev->calibration;
+	int64_t least = (int64_t)TY_CUDA_WAITED_US * 1000;
+	int64_t most = options->calibrate_us ? (int64_t)options->calibrate_us * 1000 : TY_CUDA_CALIBRATE_NS;
+	struct ty_error why = {0};
+	bool there = false;
+	char path[512];
+
+	identify_calibration(dev, c);
+	ty_calibration_default(c);
+	if (options->calibration) {
+		ty_calibration_name(path, sizeof path, options->calibration, c->uuid, c->driver);
+		if (ty_calibration_read(path, c, &there, &why) != TY_OK)
+			note(dev, "%s", why.text);
+		if (!there && ty_cuda_calibrate(dev, false, most, c, &why) != TY_OK)
+			note(dev, "compiled rates: %s", why.text);
+		else if (!there && ty_calibration_write(options->calibration, c, &why) != TY_OK)
+			note(dev, "the calibration is not kept: %s", why.text);
+		if (dev->base.poisoned)
+			return ty_fail(err, TY_DEVICE_FAILED, "%s", dev->base.failure.text);
+	}
+	dev->waited_ns = (int64_t)c->launch_ns * TY_CUDA_WAITED_LAUNCHES;
+	dev->waited_ns = options->waited_us ? (int64_t)options->waited_us * 1000 : dev->waited_ns < least ? least : dev->waited_ns;
+	return TY_OK;
+}
+
 /* Whatever open has got so far. A poisoned context is left to the end of the process: no call on it is sure to return. */
 static void cuda_close(struct ty_device *base)
 {
 	struct cuda_device *dev = (struct cuda_device *)base;
+	struct ty_error err;
 
 	assert(base->poisoned || (!dev->lanes[0].queue.count && !dev->lanes[1].queue.count));
 	if (base->poisoned || !dev->context)
@@ -231,6 +287,12 @@ static void cuda_close(struct ty_device *base)
 			if (lane->copy[s])
 				(void)CU(dev, cuStreamDestroy, lane->copy[s]);
 	}
+	if (dev->engine.out && ty_cuda_finish(dev, dev->engine.stream, "the last probe", &err) != TY_OK)
+		goto out;
+	if (dev->engine.end)
+		(void)CU(dev, cuEventDestroy, dev->engine.end);
+	if (dev->engine.stream)
+		(void)CU(dev, cuStreamDestroy, dev->engine.stream);
 	if (dev->slow)
 		(void)CU(dev, cuEventDestroy, dev->slow);
 	if (dev->staging)
@@ -266,8 +328,6 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
-	dev->waited_ns = (int64_t)(options->waited_us ? options->waited_us : TY_CUDA_WAITED_US) * 1000;
-	dev->rates = &ty_plan_defaults;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);
 	if (code == TY_OK)
@@ -282,6 +342,8 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 		code = take_staging(dev, options, err);
 	if (code == TY_OK && dev->gather)
 		code = warm_up(dev, err);
+	if (code == TY_OK)
+		code = calibrate(dev, options, err);
 	dev->base.slow = false;
 	if (code != TY_OK) {
 		cuda_close(&dev->base);
@@ -323,6 +385,7 @@ static const struct ty_device_kind cuda_kind = {
 	.unregister_host = cuda_unregister,
 	.submit = ty_cuda_submit,
 	.batch_limit = ty_cuda_batch_limit,
+	.calibrate = cuda_calibrate,
 	.path = ty_cuda_path,
 	.poll = ty_cuda_poll,
 };

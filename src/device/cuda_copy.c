@@ -387,6 +387,8 @@ uint32_t ty_cuda_poll(struct ty_device *base, struct ty_batch **done, uint32_t m
 	struct cuda_device *dev = (struct cuda_device *)base;
 	uint32_t count = 0;
 
+	if (dev->lanes[0].queue.first || dev->lanes[1].queue.first)
+		ty_cuda_probe(dev);
 	for (unsigned i = 0; i < 2; i++) {
 		struct cuda_lane *lane = &dev->lanes[order[i]];
 		cu_result result;

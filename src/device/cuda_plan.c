@@ -41,7 +41,7 @@ static enum ty_path choose(const struct cuda_device *dev, const struct cuda_grou
 {
 	if (dev->forced != TY_PATH_PLANNED)
 		return group->allowed & TY_PLAN_BIT(dev->forced) ? dev->forced : TY_PATH_DIRECT;
-	return ty_plan_choose(dev->rates, &group->shape, blocks, direction, group->allowed, dev->sharing, busy);
+	return ty_plan_choose(&dev->calibration.rates, &group->shape, blocks, direction, group->allowed, dev->sharing, busy);
 }
 
 /* A group that never would be staged needs no plane table, and from now on may not be. */
@@ -66,13 +66,12 @@ bool ty_cuda_may_stage(const struct cuda_device *dev, const struct cuda_mapping 
 void ty_cuda_plan_batch(const struct cuda_device *dev, struct ty_batch *batch)
 {
 	const struct cuda_mapping *m = ty_cuda_mapping(batch);
-	bool busy = dev->busy_until && ty_device_clock() < dev->busy_until;
 	uintptr_t paths = 0;
 
 	for (uint32_t i = 0; i < m->base.layout->group_count; i++) {
 		uint64_t blocks = (uint64_t)batch->count * m->base.layout->groups[i].blocks_per_chunk;
 
-		paths |= (uintptr_t)choose(dev, &m->groups[i], blocks, batch->direction, busy) << (4 * i);
+		paths |= (uintptr_t)choose(dev, &m->groups[i], blocks, batch->direction, dev->engine.busy) << (4 * i);
 	}
 	batch->device_private[1] = (void *)paths;
 }
@@ -83,7 +82,29 @@ enum ty_path ty_cuda_path(const struct ty_mapping *mapping, uint32_t group, enum
 	const struct cuda_mapping *m = (const struct cuda_mapping *)mapping;
 
 	return choose(dev, &m->groups[group], (uint64_t)chunks * mapping->layout->groups[group].blocks_per_chunk, direction,
-		dev->busy_until && ty_device_clock() < dev->busy_until);
+		dev->engine.busy);
+}
+
+/* ---- is an engine at work? ------------------------------------------------------------------- */
+
+static void saw(struct cuda_device *dev, bool held_up)
+{
+	struct cuda_engine *e = &dev->engine;
+
+	e->slow = held_up ? e->slow + 1 : 0;
+	e->quick = held_up ? 0 : e->quick + 1;
+	if (!e->busy && e->slow >= TY_CUDA_SLOW_SEEN) {
+		e->busy = true;
+		ty_device_count(&dev->base.stats.busy, 1);
+	} else if (e->quick >= TY_CUDA_QUICK_SEEN) {
+		e->busy = false;
+	}
+}
+
+void ty_cuda_forget_engine(struct cuda_device *dev)
+{
+	dev->engine.busy = false;
+	dev->engine.slow = dev->engine.quick = 0;
 }
 
 /* Alone, a kernel of ours is through in well under the limit. When it is not ready although nothing of ours is before it, it waits
@@ -113,7 +134,46 @@ void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane)
 		lane->watched = now;
 	if (now - lane->watched <= dev->waited_ns)
 		return;
-	if (dev->busy_until < now)
-		ty_device_count(&dev->base.stats.busy, 1);
-	dev->busy_until = now + TY_CUDA_BUSY_NS;
+	lane->watched = now; /* as long again is another sign */
+	saw(dev, true);
+}
+
+/* A probe is alone on its stream, and while an engine is believed in there is little of ours before it: it is held up by a third
+ * of the limit, or it was not held up. One that ends between two looks was not seen to wait for longer than the first. */
+void ty_cuda_probe(struct cuda_device *dev)
+{
+	struct ty_gather_job job = {.run_units = 1, .plane_count = 1};
+	struct cuda_engine *e = &dev->engine;
+	void *parameters[] = {&job};
+	const char *call = "cuCtxSetCurrent";
+	int64_t now;
+	cu_result result;
+
+	if (!dev->gather || dev->base.poisoned || (!e->out && !e->busy))
+		return;
+	now = ty_device_clock();
+	result = ty_cuda_use(&dev->api, dev->context);
+	if (result == CU_SUCCESS && e->out) {
+		if (!ty_cuda_reached(dev, e->end)) {
+			e->waited = now;
+			return;
+		}
+		e->out = false;
+		saw(dev, e->waited - e->launched > dev->waited_ns / 3);
+		return;
+	}
+	if (now - e->launched < TY_CUDA_PROBE_NS)
+		return;
+	if (result == CU_SUCCESS) {
+		call = "cuLaunchKernel";
+		result = CU(dev, cuLaunchKernel, dev->gather, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, e->stream, parameters, NULL);
+	}
+	if (result == CU_SUCCESS) {
+		call = "cuEventRecord";
+		result = CU(dev, cuEventRecord, e->end, e->stream);
+	}
+	if (result != CU_SUCCESS)
+		ty_cuda_poison(dev, call, result);
+	e->out = result == CU_SUCCESS;
+	e->launched = e->waited = now;
 }

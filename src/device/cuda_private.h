@@ -12,6 +12,7 @@
 
 #include <assert.h>
 
+#include "calibration.h"
 #include "cuda_driver.h"
 #include "device_private.h"
 #include "kernels/gather.h"
@@ -32,8 +33,12 @@
 #define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call; they count as UNIT_COPIES */
 #define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
 #define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
-#define TY_CUDA_WAITED_US 600u /* a kernel that is held up so long waits for somebody else's */
-#define TY_CUDA_BUSY_NS ((int64_t)1000000000)    /* how long that is believed */
+#define TY_CUDA_WAITED_US 600u    /* a kernel that is held up so long waits for somebody else's; */
+#define TY_CUDA_WAITED_LAUNCHES 40u /* but not less than so many launches take alone */
+#define TY_CUDA_SLOW_SEEN 2u      /* so often in a row, and there is an engine */
+#define TY_CUDA_QUICK_SEEN 4u     /* so many probes in a row that were not held up, and it is gone */
+#define TY_CUDA_PROBE_NS ((int64_t)25000000) /* from a probe to the next */
+#define TY_CUDA_CALIBRATE_NS ((int64_t)2000000000) /* at most, at start */
 #define TY_CUDA_SLOW_NS ((int64_t)10 * 1000000000) /* longest wait for the GPU in the slow lane */
 
 struct cuda_unit {
@@ -72,6 +77,16 @@ struct cuda_lane {
 	struct cuda_cursor at;
 };
 
+/* Is an engine at work? Told by kernels of ours that are held up. */
+struct cuda_engine {
+	bool busy;
+	uint32_t slow, quick; /* signs in a row for and against it */
+	cu_stream stream;     /* of the probe: a kernel that does nothing, while an engine is believed to be there */
+	cu_event end;
+	bool out;
+	int64_t launched, waited; /* when; and until when it was seen not to be done */
+};
+
 /* One opened handle. */
 struct cuda_import {
 	struct cuda_import *next;
@@ -99,8 +114,8 @@ struct cuda_device {
 	enum ty_sharing sharing;
 	enum ty_path forced;  /* PLANNED: none */
 	int64_t waited_ns;
-	int64_t busy_until;   /* an engine was noticed */
-	const struct ty_plan_rates *rates;
+	struct cuda_engine engine;
+	struct ty_calibration calibration; /* its rates are those that count */
 	struct cuda_lane lanes[2]; /* by direction */
 	struct cuda_import *imports;
 	struct ty_batch_queue done;
@@ -172,6 +187,12 @@ void ty_cuda_plan_batch(const struct cuda_device *dev, struct ty_batch *batch);
 enum ty_path ty_cuda_path(const struct ty_mapping *mapping, uint32_t group, enum ty_direction direction, uint32_t chunks);
 /* Look at the oldest unit of a lane for signs of an engine. */
 void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane);
+/* While there is work and an engine is believed in: is it still there? */
+void ty_cuda_probe(struct cuda_device *dev);
+void ty_cuda_forget_engine(struct cuda_device *dev);
+
+/* cuda_calibrate.c. Slow lane, nothing in flight. */
+enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err);
 
 /* cuda_runs.c: units without a kernel. Each takes what comes next from the lane's batch, queues it, marks its ends, and on failure
  * says which call it was. */

@@ -218,6 +218,23 @@ uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layo
 	return dev->kind->batch_limit(dev, layout);
 }
 
+enum ty_code ty_device_calibrate(struct ty_device *dev, bool beside, uint64_t most_us, struct ty_calibration *out,
+	struct ty_error *err)
+{
+	enum ty_code code;
+
+	assert_owner(dev);
+	if (!dev->kind->calibrate)
+		return ty_fail(err, TY_UNSUPPORTED, "device %s: there is one way only, and nothing to calibrate", dev->info.name);
+	code = ty_device_health(dev, err);
+	if (code != TY_OK)
+		return code;
+	dev->slow = true;
+	code = dev->kind->calibrate(dev, beside, most_us, out, err);
+	dev->slow = false;
+	return code;
+}
+
 enum ty_path ty_device_path(const struct ty_device *dev, const struct ty_mapping *mapping, uint32_t group,
 	enum ty_direction direction, uint32_t chunks)
 {

@@ -57,7 +57,10 @@ struct ty_device_options {
 	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = 32 MiB, or a quarter of it. For measuring */
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
-	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600. For tests */
+	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600, or 40 launches. For tests */
+	const char *calibration;  /* directory of what was measured on this GPU with this driver; measured now if it is not there; null =
+	                           * the compiled rates */
+	uint64_t calibrate_us;    /* that measuring takes at most, else the compiled rates; 0 = 2 s. For tests */
 	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 1, at most 4. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
 };
@@ -97,6 +100,11 @@ void ty_device_unregister_host(struct ty_device *dev, void *base);
  * At most ty_device_batch_limit chunks of this layout go into one batch. */
 TY_MUST_USE enum ty_code ty_device_submit(struct ty_device *dev, struct ty_batch *batch);
 uint32_t ty_device_batch_limit(const struct ty_device *dev, const struct ty_layout *layout);
+/* Slow. Measure how fast each way is, in at most most_us; `beside`: an engine is at work, and what comes out is the rates beside one.
+ * Fills what it measured of *out, and the GPU's identity. The device goes on with the rates it had. */
+struct ty_calibration;
+TY_MUST_USE enum ty_code ty_device_calibrate(struct ty_device *dev, bool beside, uint64_t most_us, struct ty_calibration *out,
+	struct ty_error *err);
 /* The way that `chunks` chunks of a group would go now; the host device has one only, DIRECT. */
 enum ty_path ty_device_path(const struct ty_device *dev, const struct ty_mapping *mapping, uint32_t group,
 	enum ty_direction direction, uint32_t chunks);

@@ -18,6 +18,8 @@ struct ty_device_kind {
 	void (*unregister_host)(struct ty_device *dev, void *base);
 	enum ty_code (*submit)(struct ty_device *dev, struct ty_batch *batch);
 	uint32_t (*batch_limit)(const struct ty_device *dev, const struct ty_layout *layout);
+	enum ty_code (*calibrate)(struct ty_device *dev, bool beside, uint64_t most_us, struct ty_calibration *out,
+		struct ty_error *err); /* null: there is nothing to measure */
 	enum ty_path (*path)(const struct ty_mapping *mapping, uint32_t group, enum ty_direction direction, uint32_t chunks);
 	uint32_t (*poll)(struct ty_device *dev, struct ty_batch **done, uint32_t max);
 };

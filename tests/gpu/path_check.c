@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "busy.h"
 #include "check.h"
+#include "device/cuda_busy.h"
 #include "device/device.h"
 #include "kernels/pattern.h"
 
@@ -35,7 +35,7 @@
 #define STEP_COPIES 40
 
 static struct {
-	const char *device, *driver, *ways, *runs, *json;
+	const char *device, *driver, *ways, *runs, *json, *calibration;
 	uint64_t tile, staging, bytes;
 	double seconds;
 	uint32_t limit;
@@ -174,7 +174,7 @@ static double transfer(struct job *jobs, unsigned count, double *step_us, double
 				last = at;
 			} else if (first <= 0 && (at > start + WARM * options.seconds || at >= end)) {
 				first = at;
-				from = options.busy ? busy_steps() + 1 : 0;
+				from = options.busy ? ty_busy_steps() + 1 : 0;
 			}
 			if (at < end) {
 				/* with eight out and in order, the batch after the newest is the one that is free */
@@ -190,7 +190,7 @@ static double transfer(struct job *jobs, unsigned count, double *step_us, double
 	}
 	*step_us = 0;
 	if (options.busy)
-		busy_times(from, step_us, &p99);
+		ty_busy_times(from, step_us, &p99);
 	queued = atomic_load_explicit(&ty_device_stats(dev)->submit_ns, memory_order_relaxed);
 	*queue_us = (double)(queued - queued_before) / 1e3 * 32 * (double)MIB / (double)moved;
 	queued_before = queued;
@@ -370,12 +370,15 @@ static void each_way(const struct way *way)
 {
 	const struct ty_device_options o = {.name = options.device, .driver = options.driver, .path = way->path,
 		.sharing = way->sharing, .copy_streams = way->streams, .tile_bytes = options.tile, .staging_bytes = options.staging,
-		.waited_us = options.busy ? 0 : 3600000000u}; /* the GPU is ours */
+		.waited_us = options.busy ? 0 : 3600000000u, /* the GPU is ours */
+		.calibration = options.calibration};
 	struct ty_error err = {0};
 
 	step = way->name;
 	must("open", ty_device_open(&o, &dev, &err), &err);
-	queued_before = 0;
+	if (ty_device_note(dev)[0])
+		printf("%s: %s\n", ty_device_info(dev)->name, ty_device_note(dev));
+	queued_before = atomic_load_explicit(&ty_device_stats(dev)->submit_ns, memory_order_relaxed);
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		must("registration", ty_device_register_host(dev, arena + at, PIECE, &err), &err);
 	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2) {
@@ -400,7 +403,7 @@ static void plain_steps(void)
 
 	step = "the engine's step";
 	for (unsigned i = 0; i < 4; i++) {
-		uint64_t from = busy_steps() + 1;
+		uint64_t from = ty_busy_steps() + 1;
 
 		order.verb = i < 3 ? CHECK_RAW : CHECK_RAW_BOTH;
 		order.to_host = i == 1;
@@ -410,7 +413,7 @@ static void plain_steps(void)
 			ask(&order, "plain copies", &answer);
 		if (i)
 			limit[i] = (double)order.bytes * (i < 3 ? 1 : 2) / answer.seconds / 1e9;
-		busy_times(from, &steps[i], &p99);
+		ty_busy_times(from, &steps[i], &p99);
 		if (i == 0)
 			printf("the engine's step: %.0f us alone (p99 %.0f)", steps[0], p99);
 	}
@@ -440,7 +443,7 @@ static void parse(int argc, char **argv)
 		{"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
 		{"seconds", required_argument, NULL, 's'}, {"tile", required_argument, NULL, 't'},
 		{"staging", required_argument, NULL, 'S'}, {"limit", required_argument, NULL, 'l'},
-		{"runs", required_argument, NULL, 'R'}, {"ways", required_argument, NULL, 'w'}, {"busy", no_argument, NULL, 'b'},
+		{"calibration", required_argument, NULL, 'C'}, {"runs", required_argument, NULL, 'R'}, {"ways", required_argument, NULL, 'w'}, {"busy", no_argument, NULL, 'b'},
 		{"json", required_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
 	int o;
@@ -454,6 +457,7 @@ static void parse(int argc, char **argv)
 		case 't': options.tile = number("tile", optarg, 1, UINT64_MAX); break;
 		case 'S': options.staging = number("staging", optarg, 1, UINT64_MAX); break;
 		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
+		case 'C': options.calibration = optarg; break;
 		case 'R': options.runs = optarg; break;
 		case 'w': options.ways = optarg; break;
 		case 'b': options.busy = true; break;
@@ -461,7 +465,7 @@ static void parse(int argc, char **argv)
 		case 'y': options.tiny = true; break;
 		default:
 			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--ways fast,quiet,auto,staged,...] [--runs KIB,...]\n"
-				"                  [--seconds MILLISECONDS] [--tile BYTES] [--staging BYTES] [--json FILE]\n"
+				"                  [--seconds MILLISECONDS] [--tile BYTES] [--staging BYTES] [--calibration DIR] [--json FILE]\n"
 				"                  [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
 			exit(o == 'h' ? 0 : 2);
 		}
@@ -489,7 +493,7 @@ int main(int argc, char **argv)
 		failed("the report", strerror(errno));
 	/* children first: this process has not called the driver yet */
 	if (options.busy)
-		must("start", busy_start(options.driver, atoi(options.device + 5), options.tiny, &err), &err);
+		must("start", ty_busy_start(options.driver, atoi(options.device + 5), options.tiny, &err), &err);
 	must("start", check_client_start(options.driver, atoi(options.device + 5), &err), &err);
 	mapped = (options.bytes + PIECE - 1) / PIECE * PIECE;
 	arena = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -513,7 +517,7 @@ int main(int argc, char **argv)
 		failed("the report", strerror(errno));
 	check_client_stop();
 	if (options.busy)
-		busy_stop();
+		ty_busy_stop();
 	printf("path_check: all right\n");
 	return 0;
 }

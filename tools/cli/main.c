@@ -11,6 +11,7 @@
 #include <tyer/client.h>
 
 #include "base/text.h"
+#include "calibrate.h"
 #include "options.h"
 #include "show.h"
 
@@ -171,6 +172,8 @@ int main(int argc, char **argv)
 		puts("tyer " TY_VERSION);
 		return 0;
 	}
+	if (o.command == CLI_CALIBRATE)
+		return cli_calibrate(&o);
 	const struct ty_client_options options = {
 		.size = sizeof options,
 		.url = o.connect,

@@ -13,10 +13,13 @@ static const struct {
 } commands[CLI_COMMANDS] = {
 	{ "status", "what the service holds, what its devices do, who uses it" },
 	{ "ping", "does the service answer, and how fast" },
+	{ "calibrate", "measure a GPU, alone and beside an engine of its own, and keep the result for tyerd; takes about ten seconds, "
+		       "of a GPU that nobody uses" },
 };
 
-enum kind { CONNECT, TIMEOUT, JSON, COUNT, HELP, VERSION };
+enum kind { CONNECT, TIMEOUT, JSON, COUNT, DEVICE, DRIVER, DIRECTORY, HELP, VERSION };
 #define ALL ((1u << CLI_COMMANDS) - 1)
+#define SERVICE (1u << CLI_STATUS | 1u << CLI_PING)
 
 static const struct option {
 	const char *name, *argument;
@@ -24,10 +27,13 @@ static const struct option {
 	unsigned commands;
 	const char *help;
 } options[] = {
-	{ "connect", "URL", CONNECT, ALL, "address of the service; default: where tyerd listens if the same user starts it" },
-	{ "timeout", "TIME", TIMEOUT, ALL, "for connecting and for each answer: microseconds, or with us, ms or s; default 5s" },
+	{ "connect", "URL", CONNECT, SERVICE, "address of the service; default: where tyerd listens if the same user starts it" },
+	{ "timeout", "TIME", TIMEOUT, SERVICE, "for connecting and for each answer: microseconds, or with us, ms or s; default 5s" },
 	{ "json", NULL, JSON, 1u << CLI_STATUS, "as one JSON object" },
 	{ "count", "N", COUNT, 1u << CLI_PING, "how many PINGs, one after the other; default 1" },
+	{ "device", "cuda:N", DEVICE, 1u << CLI_CALIBRATE, "the GPU; default cuda:0" },
+	{ "cuda-driver", "LIB", DRIVER, 1u << CLI_CALIBRATE, "the driver's library; default libcuda.so.1" },
+	{ "directory", "DIR", DIRECTORY, 1u << CLI_CALIBRATE, "where the result is kept; default: where tyerd looks, see its --calibration" },
 	{ "help", NULL, HELP, ALL, "show this and exit" },
 	{ "version", NULL, VERSION, ALL, "show the version and exit" },
 };
@@ -51,6 +57,7 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 {
 	struct ty_error why = { 0 };
 	enum ty_code code = TY_OK;
+	char found[SHOWN_MAX];
 
 	switch (option->kind) {
 	case CONNECT:
@@ -68,6 +75,17 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 		code = ty_parse_count(value, 1000000, &o->count, &why);
 		if (!code && !o->count)
 			code = ty_fail(&why, TY_INVALID, "found 0, expected 1 to 1000000");
+		break;
+	case DEVICE:
+		if (strncmp(value, "cuda:", 5) != 0 || ty_parse_count(value + 5, 255, &o->device, NULL) != TY_OK)
+			return ty_fail(err, TY_INVALID, "--device: found \"%s\", expected cuda:N", shown(found, value));
+		break;
+	case DRIVER:
+	case DIRECTORY:
+		if (strlen(value) >= sizeof o->driver)
+			return ty_fail(err, TY_INVALID, "--%s: found %zu bytes, expected below %zu", option->name, strlen(value),
+				sizeof o->driver);
+		strcpy(option->kind == DRIVER ? o->driver : o->directory, value);
 		break;
 	case JSON:
 		o->json = true;
@@ -94,7 +112,7 @@ static enum ty_code set_command(struct cli_options *o, const char *name, bool ha
 			o->command = (enum cli_command)c;
 			return TY_OK;
 		}
-	return ty_fail(err, TY_INVALID, "found command \"%s\", expected status or ping", shown(found, name));
+	return ty_fail(err, TY_INVALID, "found command \"%s\", expected status, ping or calibrate", shown(found, name));
 }
 
 enum ty_code cli_options_parse(struct cli_options *o, int argc, char **argv, struct ty_error *err)
@@ -136,19 +154,21 @@ enum ty_code cli_options_parse(struct cli_options *o, int argc, char **argv, str
 			return code;
 	}
 	if (!have)
-		return ty_fail(err, TY_INVALID, "found no command, expected status or ping (see --help)");
+		return ty_fail(err, TY_INVALID, "found no command, expected status, ping or calibrate (see --help)");
 	for (size_t i = 0; i < OPTION_COUNT; i++)
 		if (given[i] && !(options[i].commands >> o->command & 1))
 			return ty_fail(err, TY_INVALID, "--%s: found with %s, which does not take it", options[i].name,
 				commands[o->command].name);
+	if (o->command == CLI_CALIBRATE)
+		return o->directory[0] ? TY_OK : ty_default_calibration(o->directory, sizeof o->directory, err);
 	return o->connect[0] ? TY_OK : ty_default_listen(o->connect, sizeof o->connect, err);
 }
 
 void cli_help(FILE *out)
 {
-	fprintf(out, "Usage: tyer COMMAND [--name value | --name=value]...\n\nAsks a running Tyer service.\n\n");
+	fprintf(out, "Usage: tyer COMMAND [--name value | --name=value]...\n\nAsks a running Tyer service, or measures a GPU for one.\n\n");
 	for (unsigned c = 0; c < CLI_COMMANDS; c++)
-		fprintf(out, "  %-8s %s\n", commands[c].name, commands[c].help);
+		fprintf(out, "  %-9s %s\n", commands[c].name, commands[c].help);
 	fputc('\n', out);
 	for (size_t i = 0; i < OPTION_COUNT; i++) {
 		char left[32];

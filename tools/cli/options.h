@@ -11,13 +11,15 @@
 
 #include <tyer/result.h>
 
-enum cli_command { CLI_STATUS, CLI_PING, CLI_COMMANDS };
+enum cli_command { CLI_STATUS, CLI_PING, CLI_CALIBRATE, CLI_COMMANDS };
 
 struct cli_options {
 	enum cli_command command;
 	char connect[256];
 	uint64_t timeout_us;
 	uint64_t count; /* of PINGs */
+	uint64_t device; /* CALIBRATE: cuda:N's N ... */
+	char driver[256], directory[256]; /* ... the driver's library; where the result is kept */
 	bool json, help, version;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "busy.h"
+#include "cuda_busy.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "device/cuda_driver.h"
+#include "cuda_driver.h"
 #include "kernels/gather.h"
 
 #define STEP_MS 1.6f
@@ -140,37 +140,47 @@ static _Noreturn void work(const char *driver, int ordinal, bool tiny)
 	}
 }
 
-enum ty_code busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
+enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
 {
 	int state;
 
+	engine = 0;
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return ty_fail(err, TY_NO_MEMORY, "the busy engine: %s", strerror(errno));
 	engine = fork();
-	if (engine < 0)
-		return ty_fail(err, TY_IO, "the busy engine: fork: %s", strerror(errno));
 	if (engine == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		signal(SIGALRM, SIG_DFL);
 		work(driver, ordinal, tiny);
 	}
+	if (engine < 0) {
+		engine = 0;
+		return ty_fail(err, TY_IO, "the busy engine: fork: %s", strerror(errno));
+	}
 	while ((state = atomic_load_explicit(&shared->state, memory_order_acquire)) == 0) {
-		if (waitpid(engine, NULL, WNOHANG) != 0)
-			return ty_fail(err, TY_CLOSED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
+		if (waitpid(engine, NULL, WNOHANG) != 0) {
+			engine = 0; /* its number may be another's soon */
+			state = 2;
+			break;
+		}
 		usleep(1000);
 	}
-	return state == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error);
+	return state == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
 }
 
-void busy_stop(void)
+void ty_busy_stop(void)
 {
-	kill(engine, SIGKILL);
-	waitpid(engine, NULL, 0);
-	munmap(shared, sizeof *shared);
+	if (engine > 0) {
+		kill(engine, SIGKILL);
+		waitpid(engine, NULL, 0);
+	}
+	engine = 0;
+	if (shared != MAP_FAILED)
+		munmap(shared, sizeof *shared);
 }
 
-uint64_t busy_steps(void)
+uint64_t ty_busy_steps(void)
 {
 	return atomic_load_explicit(&shared->steps, memory_order_acquire);
 }
@@ -182,9 +192,9 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-void busy_times(uint64_t from, double *median, double *p99)
+void ty_busy_times(uint64_t from, double *median, double *p99)
 {
-	uint64_t to = busy_steps(), count;
+	uint64_t to = ty_busy_steps(), count;
 	float *sorted;
 
 	from += from == 0; /* there is no step 0 */

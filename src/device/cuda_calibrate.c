@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The planner's rates, measured on this GPU. Slow lane, at open or for `tyer calibrate`: a pool and host memory of its own, chunks
+ * through submit and poll by each way in turn, for a few milliseconds each.
+ */
+#include "cuda_private.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB ((uint64_t)1 << 20)
+#define POOL (64 * MIB)           /* of device memory, and of host memory */
+#define CHUNK_MOST (32 * MIB)
+#define CHUNK_WANTED (8 * MIB)    /* where runs are short enough */
+#define PLANES 64u                /* TY_PLAN_ROWS */
+#define BLOCKS 16u                /* of a chunk, at most */
+#define OUT 4u                    /* batches at once */
+#define EACH_NS ((int64_t)3000000) /* of one measurement, from its first batch's end */
+#define EACH_BESIDE_NS ((int64_t)40000000) /* beside an engine: many of its steps */
+#define LAUNCHES 24u
+#define ENGINE_NS 200000u         /* a launch that takes longer waits for somebody */
+
+struct bench {
+	struct cuda_device *dev;
+	uint8_t *host;
+	cu_address pool;
+	struct ty_layout *layout;
+	struct cuda_mapping *m;
+	uint32_t *ids;
+	struct ty_copy copies[OUT];
+	int64_t each, deadline;
+};
+
+_Static_assert(PLANES == TY_PLAN_ROWS, "the table tells of strided copies of so many rows");
+
+/* A split pool of runs of `run` bytes over the whole of the memory. */
+static enum ty_code make_layout(struct bench *b, uint32_t run, struct ty_error *err)
+{
+	struct ty_plane planes[PLANES];
+	uint32_t count = PLANES;
+	uint64_t blocks, per_chunk;
+	struct ty_region region = {.length = POOL, .allocation_bytes = POOL};
+	struct ty_group group;
+	struct ty_pool pool;
+
+	while (count > 1 && (uint64_t)count * run > CHUNK_MOST)
+		count /= 2;
+	blocks = POOL / ((uint64_t)count * run);
+	per_chunk = CHUNK_WANTED / ((uint64_t)count * run);
+	per_chunk = per_chunk < 1 ? 1 : per_chunk > BLOCKS ? BLOCKS : per_chunk;
+	for (uint32_t p = 0; p < count; p++)
+		planes[p] = (struct ty_plane){.offset = p * blocks * run};
+	group = (struct ty_group){.block_tokens = 1, .block_count = (uint32_t)blocks, .block_stride = run, .run_bytes = run,
+		.plane_count = count, .planes = planes};
+	pool = (struct ty_pool){.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
+	return ty_layout_create(&pool, (uint32_t)per_chunk, CHUNK_MOST, &b->layout, err);
+}
+
+static void drop(struct bench *b)
+{
+	if (b->m) {
+		if (b->m->table)
+			(void)CU(b->dev, cuMemFree, b->m->table);
+		free(b->m->spans);
+	}
+	free(b->m);
+	free(b->layout);
+	free(b->ids);
+	b->m = NULL;
+	b->layout = NULL;
+	b->ids = NULL;
+}
+
+static enum ty_code take_table(struct bench *b, struct ty_error *err)
+{
+	struct cuda_device *dev = b->dev;
+	size_t bytes = b->layout->plane_count * sizeof b->m->planes[0];
+	cu_result result = CU(dev, cuMemAlloc, &b->m->table, bytes);
+
+	memcpy(dev->upload, b->m->planes, bytes);
+	if (result == CU_SUCCESS)
+		result = CU(dev, cuMemcpyHtoDAsync, b->m->table, dev->upload, bytes, dev->lanes[TY_TO_DEVICE].copy[0]);
+	if (result != CU_SUCCESS)
+		return ty_cuda_slow_failed(dev, err, "a plane table", result);
+	return ty_cuda_finish(dev, dev->lanes[TY_TO_DEVICE].copy[0], "a plane table", err);
+}
+
+/* A mapping of memory of our own, as ty_cuda_map makes one of a client's. */
+static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error *err)
+{
+	enum ty_code code = make_layout(b, run, err);
+	uint32_t *allocation, planes, blocks;
+
+	if (code != TY_OK)
+		return code;
+	planes = b->layout->plane_count;
+	blocks = b->layout->groups[0].block_count;
+	b->m = calloc(1, sizeof *b->m + planes * sizeof b->m->planes[0]);
+	allocation = calloc(planes, sizeof *allocation);
+	b->ids = calloc(blocks, sizeof *b->ids);
+	if (b->m)
+		b->m->spans = calloc((size_t)2 * planes, sizeof *b->m->spans);
+	if (!b->m || !allocation || !b->ids || !b->m->spans) {
+		free(allocation);
+		return ty_fail(err, TY_NO_MEMORY, "no memory to calibrate with");
+	}
+	b->m->base.device = &b->dev->base;
+	b->m->base.layout = b->layout;
+	for (uint32_t p = 0; p < planes; p++)
+		b->m->planes[p] = b->pool + b->layout->planes[p].offset;
+	for (uint32_t i = 0; i < blocks; i++) /* backwards: no two adjoin */
+		b->ids[i] = blocks - 1 - i;
+	ty_cuda_plan_groups(b->dev, b->m, allocation);
+	free(allocation);
+	return b->m->groups[0].allowed & TY_PLAN_BIT(TY_PATH_STAGED) ? take_table(b, err) : TY_OK;
+}
+
+/* MB/s of one way; 0: the pool or the driver has none such. From the first batch's end on, so that the way is warm. */
+static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_direction direction, uint32_t *rate, struct ty_error *err)
+{
+	struct cuda_device *dev = b->dev;
+	const uint32_t chunks = b->layout->groups[0].block_count / b->layout->blocks_per_chunk, most = chunks < OUT ? chunks : OUT;
+	struct ty_batch batches[OUT], *done[OUT];
+	int64_t first = 0, last = 0;
+	uint64_t bytes = 0;
+	uint32_t out = 0;
+
+	*rate = 0;
+	if (!(b->m->groups[0].allowed & TY_PLAN_BIT(path)))
+		return TY_OK;
+	dev->forced = path;
+	for (uint32_t i = 0; i < most; i++) {
+		b->copies[i] = (struct ty_copy){b->host + i * b->layout->chunk_bytes, b->ids + (size_t)i * b->layout->blocks_per_chunk};
+		batches[i] = (struct ty_batch){.mapping = &b->m->base, .direction = direction, .copies = &b->copies[i], .count = 1};
+		if (ty_cuda_submit(&dev->base, &batches[i]) != TY_OK)
+			break;
+		out++;
+	}
+	while (out) {
+		uint32_t n = ty_cuda_poll(&dev->base, done, OUT);
+		int64_t now = ty_device_clock();
+
+		for (uint32_t i = 0; i < n; i++) {
+			bool more = !first || now - first < b->each;
+
+			out--;
+			if (first) {
+				bytes += b->layout->chunk_bytes;
+				last = now;
+			} else {
+				first = now;
+			}
+			if (done[i]->code == TY_OK && more && now < b->deadline && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
+				out++;
+		}
+		if (!n)
+			sched_yield();
+	}
+	if (dev->base.poisoned)
+		return ty_fail(err, TY_DEVICE_FAILED, "%.200s", dev->base.failure.text);
+	if (ty_device_clock() > b->deadline)
+		return ty_fail(err, TY_TIMEOUT, "calibration: not done in time");
+	if (last > first)
+		*rate = (uint32_t)(bytes * 1000 / (uint64_t)(last - first));
+	return TY_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Nanoseconds from a launch of next to nothing to its end, the median. */
+static enum ty_code time_launches(struct cuda_device *dev, uint32_t *median, struct ty_error *err)
+{
+	struct ty_gather_job job = {.run_units = 1, .plane_count = 1};
+	void *parameters[] = {&job};
+	uint32_t ns[LAUNCHES];
+
+	for (unsigned i = 0; i < LAUNCHES; i++) {
+		int64_t began = ty_device_clock();
+		cu_result result = CU(dev, cuLaunchKernel, dev->gather, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, dev->lanes[0].kernel,
+			parameters, NULL);
+		enum ty_code code;
+
+		if (result != CU_SUCCESS)
+			return ty_cuda_slow_failed(dev, err, "cuLaunchKernel", result);
+		code = ty_cuda_finish(dev, dev->lanes[0].kernel, "a launch", err);
+		if (code != TY_OK)
+			return code;
+		ns[i] = (uint32_t)(ty_device_clock() - began);
+	}
+	qsort(ns, LAUNCHES, sizeof ns[0], by_value);
+	*median = ns[LAUNCHES / 2];
+	return TY_OK;
+}
+
+/* A way that there is none of at this length goes as fast as at the next shorter one, and a way that there is none of at all as the
+ * compiled rates say: it is not chosen anyhow. */
+static void fill_gaps(uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS], const uint32_t compiled[TY_PATHS][2][TY_PLAN_RUNS])
+{
+	for (unsigned p = 1; p < TY_PATHS; p++)
+		for (unsigned d = 0; d < 2; d++)
+			for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+				if (!rates[p][d][i])
+					rates[p][d][i] = i ? rates[p][d][i - 1] : compiled[p][d][i];
+}
+
+static enum ty_code measure_all(struct bench *b, uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS], struct ty_error *err)
+{
+	enum ty_code code = TY_OK;
+
+	for (unsigned i = 0; i < TY_PLAN_RUNS && code == TY_OK; i++) {
+		code = make_mapping(b, TY_PLAN_RUN_LEAST << i, err);
+		for (unsigned p = 1; p < TY_PATHS && code == TY_OK; p++)
+			for (unsigned d = 0; d < 2 && code == TY_OK; d++)
+				code = measure(b, (enum ty_path)p, (enum ty_direction)d, &rates[p][d][i], err);
+		drop(b);
+	}
+	return code;
+}
+
+enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err)
+{
+	struct bench b = {.dev = dev, .each = beside ? EACH_BESIDE_NS : EACH_NS, .deadline = ty_device_clock() + most_ns};
+	uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS] = {{{0}}}, launch = 0;
+	enum ty_sharing sharing = dev->sharing;
+	enum ty_path forced = dev->forced;
+	enum ty_code code = TY_OK;
+	cu_result result;
+
+	if (dev->gather)
+		code = time_launches(dev, &launch, err);
+	if (code == TY_OK && !beside && launch > ENGINE_NS)
+		return ty_fail(err, TY_BUSY, "calibration: an engine is at work on %s", dev->base.info.name);
+	if (code != TY_OK)
+		return code;
+	result = CU(dev, cuMemAlloc, &b.pool, POOL);
+	if (result == CU_SUCCESS)
+		result = CU(dev, cuMemHostAlloc, (void **)&b.host, POOL, CU_HOST_PORTABLE);
+	if (result == CU_SUCCESS) {
+		memset(b.host, 0, POOL);
+		dev->sharing = TY_SHARING_FAST;
+		code = measure_all(&b, rates, err);
+		dev->sharing = sharing;
+		dev->forced = forced;
+		ty_cuda_forget_engine(dev); /* what was seen of one was this */
+	} else {
+		code = ty_cuda_slow_failed(dev, err, "memory to calibrate with", result);
+	}
+	if (!dev->base.poisoned) {
+		if (b.host)
+			(void)CU(dev, cuMemFreeHost, b.host);
+		if (b.pool)
+			(void)CU(dev, cuMemFree, b.pool);
+	}
+	if (code != TY_OK)
+		return code;
+	if (!beside && launch)
+		c->launch_ns = launch;
+	fill_gaps(rates, beside ? ty_plan_defaults.beside : ty_plan_defaults.alone);
+	memcpy(beside ? c->rates.beside : c->rates.alone, rates, sizeof rates);
+	c->beside = beside;
+	if (!beside)
+		ty_calibration_scale(c);
+	return TY_OK;
+}

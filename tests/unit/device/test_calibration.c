@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What was measured on a GPU, as a file; and the measuring, over the stand-in driver.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "device/calibration.h"
+#include "device/cuda_api.h"
+#include "engine.h"
+
+#define PATIENCE_US 600000000u /* however slow the machine */
+
+static const unsigned char image[64] = {0x50, 0xed, 0x55, 0xba};
+static struct standin driver;
+static char directory[64];
+
+static struct ty_calibration sample(void)
+{
+	struct ty_calibration c = {.model = "A GPU", .uuid = {1, 2, 0xfe}, .driver = 13000};
+
+	ty_calibration_default(&c);
+	c.launch_ns = 7000;
+	c.rates.alone[TY_PATH_STRIDED][TY_TO_DEVICE][3] = 12345;
+	ty_calibration_scale(&c);
+	return c;
+}
+
+static void there_and_back(void **state)
+{
+	struct ty_calibration c = sample(), again = {.uuid = {1, 2, 0xfe}, .driver = 13000}, other = again;
+	struct ty_error err = {0};
+	char path[256];
+	bool there;
+
+	(void)state;
+	ty_calibration_name(path, sizeof path, directory, c.uuid, c.driver);
+	assert_int_equal(ty_calibration_read(path, &again, &there, &err), TY_OK);
+	assert_false(there);
+	assert_int_equal(ty_calibration_write(directory, &c, &err), TY_OK);
+	assert_int_equal(ty_calibration_read(path, &again, &there, &err), TY_OK);
+	assert_true(there);
+	assert_int_equal(again.launch_ns, 7000);
+	assert_memory_equal(&again.rates.alone[1], &c.rates.alone[1], sizeof c.rates.alone - sizeof c.rates.alone[0]);
+	assert_memory_equal(&again.rates.beside[1], &c.rates.beside[1], sizeof c.rates.beside - sizeof c.rates.beside[0]);
+	/* of another driver, or another GPU */
+	other.driver = 13010;
+	assert_int_equal(ty_calibration_read(path, &other, &there, &err), TY_INVALID);
+	assert_false(there);
+	other.driver = 13000;
+	other.uuid[0] = 9;
+	assert_int_equal(ty_calibration_read(path, &other, &there, &err), TY_INVALID);
+	assert_int_equal(unlink(path), 0);
+	/* a directory that cannot be made */
+	assert_int_equal(ty_calibration_write("/proc/none/there", &c, &err), TY_IO);
+}
+
+/* Beside an engine this GPU is as much faster as it is alone. */
+static void scaled(void **state)
+{
+	struct ty_calibration c;
+	uint32_t was = ty_plan_defaults.beside[TY_PATH_BATCH][0][2];
+
+	(void)state;
+	ty_calibration_default(&c);
+	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+		c.rates.alone[TY_PATH_BATCH][0][i] *= 2;
+	ty_calibration_scale(&c);
+	assert_int_equal(c.rates.beside[TY_PATH_BATCH][0][2], 2 * was);
+	assert_int_equal(c.rates.beside[TY_PATH_STAGED][0][2], ty_plan_defaults.beside[TY_PATH_STAGED][0][2]);
+}
+
+static void print_to(char *text, size_t room, const struct ty_calibration *c)
+{
+	FILE *out = fmemopen(text, room, "w");
+
+	assert_non_null(out);
+	ty_calibration_print(out, c);
+	fclose(out);
+}
+
+static enum ty_code parse(char *text, struct ty_error *err)
+{
+	struct ty_calibration c = {.uuid = {1, 2, 0xfe}, .driver = 13000};
+	FILE *in = fmemopen(text, strlen(text), "r");
+	enum ty_code code = ty_calibration_parse(in, "it", &c, err);
+
+	fclose(in);
+	return code;
+}
+
+/* Each line left out, doubled, or with something in it that does not belong there. */
+static void refusals(void **state)
+{
+	static const struct {
+		const char *find, *put;
+	} changes[] = {{"tyer-calibration 1", "tyer-calibration 2"}, {"driver 13000", "driver -13000"}, {"driver 13000", "driver 13000 1"},
+		{"launch-ns 7000", "launch-ns 0"}, {"launch-ns 7000", "launch-ns 99999999999"}, {"uuid 01", "uuid 0"}, {"uuid 01", "uuid +1"},
+		{"beside-measured 0", "beside-measured 2"}, {"alone batch store ", "alone batch store 0 "}, {"alone batch store ", "alone bunch store "},
+		{" 12345", " 12345x"}, {" 12345", ""}, {" 12345", " 1 2"}, {"12345", "10000001"}, {"beside strided", "between strided"}};
+	const struct ty_calibration c = sample();
+	struct ty_error err = {0};
+	static char text[8192], changed[16384];
+	char *at;
+
+	(void)state;
+	print_to(text, sizeof text, &c);
+	assert_int_equal(parse(text, &err), TY_OK);
+	for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+		at = strstr(text, changes[i].find);
+		assert_non_null(at);
+		sprintf(changed, "%.*s%s%s", (int)(at - text), text, changes[i].put, at + strlen(changes[i].find));
+		if (parse(changed, &err) != TY_INVALID)
+			fail_msg("\"%s\" for \"%s\" was taken", changes[i].put, changes[i].find);
+	}
+	for (char *line = text; *line; line = strchr(line, '\n') + 1) {
+		int length = (int)(strchr(line, '\n') + 1 - line);
+
+		if (*line == '#')
+			continue;
+		sprintf(changed, "%.*s%s", (int)(line - text), text, line + length);
+		assert_int_equal(parse(changed, &err), TY_INVALID);
+		sprintf(changed, "%.*s%.*s%s", (int)(line - text), text, length, line, line);
+		assert_int_equal(parse(changed, &err), TY_INVALID);
+		sprintf(changed, "%.*s", (int)(line - text) + length - 1, text); /* cut off */
+		assert_int_equal(parse(changed, &err), TY_INVALID);
+	}
+}
+
+static unsigned files(void)
+{
+	DIR *d = opendir(directory);
+	unsigned count = 0;
+
+	assert_non_null(d);
+	for (struct dirent *e; (e = readdir(d));)
+		count += e->d_name[0] != '.';
+	closedir(d);
+	return count;
+}
+
+/* Measured at the first open and kept; found at the second; a broken one is measured again. */
+static void at_open(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = PATIENCE_US};
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	uint64_t launches = driver.count("cuLaunchKernel"), first;
+	uint8_t uuid[TY_UUID_BYTES];
+	char path[256];
+
+	(void)state;
+	driver.set("ops=64");
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	memcpy(uuid, ty_device_info(dev)->uuid, sizeof uuid);
+	assert_string_equal(ty_device_note(dev), "");
+	assert_int_equal(files(), 1);
+	assert_int_equal(atomic_load(&ty_device_stats(dev)->longest_call_ns), 0); /* none of it was steady state */
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	first = driver.count("cuLaunchKernel") - launches;
+	assert_true(first > 20);
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_string_equal(ty_device_note(dev), "");
+	ty_device_close(dev);
+	assert_int_equal(driver.count("cuLaunchKernel") - launches - first, 2); /* the warm-up's */
+	ty_calibration_name(path, sizeof path, directory, uuid, 13000);
+	assert_int_equal(truncate(path, 100), 0);
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), path));
+	ty_device_close(dev);
+	assert_true(driver.count("cuLaunchKernel") - launches - first > 20);
+	assert_int_equal(driver.threads_seen(NULL), 1);
+	assert_int_equal(unlink(path), 0);
+}
+
+/* Not done in time: the compiled rates. */
+static void too_slow(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = 1};
+	struct ty_device *dev;
+	struct ty_error err = {0};
+
+	(void)state;
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), "compiled rates: calibration: not done in time"));
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	assert_int_equal(files(), 0);
+}
+
+/* Memory that cannot be had, at every step: the compiled rates, and nothing is left behind. */
+static void without_memory(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = PATIENCE_US};
+	struct ty_device *dev;
+	struct ty_error err = {0};
+
+	(void)state;
+	for (unsigned nth = 2; nth < 4; nth++) { /* the first is staging */
+		driver.inject("cuMemAlloc", nth, CU_OUT_OF_MEMORY);
+		assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+		assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
+		ty_device_close(dev);
+		assert_int_equal(driver.live(), 0);
+		assert_int_equal(files(), 0);
+	}
+	driver.inject("cuMemHostAlloc", 2, CU_OUT_OF_MEMORY);
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	/* an error that stays is one of the device */
+	driver.inject("cuMemcpyDtoHAsync", 1, CU_ILLEGAL_ADDRESS);
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_DEVICE_FAILED);
+}
+
+static int prepare(void **state)
+{
+	(void)state;
+	strcpy(directory, "/tmp/tyer-calibration.XXXXXX");
+	standin_open(&driver);
+	return mkdtemp(directory) == NULL;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	return rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(there_and_back),
+		cmocka_unit_test(scaled),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(at_open),
+		cmocka_unit_test(too_slow),
+		cmocka_unit_test(without_memory),
+	};
+
+	return cmocka_run_group_tests(tests, prepare, finish);
+}
