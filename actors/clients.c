@@ -284,8 +284,8 @@ static void accept_some(struct clients *c)
 		}
 		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || length != sizeof who)
 			refuse_new(c, fd, TY_DENIED, "no credentials");
-		else if (who.uid != geteuid() && who.uid != 0)
-			refuse_new(c, fd, TY_DENIED, "this user may not attach: only the service's own and root may");
+		else if (!ty_config_allows_uid(c->service->config, who.uid))
+			refuse_new(c, fd, TY_DENIED, "this user may not attach: only the service's own, root and those of --allow-uid may");
 		else if (c->open >= c->service->config->max_clients)
 			refuse_new(c, fd, TY_LIMIT, "max_clients are attached");
 		else if (c->free_count == 0)

@@ -14,6 +14,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "wire/request.h"
@@ -171,10 +172,12 @@ static void stay(struct engine_entry *entry, struct ty_engine_end *end)
 /* ---- joining ----------------------------------------------------------------------------------------------------------- */
 
 /* All that is checked of a HELLO, but for its token. */
-static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t max_weight, struct ty_identity *identity, struct ty_error *err)
+static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t uid, uint32_t max_weight, struct ty_identity *identity,
+	struct ty_error *err)
 {
 	static const uint8_t zero[16];
 	const Tyer__V1__Namespace *n = hello->namespace_;
+	char tenant[400]; /* cut off here it is still longer than a tenant may be */
 	enum ty_code code;
 
 	if (hello->engine.len != sizeof zero)
@@ -188,7 +191,9 @@ static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t max_weigh
 		return code;
 	if (hello->weight > max_weight)
 		return ty_fail(err, TY_INVALID, "Hello.weight is %u, expected at most %u (max-client-weight)", hello->weight, max_weight);
-	return ty_identity_set(identity, n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
+	/* another user's tenants are its own, whatever it calls them: nobody finds out what somebody else has asked */
+	snprintf(tenant, sizeof tenant, "uid %u: %s", uid, n->tenant);
+	return ty_identity_set(identity, uid != 0 && uid != geteuid() ? tenant : n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
 }
 
 /* The engine's view of the connection, with references of its own. */
@@ -229,13 +234,14 @@ static void name_slot(struct clients *c, const struct connection *conn, const Ty
 static enum ty_code join(struct clients *c, struct connection *conn, struct ty_exchange *x, struct ty_error *err)
 {
 	const Tyer__V1__Hello *hello = x->request->hello;
+	uint32_t uid = c->service->client_slots[conn->index].uid;
 	struct engine_entry *engine = NULL;
 	struct ty_identity identity;
 	struct ty_member *member;
 	struct ty_route *route;
 	enum ty_code code;
 
-	code = check_hello(hello, c->service->config->max_client_weight, &identity, err);
+	code = check_hello(hello, uid, c->service->config->max_client_weight, &identity, err);
 	if (code != TY_OK)
 		return code;
 	route = calloc(1, sizeof *route);
@@ -261,6 +267,7 @@ static enum ty_code join(struct clients *c, struct connection *conn, struct ty_e
 		conn->member = member;
 		name_slot(c, conn, hello, &identity);
 		route->client = conn->number;
+		route->uid = uid;
 		route->engine = engine->actor;
 		route->hello = x;
 		code = ty_send(c->service->rpc, &route->msg, TY_RPC_ROUTE);

@@ -13,7 +13,7 @@
 
 #define BACKLOG 128
 
-static enum ty_code make_directory(const char *path, struct ty_error *err)
+static enum ty_code make_directory(const struct ty_config *config, const char *path, struct ty_error *err)
 {
 	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
 	const char *slash = strrchr(path, '/');
@@ -22,7 +22,10 @@ static enum ty_code make_directory(const char *path, struct ty_error *err)
 		return TY_OK;
 	memcpy(directory, path, (size_t)(slash - path));
 	directory[slash - path] = '\0';
-	if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+	if (mkdir(directory, 0700) == 0)
+		return config->allow_uid_count == 0 || chmod(directory, 0711) == 0 ? TY_OK
+			: ty_fail(err, TY_IO, "attach: cannot open the directory \"%s\" for others: %s", directory, strerror(errno));
+	if (errno != EEXIST)
 		return ty_fail(err, TY_IO, "attach: cannot make the directory \"%s\": %s", directory, strerror(errno));
 	return TY_OK;
 }
@@ -54,19 +57,22 @@ static enum ty_code clear_path(const struct sockaddr_un *address, struct ty_erro
 	return TY_OK;
 }
 
-static enum ty_code bind_and_listen(struct ty_clients_socket *s, const struct sockaddr_un *address, struct ty_error *err)
+static enum ty_code bind_and_listen(struct ty_clients_socket *s, const struct sockaddr_un *address, mode_t mode,
+	struct ty_error *err)
 {
 	struct stat st;
 
 	s->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->fd < 0)
 		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
-	/* the mode that bind gives the path, without a moment in which it is wider (and without umask, which is the process's) */
-	if (fchmod(s->fd, 0600) != 0)
+	/* the mode that bind gives the path, less the process's umask: there is no moment in which it is wider */
+	if (fchmod(s->fd, mode) != 0)
 		return ty_fail(err, TY_IO, "attach: fchmod: %s", strerror(errno));
 	if (bind(s->fd, (const struct sockaddr *)address, sizeof *address) != 0)
 		return ty_fail(err, errno == EADDRINUSE ? TY_EXISTS : TY_IO, "attach \"%s\": bind: %s", address->sun_path,
 			strerror(errno));
+	if (mode != 0600 && chmod(address->sun_path, mode) != 0)
+		return ty_fail(err, TY_IO, "attach \"%s\": chmod: %s", address->sun_path, strerror(errno));
 	if (lstat(address->sun_path, &st) == 0) {
 		s->device = st.st_dev;
 		s->inode = st.st_ino;
@@ -93,11 +99,12 @@ enum ty_code ty_clients_listen(struct ty_service *service, struct ty_clients_soc
 		return ty_fail(err, TY_NO_MEMORY, "attach: no memory");
 	s->fd = -1;
 	memcpy(s->path, path, strlen(path));
-	code = make_directory(path, err);
+	code = make_directory(service->config, path, err);
 	if (code == TY_OK)
 		code = clear_path(&address, err);
 	if (code == TY_OK)
-		code = bind_and_listen(s, &address, err);
+		/* whoever may not attach is refused by his credentials; with nobody but our own user the path says so too */
+		code = bind_and_listen(s, &address, service->config->allow_uid_count ? 0666 : 0600, err);
 	if (code != TY_OK) {
 		ty_clients_close(s);
 		return code;

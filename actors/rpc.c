@@ -22,6 +22,7 @@ const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS] = {100, 1000, 10000, 1000
 struct place {
 	uint64_t client;
 	struct ty_actor *engine; /* a reference; null: nobody is there */
+	uint32_t uid;            /* whose process it is */
 	uint32_t requests;       /* open, of this client */
 };
 
@@ -210,13 +211,15 @@ static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
 	unsigned verb = exchange->request ? (unsigned)exchange->request->verb_case : 0;
 	struct ty_rpc_connection *connection = slot->connection;
 	struct ty_rpc_reply *frame = NULL;
-	bool held = slot->held, ipc = rpc->socket->edge.ipc;
+	bool held = slot->held, ipc = rpc->socket->edge.transport == TY_RPC_IPC;
 
 	if ((unsigned)exchange->code >= TY_CODE_COUNT) {
 		ty_log(TY_LOG_ERROR, "rpc", "%s was answered with %d, which is no code", ty_verb_name(verb),
 			(int)exchange->code);
 		exchange->code = TY_INTERNAL;
 	}
+	if (connection && verb == TYER__V1__REQUEST__VERB_HELLO && exchange->code == TY_OK)
+		connection->client = exchange->reply.hello->client;
 	if (connection) {
 		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
 		if (!frame && exchange->code == TY_OK) {
@@ -306,6 +309,20 @@ static bool has_credit(struct rpc *rpc, struct ty_rpc_slot *slot, const struct p
 	return false;
 }
 
+/* May this connection speak for the client? Over ipc whoever is the same user, or root; over TLS who said its HELLO here; over plain
+ * tcp nobody knows, and --tcp-insecure says that it is all right. */
+static bool speaks_for(const struct rpc *rpc, const struct ty_rpc_connection *connection, const struct place *place)
+{
+	switch (rpc->socket->edge.transport) {
+	case TY_RPC_IPC:
+		return connection->uid == place->uid || connection->uid == 0;
+	case TY_RPC_TLS:
+		return connection->client == place->client;
+	default:
+		return true;
+	}
+}
+
 static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 {
 	const Tyer__V1__Request *request = slot->exchange.request;
@@ -314,6 +331,10 @@ static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 	if (!place || !place->engine || place->client != request->client) {
 		refuse_here(rpc, slot, TY_UNKNOWN_CLIENT, "client %llu is none of this service (boot %016llx): HELLO first",
 			(unsigned long long)request->client, (unsigned long long)rpc->service->boot);
+		return;
+	}
+	if (!speaks_for(rpc, slot->connection, place)) {
+		refuse_here(rpc, slot, TY_DENIED, "client %llu is somebody else's", (unsigned long long)request->client);
 		return;
 	}
 	if (!has_credit(rpc, slot, place) || !has_room(rpc, slot))
@@ -461,6 +482,7 @@ static void route(void *self, struct ty_msg *msg)
 		place->engine = r->engine;
 		place->client = r->client;
 		place->requests = 0;
+		place->uid = r->uid;
 	} else if (place->engine && place->client == r->client) {
 		ty_actor_unref(place->engine);
 		place->engine = NULL;

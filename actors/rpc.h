@@ -52,6 +52,7 @@ struct ty_route {
 	struct ty_msg msg;
 	uint64_t client;
 	struct ty_actor *engine; /* null: the client is gone */
+	uint32_t uid;            /* whose process it is */
 	struct ty_exchange *hello; /* clients': answered when the route stands */
 };
 
@@ -95,8 +96,8 @@ struct ty_rpc_socket;
 #define TY_RPC_SEND_TIMEOUT_MS 10000 /* a client that does not take its reply for so long loses its connection */
 
 /* Listen on service->config->listen: "ipc://PATH" (its directory is made if missing, 0700; the socket is 0600; what a dead
- * server left is removed) or "tcp://127.0.0.1:PORT", "tcp://[::1]:PORT". TY_INVALID: no such URL. TY_DENIED: an address that
- * other machines reach. TY_EXISTS: somebody listens there. TY_IO, TY_NO_MEMORY. The text names the address. */
+ * server left is removed; with --allow-uid both are wider, and credentials decide), "tls+tcp://ADDRESS:PORT", or, with
+ * --tcp-insecure, "tcp://ADDRESS:PORT". TY_INVALID: no such URL. TY_DENIED: tcp without that option. TY_EXISTS: somebody listens there. TY_IO, TY_NO_MEMORY. The text names the address. */
 TY_MUST_USE enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err);
 void ty_rpc_close(struct ty_rpc_socket *socket); /* null is allowed */
 

@@ -6,10 +6,15 @@
 #include "rpc_connection.h"
 
 #include <assert.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/log.h"
 #include "service.h"
@@ -331,14 +336,14 @@ static bool take_body(struct ty_rpc_connection *c)
 static bool take_head(struct ty_rpc_connection *c)
 {
 	const uint8_t *p = c->buffer + c->from;
-	size_t here = c->to - c->from, head = c->edge->ipc ? 9 : 8;
+	size_t here = c->to - c->from, head = c->edge->transport == TY_RPC_IPC ? 9 : 8;
 	uint64_t length = 0;
 
 	if (here < head)
 		return false;
 	for (size_t i = head - 8; i < head; i++)
 		length = length << 8 | p[i];
-	if (c->edge->ipc && p[0] != 1) {
+	if (c->edge->transport == TY_RPC_IPC && p[0] != 1) {
 		broken(c, "its frame is of type %u, expected 1", p[0]);
 		return false;
 	}
@@ -452,9 +457,11 @@ static struct ty_rpc_connection *take_free(struct ty_rpc_edge *edge)
 	return c;
 }
 
-static void begin(struct ty_rpc_connection *c, nng_stream *stream, struct ty_rpc_reply *greeting)
+static void begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting)
 {
 	c->stream = stream;
+	c->uid = uid;
+	c->client = 0;
 	c->closing = c->greeted = c->waiting = c->into_body = c->taking = false;
 	c->from = c->to = 0;
 	c->first = NULL;
@@ -475,8 +482,16 @@ static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 	struct ty_rpc_stats *stats = stats_of(edge);
 	struct ty_rpc_reply *greeting = NULL;
 	struct ty_rpc_connection *c = NULL;
+	uint64_t uid = UINT64_MAX;
 
 	count(&stats->connections_accepted, 1);
+	if (edge->transport == TY_RPC_IPC && (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, &uid) != 0 ||
+		uid > UINT32_MAX || !ty_config_allows_uid(edge->service->config, (uint32_t)uid))) {
+		count(&stats->connections_refused, 1);
+		note(edge, TY_LOG_WARN, "refusing a connection of user %llu", (unsigned long long)uid);
+		nng_stream_free(stream);
+		return;
+	}
 	if (atomic_load_explicit(&stats->connections, memory_order_relaxed) >= edge->limits.connections) {
 		count(&stats->connections_refused, 1);
 		note(edge, TY_LOG_WARN, "refusing a connection: %u are open", edge->limits.connections);
@@ -494,7 +509,7 @@ static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 		return;
 	}
 	atomic_fetch_add_explicit(&stats->connections, 1, memory_order_relaxed);
-	begin(c, stream, greeting);
+	begin(c, stream, uid, greeting);
 }
 
 void ty_rpc_edge_accept(struct ty_rpc_edge *edge)
@@ -521,8 +536,72 @@ bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge)
 
 /* ---- the listener --------------------------------------------------------------------------------------------------- */
 
+/* nng keeps its listener's descriptor to itself, and has no option for the times of keep-alive; what is set on a listener, each
+ * connection that it accepts inherits. So it is looked for among ours: the one that listens where we do. */
+static void set_keep_alive(const struct ty_rpc_edge *edge)
+{
+	static const struct { int level, name, value; } options[] = {
+		{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, TY_RPC_KEEP_IDLE_S},
+		{IPPROTO_TCP, TCP_KEEPINTVL, TY_RPC_KEEP_INTERVAL_S}, {IPPROTO_TCP, TCP_KEEPCNT, TY_RPC_KEEP_PROBES},
+		{IPPROTO_TCP, TCP_USER_TIMEOUT, TY_RPC_UNACKNOWLEDGED_MS},
+	};
+	const char *port = strrchr(edge->service->config->listen, ':') + 1;
+	DIR *all = opendir("/proc/self/fd");
+	bool found = false;
+
+	for (struct dirent *entry; all && (entry = readdir(all));) {
+		union { struct sockaddr any; struct sockaddr_in in; struct sockaddr_in6 in6; } address;
+		int fd = atoi(entry->d_name), listens = 0;
+		socklen_t length = sizeof listens, size = sizeof address;
+
+		memset(&address, 0, sizeof address);
+		if (entry->d_name[0] == '.' || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens ||
+			getsockname(fd, &address.any, &size) != 0 ||
+			(address.any.sa_family != AF_INET && address.any.sa_family != AF_INET6) ||
+			ntohs(address.any.sa_family == AF_INET ? address.in.sin_port : address.in6.sin6_port) != atoi(port))
+			continue;
+		found = true;
+		for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+			if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value) != 0)
+				found = false;
+	}
+	if (all)
+		closedir(all);
+	if (!found)
+		ty_log(TY_LOG_WARN, "rpc", "no times for keep-alive could be set: the system's are in force");
+}
+
+/* Certificate and key; who must show one. */
+static int set_tls(struct ty_rpc_edge *edge, const char **what)
+{
+	const struct ty_config *config = edge->service->config;
+	nng_tls_config *tls = NULL;
+	int error = nng_tls_config_alloc(&tls, NNG_TLS_MODE_SERVER);
+
+	*what = "TLS";
+	if (error == 0) {
+		*what = config->tls_cert;
+		error = nng_tls_config_cert_key_file(tls, config->tls_cert, NULL);
+	}
+	if (error == 0 && config->tls_ca[0]) {
+		*what = config->tls_ca;
+		error = nng_tls_config_ca_file(tls, config->tls_ca);
+		if (error == 0)
+			error = nng_tls_config_auth_mode(tls, NNG_TLS_AUTH_MODE_REQUIRED);
+	}
+	if (error == 0) {
+		*what = NNG_OPT_TLS_CONFIG;
+		error = nng_stream_listener_set_ptr(edge->listener, NNG_OPT_TLS_CONFIG, tls); /* it holds it from here on */
+	}
+	if (tls)
+		nng_tls_config_free(tls);
+	return error;
+}
+
 int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
 {
+	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
+	int mode = edge->service->config->allow_uid_count ? 0666 : 0600;
 	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 
 	*what = "nng_aio_alloc";
@@ -530,18 +609,26 @@ int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **w
 		*what = "nng_stream_listener_alloc";
 		error = nng_stream_listener_alloc(&edge->listener, url);
 	}
-	if (error == 0 && edge->ipc) {
+	if (error == 0 && edge->transport == TY_RPC_IPC) {
 		*what = NNG_OPT_IPC_PERMISSIONS;
-		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, mode);
 	}
-	if (error == 0 && !edge->ipc) {
+	if (error == 0 && edge->transport != TY_RPC_IPC) {
 		*what = NNG_OPT_TCP_NODELAY;
 		error = nng_stream_listener_set_bool(edge->listener, NNG_OPT_TCP_NODELAY, true);
 	}
+	if (error == 0 && edge->transport != TY_RPC_IPC) {
+		*what = NNG_OPT_TCP_KEEPALIVE;
+		error = nng_stream_listener_set_bool(edge->listener, NNG_OPT_TCP_KEEPALIVE, true);
+	}
+	if (error == 0 && edge->transport == TY_RPC_TLS)
+		error = set_tls(edge, what);
 	if (error == 0) {
 		*what = "nng_stream_listener_listen";
 		error = nng_stream_listener_listen(edge->listener);
 	}
+	if (error == 0 && edge->transport != TY_RPC_IPC)
+		set_keep_alive(edge);
 	return error;
 }
 

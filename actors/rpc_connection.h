@@ -24,6 +24,12 @@
 #define TY_RPC_CONNECTION_REQUESTS 128                     /* in the house; one more answers BUSY. Twice a ty_client's most */
 #define TY_RPC_CONNECTION_REPLIES 64                       /* that wait to be sent: until some are, nothing more is read */
 #define TY_RPC_CONNECTION_REPLY_BYTES (256 * 1024)         /* likewise */
+/* Connections over tcp whose machine froze or fell off the net: after 30 s of silence three probes, 10 s apart; or 30 s after what
+ * it does not acknowledge. */
+#define TY_RPC_KEEP_IDLE_S 30
+#define TY_RPC_KEEP_INTERVAL_S 10
+#define TY_RPC_KEEP_PROBES 3
+#define TY_RPC_UNACKNOWLEDGED_MS 30000
 #define TY_RPC_REPLY_BYTES (UINT64_C(64) * 1024 * 1024)    /* of all connections; one whose reply does not fit is closed */
 
 struct ty_rpc_connection;
@@ -76,6 +82,9 @@ struct ty_rpc_connection {
 	uint32_t replies;
 	uint64_t reply_bytes;
 
+	uint64_t uid;    /* ipc: whose process it is */
+	uint64_t client; /* whose HELLO was answered here last; 0: nobody's */
+
 	struct ty_rpc_slot *slots; /* its requests in the house; rpc.c's */
 	uint32_t requests;
 
@@ -94,10 +103,16 @@ struct ty_rpc_calls {
 	void (*gone)(void *owner, struct ty_rpc_connection *connection);
 };
 
+enum ty_rpc_transport {
+	TY_RPC_IPC, /* frames carry a type; the kernel says whose process it is */
+	TY_RPC_TLS,
+	TY_RPC_TCP, /* with --tcp-insecure: nothing says who it is */
+};
+
 struct ty_rpc_edge {
 	struct ty_service *service;
 	nng_stream_listener *listener;
-	bool ipc; /* its frames carry a type */
+	enum ty_rpc_transport transport;
 	struct ty_rpc_limits limits;
 	struct ty_rpc_io accept;
 	const struct ty_rpc_calls *calls;

@@ -32,6 +32,7 @@ static bool decimal(const char *text, unsigned long max, unsigned long *out)
 	return value <= max;
 }
 
+/* `rest` is ADDRESS:PORT. */
 static enum ty_code check_tcp(const char *url, const char *rest, struct ty_error *err)
 {
 	struct in6_addr address;
@@ -40,11 +41,9 @@ static enum ty_code check_tcp(const char *url, const char *rest, struct ty_error
 	unsigned long port;
 
 	if (colon == NULL || (size_t)(colon - rest) >= sizeof host || !decimal(colon + 1, 65535, &port) || port == 0)
-		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected tcp://127.0.0.1:PORT with a port of 1..65535", url);
+		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ADDRESS:PORT with a port of 1..65535", url);
 	memcpy(host, rest, (size_t)(colon - rest));
 	host[colon - rest] = '\0';
-	if (strcmp(host, "127.0.0.1") == 0 || strcmp(host, "[::1]") == 0)
-		return TY_OK;
 	if (host[0] == '[' && host[strlen(host) - 1] == ']') {
 		host[strlen(host) - 1] = '\0';
 		if (inet_pton(AF_INET6, host + 1, &address) != 1)
@@ -52,11 +51,29 @@ static enum ty_code check_tcp(const char *url, const char *rest, struct ty_error
 	} else if (inet_pton(AF_INET, host, &address) != 1) {
 		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected a numeric address: 127.0.0.1 or [::1]", url);
 	}
-	return ty_fail(err, TY_DENIED,
-		"listen is \"%s\": tcp has no credentials, so only 127.0.0.1 and [::1] are allowed", url);
+	return TY_OK;
 }
 
-static enum ty_code make_directory(const char *path, struct ty_error *err)
+static enum ty_code check_tls(const struct ty_config *config, struct ty_error *err)
+{
+	if (config->tls_cert[0] == '\0')
+		return ty_fail(err, TY_INVALID, "listen is \"%s\", and tls_cert names no file with a certificate and its key",
+			config->listen);
+	return check_tcp(config->listen, config->listen + strlen("tls+tcp://"), err);
+}
+
+static enum ty_code check_plain(const struct ty_config *config, struct ty_error *err)
+{
+	enum ty_code code = check_tcp(config->listen, config->listen + strlen("tcp://"), err);
+
+	if (code == TY_OK && !config->tcp_insecure)
+		return ty_fail(err, TY_DENIED, "listen is \"%s\": tcp tells of nobody who he is; use ipc:// or tls+tcp://, or say "
+			"--tcp-insecure on", config->listen);
+	return code;
+}
+
+/* Its own is for its own user; others who may come in must be able to pass. */
+static enum ty_code make_directory(const struct ty_config *config, const char *path, struct ty_error *err)
 {
 	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
 	const char *slash = strrchr(path, '/');
@@ -65,7 +82,10 @@ static enum ty_code make_directory(const char *path, struct ty_error *err)
 		return TY_OK;
 	memcpy(directory, path, (size_t)(slash - path));
 	directory[slash - path] = '\0';
-	if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+	if (mkdir(directory, 0700) == 0)
+		return config->allow_uid_count == 0 || chmod(directory, 0711) == 0 ? TY_OK
+			: ty_fail(err, TY_IO, "listen: cannot open the directory \"%s\" for others: %s", directory, strerror(errno));
+	if (errno != EEXIST)
 		return ty_fail(err, TY_IO, "listen: cannot make the directory \"%s\": %s", directory, strerror(errno));
 	return TY_OK;
 }
@@ -99,24 +119,29 @@ static enum ty_code take_path(const char *path, struct ty_error *err)
 	return code;
 }
 
-static enum ty_code prepare(const char *url, bool *ipc, struct ty_error *err)
+static enum ty_code prepare(const struct ty_config *config, enum ty_rpc_transport *transport, struct ty_error *err)
 {
-	const char *path = url + 6;
+	const char *url = config->listen, *path = url + 6;
 	enum ty_code code;
 
-	*ipc = strncmp(url, "ipc://", 6) == 0;
-	if (!*ipc) {
-		if (strncmp(url, "tcp://", 6) == 0)
-			return check_tcp(url, path, err);
-		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc://PATH, tcp://127.0.0.1:PORT or tcp://[::1]:PORT",
-			url);
+	if (strncmp(url, "tls+tcp://", 10) == 0) {
+		*transport = TY_RPC_TLS;
+		return check_tls(config, err);
 	}
+	if (strncmp(url, "tcp://", 6) == 0) {
+		*transport = TY_RPC_TCP;
+		return check_plain(config, err);
+	}
+	*transport = TY_RPC_IPC;
+	if (strncmp(url, "ipc://", 6) != 0)
+		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc://PATH, tls+tcp://ADDRESS:PORT or tcp://ADDRESS:PORT",
+			url);
 	if (path[0] != '/')
 		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc:// and an absolute path", url);
 	if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
 		return ty_fail(err, TY_INVALID, "listen: \"%s\" is %zu bytes long, a socket's path at most %zu", path, strlen(path),
 			sizeof((struct sockaddr_un *)0)->sun_path - 1);
-	code = make_directory(path, err);
+	code = make_directory(config, path, err);
 	return code == TY_OK ? take_path(path, err) : code;
 }
 
@@ -179,18 +204,18 @@ enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out,
 {
 	const char *url = service->config->listen, *what;
 	struct ty_rpc_socket *socket = NULL;
+	enum ty_rpc_transport transport;
 	enum ty_code code;
-	bool ipc;
 	int error;
 
 	*out = NULL;
-	code = prepare(url, &ipc, err);
+	code = prepare(service->config, &transport, err);
 	if (code == TY_OK)
 		code = make_socket(service, &socket, err);
 	if (code != TY_OK)
 		return code;
 	socket->edge.service = service;
-	socket->edge.ipc = ipc;
+	socket->edge.transport = transport;
 	/* With its header's room a request of exactly max_request_bytes passes, and one a little longer is answered with
 	 * LIMIT; the connection of a longer one is closed without an answer. */
 	socket->edge.limits = (struct ty_rpc_limits){

@@ -25,7 +25,7 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, QUOTA, CHOICE, FORMAT, FILENAME, HELP, VERSION };
+enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, QUOTA, UIDS, CHOICE, FORMAT, FILENAME, HELP, VERSION };
 
 struct option {
 	const char *name;
@@ -54,7 +54,13 @@ static const struct option options[] = {
 	{ "config", FILENAME, 0, 0, 0, 0, NULL, "none",
 	  "file with lines \"name = value\" (names as here without --; # starts a comment); the command line overrides it" },
 	{ "listen", URL, FIELD(listen), 0, 0, NULL, "ipc:///run/tyer/tyer.sock; see below if not root",
-	  "where requests are answered: ipc://PATH or tcp://HOST:PORT" },
+	  "where requests are answered: ipc://PATH, tls+tcp://IP:PORT, or tcp://IP:PORT with --tcp-insecure" },
+	{ "allow-uid", UIDS, FIELD(allow_uid), 0, 0, NULL, "none",
+	  "UID[,UID]...: users who may be clients, beside root and the one that the service runs as; each is a tenant of its own" },
+	{ "tcp-insecure", CHOICE, FIELD(tcp_insecure), ON_OFF, 0, "off", NULL,
+	  "allow tcp:// without TLS: whoever reaches the port may send requests, as any client" },
+	{ "tls-cert", TEXT, FIELD(tls_cert), 0, 0, NULL, "none", "PEM file with the certificate and its key, for tls+tcp://" },
+	{ "tls-ca", TEXT, FIELD(tls_ca), 0, 0, NULL, "none", "PEM file: clients of tls+tcp:// must show a certificate that one of these signed" },
 	{ "attach", PATH, FIELD(attach), 0, 0, NULL, "attach.sock beside --listen", "UNIX socket over which clients hand descriptors" },
 	{ "http", ADDRESS, FIELD(http), 0, 0, "127.0.0.1:9700", NULL,
 	  "IP:PORT of /metrics, /healthz, /readyz and /status (port 0: any free one), or off" },
@@ -255,6 +261,8 @@ static bool is_url(const char *text)
 
 	if (!strncmp(text, "ipc://", 6))
 		return text[6] && strlen(text + 6) < sizeof(((struct ty_config *)0)->attach);
+	if (!strncmp(text, "tls+", 4))
+		text += 4;
 	return !strncmp(text, "tcp://", 6) && port > text + 6 && is_number(port + 1, 65535);
 }
 
@@ -293,7 +301,7 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 	const struct source *from, struct ty_error *err)
 {
 	static const char *const expected[] = {
-		[URL] = "ipc://PATH (a path below 108 bytes) or tcp://HOST:PORT",
+		[URL] = "ipc://PATH (a path below 108 bytes), tls+tcp://IP:PORT or tcp://IP:PORT",
 		[PATH] = "a path",
 		[ADDRESS] = "IP:PORT or off",
 		[TEXT] = "a file name",
@@ -378,6 +386,43 @@ static enum ty_code add_quota(struct ty_config *config, const struct option *o, 
 	return TY_OK;
 }
 
+static enum ty_code set_uids(struct ty_config *config, const struct option *o, const char *value,
+	const struct source *from, struct ty_error *err)
+{
+	char found[SHOWN_MAX], number[16];
+	const char *at = value;
+
+	config->allow_uid_count = 0;
+	for (;;) {
+		size_t length = strcspn(at, ",");
+		uint64_t uid;
+
+		if (config->allow_uid_count == TY_CONFIG_UIDS)
+			return refuse(from, o->name, err, "found more than %d users", TY_CONFIG_UIDS);
+		if (length >= sizeof number)
+			break;
+		memcpy(number, at, length);
+		number[length] = '\0';
+		if (!is_number(number, UINT32_MAX - 1) || ty_parse_count(number, UINT32_MAX - 1, &uid, NULL) != TY_OK)
+			break;
+		config->allow_uid[config->allow_uid_count++] = (uint32_t)uid;
+		if (at[length] == '\0')
+			return TY_OK;
+		at += length + 1;
+	}
+	return refuse(from, o->name, err, "found \"%s\", expected UID[,UID]...", shown(found, value, strlen(value)));
+}
+
+bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid)
+{
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (uint32_t i = 0; i < config->allow_uid_count; i++)
+		if (config->allow_uid[i] == uid)
+			return true;
+	return false;
+}
+
 static enum ty_code set_value(struct ty_config *config, const struct option *o, const char *value,
 	const struct source *from, struct ty_error *err)
 {
@@ -397,6 +442,8 @@ static enum ty_code set_value(struct ty_config *config, const struct option *o, 
 		break;
 	case QUOTA:
 		return add_quota(config, o, value, from, err);
+	case UIDS:
+		return set_uids(config, o, value, from, err);
 	case FILENAME:
 	case HELP:
 	case VERSION:
@@ -723,6 +770,7 @@ static const char *placeholder(enum kind kind)
 	static const char *const names[] = {
 		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
 		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [QUOTA] = " TENANT=HARD,SOFT",
+		[UIDS] = " UIDS",
 		[CHOICE] = " WORD", [FORMAT] = " FORMAT",
 		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
 	};
@@ -783,6 +831,15 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 				line(user, o->name, text);
 			}
 			break;
+		case UIDS: {
+			char text[TY_CONFIG_UIDS * 12] = "";
+
+			for (uint32_t u = 0; u < config->allow_uid_count; u++)
+				snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRIu32, u ? "," : "", config->allow_uid[u]);
+			if (text[0])
+				line(user, o->name, text);
+			break;
+		}
 		case DEVICE:
 			for (uint32_t d = 0; d < config->device_count; d++)
 				line(user, o->name, config->device[d]);
@@ -796,7 +853,8 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 		case VERSION:
 			break;
 		default:
-			line(user, o->name, (const char *)config + o->offset);
+			if (((const char *)config)[o->offset]) /* else it was not given, and has no default */
+				line(user, o->name, (const char *)config + o->offset);
 		}
 	}
 }

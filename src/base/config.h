@@ -15,6 +15,7 @@
 #include "quota.h"
 
 #define TY_CONFIG_DEVICES 16
+#define TY_CONFIG_UIDS 16
 #define TY_CONFIG_TIERS 8
 #define TY_CONFIG_TIER_MAX 512 /* bytes of one's text */
 
@@ -27,6 +28,11 @@ enum ty_config_policy { TY_CONFIG_POLICY_ARC, TY_CONFIG_POLICY_LRU, TY_CONFIG_PO
 struct ty_config {
 	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
 	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
+	uint32_t allow_uid[TY_CONFIG_UIDS]; /* --allow-uid  users who may attach beside the service's own and root: "UID,UID..." */
+	uint32_t allow_uid_count;
+	int tcp_insecure;       /* --tcp-insecure  off, on: allow tcp:// without TLS; default off */
+	char tls_cert[256];     /* --tls-cert      file with the certificate and its key, for tls+tcp:// */
+	char tls_ca[256];       /* --tls-ca        file with certificates: clients must have one that these signed */
 	char http[64];          /* --http          IP:PORT; default 127.0.0.1:9700; "off" */
 	uint64_t l1_size;       /* --l1-size       bytes, with suffix KiB MiB GiB TiB; default 4GiB; rounded up to 64 MiB */
 	uint64_t l1_ahead;      /* --l1-ahead      bytes of the arena kept touched and free ahead of use; default 1GiB */
@@ -84,6 +90,9 @@ void ty_config_help(FILE *out, const char *program);
  * file, and all lines together give the same configuration. Repeatable options take one call a value. */
 void ty_config_dump(const struct ty_config *config, void (*line)(void *user, const char *name, const char *value),
 	void *user);
+
+/* May a process of this user be a client: the service's own user, root, and those of --allow-uid. */
+bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid);
 
 /* Where the service listens when nothing else was said: under /run/tyer for root, else $XDG_RUNTIME_DIR/tyer, else
  * /tmp/tyer-UID. What tools connect to when nothing else was said. */

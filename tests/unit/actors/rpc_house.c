@@ -242,6 +242,7 @@ void house_route(struct house *house, uint64_t client, struct ty_actor *engine)
 	uint32_t before = atomic_load(&house_seen.routed);
 
 	assert_non_null(route);
+	route->uid = geteuid();
 	route->client = client;
 	route->engine = engine;
 	assert_int_equal(ty_send(house->service->rpc, &route->msg, TY_RPC_ROUTE), TY_OK);

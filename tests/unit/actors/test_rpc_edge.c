@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -785,10 +786,38 @@ static int set_up_tcp(void **state)
 	house_config(&house);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	house.config.tcp_insecure = 1;
 	snprintf(house.config.listen, sizeof house.config.listen, "tcp://127.0.0.1:%u", ntohs(address.sin_port));
 	close(fd);
 	house_open(&house, false);
 	return 0;
+}
+
+/* Each connection that comes over tcp has our times of keep-alive: nng's listener does not offer them, they are inherited. */
+static void test_keep_alive(void **state)
+{
+	nng_socket s = house_dial(&house);
+	int found = 0;
+
+	(void)state;
+	house_send_bytes(s, ping_bytes, sizeof ping_bytes);
+	house_expect(house_receive(s), 0, TY_OK, "");
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_in ours, theirs;
+		socklen_t length = sizeof ours, size = sizeof theirs, int_size = sizeof(int);
+		int idle = 0, on = 0;
+
+		if (getsockname(fd, (struct sockaddr *)&ours, &length) != 0 || getpeername(fd, (struct sockaddr *)&theirs, &size) != 0 ||
+			ours.sin_family != AF_INET || ntohs(ours.sin_port) != atoi(strrchr(house.config.listen, ':') + 1))
+			continue;
+		assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &int_size), 0);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &int_size), 0);
+		assert_int_not_equal(on, 0);
+		assert_int_equal(idle, 30);
+		found++;
+	}
+	assert_int_equal(found, 1);
+	nng_close(s);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
@@ -819,6 +848,7 @@ int main(void)
 		TEST(accept_errors),
 		TEST(stop),
 		TEST_TCP(connect_and_close),
+		TEST_TCP(keep_alive),
 		TEST_TCP(no_greeting),
 		TEST_TCP(half_a_frame),
 		TEST_TCP(pieces),

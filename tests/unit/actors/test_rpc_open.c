@@ -74,10 +74,8 @@ static void test_addresses(void **state)
 
 	(void)state;
 	expect("tcp://0.0.0.0:9000", TY_DENIED, "0.0.0.0");
-	expect("tcp://192.168.1.1:9000", TY_DENIED, "192.168.1.1");
-	expect("tcp://127.0.0.2:9000", TY_DENIED, "127.0.0.2");
+	expect("tcp://127.0.0.1:9000", TY_DENIED, "tcp tells of nobody who he is");
 	expect("tcp://[::]:9000", TY_DENIED, "[::]");
-	expect("tcp://[::ffff:127.0.0.1]:9000", TY_DENIED, "only 127.0.0.1 and [::1]");
 	expect("tcp://localhost:9000", TY_INVALID, "numeric");
 	expect("tcp://*:9000", TY_INVALID, "numeric");
 	expect("tcp://127.0.0.1", TY_INVALID, "PORT");
@@ -87,7 +85,10 @@ static void test_addresses(void **state)
 	expect("tcp://127.0.0.1:80x", TY_INVALID, "1..65535");
 	expect("tcp://eth0;127.0.0.1:9000", TY_INVALID, "numeric");
 	expect("tcp://[::1:9000", TY_INVALID, "numeric");
-	expect("tls+tcp://127.0.0.1:9000", TY_INVALID, "tls+tcp://");
+	expect("tls+tcp://127.0.0.1:9000", TY_INVALID, "tls_cert");
+	snprintf(house.config.tls_cert, sizeof house.config.tls_cert, "/nonexistent/cert.pem");
+	expect("tls+tcp://localhost:9000", TY_INVALID, "numeric");
+	expect("tls+tcp://127.0.0.1:9000", TY_IO, "/nonexistent/cert.pem");
 	expect("abstract://tyer", TY_INVALID, "abstract://");
 	expect("inproc://tyer", TY_INVALID, "inproc://");
 	expect("ws://127.0.0.1:9000", TY_INVALID, "ws://");
@@ -190,6 +191,7 @@ static void test_tcp(void **state)
 	assert_int_equal(listen(fd, 1), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	snprintf(url, sizeof url, "tcp://127.0.0.1:%u", ntohs(address.sin_port));
+	house.config.tcp_insecure = 1;
 	expect(url, TY_EXISTS, url);
 	close(fd);
 	expect(url, TY_OK, "");
