@@ -50,17 +50,6 @@ static bool wait_for_end(struct ty_runtime *rt, const struct ty_actor *actor, in
 	}
 }
 
-/* Those that were spawned since come before the rest: they are younger. */
-static void collect(struct ty_runtime *rt)
-{
-	struct ty_actor *fresh = ty_registry_take_all(&rt->registry), **link = &fresh;
-
-	while (*link)
-		link = &(*link)->list_next;
-	*link = rt->unstopped;
-	rt->unstopped = fresh;
-}
-
 static enum ty_code stop_all(struct ty_runtime *rt, int64_t drain, int64_t deadline, struct ty_stop_report *report)
 {
 	bool cutting = atomic_load_explicit(&rt->budget_messages, memory_order_relaxed) == 0; /* by an earlier call */
@@ -69,7 +58,8 @@ static enum ty_code stop_all(struct ty_runtime *rt, int64_t drain, int64_t deadl
 		uint32_t ticket = ty_park_ticket(&rt->park);
 		struct ty_actor *actor;
 
-		collect(rt);
+		if (!rt->unstopped)
+			rt->unstopped = ty_registry_take_all(&rt->registry);
 		actor = rt->unstopped;
 		if (!actor) {
 			int64_t soon = ty_runtime_now(rt) + SPAWN_NS;
