@@ -54,7 +54,7 @@ struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls,
 
 void ty_actor_free(struct ty_actor *actor)
 {
-	if (ty_threaded(actor))
+	if (actor->threaded)
 		ty_dedicated_free(actor);
 	free(ty_state(actor));
 }
@@ -84,11 +84,11 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 		if (code != TY_OK)
 			goto fail;
 	}
-	code = ty_registry_add(&rt->registry, actor, &actor->slot);
+	code = ty_registry_add(&rt->registry, actor);
 	if (code != TY_OK)
 		goto fail;
 	*out = actor;
-	if (!ty_threaded(actor)) {
+	if (!actor->threaded) {
 		ty_schedule(actor);
 		return TY_OK;
 	}
@@ -148,7 +148,7 @@ void ty_schedule(struct ty_actor *actor)
 
 	if (rt->sim)
 		ty_sim_schedule(actor);
-	else if (ty_threaded(actor))
+	else if (actor->threaded)
 		ty_dedicated_wake(actor);
 	else
 		ty_pool_schedule(rt, actor);
@@ -172,7 +172,7 @@ static inline void record(struct ty_actor *to, const struct ty_msg *msg, enum ty
 /* Push a list, newest first. False: the mailbox is closed. */
 static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_msg *oldest)
 {
-	bool pooled = !ty_threaded(to);
+	bool pooled = !to->threaded;
 	enum ty_pushed pushed = ty_mailbox_push(&to->box, newest, oldest, pooled);
 
 	if (pushed == TY_PUSH_WOKE) {

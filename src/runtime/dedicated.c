@@ -43,7 +43,7 @@ enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_o
 		return TY_LIMIT;
 	}
 	actor->dedicated = d;
-	atomic_init(&actor->last, TY_NOWHERE);
+	actor->threaded = true;
 	return TY_OK;
 }
 

@@ -76,9 +76,11 @@ static bool pop_free(struct ty_registry *registry, uint32_t *slot)
 	return true;
 }
 
-enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *actor, uint32_t *slot)
+enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *actor)
 {
-	if (!pop_free(registry, slot)) {
+	uint32_t slot;
+
+	if (!pop_free(registry, &slot)) {
 		uint32_t used = atomic_load_explicit(&registry->used, memory_order_relaxed);
 
 		do { /* the chunk is there before a slot of it is handed out: take_all relies on it */
@@ -88,12 +90,12 @@ enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *acto
 				return TY_NO_MEMORY;
 		} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with take_all */
 			&registry->used, &used, used + 1, memory_order_acq_rel, memory_order_relaxed));
-		*slot = used;
+		slot = used;
 	}
 	/* release: whoever takes it out sees the actor whole. seq_cst is not needed: a spawn that destroy
 	 * misses has counted itself alive before, and destroy looks again until nobody is. */
-	actor->slot = *slot;
-	atomic_store_explicit(&find(registry, *slot)->word, (uintptr_t)actor, memory_order_release);
+	actor->slot = slot & INT32_MAX;
+	atomic_store_explicit(&find(registry, slot)->word, (uintptr_t)actor, memory_order_release);
 	return TY_OK;
 }
 

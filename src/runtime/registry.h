@@ -29,7 +29,8 @@ struct ty_registry {
 	_Atomic(uint64_t) free;  /* stack of free slots: count of pops << 32 | index + 1 */
 };
 
-TY_MUST_USE enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *actor, uint32_t *slot);
+/* Writes the actor's slot. */
+TY_MUST_USE enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *actor);
 /* True: the caller has the slot's reference now. False: take_all was first. */
 bool ty_registry_remove(struct ty_registry *registry, uint32_t slot);
 /* All that are there, linked by list_next, the youngest first. */

@@ -41,7 +41,7 @@ static struct ty_msg *take_handed(struct ty_actor *actor)
 {
 	struct ty_msg *newest = actor->handed;
 
-	if (!newest || ty_threaded(actor))
+	if (!newest || actor->threaded)
 		return NULL;
 	actor->handed = NULL;
 	if (newest->next) {
@@ -159,7 +159,7 @@ void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
 	close_now(thread);
 	ty_timers_drop(thread, actor); /* before the close: who finds it closed may free a request, its timer with it */
 	ty_monitors_close(actor);
-	if (!ty_threaded(actor) && actor->handed)
+	if (!actor->threaded && actor->handed)
 		take_in(actor, actor->handed);
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
@@ -167,7 +167,7 @@ void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
 			refuse(thread, actor, msg);
 		else if (msg->type)
 			ty_monitors_internal(actor, msg);
-	if (ty_threaded(actor))
+	if (actor->threaded)
 		ty_dedicated_settle(actor);
 	if (cls->stop) {
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_STOP, 0);

@@ -32,9 +32,9 @@ struct ty_actor;
 
 struct ty_runq {
 	alignas(64) _Atomic(uint64_t) head; /* owner and thieves */
-	alignas(64) struct ty_actor *first; /* the owner's */
-	_Atomic(uint64_t) tail;             /* owner; read by thieves */
+	alignas(64) _Atomic(uint64_t) tail; /* owner; read by thieves */
 	_Atomic(struct ty_actor *) spill;   /* put by the owner (null before), taken by anyone */
+	alignas(64) struct ty_actor *first; /* the owner's: on a line that no thief reads */
 	struct ty_actor *spill_tail;        /* the owner's; valid while spill is not null */
 	alignas(64) _Atomic(struct ty_actor *) inbox;
 	alignas(64) _Atomic(struct ty_actor *) ring[TY_RING];

@@ -146,12 +146,13 @@ struct ty_actor {
 	struct ty_actor *run_next;      /* whoever scheduled it, then the queue's owner */
 	union {
 		struct ty_msg *handed;  /* whoever took IDLE away, then the runner: newest first */
-		struct ty_dedicated *dedicated; /* it has a thread of its own: constant since the spawn */
+		struct ty_dedicated *dedicated; /* if threaded: constant since the spawn */
 	};
 	_Atomic(uint32_t) refs;
-	uint32_t slot;                  /* in the registry: constant since the spawn */
 
 	/* constant since the spawn */
+	uint32_t slot : 31;             /* in the registry */
+	uint32_t threaded : 1;          /* it has a thread of its own */
 	struct ty_runtime *rt;
 	const struct ty_class *cls;
 	uint64_t number;                /* order of spawning */
@@ -159,7 +160,7 @@ struct ty_actor {
 	struct ty_actor *list_next;     /* destroy's list */
 
 	/* runner's */
-	_Atomic(uint8_t) last;          /* worker that ran it, a hint to senders; TY_NOWHERE: it has a thread of its own */
+	_Atomic(uint8_t) last;          /* worker that ran it: a hint to senders */
 	_Atomic(uint8_t) stopping;      /* enum ty_stopping */
 	bool timers_changed;            /* ty_timers_sync has something to do */
 	bool started : 1, closing : 1;
@@ -187,6 +188,7 @@ struct ty_actor {
 
 #define TY_NOWHERE UINT8_MAX
 static_assert(TY_MAX_WORKERS <= TY_NOWHERE, "a worker, or none");
+static_assert(TY_REGISTRY_CHUNKS + 6 < 31, "slot");
 static_assert(offsetof(struct ty_actor, last) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
 static_assert(sizeof(struct ty_actor) <= 224, "with its state, malloc's and the registry's part: 256 bytes");
 static_assert(offsetof(struct ty_heap_node, key) >= sizeof(struct ty_msg), "the alarm's message spares its key");
@@ -195,11 +197,6 @@ static_assert(offsetof(struct ty_heap_node, key) >= sizeof(struct ty_msg), "the 
 static inline size_t ty_state_room(size_t state_size)
 {
 	return (state_size + alignof(struct ty_actor) - 1) / alignof(struct ty_actor) * alignof(struct ty_actor);
-}
-
-static inline bool ty_threaded(const struct ty_actor *actor)
-{
-	return atomic_load_explicit(&actor->last, memory_order_relaxed) == TY_NOWHERE;
 }
 
 static inline void *ty_state(struct ty_actor *actor)

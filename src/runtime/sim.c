@@ -86,7 +86,7 @@ void ty_sim_schedule(struct ty_actor *actor)
 	struct ty_sim *sim = actor->rt->sim;
 
 	assert(pthread_equal(sim->owner, pthread_self())); /* another thread's send has no place in the seed's order */
-	if (ty_threaded(actor))
+	if (actor->threaded)
 		ty_dedicated_wake(actor); /* a port: it is not the simulation that runs it */
 	else
 		make_ready(sim, actor);

@@ -249,7 +249,7 @@ void ty_timers_sync(struct ty_thread *thread, struct ty_actor *actor)
 		core->state = TIMER_DUE;
 		due_append(actor, top);
 	}
-	if (ty_threaded(actor))
+	if (actor->threaded)
 		return; /* its thread looks at ty_timers_next before it waits */
 	if (top)
 		arm(thread, actor, top->key);

@@ -15,6 +15,7 @@
 #include "runtime/runtime.h"
 
 #define ALARMS_EVERY 16 /* runs between two looks at the alarms */
+#define PAUSES 8        /* between two looks at everybody's queue: their owners write there */
 
 static void wake(struct ty_worker *worker)
 {
@@ -112,7 +113,8 @@ static bool must_stay(struct ty_worker *worker)
 		atomic_load_explicit(&worker->thread.nudges, memory_order_seq_cst) || anything_stealable(rt);
 }
 
-static void park(struct ty_worker *worker)
+/* Returns how many others search. */
+static uint32_t park(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
 	uint64_t bit = (uint64_t)1 << worker->index;
@@ -133,7 +135,7 @@ static void park(struct ty_worker *worker)
 			ty_count(&worker->thread.seat->wakes);
 	}
 	atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst); /* unless a sender did */
-	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
+	return atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
 }
 
 /* Found something. Whoever saw us search relied on us for what they had pushed. */
@@ -156,27 +158,32 @@ static struct ty_actor *search_once(struct ty_worker *worker)
 	return actor ? actor : steal(worker);
 }
 
-/* Spin, then park, until there is an actor to run; null: the runtime ends. */
+/* Spin, then park, until there is an actor to run; null: the runtime ends. At most half of the workers spin: more of
+ * them find no more, and each look is a miss for those who work. */
 static struct ty_actor *search(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
 	struct ty_actor *actor;
+	uint32_t others;
 
 	ty_thread_close(&worker->thread);
 	worker->thread.stamped = false; /* time passes */
-	atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
+	others = atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
 	for (;;) {
-		int64_t until = ty_thread_clock(&worker->thread) + rt->spin_ns;
+		int64_t until = ty_thread_clock(&worker->thread) + (others < (rt->worker_count + 1) / 2 ? rt->spin_ns : 0);
 
-		do {
+		for (;;) {
 			actor = search_once(worker);
 			if (actor || atomic_load_explicit(&rt->joining, memory_order_relaxed)) {
 				leave_search(worker);
 				return actor;
 			}
-			ty_pause();
-		} while (ty_thread_clock(&worker->thread) < until);
-		park(worker);
+			for (int i = 0; i < PAUSES; i++)
+				ty_pause();
+			if (ty_thread_clock(&worker->thread) >= until)
+				break;
+		}
+		others = park(worker);
 	}
 }
 
