@@ -13,6 +13,7 @@ static void publish(struct eviction *e)
 {
 	struct ty_eviction_stats *stats = &e->service->eviction_stats;
 
+	eviction_clean_ahead(e);
 	eviction_flush_down(e);
 	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
 	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);

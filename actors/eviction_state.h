@@ -108,8 +108,10 @@ bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes
 
 /* ---- eviction_tiers.c ---- */
 
-/* A visible chunk that nobody fills: let it go down to the tiers that want it now. True: it is pinned for one of them. */
+/* A visible chunk that nobody fills: let it go down to the tiers that want it now. True: it is a victim, and pinned until it is
+ * there. */
 bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_write why);
+void eviction_clean_ahead(struct eviction *e); /* in a full arena: let the next victims go down */
 void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
 
 /* ---- eviction_growth.c ---- */

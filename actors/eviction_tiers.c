@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define DOWN_ITEMS 128 /* of one list */
+#define AHEAD 32       /* victims that are written before their turn comes */
 
 static uint64_t bytes_of(struct eviction *e, const struct ty_chunk *chunk)
 {
@@ -18,18 +19,24 @@ static uint64_t bytes_of(struct eviction *e, const struct ty_chunk *chunk)
 	return bytes;
 }
 
-/* Room for its pins? Only this actor adds, so two lists cannot pass the limit together. */
-static bool take_pins(struct ty_tier *tier, uint64_t bytes)
+static uint64_t load(const _Atomic uint64_t *counter)
 {
-	uint64_t before = atomic_load_explicit(&tier->stats.pinned_bytes, memory_order_relaxed);
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* Room in the tier's queue, and for a victim's pin? Only this actor adds, so two cannot pass a limit together. */
+static bool take_place(struct ty_tier *tier, uint64_t pin)
+{
+	struct ty_tier_stats *s = &tier->stats;
 
 	/* relaxed: a hint of writeback's */
-	if (atomic_load_explicit(&tier->stats.hangs, memory_order_relaxed) ||
-		(before && before + bytes > tier->config.pins)) {
-		atomic_fetch_add_explicit(&tier->stats.dropped, 1, memory_order_relaxed);
+	if (atomic_load_explicit(&s->hangs, memory_order_relaxed) || load(&s->queued) >= tier->config.queue ||
+		(pin && load(&s->pinned_bytes) && load(&s->pinned_bytes) + pin > tier->config.pins)) {
+		atomic_fetch_add_explicit(&s->dropped, 1, memory_order_relaxed);
 		return false;
 	}
-	atomic_fetch_add_explicit(&tier->stats.pinned_bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->pinned_bytes, pin, memory_order_relaxed);
 	return true;
 }
 
@@ -59,7 +66,8 @@ static bool room_in_list(struct eviction *e)
 bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_write why)
 {
 	struct ty_service *service = e->service;
-	uint64_t bytes = 0;
+	bool victim = why == TY_TIER_WRITE_EVICT;
+	uint64_t pin = 0;
 	uint16_t tiers = 0;
 
 	for (uint32_t i = 0; i < service->tier_count; i++) {
@@ -67,18 +75,39 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 
 		if (!wants(tier, why) || is_below(chunk, i) || !ty_tier_takes(tier, chunk->space))
 			continue;
-		if (!bytes)
-			bytes = bytes_of(e, chunk);
-		if (!room_in_list(e) || !take_pins(tier, bytes))
+		if (victim && !pin)
+			pin = bytes_of(e, chunk);
+		if (!room_in_list(e) || !take_place(tier, pin))
 			continue;
 		tiers |= (uint16_t)(1u << i);
 		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << i), memory_order_relaxed);
-		ty_chunk_pin(chunk);
+		if (victim)
+			ty_chunk_pin(chunk);
 	}
 	if (!tiers)
 		return false;
-	e->down->item[e->down->count++] = (struct ty_down_item){chunk, bytes, tiers};
-	return true;
+	e->down->item[e->down->count++] = (struct ty_down_item){chunk->key, victim ? chunk : NULL, pin, tiers};
+	return victim;
+}
+
+/* The next victims, while there is still room without them: a store that needs their slots cannot wait for a tier. */
+void eviction_clean_ahead(struct eviction *e)
+{
+	struct ty_entry *entry;
+	bool any = false;
+
+	for (uint32_t i = 0; i < e->service->tier_count; i++)
+		any |= e->service->tiers[i]->config.write == TY_TIER_WRITE_EVICT;
+	if (!any || ty_slots_used_bytes(e->service->slots) < load(&e->service->eviction_stats.ready_bytes) / 8 * 7)
+		return;
+	for (int i = 0; i < AHEAD && (entry = ty_order_victim(e->order, TY_ANY_DOMAIN)); i++) {
+		struct ty_chunk *chunk = ty_container_of(entry, struct ty_chunk, entry);
+
+		if (ty_chunk_state(chunk) == TY_CHUNK_READY)
+			(void)eviction_offer(e, chunk, TY_TIER_WRITE_EVICT);
+		ty_order_set_aside(e->order, entry);
+	}
+	ty_order_end_search(e->order);
 }
 
 void eviction_flush_down(struct eviction *e)
@@ -91,8 +120,6 @@ void eviction_flush_down(struct eviction *e)
 	if (down->count && ty_send(e->service->writeback, &down->msg, TY_WRITEBACK_DOWN) == TY_OK)
 		return;
 	for (uint32_t i = 0; i < down->count; i++)
-		for (uint32_t t = 0; t < e->service->tier_count; t++)
-			if (down->item[i].tiers >> t & 1)
-				ty_down_release(e->service->tiers[t], down->item[i].chunk, down->item[i].bytes, false);
+		ty_down_drop(e->service, &down->item[i]);
 	free(down);
 }

@@ -11,6 +11,8 @@
 
 #define DEFAULT_OPS 64
 #define DEFAULT_BYTES ((uint64_t)256 << 20)
+#define DEFAULT_QUEUE 65536
+#define MAX_QUEUE (1u << 24)
 #define DEFAULT_PINS ((uint64_t)1 << 30)
 #define DEFAULT_TIMEOUT_US 30000000
 #define MAX_OPS 1024
@@ -106,6 +108,11 @@ static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty
 		c->ops = (uint32_t)number;
 		return code;
 	}
+	if (strcmp(text, "queue") == 0) {
+		code = parse_number(text, value, parse_count, 1, MAX_QUEUE, &number, err);
+		c->queue = (uint32_t)number;
+		return code;
+	}
 	if (strcmp(text, "bytes") == 0)
 		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->bytes, err);
 	if (strcmp(text, "pins") == 0)
@@ -123,7 +130,7 @@ enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *out, struct 
 	char copy[TY_CONFIG_TIER_MAX], *save = NULL, *where;
 	enum ty_code code = TY_OK;
 
-	*out = (struct ty_tier_config){.size = UINT64_MAX, .ops = DEFAULT_OPS, .bytes = DEFAULT_BYTES,
+	*out = (struct ty_tier_config){.size = UINT64_MAX, .ops = DEFAULT_OPS, .bytes = DEFAULT_BYTES, .queue = DEFAULT_QUEUE,
 		.timeout = INT64_C(1000) * DEFAULT_TIMEOUT_US};
 	if (strlen(text) >= sizeof copy)
 		return ty_fail(err, TY_INVALID, "--tier: %zu bytes; expected at most %zu", strlen(text), sizeof copy - 1);
@@ -293,6 +300,19 @@ static const struct ty_tier_class *find_kind(const char *kind)
 	return NULL;
 }
 
+/* However they hang, all tiers together leave a quarter of the arena to the stores. */
+static void limit_to_arena(struct ty_tier_config *tier, const struct ty_config *config)
+{
+	uint64_t quarter = config->l1_size / 4 / config->tier_count;
+
+	if (tier->bytes > quarter)
+		tier->bytes = quarter;
+	if (!tier->pins)
+		tier->pins = DEFAULT_PINS < quarter / 2 ? DEFAULT_PINS : quarter / 2;
+	if (tier->pins > quarter)
+		tier->pins = quarter;
+}
+
 static enum ty_code open_tier(struct ty_service *service, const char *text, struct ty_error *err)
 {
 	struct ty_tier *tier = calloc(1, sizeof *tier);
@@ -308,11 +328,8 @@ static enum ty_code open_tier(struct ty_service *service, const char *text, stru
 		if (!tier->cls)
 			code = ty_fail(err, TY_INVALID, "--tier: there is no kind \"%s\"", tier->config.kind);
 	}
-	/* Pins must leave the arena to the stores. */
-	if (!tier->config.pins)
-		tier->config.pins = DEFAULT_PINS < service->config->l1_size / 8 ? DEFAULT_PINS : service->config->l1_size / 8;
-	if (tier->config.pins > service->config->l1_size / 2)
-		tier->config.pins = service->config->l1_size / 2;
+	if (code == TY_OK)
+		limit_to_arena(&tier->config, service->config);
 	if (code == TY_OK)
 		code = tier->cls->open(tier, err);
 	if (code != TY_OK) {

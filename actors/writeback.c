@@ -15,16 +15,17 @@
 /* A chunk that waits for its tier's credit. */
 struct waiting {
 	struct waiting *next;
-	struct ty_chunk *chunk;
-	uint64_t bytes;
+	struct ty_key key;
+	struct ty_chunk *pinned; /* a victim; null: pinned when its turn comes */
+	uint64_t pin_bytes;
 };
 
 /* One that is with the tier. */
 struct put {
 	struct put *next, **link; /* of the tier's, the oldest first */
 	struct ty_tier *tier;
-	struct ty_chunk *chunk;
-	uint64_t bytes;
+	struct ty_chunk *chunk;   /* pinned */
+	uint64_t pin_bytes;       /* counted for it as a victim */
 	int64_t since;
 	struct ty_tier_io io; /* last */
 };
@@ -45,14 +46,33 @@ struct writeback {
 	struct ty_stop *stop;
 };
 
-void ty_down_release(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t bytes, bool there)
+/* It has gone to that tier, or will not. */
+static void forget(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t pin_bytes, bool there)
 {
 	/* Relaxed: a hint. Set before it is cleared, so that nobody offers it once more in between. */
 	if (there)
 		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(1u << tier->index), memory_order_relaxed);
 	atomic_fetch_and_explicit(&chunk->below, (uint16_t)~(0x100u << tier->index), memory_order_relaxed);
-	atomic_fetch_sub_explicit(&tier->stats.pinned_bytes, bytes, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&tier->stats.pinned_bytes, pin_bytes, memory_order_relaxed);
 	ty_chunk_unpin(chunk);
+}
+
+static void drop(struct ty_service *service, struct ty_tier *tier, const struct ty_key *key, struct ty_chunk *pinned,
+	uint64_t pin_bytes)
+{
+	struct ty_chunk *chunk = pinned ? pinned : ty_index_pin(service->index, key);
+
+	atomic_fetch_sub_explicit(&tier->stats.queued, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&tier->stats.dropped, 1, memory_order_relaxed);
+	if (chunk)
+		forget(tier, chunk, pin_bytes, false);
+}
+
+void ty_down_drop(struct ty_service *service, const struct ty_down_item *item)
+{
+	for (uint32_t t = 0; t < service->tier_count; t++)
+		if (item->tiers >> t & 1)
+			drop(service, service->tiers[t], &item->key, item->chunk, item->bytes);
 }
 
 static bool is_idle(const struct writeback *w)
@@ -80,16 +100,14 @@ static void settle(struct writeback *w)
 
 /* ---- one chunk, one tier ------------------------------------------------------------------------------- */
 
-static struct put *make_put(struct writeback *w, struct ty_tier *tier, const struct waiting *item)
+static struct put *make_put(struct writeback *w, struct ty_tier *tier, struct ty_chunk *chunk)
 {
-	struct ty_chunk *chunk = item->chunk;
 	struct put *put = calloc(1, sizeof *put + chunk->parts * sizeof put->io.part[0]);
 
 	if (!put)
 		return NULL;
 	put->tier = tier;
 	put->chunk = chunk;
-	put->bytes = item->bytes;
 	put->io.home = ty_self();
 	put->io.home_type = TY_WRITEBACK_IO;
 	put->io.verb = TY_TIER_PUT;
@@ -110,7 +128,7 @@ static struct put *make_put(struct writeback *w, struct ty_tier *tier, const str
 	return put;
 }
 
-static void drop(struct writeback *w, struct lane *lane, _Atomic uint64_t *counter)
+static void take_first(struct writeback *w, struct lane *lane)
 {
 	struct waiting *item = lane->first;
 
@@ -118,34 +136,38 @@ static void drop(struct writeback *w, struct lane *lane, _Atomic uint64_t *count
 	if (!lane->first)
 		lane->end = &lane->first;
 	w->waiting--;
-	ty_down_release(lane->tier, item->chunk, item->bytes, false);
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 	free(item);
+}
+
+static void drop_first(struct writeback *w, struct lane *lane)
+{
+	drop(w->service, lane->tier, &lane->first->key, lane->first->pinned, lane->first->pin_bytes);
+	take_first(w, lane);
 }
 
 /* Give the tier the next one. False: it takes no more now. */
 static bool submit_first(struct writeback *w, struct lane *lane)
 {
 	struct waiting *item = lane->first;
-	struct put *put = make_put(w, lane->tier, item);
+	struct ty_chunk *chunk = item->pinned ? item->pinned : ty_index_pin(w->service->index, &item->key);
+	struct put *put = chunk ? make_put(w, lane->tier, chunk) : NULL;
 
-	if (!put) {
-		drop(w, lane, &lane->tier->stats.dropped);
+	if (put && ty_tier_submit(lane->tier, &put->io)) {
+		put->since = ty_now();
+		put->pin_bytes = item->pin_bytes;
+		put->link = lane->out_end;
+		*put->link = put;
+		lane->out_end = &put->next;
+		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
+		take_first(w, lane);
 		return true;
 	}
-	if (!ty_tier_submit(lane->tier, &put->io)) {
-		free(put);
+	if (chunk && !item->pinned)
+		ty_chunk_unpin(chunk);
+	free(put);
+	if (put)
 		return false;
-	}
-	put->since = ty_now();
-	put->link = lane->out_end;
-	*put->link = put;
-	lane->out_end = &put->next;
-	lane->first = item->next;
-	if (!lane->first)
-		lane->end = &lane->first;
-	w->waiting--;
-	free(item);
+	drop_first(w, lane); /* evicted before its turn came, or no memory */
 	return true;
 }
 
@@ -181,12 +203,12 @@ static void enqueue(struct writeback *w, uint32_t tier, const struct ty_down_ite
 	struct waiting *item = look_if_hangs(lane, ty_now()) ? NULL : calloc(1, sizeof *item);
 
 	if (!item) {
-		ty_down_release(lane->tier, from->chunk, from->bytes, false);
-		atomic_fetch_add_explicit(&lane->tier->stats.dropped, 1, memory_order_relaxed);
+		drop(w->service, lane->tier, &from->key, from->chunk, from->bytes);
 		return;
 	}
-	item->chunk = from->chunk;
-	item->bytes = from->bytes;
+	item->key = from->key;
+	item->pinned = from->chunk;
+	item->pin_bytes = from->bytes;
 	*lane->end = item;
 	lane->end = &item->next;
 	w->waiting++;
@@ -218,7 +240,7 @@ static void on_io(void *self, struct ty_msg *msg)
 		put->next->link = put->link;
 	else
 		lane->out_end = put->link;
-	ty_down_release(put->tier, put->chunk, put->bytes, put->io.outcome == TY_TIER_DONE);
+	forget(put->tier, put->chunk, put->pin_bytes, put->io.outcome == TY_TIER_DONE);
 	free(put);
 	look_if_hangs(lane, ty_now());
 	pump(w, lane);
@@ -227,8 +249,8 @@ static void on_io(void *self, struct ty_msg *msg)
 
 static void abandon(struct writeback *w, struct lane *lane)
 {
-	while (lane->first)
-		drop(w, lane, &w->service->writeback_stats.abandoned);
+	for (; lane->first; drop_first(w, lane))
+		atomic_fetch_add_explicit(&w->service->writeback_stats.abandoned, 1, memory_order_relaxed);
 }
 
 static void on_tick(void *self, struct ty_msg *msg)
@@ -245,7 +267,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 			abandon(w, lane);
 		if (look_if_hangs(lane, now))
 			while (lane->first)
-				drop(w, lane, &lane->tier->stats.dropped);
+				drop_first(w, lane);
 		pump(w, lane);
 	}
 	settle(w);
@@ -281,7 +303,7 @@ static void stop(void *self)
 	assert(is_idle(self));
 }
 
-/* Came after the stop: its pins go back. */
+/* Came after the stop. */
 static void refuse(void *self, struct ty_msg *msg)
 {
 	struct writeback *w = self;
@@ -289,9 +311,7 @@ static void refuse(void *self, struct ty_msg *msg)
 
 	assert(msg->type == TY_WRITEBACK_DOWN);
 	for (uint32_t i = 0; i < down->count; i++)
-		for (uint32_t t = 0; t < w->service->tier_count; t++)
-			if (down->item[i].tiers >> t & 1)
-				ty_down_release(w->service->tiers[t], down->item[i].chunk, down->item[i].bytes, false);
+		ty_down_drop(w->service, &down->item[i]);
 	free(down);
 }
 

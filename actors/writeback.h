@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * writeback: takes chunks down to the tiers. Eviction decides what goes (by each tier's write policy and tenants) and pins it,
- * never more bytes than the tier's limit (`pins`); writeback queues by tier, submits, unpins. What does not fit is dropped
- * and counted; nobody waits for a tier.
+ * writeback: takes chunks down to the tiers. Eviction decides what goes (by each tier's write policy and tenants); writeback
+ * queues by tier and pins a chunk when its turn comes, so that the arena's pins are those of the writes in flight. Only a
+ * victim is pinned before, never more bytes than the tier's `pins`. What does not fit is dropped and counted; nobody waits
+ * for a tier.
  */
 #ifndef TY_ACTORS_WRITEBACK_H
 #define TY_ACTORS_WRITEBACK_H
@@ -10,10 +11,13 @@
 #include "messages.h"
 #include "tier.h"
 
+struct ty_service;
+
 struct ty_down_item {
-	struct ty_chunk *chunk; /* pinned once for each tier of the mask */
-	uint64_t bytes;         /* counted in the pinned_bytes of each */
-	uint16_t tiers;         /* bit i: tier i */
+	struct ty_key key;
+	struct ty_chunk *chunk; /* a victim: pinned once for each tier of the mask, and ... */
+	uint64_t bytes;         /* ... so many bytes counted in the pinned_bytes of each; null: not pinned */
+	uint16_t tiers;         /* bit i: tier i, whose `queued` counts it */
 };
 
 /* Allocated by eviction, freed by writeback. */
@@ -23,8 +27,8 @@ struct ty_down {
 	struct ty_down_item item[];
 };
 
-/* The pin of one chunk that does not go to that tier, or has gone: bits, bytes and pin are given back. */
-void ty_down_release(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t bytes, bool there);
+/* It does not go to the tiers of its mask: what it holds is given back. */
+void ty_down_drop(struct ty_service *service, const struct ty_down_item *item);
 
 /* Written by the actor (relaxed), read by metrics. */
 struct ty_writeback_stats {

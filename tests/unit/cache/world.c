@@ -99,11 +99,21 @@ static void engine_released(void *self, struct ty_msg *msg)
 	ty_lease_free(ty_container_of(msg, struct ty_lease, msg));
 }
 
+static void engine_fetched(void *self, struct ty_msg *msg)
+{
+	struct world_fetch *f = ty_container_of(msg, struct ty_fetch, msg)->user;
+
+	(void)self;
+	assert_false(f->back);
+	f->back = true;
+}
+
 static const struct ty_handler engine_handlers[] = {
 	{"op done", engine_op}, {"mapped", gpu_unexpected}, {"unmapped", gpu_unexpected}, {"released", engine_released},
+	{"tick", gpu_unexpected}, {"fetched", engine_fetched},
 };
 static const struct ty_class engine_class = {
-	.name = "engine", .state_size = 8, .first_type = TY_ENGINE_OP_DONE, .type_count = 4, .handlers = engine_handlers,
+	.name = "engine", .state_size = 8, .first_type = TY_ENGINE_OP_DONE, .type_count = 6, .handlers = engine_handlers,
 };
 
 /* ---- populate ------------------------------------------------------------------------------------------ */
@@ -136,6 +146,56 @@ static void spawn(const struct ty_class *cls, void *arg, struct ty_actor **out)
 	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_POOL, .cpu = -1};
 
 	assert_int_equal(ty_spawn(world.rt, cls, arg, &options, out), TY_OK);
+}
+
+static void open_tiers(const struct world_options *options)
+{
+	struct ty_service *s = world.service;
+	static struct ty_msg start[2];
+
+	for (int i = 0; i < 2 && options->tier[i]; i++)
+		strcpy(world.config.tier[world.config.tier_count++], options->tier[i]);
+	if (!world.config.tier_count)
+		return;
+	world.config.drain_timeout_us = 1000000;
+	assert_ok(ty_tiers_open(s, &err), &err);
+	for (uint32_t i = 0; i < s->tier_count; i++) {
+		spawn(s->tiers[i]->cls->actor, s->tiers[i], &s->tiers[i]->actor);
+		start[i] = (struct ty_msg)TY_MSG_INIT;
+		assert_int_equal(ty_send(s->tiers[i]->actor, &start[i], TY_TIER_START), TY_OK);
+	}
+	spawn(&ty_writeback_class, s, &s->writeback);
+	spawn(&ty_prefetch_class, s, &s->prefetch);
+}
+
+static void count_stopped(struct ty_stop *stop)
+{
+	(*(int *)stop->user)++;
+}
+
+/* As the service does it. */
+static void close_tiers(void)
+{
+	struct ty_service *s = world.service;
+	int stopped = 0;
+	struct ty_stop writeback = {.stopped = count_stopped, .user = &stopped}, prefetch = writeback;
+	static struct ty_msg stop[2];
+
+	if (!s->tier_count)
+		return;
+	assert_int_equal(ty_send(s->writeback, &writeback.msg, TY_WRITEBACK_STOP), TY_OK);
+	assert_int_equal(ty_send(s->prefetch, &prefetch.msg, TY_PREFETCH_STOP), TY_OK);
+	world_steps(10000);
+	for (uint32_t i = 0; i < s->tier_count; i++) {
+		stop[i] = (struct ty_msg)TY_MSG_INIT;
+		assert_int_equal(ty_send(s->tiers[i]->actor, &stop[i], TY_TIER_STOP), TY_OK);
+	}
+	world_idle();
+	assert_int_equal(stopped, 2);
+	ty_actor_unref(s->writeback);
+	ty_actor_unref(s->prefetch);
+	for (uint32_t i = 0; i < s->tier_count; i++)
+		ty_actor_unref(s->tiers[i]->actor);
 }
 
 void world_open(const struct world_options *options)
@@ -174,6 +234,7 @@ void world_open(const struct world_options *options)
 		spawn(&gpu_class, (void *)(uintptr_t)i, &s->gpu[i]);
 		atomic_store(&s->gpu_stats[i].state, TY_GPU_SERVING);
 	}
+	open_tiers(options);
 	spawn(&engine_class, NULL, &world.engine);
 	start = (struct ty_msg)TY_MSG_INIT;
 	assert_int_equal(ty_send(s->eviction, &start, TY_EVICTION_START), TY_OK);
@@ -185,6 +246,7 @@ void world_close(void)
 {
 	struct ty_service *s = world.service;
 
+	close_tiers();
 	ty_actor_unref(s->eviction);
 	ty_actor_unref(s->populate[0]);
 	for (uint32_t i = 0; i < s->gpu_count; i++)
@@ -196,6 +258,7 @@ void world_close(void)
 	for (uint32_t i = 0; i < world.held_count; i++)
 		free(world.held[i]);
 	urcu_memb_unregister_thread();
+	ty_tiers_close(s);
 	ty_spaces_clear(&s->spaces);
 	ty_index_destroy(s->index);
 	ty_slots_close(s->slots);
@@ -347,6 +410,43 @@ enum ty_code world_store_now(uint32_t family, uint32_t first, uint32_t count, ui
 	code = op->op.code;
 	world_free(op);
 	return code;
+}
+
+void world_fetch(struct world_fetch *f, uint32_t family, uint32_t first, uint32_t count)
+{
+	struct ty_key keys[64];
+
+	assert_true(count <= 64);
+	for (uint32_t i = 0; i < count; i++)
+		keys[i] = world_key(family, first + i);
+	*f = (struct world_fetch){.fetch = ty_fetch_create(keys, count), .family = family, .first = first, .out = true};
+	assert_non_null(f->fetch);
+	f->fetch->engine = world.engine;
+	f->fetch->user = f;
+	f->fetch->priority = TY_FETCH_LOOKUP;
+	f->fetch->space = world.spaces[family % 2];
+	assert_int_equal(ty_send(world.service->prefetch, &f->fetch->msg, TY_PREFETCH_FETCH), TY_OK);
+}
+
+uint32_t world_fetched(struct world_fetch *f)
+{
+	struct ty_lease *lease = f->fetch->lease;
+	uint32_t here = lease->count;
+
+	assert_true(f->out && f->back);
+	world_check_lease(lease);
+	for (uint32_t i = 0; i < here; i++) {
+		struct ty_key key = world_key(f->family, f->first + i);
+
+		assert_memory_equal(&lease->chunks[i]->key, &key, sizeof key);
+	}
+	if (here) {
+		f->fetch->lease = NULL;
+		world_release(lease);
+	}
+	ty_fetch_free(f->fetch);
+	f->out = false;
+	return here;
 }
 
 struct ty_lease *world_lookup(uint32_t family, uint32_t count)

@@ -26,6 +26,7 @@ struct world_options {
 	int policy;          /* enum ty_config_policy */
 	struct ty_tenant_quota quotas[2];
 	uint32_t quota_count, keep_percent;
+	const char *tier[2]; /* as --tier would say it; then writeback and prefetch are there too */
 };
 
 struct world_op { /* op first: the engine gets it back as one */
@@ -35,6 +36,12 @@ struct world_op { /* op first: the engine gets it back as one */
 	_Atomic uint64_t words[2]; /* of its timeline; word 1 is its done word */
 	struct ty_timeline timeline;
 	struct ty_layout layout; /* last: its planes, of which there are none, would follow */
+};
+
+struct world_fetch {
+	struct ty_fetch *fetch;
+	uint32_t family, first;
+	bool out, back;
 };
 
 extern struct world {
@@ -69,6 +76,11 @@ void world_copied(struct world_op *op, enum ty_code code);
 /* Store and copy, until it is back. */
 enum ty_code world_store_now(uint32_t family, uint32_t first, uint32_t count, uint64_t chunk_bytes);
 void world_free(struct world_op *op);
+
+/* Chunks [first, first + count) of a family from below: it goes to prefetch. */
+void world_fetch(struct world_fetch *f, uint32_t family, uint32_t first, uint32_t count);
+/* It is back: how many are here. They are checked and released. */
+uint32_t world_fetched(struct world_fetch *f);
 
 /* The longest prefix of [0, count), pinned; contents are checked. Null: nothing is here. */
 struct ty_lease *world_lookup(uint32_t family, uint32_t count);

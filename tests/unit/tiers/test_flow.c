@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What goes down comes up again: eviction, writeback and prefetch as they are, over tiers that misbehave as told, on one
+ * thread with a logical clock. First each rule by itself, then all of them at random: a failing seed fails again.
+ */
+#include <stdlib.h>
+
+#include "fault.h"
+#include "tests/unit/cache/world.h"
+
+#define CHUNK (MIB)
+#define SECOND INT64_C(1000000000)
+
+static struct ty_tier *tier(int i)
+{
+	return world.service->tiers[i];
+}
+
+static void open_world(const char *first, const char *second, uint32_t pieces)
+{
+	struct world_options options = {.pieces = pieces, .tier = {first, second}};
+
+	world_open(&options);
+}
+
+/* Run for so much of the logical clock. */
+static void pass(int64_t ns)
+{
+	int64_t until = ty_runtime_now(world.rt) + ns;
+
+	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
+		;
+}
+
+static void store(uint32_t family, uint32_t count)
+{
+	struct world_op *op = world_store(family, 0, count, CHUNK, 0, 1);
+
+	pass(SECOND / 10);
+	if (!op->back)
+		world_copied(op, TY_OK);
+	pass(SECOND / 10);
+	assert_int_equal(op->op.code, TY_OK);
+	world_free(op);
+}
+
+/* Make room: stores of other prompts push everything out. */
+static void push_out(uint32_t family)
+{
+	for (uint32_t f = family; f < family + 300; f += 100)
+		store(f, 40);
+	pass(SECOND);
+}
+
+static uint32_t fetch(uint32_t family, uint32_t first, uint32_t count)
+{
+	struct world_fetch f = {0};
+	uint32_t here;
+
+	world_fetch(&f, family, first, count);
+	for (int i = 0; i < 1000 && !f.back; i++)
+		pass(SECOND / 100);
+	assert_true(f.back);
+	here = world_fetched(&f);
+	return here;
+}
+
+/* Down at the commit, out of the arena, and up again, in order. */
+static void test_round_trip(void **state)
+{
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	store(1, 20);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 20);
+	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
+	for (uint32_t f = 2; f < 6; f++)
+		store(f, 20);
+	assert_false(world_here(1, 0));
+	assert_int_equal(fetch(1, 0, 30), 20);
+	assert_int_equal(world.service->prefetch_stats.loaded, 20);
+	pass(SECOND);
+	/* What came up is known to be below: it is not written again. */
+	assert_int_equal(fault[0].puts, 100);
+	world_close();
+}
+
+/* A chain stops at the first chunk that nobody has, and what is in the arena is not loaded. */
+static void test_prefix(void **state)
+{
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	store(1, 10);
+	push_out(2);
+	assert_int_equal(fetch(1, 0, 4), 4);
+	assert_int_equal(fault[0].gets, 4);
+	assert_int_equal(fetch(1, 0, 10), 10);
+	assert_int_equal(fault[0].gets, 10);
+	assert_int_equal(fetch(3, 0, 10), 0);
+	world_close();
+}
+
+/* Two that want the same key: one load. */
+static void test_shared_load(void **state)
+{
+	struct world_fetch a = {0}, b = {0};
+
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	store(1, 10);
+	push_out(2);
+	fault[0].delay_ns = SECOND / 100;
+	world_fetch(&a, 1, 0, 10);
+	world_fetch(&b, 1, 0, 10);
+	pass(SECOND);
+	assert_true(a.back && b.back);
+	assert_int_equal(world_fetched(&a), 10);
+	assert_int_equal(world_fetched(&b), 10);
+	assert_int_equal(fault[0].gets, 10);
+	world_close();
+}
+
+/* The second tier has what the first one lost. */
+static void test_two_tiers(void **state)
+{
+	(void)state;
+	open_world("fault:0", "fault:1", 1);
+	store(1, 10);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 10);
+	assert_int_equal(tier(1)->stats.chunks, 10);
+	push_out(2);
+	fault[0].fail = true;
+	assert_int_equal(fetch(1, 0, 10), 10);
+	assert_int_equal(fault[1].gets, 10);
+	fault[0].fail = false;
+	world_close();
+}
+
+/* One that hangs: those who wait for it go home with what they have; the other tier serves as ever. */
+static void test_hang(void **state)
+{
+	struct world_fetch f = {0};
+
+	(void)state;
+	open_world("fault:0", "fault:1", 1);
+	store(1, 10);
+	push_out(2);
+	fault[0].hang = true;
+	assert_int_equal(fetch(1, 0, 10), 10); /* after a while, from the second one */
+	assert_int_equal(fault[0].gets, 0);
+	push_out(3);
+	world_fetch(&f, 1, 0, 10); /* it is known to hang: nobody waits */
+	pass(SECOND / 10);
+	assert_true(f.back);
+	assert_int_equal(world_fetched(&f), 10);
+	/* Stores go on, and what it should have got is dropped once it hangs for too long. */
+	for (uint32_t i = 0; i < 10; i++)
+		push_out(10 + i);
+	assert_true(tier(0)->stats.dropped > 0);
+	assert_true(tier(0)->stats.pinned_bytes <= tier(0)->config.pins);
+	assert_int_equal(tier(1)->stats.pinned_bytes, 0);
+	/* It comes back. */
+	fault[0].hang = false;
+	fault_let(tier(0));
+	pass(SECOND);
+	push_out(30);
+	pass(SECOND);
+	push_out(31);
+	fault[1].fail = true;
+	assert_int_equal(fetch(30, 0, 20), 20);
+	world_close();
+}
+
+/* One that hangs in the middle of a load keeps its slots, and nothing else. */
+static void test_hanging_load(void **state)
+{
+	struct world_fetch f = {0};
+
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	store(1, 10);
+	push_out(2);
+	fault[0].delay_ns = SECOND / 1000;
+	world_fetch(&f, 1, 0, 10);
+	for (int i = 0; i < 10000 && !world.service->prefetch_stats.in_flight; i++)
+		world_steps(1);
+	fault[0].hang = true;
+	pass(3 * SECOND);
+	assert_true(f.back);
+	assert_true(world_fetched(&f) < 10);
+	push_out(3);
+	fault[0].hang = false;
+	fault_let(tier(0));
+	pass(SECOND);
+	assert_int_equal(world.service->prefetch_stats.in_flight, 0);
+	assert_int_equal(fetch(1, 0, 10), 10);
+	world_close();
+}
+
+/* Every second operation fails, other bytes come back, it is full: a miss each, never wrong bytes, and all pins come back. */
+static void test_faults(void **state)
+{
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	fault[0].fail_every = 2;
+	store(1, 20);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 10);
+	fault[0].fail_every = 0;
+	push_out(2);
+	fault[0].wrong_every = 3;
+	fetch(1, 0, 20); /* contents are checked with the lease */
+	fault[0].wrong_every = 1;
+	push_out(3);
+	assert_int_equal(fetch(2, 0, 20), 0);
+	assert_true(world.service->prefetch_stats.corrupt > 0);
+	fault[0].wrong_every = 0;
+	fault[0].full = true;
+	store(4, 20);
+	pass(SECOND);
+	assert_true(tier(0)->stats.outcomes[TY_TIER_PUT][TY_TIER_FULL] >= 20);
+	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
+	world_close();
+}
+
+/* Cancelled while it waits: home at once, whatever the tier does. */
+static void test_cancel(void **state)
+{
+	struct world_fetch f = {0};
+
+	(void)state;
+	open_world("fault:0", NULL, 1);
+	store(1, 10);
+	push_out(2);
+	fault[0].hang = true;
+	world_fetch(&f, 1, 0, 10);
+	pass(SECOND / 100);
+	assert_false(f.back);
+	atomic_store(&f.fetch->cancelled, true);
+	pass(SECOND / 50);
+	assert_true(f.back);
+	assert_int_equal(world_fetched(&f), 0);
+	fault[0].hang = false;
+	world_close();
+}
+
+/* Only when it is used again; only when it leaves; never; only one tenant's. */
+static void test_policies(void **state)
+{
+	struct ty_lease *lease;
+
+	(void)state;
+	open_world("fault:0,write=reuse", "fault:1,write=evict", 1);
+	store(1, 10);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks + tier(1)->stats.chunks, 0);
+	lease = world_lookup(1, 5);
+	world_release(lease);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 5);
+	for (uint32_t f = 2; f < 40; f++) /* a few at a time: victims have room for their pins */
+		store(f, 2);
+	pass(SECOND);
+	assert_true(tier(1)->stats.chunks >= 10);
+	assert_int_equal(fetch(1, 0, 10), 10);
+	world_close();
+
+	open_world("fault:0,write=never", "fault:1,tenant=first", 1);
+	store(1, 5);
+	store(2, 5);
+	pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 0);
+	assert_int_equal(tier(1)->stats.chunks, 5);
+	world_close();
+}
+
+/* A slow tier: what it cannot take is dropped and counted, its pins stay within the limit, and stores go on. */
+static void test_slow(void **state)
+{
+	(void)state;
+	open_world("fault:0,queue=8,ops=2", NULL, 1);
+	fault[0].delay_ns = 10 * SECOND;
+	for (uint32_t f = 1; f < 8; f++) {
+		store(f, 20);
+		assert_true(tier(0)->stats.queued <= 8);
+	}
+	assert_true(tier(0)->stats.dropped > 0);
+	assert_int_equal(world.service->eviction_stats.no_space, 0);
+	world_close();
+}
+
+/* ---- at random ---------------------------------------------------------------------------------------------- */
+
+#define FAMILIES 40
+#define CHUNKS 12
+#define SMALL (MIB / 4)
+#define SEEDS 15
+
+static uint64_t rng;
+
+static uint32_t rnd(uint32_t below)
+{
+	return (uint32_t)(next_random(&rng) >> 33) % below;
+}
+
+static void misbehave(void)
+{
+	struct fault *f = &fault[rnd(2)];
+
+	f->fail = rnd(8) == 0;
+	f->full = rnd(8) == 0;
+	f->fail_every = rnd(4) == 0 ? 2 + rnd(5) : 0;
+	f->wrong_every = rnd(4) == 0 ? 2 + rnd(5) : 0;
+	f->delay_ns = rnd(3) ? 1000 * (int64_t)(1 + rnd(1000000)) : 0;
+	f->hang = rnd(6) == 0;
+	if (!f->hang)
+		fault_let(tier((int)(f - fault)));
+}
+
+static void run(uint64_t seed)
+{
+	struct world_options options = {.seed = seed, .pieces = 1, .tier = {"fault:0,queue=32,pins=16MiB,ops=8", "fault:1,write=evict"}};
+	struct world_op *ops[8] = {0};
+	struct world_fetch fetches[8] = {0};
+
+	rng = seed;
+	world_open(&options);
+	for (int i = 0; i < 600; i++) {
+		uint32_t at = rnd(8), family = rnd(FAMILIES), first = rnd(4);
+
+		if (rnd(40) == 0)
+			misbehave();
+		if (rnd(2)) {
+			if (!ops[at]) {
+				ops[at] = world_store(family, 0, 1 + rnd(CHUNKS), SMALL, 0, 1);
+			} else if (ops[at]->back) {
+				world_free(ops[at]);
+				ops[at] = NULL;
+			}
+		} else if (!fetches[at].out) {
+			world_fetch(&fetches[at], family, first, 1 + rnd(CHUNKS));
+		} else if (fetches[at].back) {
+			world_fetched(&fetches[at]);
+		} else if (rnd(5) == 0) {
+			atomic_store(&fetches[at].fetch->cancelled, true);
+		}
+		if (world.at_gpu && rnd(2))
+			world_copied(world.at_gpu, rnd(10) ? TY_OK : TY_DEVICE_FAILED);
+		world_steps(rnd(60));
+	}
+	for (int i = 0; i < FAULTS; i++) {
+		fault[i] = (struct fault){.gets = fault[i].gets, .puts = fault[i].puts};
+		fault_let(tier(i));
+	}
+	pass(40 * SECOND);
+	while (world.at_gpu) {
+		world_copied(world.at_gpu, TY_OK);
+		pass(SECOND);
+	}
+	pass(SECOND);
+	for (int i = 0; i < 8; i++) {
+		if (ops[i])
+			world_free(ops[i]);
+		if (fetches[i].out) {
+			assert_true(fetches[i].back);
+			world_fetched(&fetches[i]);
+		}
+	}
+	pass(SECOND);
+	for (int i = 0; i < FAULTS; i++) {
+		assert_int_equal(tier(i)->stats.pinned_bytes, 0);
+		assert_int_equal(tier(i)->stats.in_flight[0] + tier(i)->stats.in_flight[1], 0);
+	}
+	assert_int_equal(world.service->prefetch_stats.in_flight, 0);
+	world_check(FAMILIES, CHUNKS + 4);
+	world_close();
+}
+
+static void test_random(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		print_message("seed %llu\r", (unsigned long long)seed);
+		run(seed);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_prefix), cmocka_unit_test(test_shared_load),
+		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
+		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
+		cmocka_unit_test(test_slow), cmocka_unit_test(test_random),
+	};
+
+	if (argc > 1) {
+		run(strtoull(argv[1], NULL, 10));
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
