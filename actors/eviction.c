@@ -391,6 +391,11 @@ static enum ty_code start(void *self, void *arg)
 	return TY_NO_MEMORY;
 }
 
+static void on_summed(void *self, struct ty_msg *msg)
+{
+	eviction_summed(self, ty_container_of(msg, struct ty_sum, msg));
+}
+
 /* The runtime stops. Chunks and slots stay as they are: whoever opened index and table closes them. */
 static void stop(void *self)
 {
@@ -424,6 +429,9 @@ static void refuse(void *self, struct ty_msg *msg)
 	case TY_EVICTION_RELEASE:
 		on_release(self, msg);
 		break;
+	case TY_EVICTION_SUMMED:
+		on_summed(self, msg);
+		break;
 	case TY_EVICTION_PIECE:
 		free(ty_container_of(msg, struct ty_piece, msg));
 		break;
@@ -439,6 +447,7 @@ static const struct ty_handler handlers[] = {
 	{"release", on_release},
 	{"piece", on_piece},
 	{"tick", on_tick},
+	{"summed", on_summed},
 };
 
 const struct ty_class ty_eviction_class = {

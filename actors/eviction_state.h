@@ -7,6 +7,7 @@
  *   eviction_space.c   who has to go, so that a slot may be had
  *   eviction_growth.c  pieces of the arena on their way to the slot table
  *   eviction_tiers.c   what goes down to the tiers
+ *   eviction_sums.c    checksums of contents
  *
  * What holds between any two messages: a chunk in the index is in the order (cache/order.h), and OUT of it exactly when a part
  * of it is being filled (filling > 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
@@ -52,6 +53,9 @@ struct eviction {
 	uint64_t waiting_count;
 	struct ty_timer tick;
 	bool ticking;
+
+	uint64_t sum_bytes;         /* of chunks that are being summed up */
+	uint32_t next_sum;          /* checksum actor */
 
 	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
 };
@@ -113,6 +117,11 @@ bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes
 bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_write why);
 void eviction_clean_ahead(struct eviction *e); /* in a full arena: let the next victims go down */
 void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
+
+/* ---- eviction_sums.c ---- */
+
+void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become visible */
+void eviction_summed(struct eviction *e, struct ty_sum *sum);
 
 /* ---- eviction_growth.c ---- */
 

@@ -121,10 +121,8 @@ static void finish(struct gpu *g, struct ty_op *op)
 
 	if (!store)
 		sent = ty_send(op->home, &op->msg, op->home_type);
-	else if (op->code != TY_OK)
-		sent = ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT);
 	else
-		sent = ty_send(g->service->checksum[op->id % g->service->checksum_count], &op->msg, TY_CHECKSUM_OP);
+		sent = ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT);
 	assert(sent == TY_OK); /* all of them outlive the ops they sent out */
 }
 

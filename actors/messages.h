@@ -47,10 +47,11 @@ enum ty_message {
 	/* eviction: the arena's space and the index. */
 	TY_EVICTION_START = 0x180,   /* struct ty_msg    from main: everybody is there, let the arena grow */
 	TY_EVICTION_RESERVE,         /* struct ty_op     from engine */
-	TY_EVICTION_COMMIT,          /* struct ty_op     from checksum: copied; from gpu: failed (op->code) */
+	TY_EVICTION_COMMIT,          /* struct ty_op     from gpu: copied, or failed (op->code) */
 	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
 	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
 	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
+	TY_EVICTION_SUMMED,          /* struct ty_sum    from checksum */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */
@@ -62,9 +63,8 @@ enum ty_message {
 	/* log: writes the lines. */
 	TY_LOG_LINE = 0x1e0,         /* struct ty_log_line from anyone */
 
-	/* checksum: sums up what was stored. */
-	TY_CHECKSUM_OP = 0x200,      /* struct ty_op     from gpu: a store's copies are done */
-	TY_CHECKSUM_GO,              /* its own: the next slice */
+	/* checksum: sums up what has become visible. */
+	TY_CHECKSUM_SUM = 0x200,     /* struct ty_sum    from eviction */
 
 	/* tier: every actor of a tier, whatever its kind. */
 	TY_TIER_START = 0x300,       /* struct ty_msg      from main: everybody is there */

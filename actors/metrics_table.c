@@ -404,9 +404,13 @@ const struct ty_metric ty_metrics[] = {
 		"Of those found, parts whose memory could not be registered, or that are here twice: dropped."),
 	{"tyer_restarts", TY_COUNTER, "", restarts, 0, "Workers that ended before this one and were followed by another."},
 	{"tyer_checksum_bytes", TY_COUNTER, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, bytes),
-		"Stored bytes that were summed up before their commit."},
+		"Stored bytes that were summed up."},
 	{"tyer_checksum_seconds", TY_COUNTER, "seconds", checksum_ns, offsetof(struct ty_checksum_stats, ns),
-		"Time of workers that it took."},
+		"Time of the checksum threads that it took."},
+	{"tyer_checksum_waiting_bytes", TY_GAUGE, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, waiting),
+		"Of chunks that are to be summed up, at most a sixteenth of the arena."},
+	{"tyer_checksum_skipped", TY_COUNTER, "", checksum_u64, offsetof(struct ty_checksum_stats, skipped),
+		"Chunks that came too fast to be summed up."},
 
 	{"tyer_device_state", TY_STATESET, "", device_state, 0, "What the device does."},
 	{"tyer_device_call_seconds", TY_GAUGE, "seconds", device_call, 0,
@@ -442,6 +446,7 @@ const struct ty_metric ty_metrics[] = {
 
 	LIMIT("arena_bytes", "bytes", limit_u64, l1_size, "--l1-size"),
 	LIMIT("arena_ahead_bytes", "bytes", limit_u64, l1_ahead, "--l1-ahead"),
+	LIMIT("checksum_threads", "", limit_u32, checksum_threads, "--checksum-threads"),
 	LIMIT("populate_threads", "", limit_u32, populate_threads, "--populate-threads"),
 	LIMIT("staging_bytes", "bytes", limit_u64, staging, "--staging, per GPU"),
 	LIMIT("chunk_tokens", "", limit_u32, chunk_tokens, "--chunk-tokens"),

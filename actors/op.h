@@ -4,7 +4,7 @@
  * comes up from a tier by prefetch: to the arena that is a store too), that
  * travels and sits in one mailbox at a time:
  *
- *   STORE     engine -> eviction (reserve) -> gpu (copy) -> checksum -> eviction (commit or give back) -> engine
+ *   STORE     engine -> eviction (reserve) -> gpu (copy) -> eviction (commit or give back) -> engine
  *   RETRIEVE  engine -> gpu (copy) -> engine
  *   loading   prefetch -> eviction (reserve) -> prefetch (a tier's GET) -> eviction (commit or give back) -> prefetch
  *
@@ -35,7 +35,7 @@ struct ty_op_chunk {
 	struct ty_chunk *chunk; /* RETRIEVE: pinned by the engine. STORE with FATE_MOVE: being filled by this op */
 	uint32_t slot;          /* this op's part of it */
 	enum ty_op_fate fate;
-	uint64_t checksum;      /* STORE, after the copy: of the part's contents (cache/checksum.h) */
+	uint64_t checksum;      /* of the part's contents, if it came with one (cache/checksum.h); 0: it did not */
 	uint16_t below;         /* STORE: bit i: it comes from tier i */
 };
 

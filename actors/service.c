@@ -49,15 +49,12 @@ static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *a
 	return code == TY_OK ? TY_OK : ty_fail(err, code, "could not start the actor %s", cls->name);
 }
 
-/* One for each worker that could run it. */
 static enum ty_code spawn_checksums(struct service *s, struct ty_error *err)
 {
-	long count = s->base.config->workers ? (long)s->base.config->workers : sysconf(_SC_NPROCESSORS_ONLN);
 	enum ty_code code = TY_OK;
 
-	count = count < 1 ? 1 : count > TY_MAX_CHECKSUMS ? TY_MAX_CHECKSUMS : count;
-	for (uint32_t i = 0; code == TY_OK && i < (uint32_t)count; i++) {
-		code = spawn(s, &ty_checksum_class, &s->base, TY_POOL, NULL, &s->base.checksum[i], err);
+	for (uint32_t i = 0; code == TY_OK && i < s->base.config->checksum_threads; i++) {
+		code = spawn(s, &ty_checksum_class, &s->base, TY_DEDICATED, "checksum", &s->base.checksum[i], err);
 		if (code == TY_OK)
 			s->base.checksum_count = i + 1;
 	}

@@ -118,12 +118,13 @@ static struct put *make_put(struct writeback *w, struct ty_tier *tier, struct ty
 	put->io.parts = chunk->parts;
 	for (uint32_t i = 0; i < chunk->parts; i++) {
 		const struct ty_slot_record *record = ty_slots_held(w->service->slots, chunk->slots[i]);
+		uint64_t checksum = ty_slots_checksum(w->service->slots, chunk->slots[i]);
 		uint8_t *data = ty_slots_address(w->service->slots, chunk->slots[i]);
 
 		/* What lies behind the contents in the slot is nobody's, and may be of somebody else's earlier chunk. */
 		memset(data + record->length, 0, ty_envelope_padded(record->length) - record->length);
 		put->io.part[i] = (struct ty_tier_part){data, record->length,
-			record->checksum ? record->checksum : ty_checksum(data, record->length)};
+			checksum ? checksum : ty_checksum(data, record->length)};
 	}
 	return put;
 }

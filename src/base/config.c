@@ -73,6 +73,8 @@ static const struct option options[] = {
 	{ "keep-percent", COUNT, FIELD(keep_percent), 0, 100, "50", NULL,
 	  "share of the arena that pins (PIN, and the engines' own) may take away from eviction" },
 	{ "populate-threads", COUNT, FIELD(populate_threads), 1, 8, "1", NULL, "threads that touch it" },
+	{ "checksum-threads", COUNT, FIELD(checksum_threads), 0, 8, "2", NULL,
+		"threads that sum up stored chunks behind the stores; 0: none" },
 	{ "device", DEVICE, FIELD(device), 0, 0, NULL, "cuda:0 if an NVIDIA driver is loaded, else host",
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
 	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },

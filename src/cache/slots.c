@@ -7,6 +7,7 @@
 #include "slots_private.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,8 +212,19 @@ void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum)
 	assert(record.state == TY_SLOT_FILLING);
 	record.state = TY_SLOT_READY;
 	record.sequence = ++slots->sequence;
-	record.checksum = checksum;
+	atomic_init(&record.checksum, checksum);
 	ty_slot_record_write(&slots->table[slot], &record);
+}
+
+void ty_slots_set_checksum(struct ty_slots *slots, uint32_t slot, uint64_t checksum)
+{
+	assert(ty_slots_record(slots, slot)->state == TY_SLOT_READY);
+	atomic_store_explicit(&slots->table[slot].checksum, checksum, memory_order_relaxed);
+}
+
+uint64_t ty_slots_checksum(const struct ty_slots *slots, uint32_t slot)
+{
+	return atomic_load_explicit(&slots->table[slot].checksum, memory_order_relaxed);
 }
 
 void ty_slots_give(struct ty_slots *slots, uint32_t slot)

@@ -11,6 +11,7 @@
 #ifndef TY_CACHE_SLOTS_H
 #define TY_CACHE_SLOTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "arena.h"
@@ -29,7 +30,8 @@ struct ty_slot_record {
 	uint32_t length;      /* bytes of contents */
 	struct ty_key key;
 	uint64_t sequence;    /* of the commit: later is larger */
-	uint64_t checksum;    /* of the contents (checksum.h), 0: none was made */
+	_Atomic uint64_t checksum; /* of the contents (checksum.h), 0: none was made. Not under `check`: a wrong one shows by itself.
+	                              Written by eviction, read by holders of a pin, relaxed: it says nothing of other memory */
 };
 
 struct ty_slots; /* opaque */
@@ -71,13 +73,16 @@ uint64_t ty_slots_class_of(uint64_t bytes);
 /* A slot of `bytes` (1..TY_PIECE_BYTES), or TY_NO_SLOT: from a piece of that size class with room, else from a free
  * piece, which becomes one of that class. State FILLING. Constant time, but for a piece's first slot. */
 uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts);
-void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum);
+void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum); /* 0: none yet */
+void ty_slots_set_checksum(struct ty_slots *slots, uint32_t slot, uint64_t checksum); /* of a READY one */
+/* Any thread, while it holds the slot. */
+uint64_t ty_slots_checksum(const struct ty_slots *slots, uint32_t slot);
 /* Back; a piece all of whose slots are free is free again, for any class. */
 void ty_slots_give(struct ty_slots *slots, uint32_t slot);
 
 uint8_t *ty_slots_address(const struct ty_slots *slots, uint32_t slot); /* any thread while it holds the slot */
 const struct ty_slot_record *ty_slots_record(const struct ty_slots *slots, uint32_t slot);
-/* The same for any thread, while it holds the slot by a pin of its chunk: nothing in the record changes then. */
+/* The same for any thread, while it holds the slot by a pin of its chunk: nothing in the record but its checksum changes then. */
 const struct ty_slot_record *ty_slots_held(const struct ty_slots *slots, uint32_t slot);
 uint32_t ty_slots_piece(uint32_t slot);
 uint64_t ty_slots_class(const struct ty_slots *slots, uint32_t slot); /* bytes of its piece's slots */

@@ -58,6 +58,7 @@ static uint32_t record_check(const struct ty_slot_record *record)
 	struct ty_slot_record copy = *record;
 
 	copy.check = 0;
+	atomic_init(&copy.checksum, 0); /* which comes later, by itself */
 	return (uint32_t)siphash(&copy, sizeof copy);
 }
 
@@ -77,7 +78,7 @@ void ty_slot_record_write(struct ty_slot_record *to, const struct ty_slot_record
 	to->length = from->length;
 	to->key = from->key;
 	to->sequence = from->sequence;
-	to->checksum = from->checksum;
+	atomic_store_explicit(&to->checksum, atomic_load_explicit(&from->checksum, memory_order_relaxed), memory_order_relaxed);
 	to->check = record_check(from);
 	atomic_signal_fence(memory_order_release);
 	to->state = from->state;

@@ -132,9 +132,9 @@ static const struct ty_class engine_class = {
 	.name = "engine", .state_size = 8, .first_type = TY_ENGINE_REQUEST, .type_count = 6, .handlers = engine_handlers,
 };
 
-static const struct ty_handler checksum_handlers[] = {{"op", engine_done}};
-static const struct ty_class checksum_class = {
-	.name = "checksum", .state_size = 8, .first_type = TY_CHECKSUM_OP, .type_count = 1, .handlers = checksum_handlers,
+static const struct ty_handler eviction_handlers[] = {{"commit", engine_done}};
+static const struct ty_class eviction_class = {
+	.name = "eviction", .state_size = 8, .first_type = TY_EVICTION_COMMIT, .type_count = 1, .handlers = eviction_handlers,
 };
 
 static void device_open(void *self, struct ty_msg *msg)
@@ -263,8 +263,7 @@ static void start(uint64_t seed)
 	w.service->rt = w.rt;
 	assert(ty_spawn(w.rt, &clients_class, NULL, &pool, &w.service->clients) == TY_OK);
 	assert(ty_spawn(w.rt, &engine_class, NULL, &pool, &w.engine) == TY_OK);
-	assert(ty_spawn(w.rt, &checksum_class, NULL, &pool, &w.service->checksum[0]) == TY_OK);
-	w.service->checksum_count = 1;
+	assert(ty_spawn(w.rt, &eviction_class, NULL, &pool, &w.service->eviction) == TY_OK);
 	gpu = (struct ty_gpu_arg){.service = w.service, .options = {.name = "host"}};
 	assert(ty_spawn(w.rt, &ty_gpu_class, &gpu, &own, &w.service->gpu[0]) == TY_OK);
 	w.service->gpu_count = 1;
@@ -318,7 +317,7 @@ static void run(uint64_t seed)
 		steps(1);
 	ty_runtime_destroy(w.rt);
 	ty_actor_unref(w.service->gpu[0]);
-	ty_actor_unref(w.service->checksum[0]);
+	ty_actor_unref(w.service->eviction);
 	ty_actor_unref(w.service->clients);
 	ty_actor_unref(w.engine);
 	free(layout);

@@ -227,6 +227,10 @@ void world_open(const struct world_options *options)
 	assert_ok(ty_runtime_create(&ro, &world.rt, &err), &err);
 	s->rt = world.rt;
 	spawn(&ty_eviction_class, s, &s->eviction);
+	if (options->sums) {
+		spawn(&ty_checksum_class, s, &s->checksum[0]);
+		s->checksum_count = 1;
+	}
 	spawn(options->real_populate ? &ty_populate_class : &impostor_class, s, &s->populate[0]);
 	s->populate_count = 1;
 	s->gpu_count = options->gpus ? options->gpus : 1;
@@ -248,6 +252,8 @@ void world_close(void)
 
 	close_tiers();
 	ty_actor_unref(s->eviction);
+	if (s->checksum_count)
+		ty_actor_unref(s->checksum[0]);
 	ty_actor_unref(s->populate[0]);
 	for (uint32_t i = 0; i < s->gpu_count; i++)
 		ty_actor_unref(s->gpu[i]);

@@ -23,6 +23,7 @@ struct world_options {
 	bool real_populate;
 	bool hold_pieces;    /* keep pieces at the owner until world_let_pieces */
 	bool dont_start;
+	bool sums;           /* with a checksum actor */
 	int policy;          /* enum ty_config_policy */
 	struct ty_tenant_quota quotas[2];
 	uint32_t quota_count, keep_percent;

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The contents' checksums. A pass over a chunk's bytes takes longer than its copy from the GPU did, so it comes after the
+ * commit and beside everything else. What is on its way is pinned, hence bounded; a chunk without a sum is as good as any
+ * other, and whoever takes it further down makes one.
+ */
+#include "eviction_state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define SHARE 16 /* of the arena, that may be on its way: a sixteenth */
+
+static uint64_t unsummed_bytes(const struct eviction *e, const struct ty_chunk *chunk)
+{
+	const struct ty_slots *slots = e->service->slots;
+	uint64_t bytes = 0;
+
+	for (uint32_t part = 0; part < chunk->parts; part++)
+		if (!ty_slots_checksum(slots, chunk->slots[part]))
+			bytes += ty_slots_record(slots, chunk->slots[part])->length;
+	return bytes;
+}
+
+static void tell(struct eviction *e)
+{
+	/* relaxed: read by metrics */
+	atomic_store_explicit(&e->service->checksum_stats.waiting, e->sum_bytes, memory_order_relaxed);
+}
+
+void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
+{
+	struct ty_service *service = e->service;
+	uint64_t bytes;
+	struct ty_sum *sum;
+
+	if (!service->checksum_count || !(bytes = unsummed_bytes(e, chunk)))
+		return;
+	sum = e->sum_bytes + bytes > service->arena.bytes / SHARE
+		      ? NULL
+		      : calloc(1, sizeof *sum + chunk->parts * sizeof sum->parts[0]);
+	if (sum) {
+		sum->chunk = chunk;
+		sum->bytes = bytes;
+		ty_chunk_pin(chunk);
+		if (ty_send(service->checksum[e->next_sum++ % service->checksum_count], &sum->msg, TY_CHECKSUM_SUM) == TY_OK) {
+			e->sum_bytes += bytes;
+			tell(e);
+			return;
+		}
+		ty_chunk_unpin(chunk); /* the service stops */
+		free(sum);
+	}
+	eviction_count(&service->checksum_stats.skipped, 1);
+}
+
+void eviction_summed(struct eviction *e, struct ty_sum *sum)
+{
+	for (uint32_t part = 0; sum->made && part < sum->chunk->parts; part++)
+		ty_slots_set_checksum(e->service->slots, sum->chunk->slots[part], sum->parts[part]);
+	ty_chunk_unpin(sum->chunk);
+	e->sum_bytes -= sum->bytes;
+	tell(e);
+	free(sum);
+}
