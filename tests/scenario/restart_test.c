@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "actors/service.h"
 
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,6 +51,10 @@ static void store(uint32_t base, uint32_t count)
 	h_fill(&c, base, count, 0);
 	ok(&c, h_store(&c, 1, 0, count, 0));
 	h_close(&c);
+	/* Behind the answer the contents are summed up. */
+	while (seen(&service.service->checksum_stats.waiting))
+		sched_yield();
+	assert_int_equal(seen(&service.service->checksum_stats.skipped), 0);
 }
 
 /* Wait until all that comes back is back, then: so many chunks of the prompt are here, and right. */
