@@ -113,8 +113,8 @@ static bool must_stay(struct ty_worker *worker)
 		atomic_load_explicit(&worker->thread.nudges, memory_order_seq_cst) || anything_stealable(rt);
 }
 
-/* Returns how many others search. */
-static uint32_t park(struct ty_worker *worker)
+/* Whoever was woken looks into its own queue first, where there is something most of the time, and searches only then. */
+static void park(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
 	uint64_t bit = (uint64_t)1 << worker->index;
@@ -134,8 +134,9 @@ static uint32_t park(struct ty_worker *worker)
 		if (woken)
 			ty_count(&worker->thread.seat->wakes);
 	}
-	atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst); /* unless a sender did */
-	return atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
+	if (atomic_load_explicit(&rt->idle, memory_order_seq_cst) & bit) /* else a sender took it away */
+		atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst);
+	ty_thread_clock(&worker->thread);
 }
 
 /* Found something. Whoever saw us search relied on us for what they had pushed. */
@@ -158,33 +159,30 @@ static struct ty_actor *search_once(struct ty_worker *worker)
 	return actor ? actor : steal(worker);
 }
 
-/* Spin, then park, until there is an actor to run; null: the runtime ends. At most half of the workers spin: more of
- * them find no more, and each look is a miss for those who work. */
+/* Spin, then park. Null: look again, or the runtime ends. At most half of the workers spin: more of them find no more,
+ * and each look is a miss for those who work. */
 static struct ty_actor *search(struct ty_worker *worker)
 {
-	struct ty_runtime *rt = worker->thread.rt;
-	struct ty_actor *actor;
-	uint32_t others;
+	struct ty_thread *thread = &worker->thread;
+	struct ty_runtime *rt = thread->rt;
+	int64_t until = ty_thread_clock(thread);
 
-	ty_thread_close(&worker->thread);
-	worker->thread.stamped = false; /* time passes */
-	others = atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst);
-	for (;;) {
-		int64_t until = ty_thread_clock(&worker->thread) + (others < (rt->worker_count + 1) / 2 ? rt->spin_ns : 0);
+	ty_thread_close(thread);
+	thread->stamped = false; /* time passes */
+	if (atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst) < (rt->worker_count + 1) / 2)
+		until += rt->spin_ns;
+	do {
+		struct ty_actor *actor = search_once(worker);
 
-		for (;;) {
-			actor = search_once(worker);
-			if (actor || atomic_load_explicit(&rt->joining, memory_order_relaxed)) {
-				leave_search(worker);
-				return actor;
-			}
-			for (int i = 0; i < PAUSES; i++)
-				ty_pause();
-			if (ty_thread_clock(&worker->thread) >= until)
-				break;
+		if (actor || atomic_load_explicit(&rt->joining, memory_order_relaxed)) {
+			leave_search(worker);
+			return actor;
 		}
-		others = park(worker);
-	}
+		for (int i = 0; i < PAUSES; i++)
+			ty_pause();
+	} while (ty_thread_clock(thread) < until);
+	park(worker);
+	return NULL;
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
@@ -223,8 +221,11 @@ void *ty_worker_main(void *arg)
 			notify(thread->rt, worker->index);
 		if (!actor)
 			actor = search(worker);
-		if (!actor)
-			break;
+		if (!actor) {
+			if (atomic_load_explicit(&thread->rt->joining, memory_order_relaxed))
+				break;
+			continue;
+		}
 		run(worker, actor);
 		if (++runs % ALARMS_EVERY == 0 && thread->alarms.top)
 			ty_thread_clock(thread);

@@ -154,7 +154,7 @@ proctype worker(byte me)
 			handler()
 		:: else ->
 			searching++;
-search:			attempt(1 - me);
+			attempt(1 - me);
 			if
 			:: found ->
 				leave_search();
@@ -190,9 +190,7 @@ search:			attempt(1 - me);
 end:					wakes[me] != ticket;
 					sleeping[me] = false
 				fi;
-				idle[me] = false;
-				searching++;
-				goto search
+				idle[me] = false /* and then its own queue first */
 			fi
 		fi
 	od
