@@ -7,11 +7,14 @@
  *   counting   the program's thread sends, one actor counts: ns a message
  *   threads    two dedicated actors, one message to and fro: ns a hop, wake-ups included
  *   timer      an actor starts and cancels a timer: ns for both
+ *   event      the flight recorder writes an event that bears a stamp it has already, as a worker's send does: ns
+ *   stamped    the same with a reading of the CPU's counter
  *
  * Every case checks its result. Prints the median and the best of five rounds, and the CPU time of the whole program
  * in the cheapest round, which other programs on the machine hardly change.
  */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +22,13 @@
 
 #include <tyer/actor.h>
 
+#include "runtime/record.h"
+#include "runtime/ticks.h"
+
 #define ROUNDS 5
 #define RING 100
 
-enum { HOP = 1, COUNT, TIMER, TYPE_END };
+enum { HOP = 1, COUNT, TIMER, TYPE_END, EVENT, STAMPED };
 
 struct hop {
 	struct ty_msg msg;
@@ -138,6 +144,33 @@ static int64_t run_counting(struct ty_actor *actor, struct link *link, uint64_t 
 	return began;
 }
 
+/* What the ring holds afterwards must be what was written last. */
+static int64_t run_events(bool stamped, uint64_t events)
+{
+	struct ty_ring *ring = calloc(1, sizeof *ring);
+	struct ty_event *out = calloc(TY_RING_EVENTS, sizeof *out);
+	bool counter = ty_counter_steady();
+	uint64_t stamp = 1;
+	int64_t began;
+	uint32_t n;
+
+	if (!ring || !out)
+		exit(1);
+	began = clock_ns(CLOCK_MONOTONIC);
+	for (uint64_t i = 0; i < events; i++) {
+		if (stamped)
+			stamp = counter ? ty_counter() : (uint64_t)clock_ns(CLOCK_MONOTONIC);
+		ty_ring_write(ring, TY_EVENT_SEND, stamp, i, 0, NULL, i);
+	}
+	began = clock_ns(CLOCK_MONOTONIC) - began;
+	n = ty_ring_read(ring, out);
+	if (!n || out[n - 1].msg != events - 1 || out[n - 1].when != stamp)
+		exit(1);
+	free(ring);
+	free(out);
+	return began;
+}
+
 static int64_t run_round(const struct bench *bench, uint64_t messages)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .workers = 1};
@@ -148,6 +181,8 @@ static int64_t run_round(const struct bench *bench, uint64_t messages)
 	struct ty_runtime *rt;
 	int64_t took;
 
+	if (bench->type >= EVENT)
+		return run_events(bench->type == STAMPED, messages);
 	must(ty_runtime_create(&options, &rt, NULL));
 	for (uint32_t i = 0; i < bench->actors; i++)
 		must(ty_spawn(rt, &cls, &links[i], &spawn, &actors[i]));
@@ -183,6 +218,8 @@ int main(int argc, char **argv)
 		{"counting", 1, TY_POOL, COUNT, 4},
 		{"threads", 2, TY_DEDICATED, HOP, 40},
 		{"timer", 1, TY_POOL, TIMER, 1},
+		{"event", 0, TY_POOL, EVENT, 1},
+		{"stamped", 0, TY_POOL, STAMPED, 1},
 	};
 	uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
 
