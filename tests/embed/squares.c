@@ -10,45 +10,45 @@
 #include <tyer/actor.h>
 
 enum { JOBS = 10000, WORKERS = 100 };
-enum { SQUARE = 1, ADD };
+enum { SQUARE = 1, ADD, SUM };
 
 struct job { /* a message: the header first, then what is yours */
 	struct ty_msg msg;
 	uint64_t number;
 };
+TY_MESSAGE(square, SQUARE, struct job)
+TY_MESSAGE(add, ADD, struct job)
+TY_MESSAGE(sum, SUM, struct job)
 
-/* The owner: the only one who touches the sum and the pipe. It waits in its own way. */
+/* The owner: the only one who touches the sum. It waits in its own way. */
 struct owner {
-	int wake_fd, out_fd;
-	uint64_t sum, count;
+	struct ty_actor *main; /* who wants to know */
+	int wake_fd;
+	uint64_t count;
+	struct job sum;
 };
 
 static enum ty_code owner_start(void *self, void *arg)
 {
 	struct owner *owner = self;
 
-	owner->out_fd = *(int *)arg;
+	owner->main = arg;
 	owner->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return owner->wake_fd < 0 ? TY_IO : TY_OK;
 }
 
 static void owner_stop(void *self)
 {
-	struct owner *owner = self;
-
-	close(owner->wake_fd);
-	close(owner->out_fd);
+	close(((struct owner *)self)->wake_fd);
 }
 
-static void owner_add(void *self, struct ty_msg *msg)
+static void owner_add(struct owner *owner, struct job *job)
 {
-	struct owner *owner = self;
-	struct job *job = ty_container_of(msg, struct job, msg);
-
-	owner->sum += job->number;
-	if (++owner->count == JOBS && write(owner->out_fd, &owner->sum, sizeof owner->sum) < 0)
-		perror("write");
+	owner->sum.number += job->number;
+	if (++owner->count == JOBS && sum_send(owner->main, &owner->sum) != TY_OK)
+		abort(); /* the port is closed after this */
 }
+TY_HANDLER(add, owner_add, struct owner)
 
 static void owner_wait(void *self, int64_t deadline)
 {
@@ -71,7 +71,7 @@ static void owner_wake(void *self)
 		perror("write");
 }
 
-static const struct ty_handler owner_handlers[] = {{"add", owner_add}};
+static const struct ty_handler owner_handlers[] = {{"add", owner_add_run}};
 static const struct ty_class owner_class = {
 	.name = "owner",
 	.state_size = sizeof(struct owner),
@@ -94,17 +94,15 @@ static enum ty_code worker_start(void *self, void *arg)
 	return TY_OK;
 }
 
-static void worker_square(void *self, struct ty_msg *msg)
+static void worker_square(struct worker *worker, struct job *job)
 {
-	struct worker *worker = self;
-	struct job *job = ty_container_of(msg, struct job, msg);
-
 	job->number *= job->number;
-	if (ty_send(worker->owner, msg, ADD) != TY_OK)
+	if (add_send(worker->owner, job) != TY_OK)
 		abort(); /* the owner stops after the workers */
 }
+TY_HANDLER(square, worker_square, struct worker)
 
-static const struct ty_handler worker_handlers[] = {{"square", worker_square}};
+static const struct ty_handler worker_handlers[] = {{"square", worker_square_run}};
 static const struct ty_class worker_class = {
 	.name = "worker",
 	.state_size = sizeof(struct worker),
@@ -123,7 +121,7 @@ static void *produce(void *unused)
 	(void)unused;
 	for (int i = 0; i < JOBS; i++) {
 		jobs[i].number = (uint64_t)i;
-		if (ty_send(workers[i % WORKERS], &jobs[i].msg, SQUARE) != TY_OK)
+		if (square_send(workers[i % WORKERS], &jobs[i]) != TY_OK)
 			abort();
 	}
 	return NULL;
@@ -136,24 +134,24 @@ int main(void)
 	struct ty_runtime *rt;
 	struct ty_actor *owner;
 	struct ty_actor_stats stats;
+	struct ty_port *port; /* where this thread receives */
 	struct ty_error err;
 	pthread_t producer;
-	uint64_t sum = 0;
-	int ends[2];
+	uint64_t sum;
 
-	if (pipe(ends) || ty_runtime_create(&options, &rt, &err) != TY_OK)
+	if (ty_runtime_create(&options, &rt, &err) != TY_OK || ty_port_open(rt, NULL, &port) != TY_OK)
 		return 1;
-	if (ty_spawn(rt, &owner_class, &ends[1], &alone, &owner) != TY_OK)
+	if (ty_spawn(rt, &owner_class, ty_port_address(port), &alone, &owner) != TY_OK)
 		return 1;
 	for (int i = 0; i < WORKERS; i++)
 		if (ty_spawn(rt, &worker_class, owner, NULL, &workers[i]) != TY_OK)
 			return 1;
 	if (pthread_create(&producer, NULL, produce, NULL))
 		return 1;
-	if (read(ends[0], &sum, sizeof sum) != sizeof sum)
-		return 1;
+	sum = sum_of(ty_port_wait(port, TY_NEVER))->number; /* or: poll ty_port_fd(port) beside other descriptors */
 	pthread_join(producer, NULL);
 	ty_actor_stats(workers[0], &stats);
+	ty_port_close(port);
 	ty_runtime_destroy(rt); /* the youngest first: the owner is the last to stop */
 	for (int i = 0; i < WORKERS; i++)
 		ty_actor_unref(workers[i]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// squares.c in C++: an owner that waits in its own way, workers on the pool, a thread that sends.
+// squares.c in C++: an owner that waits in its own way, workers on the pool, a thread that sends, a port that receives.
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <future>
 #include <iostream>
 #include <memory>
 #include <new>
@@ -22,12 +21,15 @@ namespace
 
 constexpr std::uint64_t job_count = 10000;
 constexpr std::size_t worker_count = 100;
-enum : std::uint32_t { SQUARE = 1, ADD };
+enum : std::uint32_t { SQUARE = 1, ADD, SUM };
 
 struct Job {
 	ty_msg msg{};
 	std::uint64_t number = 0;
 };
+TY_MESSAGE(square, SQUARE, Job)
+TY_MESSAGE(add, ADD, Job)
+TY_MESSAGE(sum, SUM, Job)
 
 struct Unref {
 	void operator()(ty_actor *actor) const { ty_actor_unref(actor); }
@@ -38,23 +40,21 @@ using Actor = std::unique_ptr<ty_actor, Unref>;
 class Owner
 {
 public:
-	explicit Owner(std::promise<std::uint64_t> &result) : result_(result), fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+	explicit Owner(ty_actor *main) : main_(main), fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 	~Owner() { close(fd_); }
 
 	static Owner &of(void *self) { return *static_cast<Owner *>(self); }
 	static ty_code start(void *self, void *arg)
 	{
-		new (self) Owner(*static_cast<std::promise<std::uint64_t> *>(arg));
+		new (self) Owner(static_cast<ty_actor *>(arg));
 		return of(self).fd_ < 0 ? TY_IO : TY_OK;
 	}
 	static void stop(void *self) { of(self).~Owner(); }
-	static void add(void *self, ty_msg *msg)
+	void add(const Job &job)
 	{
-		Owner &owner = of(self);
-
-		owner.sum_ += ty_container_of(msg, Job, msg)->number;
-		if (++owner.count_ == job_count)
-			owner.result_.set_value(owner.sum_);
+		sum_.number += job.number;
+		if (++count_ == job_count && sum_send(main_, &sum_) != TY_OK)
+			std::abort();
 	}
 	static void wait(void *self, std::int64_t deadline)
 	{
@@ -75,10 +75,17 @@ public:
 	}
 
 private:
-	std::promise<std::uint64_t> &result_;
+	ty_actor *main_;
 	int fd_;
-	std::uint64_t sum_ = 0, count_ = 0;
+	std::uint64_t count_ = 0;
+	Job sum_;
 };
+
+void owner_add(Owner *owner, Job *job)
+{
+	owner->add(*job);
+}
+TY_HANDLER(add, owner_add, Owner)
 
 struct Worker {
 	ty_actor *owner;
@@ -88,18 +95,18 @@ struct Worker {
 		new (self) Worker{static_cast<ty_actor *>(arg)};
 		return TY_OK;
 	}
-	static void square(void *self, ty_msg *msg)
-	{
-		Job *job = ty_container_of(msg, Job, msg);
-
-		job->number *= job->number;
-		if (ty_send(static_cast<Worker *>(self)->owner, msg, ADD) != TY_OK)
-			std::abort();
-	}
 };
 
-const ty_handler owner_handlers[] = {{"add", Owner::add}};
-const ty_handler worker_handlers[] = {{"square", Worker::square}};
+void worker_square(Worker *worker, Job *job)
+{
+	job->number *= job->number;
+	if (add_send(worker->owner, job) != TY_OK)
+		std::abort();
+}
+TY_HANDLER(square, worker_square, Worker)
+
+const ty_handler owner_handlers[] = {{"add", owner_add_run}};
+const ty_handler worker_handlers[] = {{"square", worker_square_run}};
 
 ty_class class_of_owner()
 {
@@ -148,11 +155,11 @@ Actor spawn(ty_runtime *rt, const ty_class &cls, void *arg, ty_executor executor
 
 int main()
 {
-	std::promise<std::uint64_t> promise;
 	std::vector<Job> jobs(job_count);
 	std::vector<Actor> workers;
 	ty_runtime_options options{};
 	ty_runtime *rt = nullptr;
+	ty_port *port = nullptr;
 	ty_error err{};
 
 	options.size = sizeof options;
@@ -161,19 +168,22 @@ int main()
 		std::cerr << err.text << '\n';
 		return 1;
 	}
-	Actor owner = spawn(rt, owner_class, &promise, TY_DEDICATED);
+	if (ty_port_open(rt, nullptr, &port) != TY_OK)
+		return 1;
+	Actor owner = spawn(rt, owner_class, ty_port_address(port), TY_DEDICATED);
 	for (std::size_t i = 0; i < worker_count; i++)
 		workers.push_back(spawn(rt, worker_class, owner.get(), TY_POOL));
 	std::thread producer([&] {
 		for (std::uint64_t i = 0; i < job_count; i++) {
 			jobs[i].number = i;
-			if (ty_send(workers[i % worker_count].get(), &jobs[i].msg, SQUARE) != TY_OK)
+			if (square_send(workers[i % worker_count].get(), &jobs[i]) != TY_OK)
 				std::abort();
 		}
 	});
-	const std::uint64_t sum = promise.get_future().get();
+	const std::uint64_t sum = sum_of(ty_port_wait(port, TY_NEVER))->number;
 
 	producer.join();
+	ty_port_close(port);
 	ty_runtime_destroy(rt);
 	std::cout << "sum of squares: " << sum << '\n';
 	return sum != (job_count - 1) * job_count * (2 * job_count - 1) / 6;
