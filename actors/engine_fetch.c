@@ -45,7 +45,8 @@ bool engine_fetch_begin(struct engine *e, struct session *s, struct ty_exchange 
 		free(l);
 		return false;
 	}
-	l->fetch->engine = ty_self();
+	l->fetch->home = ty_self();
+	l->fetch->home_type = TY_ENGINE_FETCHED;
 	l->fetch->priority = TY_FETCH_LOOKUP;
 	l->fetch->space = e->space;
 	l->fetch->user = l;
@@ -84,6 +85,8 @@ void engine_fetched(struct engine *e, struct ty_fetch *fetch)
 		enum ty_code sent;
 
 		e->leases_out++;
+		fetch->lease->again = fetch->lease->count; /* the session's own lease touches them */
+		fetch->lease->space = e->space;
 		sent = ty_send(e->service->eviction, &fetch->lease->msg, TY_EVICTION_RELEASE);
 		assert(sent == TY_OK); /* eviction outlives engines */
 		fetch->lease = NULL;

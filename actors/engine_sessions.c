@@ -144,7 +144,7 @@ static uint32_t owner_of(const struct engine *e, uint64_t conversation)
 {
 	uint64_t mixed = (conversation ^ (uint64_t)(uintptr_t)e * 0x9e3779b97f4a7c15ull) * 0xd6e8feb86659fd93ull;
 
-	return (uint32_t)(mixed >> 32) % (TY_MANY_OWNERS - 1) + 1;
+	return (uint32_t)(mixed >> 32) % (TY_DOOMED - 1) + 1;
 }
 
 static uint8_t band_of(const Tyer__V1__Hint *said)

@@ -15,6 +15,7 @@ static void publish(struct eviction *e)
 
 	eviction_clean_ahead(e);
 	eviction_flush_down(e);
+	ty_events_flush(e->service, &e->events);
 	atomic_store_explicit(&stats->used_bytes, ty_slots_used_bytes(e->service->slots), memory_order_relaxed);
 	atomic_store_explicit(&stats->chunks, e->visible, memory_order_relaxed);
 	atomic_store_explicit(&stats->kept_bytes, e->kept_bytes, memory_order_relaxed);
@@ -330,7 +331,7 @@ static void on_release(void *self, struct ty_msg *msg)
 		eviction_offer(e, chunk, TY_TIER_WRITE_REUSE);
 		ty_chunk_unpin(chunk);
 	}
-	eviction_flush_down(e);
+	publish(e);
 	if (ty_send(lease->engine, &lease->msg, TY_ENGINE_RELEASED) != TY_OK)
 		ty_lease_free(lease);
 }
@@ -366,24 +367,52 @@ static void on_tick(void *self, struct ty_msg *msg)
 	publish(e);
 }
 
+/* ---- the administration ------------------------------------------------------------------------------ */
+
+static void on_control(void *self, struct ty_msg *msg)
+{
+	eviction_control(self, ty_container_of(msg, struct ty_exchange, msg));
+	eviction_grow(self);
+	publish(self);
+}
+
+static void on_control_go(void *self, struct ty_msg *msg)
+{
+	eviction_control_go(self, msg);
+	publish(self);
+}
+
+static void on_control_late(void *self, struct ty_msg *msg)
+{
+	eviction_control_late(self, msg);
+}
+
+static void on_tier_io(void *self, struct ty_msg *msg)
+{
+	eviction_deleted(self, msg);
+	publish(self);
+}
+
+static void on_fetched(void *self, struct ty_msg *msg)
+{
+	eviction_fetched(self, msg);
+	publish(self);
+}
+
 static enum ty_code start(void *self, void *arg)
 {
 	struct eviction *e = self;
 	const struct ty_config *config = ((struct ty_service *)arg)->config;
-	const struct ty_policy_class *cls;
-	struct ty_quota quotas[TY_TENANT_QUOTAS_MAX];
-	uint64_t size;
 
 	e->service = arg;
 	e->waiting_tail = &e->waiting;
-	cls = ty_policies[config->policy];
-	size = e->service->arena.pieces * TY_PIECE_BYTES;
+	e->limit = e->service->arena.pieces * TY_PIECE_BYTES;
+	e->ahead = config->l1_ahead;
 	e->quota_count = config->quota_count;
 	memcpy(e->quotas, config->quotas, sizeof e->quotas);
-	for (uint32_t i = 0; i < e->quota_count; i++)
-		quotas[i] = (struct ty_quota){.soft = e->quotas[i].soft, .hard = e->quotas[i].hard};
-	e->kept_max = size * config->keep_percent / 100;
-	e->order = ty_order_create(cls, quotas, e->quota_count, size);
+	e->keep_percent = config->keep_percent;
+	e->kept_max = e->limit * config->keep_percent / 100;
+	e->order = eviction_new_order(ty_policies[config->policy], e->quotas, e->quota_count, e->limit);
 	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);
 	if (e->order && e->tried && eviction_growth_open(e) == TY_OK)
 		return TY_OK;
@@ -408,6 +437,7 @@ static void stop(void *self)
 		end_op(op);
 	}
 	ty_order_destroy(e->order);
+	free(e->events.list);
 	free(e->tried);
 	eviction_growth_close(e);
 }
@@ -432,6 +462,12 @@ static void refuse(void *self, struct ty_msg *msg)
 	case TY_EVICTION_SUMMED:
 		on_summed(self, msg);
 		break;
+	case TY_EVICTION_CONTROL:
+		ty_exchange_refuse(ty_container_of(msg, struct ty_exchange, msg), TY_STOPPING, "the service stops");
+		break;
+	case TY_EVICTION_CONTROL_GO:
+		eviction_control_drop(msg);
+		break;
 	case TY_EVICTION_PIECE:
 		free(ty_container_of(msg, struct ty_piece, msg));
 		break;
@@ -448,6 +484,11 @@ static const struct ty_handler handlers[] = {
 	{"piece", on_piece},
 	{"tick", on_tick},
 	{"summed", on_summed},
+	{"control", on_control},
+	{"control go", on_control_go},
+	{"control late", on_control_late},
+	{"tier io", on_tier_io},
+	{"fetched", on_fetched},
 };
 
 const struct ty_class ty_eviction_class = {

@@ -47,7 +47,7 @@ struct eviction_owner eviction_owner(struct eviction *e, uint16_t space)
 	return (struct eviction_owner){space, (uint8_t)(*known - 1)};
 }
 
-static uint64_t bytes_of(const struct eviction *e, const struct ty_chunk *chunk)
+uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *chunk)
 {
 	uint64_t bytes = 0;
 
@@ -63,7 +63,7 @@ void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct evi
 		return;
 	chunk->space = owner->space;
 	if (chunk->entry.domain != owner->domain) {
-		uint64_t bytes = bytes_of(e, chunk);
+		uint64_t bytes = eviction_chunk_bytes(e, chunk);
 
 		ty_order_charge(e->order, chunk->entry.domain, 0, bytes);
 		ty_order_charge(e->order, owner->domain, bytes, 0);
@@ -129,6 +129,7 @@ static void commit_part(struct eviction *e, struct ty_chunk *chunk, uint32_t par
 	if (chunk->committed == ty_chunk_all_parts(chunk)) {
 		ty_chunk_publish(chunk);
 		e->visible++;
+		ty_events_add(e->service, &e->events, TYER__V1__EVENT__KIND__STORED, &chunk->key, 0);
 	}
 }
 
@@ -187,21 +188,30 @@ bool eviction_return_part(struct eviction *e, uint32_t slot)
 	return true;
 }
 
-bool eviction_evict(struct eviction *e, struct ty_chunk *chunk)
+bool eviction_remove(struct eviction *e, struct ty_chunk *chunk)
 {
 	bool visible = ty_chunk_state(chunk) == TY_CHUNK_READY;
 
 	assert(chunk->filling == 0);
-	if (visible && eviction_offer(e, chunk, TY_TIER_WRITE_EVICT))
-		return false;
 	if (!ty_chunk_kill(chunk))
 		return false;
+	if (visible)
+		ty_events_add(e->service, &e->events, TYER__V1__EVENT__KIND__EVICTED, &chunk->key, 0);
 	(void)eviction_keep(e, chunk, false);
 	for (uint32_t part = 0; part < chunk->parts; part++)
 		if (chunk->slots[part] != TY_NO_SLOT)
 			give_slot(e, chunk, part);
 	remove_chunk(e, chunk, true);
 	e->visible -= visible;
+	return true;
+}
+
+bool eviction_evict(struct eviction *e, struct ty_chunk *chunk)
+{
+	if (ty_chunk_state(chunk) == TY_CHUNK_READY && eviction_offer(e, chunk, TY_TIER_WRITE_EVICT))
+		return false;
+	if (!eviction_remove(e, chunk))
+		return false;
 	eviction_count(&e->service->eviction_stats.evictions, 1);
 	return true;
 }
@@ -233,8 +243,8 @@ bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep)
 
 	if (keep == (chunk->entry.band == TY_BAND_KEPT))
 		return true;
-	bytes = bytes_of(e, chunk);
-	if (keep && (ty_chunk_state(chunk) != TY_CHUNK_READY || bytes > e->kept_max - e->kept_bytes))
+	bytes = eviction_chunk_bytes(e, chunk);
+	if (keep && (ty_chunk_state(chunk) != TY_CHUNK_READY || e->kept_bytes + bytes > e->kept_max))
 		return false;
 	e->kept_bytes = keep ? e->kept_bytes + bytes : e->kept_bytes - bytes;
 	ty_order_keep(e->order, &chunk->entry, id_of(chunk), ty_order_time(ty_now()), keep);

@@ -100,9 +100,9 @@ static void skip_found(struct eviction *e)
 /* At least a piece, whatever the configuration says. While old pieces come back new ones come only if somebody waits. */
 static bool wants_piece(const struct eviction *e)
 {
-	uint64_t ahead = (e->service->config->l1_ahead + TY_PIECE_BYTES - 1) / TY_PIECE_BYTES;
+	uint64_t ahead = (e->ahead + TY_PIECE_BYTES - 1) / TY_PIECE_BYTES;
 
-	if (e->next_piece >= e->service->arena.pieces)
+	if (e->next_piece >= e->service->arena.pieces || (e->next_piece + 1) * TY_PIECE_BYTES > e->limit)
 		return false;
 	if (e->returning)
 		return e->waiting && !e->fresh_coming;

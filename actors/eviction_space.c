@@ -143,14 +143,19 @@ bool eviction_make_room(struct eviction *e, uint64_t class)
 
 bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes)
 {
-	while (ty_order_exceeds(e->order, domain, bytes)) {
-		struct ty_chunk *chunk = next_victim(e, domain);
+	for (;;) {
+		bool hard = ty_order_exceeds(e->order, domain, bytes);
+		struct ty_chunk *chunk;
 
+		/* The arena's own size needs no check: what does not fit into it finds no slot. */
+		if (!hard && (e->limit == e->service->arena.pieces * TY_PIECE_BYTES ||
+				     ty_order_charged_all(e->order) + bytes <= e->limit))
+			return true;
+		chunk = next_victim(e, hard ? domain : TY_ANY_DOMAIN);
 		if (!chunk)
 			return false;
 		(void)eviction_evict(e, chunk); /* pinned this moment: then it is parked the next */
 	}
-	return true;
 }
 
 void eviction_end_search(struct eviction *e)

@@ -8,6 +8,7 @@
  *   eviction_growth.c  pieces of the arena on their way to the slot table
  *   eviction_tiers.c   what goes down to the tiers
  *   eviction_sums.c    checksums of contents
+ *   eviction_control.c, eviction_select.c, eviction_configure.c   what the administration asks for
  *
  * What holds between any two messages: a chunk in the index is in the order (cache/order.h), and OUT of it exactly when a part
  * of it is being filled (filling > 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
@@ -17,6 +18,7 @@
 
 #include "cache/order.h"
 #include "eviction.h"
+#include "events.h"
 #include "service.h"
 
 /* A search for victims, for one op. */
@@ -31,6 +33,9 @@ struct eviction {
 	struct ty_tenant_quota quotas[TY_TENANT_QUOTAS_MAX]; /* quotas[i]: the order's domain i + 1 */
 	uint32_t quota_count;
 	uint8_t domains[TY_MAX_SPACES + 1]; /* of each namespace, one more than the order's number; 0: not looked up */
+	uint32_t keep_percent;
+	uint64_t ahead, limit;         /* bytes: as configured, or changed since */
+	struct ty_events_pending events;
 	uint64_t kept_bytes, kept_max; /* of slots that never go */
 	uint64_t visible;           /* chunks */
 
@@ -82,6 +87,7 @@ struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key
 	const struct eviction_owner *owner);
 /* It is known now whose it is, if it was not (a key has one namespace: it cannot be somebody else's). */
 void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner);
+uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *chunk); /* of its slots */
 void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot);
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
 /* The last one: back into the order. */
@@ -89,8 +95,9 @@ void eviction_end_filling(struct eviction *e, struct ty_chunk *chunk, enum ty_re
 void eviction_commit_part(struct eviction *e, const struct ty_op *op, const struct ty_op_chunk *part);
 /* The part was not filled. The last one to go takes the chunk with it. */
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
-/* Take away a chunk that is not OUT of the order. False: somebody has just pinned it, and nothing is changed; so does writeback,
- * if a tier wants what the arena drops. */
+/* Take away a chunk that is not OUT of the order, and not kept. False: somebody has it pinned, and nothing is changed. */
+bool eviction_remove(struct eviction *e, struct ty_chunk *chunk);
+/* The same for want of space: also false if a tier wants what the arena drops, and writeback has pinned it. */
 bool eviction_evict(struct eviction *e, struct ty_chunk *chunk);
 void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint);
 void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint); /* not used, only told */
@@ -107,7 +114,8 @@ void eviction_begin_search(struct eviction *e); /* for the next op */
 void eviction_end_search(struct eviction *e);
 /* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
 bool eviction_make_room(struct eviction *e, uint64_t class);
-/* Evict of a domain until so much more does not exceed its hard quota. False: it would. */
+/* Evict until so much more exceeds neither the domain's hard quota nor the arena's limit (CONFIGURE may lower it). False: it
+ * would. */
 bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes);
 
 /* ---- eviction_tiers.c ---- */
@@ -118,10 +126,27 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 void eviction_clean_ahead(struct eviction *e); /* in a full arena: let the next victims go down */
 void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
 
+/* The same for one tier, whatever it wants: pinned until it is there. True: it is there, or on its way. */
+bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tier);
+
 /* ---- eviction_sums.c ---- */
 
 void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become visible */
 void eviction_summed(struct eviction *e, struct ty_sum *sum);
+
+/* ---- eviction_configure.c ---- */
+
+struct ty_order *eviction_new_order(const struct ty_policy_class *cls, const struct ty_tenant_quota *quotas, uint32_t count,
+	uint64_t size); /* null: no memory */
+
+/* ---- eviction_control.c ---- */
+
+void eviction_control(struct eviction *e, struct ty_exchange *x); /* answers, in time */
+void eviction_control_go(struct eviction *e, struct ty_msg *msg);
+void eviction_control_late(struct eviction *e, struct ty_msg *msg);
+void eviction_control_drop(struct ty_msg *msg); /* a GO that came after the stop */
+void eviction_deleted(struct eviction *e, struct ty_msg *msg);
+void eviction_fetched(struct eviction *e, struct ty_msg *msg);
 
 /* ---- eviction_growth.c ---- */
 

@@ -90,6 +90,23 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 	return victim;
 }
 
+bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tier)
+{
+	static const struct ty_hint done = {.band = TY_BAND_DONE};
+	uint64_t pin = bytes_of(e, chunk);
+
+	if (!is_below(chunk, tier)) {
+		if (!room_in_list(e) || !take_place(e->service->tiers[tier], pin))
+			return false;
+		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << tier), memory_order_relaxed);
+		ty_chunk_pin(chunk);
+		e->down->item[e->down->count++] = (struct ty_down_item){chunk->key, chunk, pin, (uint16_t)(1u << tier)};
+	}
+	chunk->entry.owner = TY_NO_OWNER;
+	eviction_hint(e, chunk, &done);
+	return true;
+}
+
 /* The next victims, while there is still room without them: a store that needs their slots cannot wait for a tier. */
 void eviction_clean_ahead(struct eviction *e)
 {

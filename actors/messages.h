@@ -52,6 +52,11 @@ enum ty_message {
 	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
 	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
 	TY_EVICTION_SUMMED,          /* struct ty_sum    from checksum */
+	TY_EVICTION_CONTROL,         /* struct ty_exchange from the administration's rpc */
+	TY_EVICTION_CONTROL_GO,      /* its own: the next slice of such a request */
+	TY_EVICTION_CONTROL_LATE,    /* its own timer: such a request's deadline */
+	TY_EVICTION_TIER_IO,         /* struct ty_tier_io from a tier: a DELETE is over */
+	TY_EVICTION_FETCHED,         /* struct ty_fetch  from prefetch: what WARM asked for */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */
@@ -89,6 +94,15 @@ enum ty_message {
 	TY_WRITEBACK_IO,             /* struct ty_tier_io  from a tier */
 	TY_WRITEBACK_TICK,           /* its timer, while something waits */
 	TY_WRITEBACK_STOP,           /* struct ty_stop     from main: tell when nothing is out */
+
+	/* events: tells subscribers what is stored and evicted. */
+	TY_EVENTS_START = 0x3e0,     /* struct ty_msg      from main: everybody is there, accept */
+	TY_EVENTS_TELL,              /* struct ty_event_list from eviction, writeback */
+	TY_EVENTS_SNAPSHOT,          /* struct ty_exchange from eviction: its reply lacks the number */
+	TY_EVENTS_RECEIVED,          /* struct ty_rpc_io   from nng, as rpc's */
+	TY_EVENTS_SENT,              /* struct ty_rpc_io   from nng */
+	TY_EVENTS_ACCEPTED,          /* struct ty_rpc_io   from nng */
+	TY_EVENTS_RETRY,             /* its timer: accept again after an error */
 };
 
 #endif

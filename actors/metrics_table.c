@@ -190,6 +190,11 @@ static void lookup(const struct ty_view *v, const struct ty_metric *m, struct ty
 	put(m, sink, "", whole(load64(&v->service->lookup_stats, m->offset)));
 }
 
+static void events(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->events_stats, m->offset)));
+}
+
 static void rpc_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load32(&v->service->rpc_stats, m->offset)));
@@ -381,6 +386,8 @@ const struct ty_metric ty_metrics[] = {
 
 	{"tyer_arena_size_bytes", TY_GAUGE, "bytes", arena_size, 0, "Size of the arena."},
 	{"tyer_arena_huge_pages", TY_GAUGE, "", arena_huge, 0, "1 when the arena lies in huge pages."},
+	{"tyer_events", TY_COUNTER, "", events, offsetof(struct ty_events_stats, events), "Events told to subscribers (--events)."},
+	{"tyer_events_subscribers", TY_GAUGE, "", events, offsetof(struct ty_events_stats, subscribers), "Who follows them."},
 	CACHE("arena_ready_bytes", TY_GAUGE, "bytes", ready_bytes, "Touched and registered: usable."),
 	CACHE("arena_failed_bytes", TY_GAUGE, "bytes", failed_bytes, "Pieces whose registration failed: never used."),
 	CACHE("arena_used_bytes", TY_GAUGE, "bytes", used_bytes, "In slots that hold or receive a chunk."),

@@ -98,7 +98,7 @@ static void go_home(struct prefetch *p, struct ty_fetch *f)
 		else if (f->key[i].state == KEY_HERE)
 			ty_chunk_unpin(lease->chunks[i]);
 	}
-	lease->engine = f->engine;
+	lease->engine = f->home; /* an engine's goes on to eviction from there */
 	lease->count = f->here;
 	*f->link = f->next;
 	if (f->next)
@@ -106,8 +106,8 @@ static void go_home(struct prefetch *p, struct ty_fetch *f)
 	else
 		p->fetches_end[f->priority] = f->link;
 	p->fetch_count--;
-	enum ty_code sent = ty_send(f->engine, &f->msg, TY_ENGINE_FETCHED);
-	assert(sent == TY_OK); /* engines outlive their fetches */
+	enum ty_code sent = ty_send(f->home, &f->msg, f->home_type);
+	assert(sent == TY_OK); /* whoever made it outlives it */
 }
 
 /* ---- a fetch's next steps -------------------------------------------------------------------------------- */

@@ -32,8 +32,9 @@ struct ty_fetch_key {
  * when what is missing lies in a tier that does not answer. */
 struct ty_fetch {
 	struct ty_msg msg;
-	struct ty_actor *engine;         /* outlives it */
-	void *user;                      /* the engine's */
+	struct ty_actor *home;           /* who made it, and what it comes back as; outlives it */
+	uint32_t home_type;              /* TY_ENGINE_FETCHED; TY_EVICTION_FETCHED */
+	void *user;                      /* its maker's */
 	enum ty_fetch_priority priority;
 	uint16_t space;
 	_Atomic bool cancelled;          /* engine: release; prefetch: acquire. Nobody wants it: home with it */

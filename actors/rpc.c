@@ -359,11 +359,17 @@ static void dispatch(struct rpc *rpc, struct ty_rpc_slot *slot)
 	case TYER__V1__REQUEST__VERB_STATUS:
 		hand_over(rpc, slot, rpc->service->metrics, TY_METRICS_STATUS);
 		break;
-	case TYER__V1__REQUEST__VERB_HELLO:
-		hand_over(rpc, slot, rpc->service->clients, TY_CLIENTS_HELLO);
-		break;
 	default:
-		dispatch_to_engine(rpc, slot);
+		if (ty_verb_is_admin((uint32_t)slot->exchange.request->verb_case) != rpc->socket->admin)
+			refuse_here(rpc, slot, TY_DENIED, "verb: %s is for the %s socket",
+				ty_verb_name((uint32_t)slot->exchange.request->verb_case),
+				rpc->socket->admin ? "engines'" : "administration");
+		else if (rpc->socket->admin)
+			hand_over(rpc, slot, rpc->service->eviction, TY_EVICTION_CONTROL);
+		else if (slot->exchange.request->verb_case == TYER__V1__REQUEST__VERB_HELLO)
+			hand_over(rpc, slot, rpc->service->clients, TY_CLIENTS_HELLO);
+		else
+			dispatch_to_engine(rpc, slot);
 		break;
 	}
 }

@@ -31,6 +31,7 @@ struct ty_exchange {
 		Tyer__V1__StatusReply *status; /* allocated with protobuf-c's default allocator, freed by rpc */
 		Tyer__V1__HelloReply *hello;   /* likewise */
 		Tyer__V1__OperationsReply *operations; /* likewise; CANCEL's too */
+		ProtobufCMessage *message;     /* likewise: of the administration's verbs, its reply's type is the verb's */
 		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
 		struct { uint32_t chunks, hits; } lookup;
 		struct { uint32_t chunks; } retrieve;
@@ -92,13 +93,17 @@ struct ty_stop {
  * service->config is read by ty_rpc_open; service->rt, boot, clients and metrics by the actor. */
 struct ty_rpc_socket;
 
+#define TY_RPC_ADMIN_REQUESTS 24 /* open at once on the administration socket, with the spare ones */
 #define TY_RPC_SPARE 8          /* exchanges beyond config->max_requests: for STATUS and HELLO. PING and BUSY need none */
 #define TY_RPC_SEND_TIMEOUT_MS 10000 /* a client that does not take its reply for so long loses its connection */
 
-/* Listen on service->config->listen: "ipc://PATH" (its directory is made if missing, 0700; the socket is 0600; what a dead
- * server left is removed; with --allow-uid both are wider, and credentials decide), "tls+tcp://ADDRESS:PORT", or, with
- * --tcp-insecure, "tcp://ADDRESS:PORT". TY_INVALID: no such URL. TY_DENIED: tcp without that option. TY_EXISTS: somebody listens there. TY_IO, TY_NO_MEMORY. The text names the address. */
-TY_MUST_USE enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err);
+/* Listen on `url`: "ipc://PATH" (its directory is made if missing, 0700; the socket is 0600; what a dead server left is removed;
+ * with --allow-uid both are wider, and credentials decide), "tls+tcp://ADDRESS:PORT", or, with --tcp-insecure,
+ * "tcp://ADDRESS:PORT". `admin`: the administration's, ipc alone, which only root and the user of the service may connect to.
+ * TY_INVALID: no such URL. TY_DENIED: tcp without that option. TY_EXISTS: somebody listens there. TY_IO, TY_NO_MEMORY. The text
+ * names the address. */
+TY_MUST_USE enum ty_code ty_rpc_open(struct ty_service *service, const char *url, bool admin, struct ty_rpc_socket **out,
+	struct ty_error *err);
 void ty_rpc_close(struct ty_rpc_socket *socket); /* null is allowed */
 
 /* A struct ty_route is heap memory: rpc frees one that it can send back to nobody, because clients has stopped. */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "service.h"
@@ -23,8 +24,14 @@
 #define LOG_EVERY_NS 1000000000
 #define SEND_AT_ONCE 8 /* replies; what an aio of nng has room for */
 
-static const uint8_t our_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};   /* REP */
-static const uint8_t their_greeting[GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}; /* REQ */
+const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT};
+
+static void make_greeting(uint8_t out[GREETING_BYTES], uint16_t protocol)
+{
+	const uint8_t bytes[GREETING_BYTES] = {0, 'S', 'P', 0, (uint8_t)(protocol >> 8), (uint8_t)protocol, 0, 0};
+
+	memcpy(out, bytes, sizeof bytes);
+}
 
 static struct ty_rpc_stats *stats_of(struct ty_rpc_edge *edge)
 {
@@ -115,6 +122,7 @@ static void settle(struct ty_rpc_connection *c)
 	c->stream = NULL;
 	c->next_free = edge->free;
 	edge->free = c;
+	edge->open--;
 	atomic_fetch_sub_explicit(&stats_of(edge)->connections, 1, memory_order_relaxed);
 }
 
@@ -140,6 +148,12 @@ TY_PRINTF(2, 3) static void broken(struct ty_rpc_connection *c, const char *fmt,
 	va_end(args);
 	count(&stats_of(c->edge)->connections_broken, 1);
 	note(c->edge, TY_LOG_INFO, "closing a connection: %s", text);
+	end(c);
+}
+
+void ty_rpc_edge_close(struct ty_rpc_connection *c, const char *why)
+{
+	note(c->edge, TY_LOG_WARN, "closing a connection: %s", why);
 	end(c);
 }
 
@@ -183,8 +197,9 @@ void ty_rpc_edge_send(struct ty_rpc_connection *c, struct ty_rpc_reply *reply)
 	c->replies++;
 	c->reply_bytes += reply->size;
 	edge->reply_bytes += reply->size;
-	if (edge->reply_bytes > edge->limits.all_reply_bytes)
-		unsent(c, "there is no room for more replies that nobody takes");
+	if (edge->reply_bytes > edge->limits.all_reply_bytes ||
+		(edge->limits.queue_bytes && c->reply_bytes > edge->limits.queue_bytes))
+		unsent(c, "there is no room for more that it does not take");
 	else if (!c->sending && !c->taking)
 		post_send(c);
 }
@@ -284,6 +299,10 @@ static void take_frame(struct ty_rpc_connection *c, const uint8_t *bytes, size_t
 	size_t trace = 0;
 
 	c->deadline = TY_NEVER;
+	if (!c->edge->calls->request) {
+		broken(c, "it sends a frame of %zu bytes, expected none", length);
+		return;
+	}
 	for (;;) {
 		if (trace == 4 * TY_RPC_HOPS_MAX || length - trace < 4) {
 			broken(c, "its frame of %zu bytes begins with no request number within %d hops", length, TY_RPC_HOPS_MAX);
@@ -299,12 +318,14 @@ static void take_frame(struct ty_rpc_connection *c, const uint8_t *bytes, size_t
 static bool take_greeting(struct ty_rpc_connection *c)
 {
 	const uint8_t *p = c->buffer + c->from;
+	uint8_t expected[GREETING_BYTES];
 
 	if (c->to - c->from < GREETING_BYTES)
 		return false;
-	if (memcmp(p, their_greeting, GREETING_BYTES) != 0) {
-		broken(c, "it begins with %02x %02x %02x %02x %02x %02x %02x %02x, which is no REQ peer's greeting", p[0], p[1],
-			p[2], p[3], p[4], p[5], p[6], p[7]);
+	make_greeting(expected, c->edge->protocol->theirs);
+	if (memcmp(p, expected, GREETING_BYTES) != 0) {
+		broken(c, "it begins with %02x %02x %02x %02x %02x %02x %02x %02x, which is no %s peer's greeting", p[0], p[1],
+			p[2], p[3], p[4], p[5], p[6], p[7], c->edge->protocol == &ty_rpc_replies ? "REQ" : "SUB");
 		return false;
 	}
 	c->from += GREETING_BYTES;
@@ -435,8 +456,8 @@ static struct ty_rpc_connection *make(struct ty_rpc_edge *edge)
 	if (!c)
 		return NULL;
 	c->edge = edge;
-	c->receive = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = TY_RPC_RECEIVED};
-	c->send = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = TY_RPC_SENT};
+	c->receive = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = edge->protocol->received};
+	c->send = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = edge->protocol->sent};
 	if (nng_aio_alloc(&c->receive.aio, io_done, &c->receive) != 0 || nng_aio_alloc(&c->send.aio, io_done, &c->send) != 0) {
 		nng_aio_free(c->receive.aio);
 		free(c);
@@ -471,10 +492,20 @@ static void begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid,
 	c->deadline = frame_deadline(c->edge);
 	greeting->request = greeting->held = false;
 	greeting->size = GREETING_BYTES;
-	memcpy(greeting->bytes, our_greeting, GREETING_BYTES);
+	make_greeting(greeting->bytes, c->edge->protocol->ours);
 	ty_rpc_edge_send(c, greeting);
 	if (!c->closing)
 		post_receive(c);
+}
+
+/* The socket's mode keeps others out already; its folder may have been changed under it. */
+static bool may_connect(const struct ty_rpc_edge *edge, nng_stream *stream, uint64_t *uid)
+{
+	if (edge->transport != TY_RPC_IPC)
+		return true;
+	if (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, uid) != 0 || *uid > UINT32_MAX)
+		return false;
+	return edge->private ? *uid == 0 || *uid == geteuid() : ty_config_allows_uid(edge->service->config, (uint32_t)*uid);
 }
 
 static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
@@ -485,14 +516,13 @@ static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 	uint64_t uid = UINT64_MAX;
 
 	count(&stats->connections_accepted, 1);
-	if (edge->transport == TY_RPC_IPC && (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, &uid) != 0 ||
-		uid > UINT32_MAX || !ty_config_allows_uid(edge->service->config, (uint32_t)uid))) {
+	if (!may_connect(edge, stream, &uid)) {
 		count(&stats->connections_refused, 1);
 		note(edge, TY_LOG_WARN, "refusing a connection of user %llu", (unsigned long long)uid);
 		nng_stream_free(stream);
 		return;
 	}
-	if (atomic_load_explicit(&stats->connections, memory_order_relaxed) >= edge->limits.connections) {
+	if (edge->open >= edge->limits.connections) {
 		count(&stats->connections_refused, 1);
 		note(edge, TY_LOG_WARN, "refusing a connection: %u are open", edge->limits.connections);
 		nng_stream_free(stream);
@@ -508,6 +538,7 @@ static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 		nng_stream_free(stream);
 		return;
 	}
+	edge->open++;
 	atomic_fetch_add_explicit(&stats->connections, 1, memory_order_relaxed);
 	begin(c, stream, uid, greeting);
 }
@@ -601,7 +632,7 @@ static int set_tls(struct ty_rpc_edge *edge, const char **what)
 int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
 {
 	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
-	int mode = edge->service->config->allow_uid_count ? 0666 : 0600;
+	int mode = edge->service->config->allow_uid_count && !edge->private ? 0666 : 0600;
 	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 
 	*what = "nng_aio_alloc";
@@ -635,7 +666,7 @@ int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **w
 void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner)
 {
 	edge->accept.rpc = rpc;
-	edge->accept.type = TY_RPC_ACCEPTED;
+	edge->accept.type = edge->protocol->accepted;
 	edge->calls = calls;
 	edge->owner = owner;
 	ty_rpc_edge_accept(edge);

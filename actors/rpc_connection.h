@@ -39,6 +39,7 @@ struct ty_rpc_slot;
 struct ty_rpc_limits {
 	uint32_t connections, requests, replies;
 	uint64_t reply_bytes, all_reply_bytes;
+	uint64_t queue_bytes; /* that wait on a connection; past it it is closed. 0: no such limit */
 	size_t frame_bytes;
 	nng_duration frame_ms; /* TY_RPC_SEND_TIMEOUT_MS: for a greeting, for the rest of a frame, for a reply to be taken */
 };
@@ -94,7 +95,7 @@ struct ty_rpc_connection {
 
 /* What the edge tells the actor, within a call of the actor's. */
 struct ty_rpc_calls {
-	/* A request; `trace` (trace_bytes, at most 4 * TY_RPC_HOPS_MAX) goes in front of its reply. */
+	/* A request; null: none is expected. `trace` (trace_bytes, at most 4 * TY_RPC_HOPS_MAX) goes in front of its reply. */
 	void (*request)(void *owner, struct ty_rpc_connection *connection, const uint8_t *trace, size_t trace_bytes,
 		const uint8_t *bytes, size_t length);
 	/* A reply with `request` is out, or will never be. It is freed after the call. */
@@ -108,9 +109,18 @@ enum ty_rpc_transport {
 	TY_RPC_TLS,
 	TY_RPC_TCP, /* with --tcp-insecure: nothing says who it is */
 };
+/* What an edge speaks. */
+struct ty_rpc_protocol {
+	uint16_t ours, theirs;         /* numbers of nng's protocols, in the greetings */
+	uint32_t accepted, received, sent; /* what its owner gets from nng as which message */
+};
+extern const struct ty_rpc_protocol ty_rpc_replies; /* REP to REQ peers, for rpc */
 
 struct ty_rpc_edge {
 	struct ty_service *service;
+	const struct ty_rpc_protocol *protocol;
+	bool private; /* only root and the user of the service may connect; ipc alone */
+	uint32_t open; /* connections */
 	nng_stream_listener *listener;
 	enum ty_rpc_transport transport;
 	struct ty_rpc_limits limits;
@@ -123,6 +133,10 @@ struct ty_rpc_edge {
 	uint32_t log_left_out;
 };
 
+/* Make ready what `url` names, set the edge's service and limits, and listen. The edge's protocol and `private` are set before. */
+TY_MUST_USE enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct ty_rpc_edge *edge,
+	struct ty_error *err);
+
 /* Listen; nng's error. What it made is freed by ty_rpc_edge_free. */
 TY_MUST_USE int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what);
 /* Accept, and tell `owner` on the actor `rpc`, whose handlers call the rest of these. */
@@ -134,6 +148,7 @@ void ty_rpc_edge_received(struct ty_rpc_io *io); /* after TY_RPC_RECEIVED */
 void ty_rpc_edge_sent(struct ty_rpc_io *io);     /* after TY_RPC_SENT */
 /* The reply is the edge's. The connection may be over when it returns. */
 void ty_rpc_edge_send(struct ty_rpc_connection *connection, struct ty_rpc_reply *reply);
+void ty_rpc_edge_close(struct ty_rpc_connection *connection, const char *why);
 /* At the actor's end: when it returns nng calls back no more. Replies that are not out are dropped without a word. */
 void ty_rpc_edge_stop(struct ty_rpc_edge *edge);
 void ty_rpc_edge_free(struct ty_rpc_edge *edge);

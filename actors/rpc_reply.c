@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "rpc_socket.h"
+#include "wire/request.h"
 
 void ty_exchange_answer(struct ty_exchange *exchange)
 {
@@ -101,7 +102,12 @@ static void fill_verb(const struct ty_exchange *exchange, Tyer__V1__Reply *reply
 		reply->verb_case = TYER__V1__REPLY__VERB_END_SESSION;
 		reply->end_session = &verb->end_session;
 		break;
-	default: /* PING, UNREGISTER: the code is the answer */
+	default: /* PING, UNREGISTER, FLUSH: the code is the answer */
+		if (ty_verb_is_admin((uint32_t)exchange->request->verb_case)) {
+			assert(exchange->reply.message != NULL);
+			reply->verb_case = (Tyer__V1__Reply__VerbCase)exchange->request->verb_case; /* the same number */
+			reply->list = (Tyer__V1__ListReply *)exchange->reply.message; /* one of the union's pointers */
+		}
 		break;
 	}
 }

@@ -119,9 +119,10 @@ static enum ty_code take_path(const char *path, struct ty_error *err)
 	return code;
 }
 
-static enum ty_code prepare(const struct ty_config *config, enum ty_rpc_transport *transport, struct ty_error *err)
+static enum ty_code prepare(const struct ty_config *config, const char *url, enum ty_rpc_transport *transport,
+	struct ty_error *err)
 {
-	const char *url = config->listen, *path = url + 6;
+	const char *path = url + 6;
 	enum ty_code code;
 
 	if (strncmp(url, "tls+tcp://", 10) == 0) {
@@ -167,19 +168,22 @@ void ty_rpc_slot_clear(struct ty_rpc_slot *slot)
 	if ((exchange->request->verb_case == TYER__V1__REQUEST__VERB_CANCEL ||
 		exchange->request->verb_case == TYER__V1__REQUEST__VERB_OPERATIONS) && exchange->reply.operations != NULL)
 		tyer__v1__operations_reply__free_unpacked(exchange->reply.operations, NULL);
+	if (ty_verb_is_admin((uint32_t)exchange->request->verb_case) && exchange->reply.message != NULL)
+		protobuf_c_message_free_unpacked(exchange->reply.message, NULL);
 	ty_request_free(exchange->request);
 	exchange->request = NULL;
 	memset(&exchange->reply, 0, sizeof exchange->reply);
 }
 
-static enum ty_code make_socket(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err)
+static enum ty_code make_socket(struct ty_service *service, uint32_t max_requests, struct ty_rpc_socket **out,
+	struct ty_error *err)
 {
 	struct ty_rpc_socket *socket;
-	size_t count = (size_t)service->config->max_requests + TY_RPC_SPARE, bytes, buckets = 16;
+	size_t count = (size_t)max_requests + TY_RPC_SPARE, bytes, buckets = 16;
 
 	if (count >= UINT32_MAX || __builtin_mul_overflow(count + 1, sizeof socket->slots[0], &bytes) ||
 		__builtin_add_overflow(bytes, sizeof *socket, &bytes))
-		return ty_fail(err, TY_INVALID, "max_requests is %u: too large", service->config->max_requests);
+		return ty_fail(err, TY_INVALID, "max_requests is %u: too large", max_requests);
 	while (buckets < count && buckets < (size_t)1 << 20)
 		buckets *= 2;
 	socket = calloc(1, bytes);
@@ -187,7 +191,7 @@ static enum ty_code make_socket(struct ty_service *service, struct ty_rpc_socket
 		socket->buckets = calloc(buckets, sizeof socket->buckets[0]);
 	if (socket == NULL || socket->buckets == NULL) {
 		free(socket);
-		return ty_fail(err, TY_NO_MEMORY, "no memory for max_requests = %u", service->config->max_requests);
+		return ty_fail(err, TY_NO_MEMORY, "no memory for max_requests = %u", max_requests);
 	}
 	socket->bucket_mask = (uint32_t)buckets - 1;
 	socket->service = service;
@@ -200,25 +204,20 @@ static enum ty_code make_socket(struct ty_service *service, struct ty_rpc_socket
 	return TY_OK;
 }
 
-enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out, struct ty_error *err)
+enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct ty_rpc_edge *edge, struct ty_error *err)
 {
-	const char *url = service->config->listen, *what;
-	struct ty_rpc_socket *socket = NULL;
-	enum ty_rpc_transport transport;
-	enum ty_code code;
+	const char *what;
+	enum ty_code code = prepare(service->config, url, &edge->transport, err);
 	int error;
 
-	*out = NULL;
-	code = prepare(service->config, &transport, err);
-	if (code == TY_OK)
-		code = make_socket(service, &socket, err);
+	if (code == TY_OK && edge->private && edge->transport != TY_RPC_IPC)
+		code = ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc://PATH: others have no credentials", url);
 	if (code != TY_OK)
 		return code;
-	socket->edge.service = service;
-	socket->edge.transport = transport;
+	edge->service = service;
 	/* With its header's room a request of exactly max_request_bytes passes, and one a little longer is answered with
 	 * LIMIT; the connection of a longer one is closed without an answer. */
-	socket->edge.limits = (struct ty_rpc_limits){
+	edge->limits = (struct ty_rpc_limits){
 		.connections = TY_RPC_CONNECTIONS_MAX,
 		.requests = TY_RPC_CONNECTION_REQUESTS,
 		.replies = TY_RPC_CONNECTION_REPLIES,
@@ -227,13 +226,30 @@ enum ty_code ty_rpc_open(struct ty_service *service, struct ty_rpc_socket **out,
 		.frame_bytes = (size_t)service->config->max_request_bytes + TY_RPC_HEADER_ROOM,
 		.frame_ms = TY_RPC_SEND_TIMEOUT_MS,
 	};
-	error = ty_rpc_edge_listen(&socket->edge, url, &what);
-	if (error != 0) {
-		code = nng_failure(err, url, what, error);
+	error = ty_rpc_edge_listen(edge, url, &what);
+	if (error != 0)
+		return nng_failure(err, url, what, error);
+	ty_log(TY_LOG_INFO, "rpc", "listening on %s", url);
+	return TY_OK;
+}
+
+enum ty_code ty_rpc_open(struct ty_service *service, const char *url, bool admin, struct ty_rpc_socket **out,
+	struct ty_error *err)
+{
+	struct ty_rpc_socket *socket = NULL;
+	enum ty_code code;
+
+	*out = NULL;
+	code = make_socket(service, admin ? TY_RPC_ADMIN_REQUESTS : service->config->max_requests, &socket, err);
+	if (code != TY_OK)
+		return code;
+	socket->admin = socket->edge.private = admin;
+	socket->edge.protocol = &ty_rpc_replies;
+	code = ty_rpc_listen(service, url, &socket->edge, err);
+	if (code != TY_OK) {
 		ty_rpc_close(socket);
 		return code;
 	}
-	ty_log(TY_LOG_INFO, "rpc", "listening on %s", url);
 	*out = socket;
 	return TY_OK;
 }

@@ -27,6 +27,7 @@ struct ty_rpc_slot {
 
 struct ty_rpc_socket {
 	struct ty_service *service;
+	bool admin; /* its verbs, and no engine's */
 	struct ty_rpc_edge edge;
 	/* The actor's table of open requests, by client and id; made here so that its start cannot fail. */
 	struct ty_rpc_slot **buckets;

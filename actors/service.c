@@ -21,12 +21,13 @@
 #define STALL_US 1000000 /* an actor that is at one message for longer is named in the log */
 
 struct starts { /* the START messages; they live as long as the service */
-	struct ty_msg rpc, clients, eviction, gpu[TY_MAX_DEVICES], tier[TY_MAX_TIERS], tier_stop[TY_MAX_TIERS];
+	struct ty_msg rpc, admin, events, clients, eviction, gpu[TY_MAX_DEVICES], tier[TY_MAX_TIERS], tier_stop[TY_MAX_TIERS];
 };
 
 struct service { /* what only this file sees */
 	struct ty_service base;
-	struct ty_rpc_socket *socket;
+	struct ty_rpc_socket *socket, *admin; /* admin: null if it is off */
+	struct ty_events_socket *events;      /* likewise */
 	struct ty_clients_socket *attach;
 	struct ty_http *http;
 	struct starts starts;
@@ -131,6 +132,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	struct ty_service *base = &s->base;
 	enum ty_code code = spawn(s, &ty_log_class, base, TY_DEDICATED, "log", &base->log, err);
 
+	if (code == TY_OK && s->events)
+		code = spawn(s, &ty_events_class, s->events, TY_POOL, NULL, &base->events, err);
 	if (code == TY_OK)
 		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
 	if (code == TY_OK)
@@ -152,6 +155,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	
 	if (code == TY_OK)
 		code = spawn(s, &ty_rpc_class, s->socket, TY_POOL, NULL, &base->rpc, err);
+	if (code == TY_OK && s->admin)
+		code = spawn(s, &ty_rpc_class, s->admin, TY_POOL, NULL, &base->admin, err);
 	return code;
 }
 
@@ -171,6 +176,10 @@ static void start_all(struct service *s)
 		sent = ty_send(base->clients, &s->starts.clients, TY_CLIENTS_START);
 	if (sent == TY_OK)
 		sent = ty_send(base->rpc, &s->starts.rpc, TY_RPC_START);
+	if (sent == TY_OK && base->admin)
+		sent = ty_send(base->admin, &s->starts.admin, TY_RPC_START);
+	if (sent == TY_OK && base->events)
+		sent = ty_send(base->events, &s->starts.events, TY_EVENTS_START);
 	assert(sent == TY_OK); /* nobody stops before ty_service_stop */
 }
 
@@ -190,6 +199,7 @@ static void tear_down(struct service *s)
 	if (base->rt) {
 		ty_runtime_destroy(base->rt);
 		/* Only now: until its end an actor may send to any other. */
+		release(&base->admin);
 		release(&base->rpc);
 		release(&base->clients);
 		release(&base->metrics);
@@ -207,10 +217,13 @@ static void tear_down(struct service *s)
 				base->tiers[i]->cls->release(base->tiers[i]);
 		}
 		release(&base->eviction);
+		release(&base->events);
 		release(&base->log);
 	}
 	ty_clients_close(s->attach);
 	ty_rpc_close(s->socket);
+	ty_rpc_close(s->admin);
+	ty_events_close(s->events);
 	ty_tiers_close(base);
 	ty_op_table_close(&base->operations);
 	ty_spaces_clear(&base->spaces);
@@ -270,7 +283,11 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	if (code == TY_OK)
 		code = ty_op_table_open(&s->base.operations, config->max_all_operations, config->max_all_operation_bytes, err);
 	if (code == TY_OK)
-		code = ty_rpc_open(&s->base, &s->socket, err);
+		code = ty_rpc_open(&s->base, config->listen, false, &s->socket, err);
+	if (code == TY_OK && config->admin[0] && strcmp(config->admin, "off") != 0)
+		code = ty_rpc_open(&s->base, config->admin, true, &s->admin, err);
+	if (code == TY_OK)
+		code = ty_events_open(&s->base, &s->events, err);
 	if (code == TY_OK)
 		code = ty_clients_listen(&s->base, &s->attach, err);
 	if (code == TY_OK)
@@ -340,20 +357,22 @@ void ty_service_stop(struct ty_service *service)
 	struct service *s = ty_container_of(service, struct service, base);
 	uint32_t timeout = service->config->stop_timeout_us;
 	int fd = eventfd(0, EFD_CLOEXEC);
-	struct ty_stop rpc = {.stopped = stopped, .user = &fd}, clients = rpc;
-	uint64_t seen = 0;
+	struct ty_stop rpc = {.stopped = stopped, .user = &fd}, admin = rpc, clients = rpc;
+	uint64_t seen = 0, edges = service->admin ? 2 : 1;
 	bool all;
 
 	/* release: pairs with the health pages' acquire */
 	atomic_store_explicit(&service->stopping, true, memory_order_release);
 	if (ty_send(service->rpc, &rpc.msg, TY_RPC_STOP) != TY_OK)
 		abort();
+	if (service->admin && ty_send(service->admin, &admin.msg, TY_RPC_STOP) != TY_OK)
+		abort();
 	/* Half of the time for what is open to end by itself; then its clients are taken to be gone, and it is cancelled. */
-	if (!wait_stopped(fd, &seen, 1, timeout / 2))
+	if (!wait_stopped(fd, &seen, edges, timeout / 2))
 		ty_log(TY_LOG_WARN, "main", "requests are still open: cancelling them");
 	if (ty_send(service->clients, &clients.msg, TY_CLIENTS_STOP) != TY_OK)
 		abort();
-	all = wait_stopped(fd, &seen, 2, timeout / 2) && stop_tiers(s, fd, &seen, timeout / 2);
+	all = wait_stopped(fd, &seen, edges + 1, timeout / 2) && stop_tiers(s, fd, &seen, timeout / 2);
 	if (!all) {
 		/* An owner or a tier sits in a call that does not return: joining its thread would wait for ever. */
 		struct ty_running r = ty_runtime_longest(service->rt);

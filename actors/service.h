@@ -9,6 +9,7 @@
 #include "checksum.h"
 #include "clients.h"
 #include "engine.h"
+#include "events.h"
 #include "eviction.h"
 #include "gpu.h"
 #include "metrics.h"
@@ -52,6 +53,7 @@ struct ty_service {
 	struct ty_restart restart;
 	_Atomic bool damage_seen; /* populate threads, relaxed: something that was left is not what was committed */
 
+	struct ty_actor *admin, *events; /* null: off */
 	struct ty_actor *log, *rpc, *clients, *eviction, *metrics;
 	struct ty_actor *populate[8];
 	uint32_t populate_count;
@@ -72,6 +74,7 @@ struct ty_service {
 	struct ty_checksum_stats checksum_stats;
 	struct ty_prefetch_stats prefetch_stats;
 	struct ty_writeback_stats writeback_stats;
+	struct ty_events_stats events_stats;
 	struct ty_rpc_stats rpc_stats;
 	struct ty_op_table operations;
 	struct ty_lookup_stats lookup_stats;

@@ -39,6 +39,7 @@ struct lane { /* one a tier */
 struct writeback {
 	struct ty_service *service;
 	struct lane lanes[TY_MAX_TIERS];
+	struct ty_events_pending events;
 	uint64_t waiting;
 	struct ty_timer tick;
 	bool ticking, stopping;
@@ -241,10 +242,13 @@ static void on_io(void *self, struct ty_msg *msg)
 		put->next->link = put->link;
 	else
 		lane->out_end = put->link;
+	if (put->io.outcome == TY_TIER_DONE)
+		ty_events_add(w->service, &w->events, TYER__V1__EVENT__KIND__MOVED, &put->chunk->key, put->tier->index);
 	forget(put->tier, put->chunk, put->pin_bytes, put->io.outcome == TY_TIER_DONE);
 	free(put);
 	look_if_hangs(lane, ty_now());
 	pump(w, lane);
+	ty_events_flush(w->service, &w->events);
 	settle(w);
 }
 

@@ -127,6 +127,7 @@ struct ty_result {
 		struct { uint32_t released; } end_session;
 		struct { const struct ty_operation *list; uint32_t count; } operations; /* CANCEL too: one, or none */
 		struct { const uint8_t *bytes; size_t length; } status; /* an encoded StatusReply (tyer.proto) */
+		struct { const uint8_t *bytes; size_t length; } admin;  /* an encoded Reply, with its verb */
 	};
 };
 typedef void (*ty_done_fn)(void *user, const struct ty_result *result);
@@ -157,6 +158,11 @@ TY_API TY_MUST_USE enum ty_code ty_client_ping(struct ty_client *c, ty_done_fn d
 	struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_status(struct ty_client *c, ty_done_fn done, void *user,
 	struct ty_error *err);
+
+/* A verb of the administration (PIN, LIST, CONFIGURE, ... in tyer.proto), as an encoded Request of which only the verb counts. The
+ * client is one without an attach connection, to the service's administration socket. */
+TY_API TY_MUST_USE enum ty_code ty_client_admin(struct ty_client *c, const void *request, size_t length, ty_done_fn done,
+	void *user, struct ty_error *err);
 
 struct ty_region {
 	bool is_fd;                             /* fd: host device; else ipc_handle */

@@ -25,7 +25,9 @@
 #define TIB (1024 * GIB)
 #define SECOND 1000000ull
 
-enum kind { BYTES, COUNT, MICROS, URL, PATH, ADDRESS, TEXT, DEVICE, TIER, QUOTA, UIDS, CHOICE, FORMAT, FILENAME, HELP, VERSION };
+enum kind {
+	BYTES, COUNT, MICROS, URL, LOCAL, PATH, ADDRESS, TEXT, DEVICE, TIER, QUOTA, UIDS, CHOICE, FORMAT, FILENAME, HELP, VERSION
+};
 
 struct option {
 	const char *name;
@@ -62,6 +64,10 @@ static const struct option options[] = {
 	{ "tls-cert", TEXT, FIELD(tls_cert), 0, 0, NULL, "none", "PEM file with the certificate and its key, for tls+tcp://" },
 	{ "tls-ca", TEXT, FIELD(tls_ca), 0, 0, NULL, "none", "PEM file: clients of tls+tcp:// must show a certificate that one of these signed" },
 	{ "attach", PATH, FIELD(attach), 0, 0, NULL, "attach.sock beside --listen", "UNIX socket over which clients hand descriptors" },
+	{ "admin", LOCAL, FIELD(admin), 0, 0, NULL, "the path of --listen with .admin behind it",
+	  "where the administration's requests are answered, for root and the service's user alone: ipc://PATH, or off" },
+	{ "events", LOCAL, FIELD(events), 0, 0, "off", NULL,
+	  "PUB socket that tells what is stored and evicted, for root and the service's user alone: ipc://PATH, or off" },
 	{ "http", ADDRESS, FIELD(http), 0, 0, "127.0.0.1:9700", NULL,
 	  "IP:PORT of /metrics, /healthz, /readyz and /status (port 0: any free one), or off" },
 	{ "l1-size", BYTES, FIELD(l1_size), PIECE_BYTES, 8 * TIB, "4GiB", NULL, "host memory for chunks; rounded up to 64MiB" },
@@ -304,6 +310,7 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 {
 	static const char *const expected[] = {
 		[URL] = "ipc://PATH (a path below 108 bytes), tls+tcp://IP:PORT or tcp://IP:PORT",
+		[LOCAL] = "ipc:///PATH (a path below 108 bytes) or off",
 		[PATH] = "a path",
 		[ADDRESS] = "IP:PORT or off",
 		[TEXT] = "a file name",
@@ -321,6 +328,8 @@ static enum ty_code set_text(struct ty_config *config, const struct option *o, c
 		return refuse(from, o->name, err, "found \"%s\" of %zu bytes, expected at most %zu", found, length, size - 1);
 	if (o->kind == URL)
 		good = good && is_url(value);
+	else if (o->kind == LOCAL)
+		good = good && (!strcmp(value, "off") || (!strncmp(value, "ipc:///", 7) && is_url(value)));
 	else if (o->kind == ADDRESS)
 		good = good && is_address(value);
 	else if (o->kind == DEVICE)
@@ -676,7 +685,19 @@ enum ty_code ty_default_calibration(char *out, size_t size, struct ty_error *err
 	return TY_OK;
 }
 
-/* What depends on the machine or on other options. */
+enum ty_code ty_default_admin(const char *listen, char *out, size_t size, struct ty_error *err)
+{
+	bool ipc = !strncmp(listen, "ipc://", 6);
+	char folder[96];
+	enum ty_code code = ipc ? TY_OK : default_folder(folder, sizeof folder, err);
+	int n = ipc ? snprintf(out, size, "%s.admin", listen) : snprintf(out, size, "ipc://%s/admin.sock", code ? "" : folder);
+
+	if (!code && (n < 0 || (size_t)n >= size || strlen(out + 6) >= sizeof(((struct ty_config *)0)->attach)))
+		code = ty_fail(err, TY_INVALID, "admin: the path beside --listen has %d bytes, expected below %zu: say --admin", n - 6,
+			sizeof(((struct ty_config *)0)->attach));
+	return code;
+}
+
 static enum ty_code check_quotas(const struct ty_config *config, struct ty_error *err)
 {
 	struct ty_error why;
@@ -686,6 +707,7 @@ static enum ty_code check_quotas(const struct ty_config *config, struct ty_error
 	return TY_OK;
 }
 
+/* What depends on the machine or on other options. */
 static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
 {
 	char small[32], large[32];
@@ -695,9 +717,8 @@ static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
 		code = ty_default_listen(config->listen, sizeof config->listen, err);
 	if (!code && !config->attach[0])
 		code = ty_default_attach(config->listen, config->attach, sizeof config->attach, err);
-	if (code)
-		return code;
-	code = check_quotas(config, err);
+	if (!code && !config->admin[0])
+		code = ty_default_admin(config->listen, config->admin, sizeof config->admin, err);
 	if (code)
 		return code;
 	if (!strncmp(config->listen, "ipc://", 6) && !strcmp(config->listen + 6, config->attach))
@@ -713,6 +734,9 @@ static enum ty_code fill_in(struct ty_config *config, struct ty_error *err)
 	config->l1_size = (config->l1_size + PIECE_BYTES - 1) / PIECE_BYTES * PIECE_BYTES; /* max 8 TiB: no overflow */
 	if (config->l1_ahead > config->l1_size)
 		config->l1_ahead = config->l1_size;
+	code = check_quotas(config, err);
+	if (code)
+		return code;
 	if (config->default_timeout_us > config->max_timeout_us) {
 		ty_format_time_us(small, sizeof small, config->default_timeout_us);
 		ty_format_time_us(large, sizeof large, config->max_timeout_us);
@@ -770,7 +794,7 @@ enum ty_code ty_config_parse(struct ty_config *config, int argc, char **argv, bo
 static const char *placeholder(enum kind kind)
 {
 	static const char *const names[] = {
-		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [PATH] = " PATH",
+		[BYTES] = " BYTES", [COUNT] = " N", [MICROS] = " TIME", [URL] = " URL", [LOCAL] = " URL", [PATH] = " PATH",
 		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [QUOTA] = " TENANT=HARD,SOFT",
 		[UIDS] = " UIDS",
 		[CHOICE] = " WORD", [FORMAT] = " FORMAT",

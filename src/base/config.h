@@ -33,6 +33,8 @@ struct ty_config {
 	int tcp_insecure;       /* --tcp-insecure  off, on: allow tcp:// without TLS; default off */
 	char tls_cert[256];     /* --tls-cert      file with the certificate and its key, for tls+tcp:// */
 	char tls_ca[256];       /* --tls-ca        file with certificates: clients must have one that these signed */
+	char admin[256];        /* --admin         ipc URL of the administration socket; default --listen's path and .admin; "off" */
+	char events[256];       /* --events        ipc URL of the events' PUB socket; default "off" */
 	char http[64];          /* --http          IP:PORT; default 127.0.0.1:9700; "off" */
 	uint64_t l1_size;       /* --l1-size       bytes, with suffix KiB MiB GiB TiB; default 4GiB; rounded up to 64 MiB */
 	uint64_t l1_ahead;      /* --l1-ahead      bytes of the arena kept touched and free ahead of use; default 1GiB */
@@ -100,6 +102,8 @@ bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid);
 TY_MUST_USE enum ty_code ty_default_listen(char *out, size_t size, struct ty_error *err);
 /* The attach socket beside a listen URL: attach.sock in the folder of an ipc:// path, else in the default folder. */
 TY_MUST_USE enum ty_code ty_default_attach(const char *listen, char *out, size_t size, struct ty_error *err);
+/* The administration socket's URL: the path of an ipc:// URL and .admin; else admin.sock in the default folder. */
+TY_MUST_USE enum ty_code ty_default_admin(const char *listen, char *out, size_t size, struct ty_error *err);
 
 /* Where calibrations of GPUs are kept when nothing else was said: /var/cache/tyer for root, else $XDG_CACHE_HOME/tyer, else
  * ~/.cache/tyer. */

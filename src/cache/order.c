@@ -16,6 +16,7 @@ struct domain {
 struct ty_order {
 	const struct ty_policy_class *cls;
 	struct ty_link out, parked, aside; /* of all domains */
+	uint64_t bytes;                    /* likewise */
 	uint32_t count;
 	struct domain domains[];
 };
@@ -140,6 +141,8 @@ void ty_order_take_out(struct ty_order *order, struct ty_entry *entry)
 /* The band that the entry belongs to now. What another conversation uses too is not done when one of them is. */
 static uint8_t judge(struct ty_entry *entry, const struct ty_use *use, bool used)
 {
+	if (entry->owner == TY_DOOMED)
+		return TY_BAND_DONE;
 	if (use->owner != TY_NO_OWNER && entry->owner != use->owner)
 		entry->owner = entry->owner == TY_NO_OWNER ? use->owner : TY_MANY_OWNERS;
 	if (entry->band == TY_BAND_KEPT)
@@ -314,6 +317,12 @@ void ty_order_charge(struct ty_order *order, uint32_t domain, uint64_t add, uint
 
 	assert(d->bytes + add >= subtract);
 	d->bytes = d->bytes + add - subtract;
+	order->bytes = order->bytes + add - subtract;
+}
+
+uint64_t ty_order_charged_all(const struct ty_order *order)
+{
+	return order->bytes;
 }
 
 uint64_t ty_order_charged(const struct ty_order *order, uint32_t domain)

@@ -38,6 +38,7 @@ enum ty_place { TY_PLACE_NONE, TY_PLACE_OUT, TY_PLACE_IN, TY_PLACE_PARKED, TY_PL
 #define TY_QUOTAS_MAX 64
 #define TY_NO_OWNER 0u
 #define TY_MANY_OWNERS UINT32_MAX
+#define TY_DOOMED (UINT32_MAX - 1) /* it was to be deleted: it is done, whoever uses it */
 
 struct ty_quota {
 	uint64_t soft, hard; /* bytes; hard 0: none */
@@ -89,6 +90,7 @@ struct ty_entry *ty_order_parked(struct ty_order *order); /* the one parked long
 /* Bytes that a domain's entries take, as their owner counts them. */
 void ty_order_charge(struct ty_order *order, uint32_t domain, uint64_t add, uint64_t subtract);
 uint64_t ty_order_charged(const struct ty_order *order, uint32_t domain);
+uint64_t ty_order_charged_all(const struct ty_order *order);
 /* Would so much more be too much for the domain's hard quota? */
 bool ty_order_exceeds(const struct ty_order *order, uint32_t domain, uint64_t bytes);
 

@@ -302,3 +302,26 @@ void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, bool (
 		if (!slot_is_free(p, number) && !visit(user, piece * TY_SLOTS_PER_PIECE + number))
 			return;
 }
+
+uint32_t ty_slots_next(const struct ty_slots *slots, uint32_t from, uint32_t *budget, uint32_t *at)
+{
+	uint32_t piece = ty_slots_piece(from), number = from % TY_SLOTS_PER_PIECE;
+
+	for (; piece < slots->piece_count && *budget; piece++, number = 0) {
+		const struct piece *p = &slots->pieces[piece];
+
+		if (p->state != PIECE_CUT)
+			(*budget)--; /* a piece costs something too */
+		for (; p->state == PIECE_CUT && number < p->capacity && *budget; number++) {
+			(*budget)--;
+			if (!slot_is_free(p, number)) {
+				*at = piece * TY_SLOTS_PER_PIECE + number + 1;
+				return piece * TY_SLOTS_PER_PIECE + number;
+			}
+		}
+		if (p->state == PIECE_CUT && number < p->capacity)
+			break;
+	}
+	*at = piece < slots->piece_count ? piece * TY_SLOTS_PER_PIECE + number : TY_NO_SLOT;
+	return TY_NO_SLOT;
+}

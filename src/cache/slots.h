@@ -93,6 +93,10 @@ uint64_t ty_slots_used_bytes(const struct ty_slots *slots); /* their lengths tog
 /* Is the record whole? False for one that is being written, or was torn. A free one is. */
 bool ty_slots_record_whole(const struct ty_slot_record *record);
 
+/* The first slot from `from` on that is not free, looking at no more than `budget` numbers; TY_NO_SLOT: none among those. Then
+ * (or at the arena's end) *at is the number to go on from, TY_NO_SLOT at the end. */
+uint32_t ty_slots_next(const struct ty_slots *slots, uint32_t from, uint32_t *budget, uint32_t *at);
+
 /* Call `visit` for every slot of `piece` that is not free, in order, until it says false; it may give back any slot of the
  * piece. */
 void ty_slots_each_in_piece(const struct ty_slots *slots, uint32_t piece, bool (*visit)(void *user, uint32_t slot),

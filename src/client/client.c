@@ -74,7 +74,8 @@ enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *req
 	struct ty_client *c = slot->client;
 	bool anonymous = request->verb_case == TYER__V1__REQUEST__VERB_PING ||
 			 request->verb_case == TYER__V1__REQUEST__VERB_STATUS ||
-			 request->verb_case == TYER__V1__REQUEST__VERB_HELLO;
+			 request->verb_case == TYER__V1__REQUEST__VERB_HELLO ||
+			 ty_verb_is_admin((uint32_t)request->verb_case);
 	struct ty_frame *frame;
 	uint8_t *body;
 	size_t bytes;

@@ -75,6 +75,24 @@ static enum ty_code decode_operations(const Tyer__V1__OperationsReply *in, struc
 	return TY_OK;
 }
 
+/* Likewise the whole reply, to a verb of the administration; it must be possible to read it again (see above). */
+static enum ty_code decode_admin(struct ty_decoded *out)
+{
+	size_t length = tyer__v1__reply__get_packed_size(out->reply);
+	Tyer__V1__Reply *again;
+
+	out->owned = malloc(length != 0 ? length : 1);
+	if (out->owned == NULL)
+		return ty_fail(&out->error, TY_NO_MEMORY, "no memory for a reply of %zu bytes", length);
+	out->result.admin.length = tyer__v1__reply__pack(out->reply, out->owned);
+	out->result.admin.bytes = out->owned;
+	again = tyer__v1__reply__unpack(NULL, out->result.admin.length, out->owned);
+	if (again == NULL)
+		return ty_fail(&out->error, TY_PROTOCOL, "the reply has fields that cannot be handed on");
+	tyer__v1__reply__free_unpacked(again, NULL);
+	return TY_OK;
+}
+
 /* The verb's message of a reply whose code is OK. */
 static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
 {
@@ -86,6 +104,8 @@ static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
 		return TY_OK; /* they have none */
 	if ((uint32_t)in->verb_case != verb)
 		return absent(verb, &out->error);
+	if (ty_verb_is_admin(verb))
+		return decode_admin(out);
 	switch (in->verb_case) {
 	case TYER__V1__REPLY__VERB_STATUS:
 		return decode_status(in->status, out);

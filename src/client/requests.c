@@ -8,6 +8,7 @@
 
 #include "device/layout.h"
 #include "wire/pool.h"
+#include "wire/request.h"
 
 #define ADAPTER_MAX 64 /* bytes, as tyer.proto says */
 
@@ -47,6 +48,23 @@ enum ty_code ty_client_status(struct ty_client *c, ty_done_fn done, void *user, 
 	request.verb_case = TYER__V1__REQUEST__VERB_STATUS;
 	request.status = &status;
 	return submit(c, &request, done, user, err);
+}
+
+enum ty_code ty_client_admin(struct ty_client *c, const void *bytes, size_t length, ty_done_fn done, void *user,
+	struct ty_error *err)
+{
+	Tyer__V1__Request *request;
+	enum ty_code code = ty_request_unpack(bytes, length, c->max_request_bytes, &request, err);
+
+	if (code != TY_OK)
+		return code;
+	if (ty_verb_is_admin((uint32_t)request->verb_case))
+		code = submit(c, request, done, user, err);
+	else
+		code = ty_fail(err, TY_INVALID, "request: its verb is %s, expected one of the administration's",
+			ty_verb_name((uint32_t)request->verb_case));
+	ty_request_free(request);
+	return code;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */

@@ -116,6 +116,11 @@ void ty_reply_free(Tyer__V1__Reply *reply)
 		tyer__v1__reply__free_unpacked(reply, NULL);
 }
 
+bool ty_verb_is_admin(uint32_t verb)
+{
+	return verb >= TYER__V1__REQUEST__VERB_WARM && verb <= TYER__V1__REQUEST__VERB_EVENTS;
+}
+
 const char *ty_verb_name(uint32_t verb)
 {
 	switch (verb) {
@@ -143,6 +148,24 @@ const char *ty_verb_name(uint32_t verb)
 		return "CANCEL";
 	case TYER__V1__REQUEST__VERB_OPERATIONS:
 		return "OPERATIONS";
+	case TYER__V1__REQUEST__VERB_WARM:
+		return "WARM";
+	case TYER__V1__REQUEST__VERB_PIN:
+		return "PIN";
+	case TYER__V1__REQUEST__VERB_UNPIN:
+		return "UNPIN";
+	case TYER__V1__REQUEST__VERB_DELETE:
+		return "DELETE";
+	case TYER__V1__REQUEST__VERB_CLEAR:
+		return "CLEAR";
+	case TYER__V1__REQUEST__VERB_LIST:
+		return "LIST";
+	case TYER__V1__REQUEST__VERB_MOVE:
+		return "MOVE";
+	case TYER__V1__REQUEST__VERB_CONFIGURE:
+		return "CONFIGURE";
+	case TYER__V1__REQUEST__VERB_EVENTS:
+		return "EVENTS";
 	default:
 		return "?";
 	}

@@ -11,6 +11,7 @@
 #ifndef TY_WIRE_REQUEST_H
 #define TY_WIRE_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,7 @@ void ty_reply_free(Tyer__V1__Reply *reply);
 
 /* The verb's name for people ("STORE"), by the oneof's field number (Request.verb_case); "?" if it is none. */
 const char *ty_verb_name(uint32_t verb);
+bool ty_verb_is_admin(uint32_t verb); /* of the administration socket alone */
 
 /* Is it `min`..`max` bytes of printable UTF-8: well formed, no control character, no zero? Null counts as "". TY_INVALID
  * names `field`. */

@@ -32,6 +32,7 @@ void h_prepare(struct h_service *s)
 	snprintf(s->config.listen, sizeof s->config.listen, "ipc://%s/rpc.sock", s->dir);
 	snprintf(s->config.attach, sizeof s->config.attach, "%s/attach.sock", s->dir);
 	snprintf(s->config.http, sizeof s->config.http, "off");
+	snprintf(s->config.admin, sizeof s->config.admin, "off");
 	snprintf(s->config.device[0], sizeof s->config.device[0], "host");
 	s->config.device_count = 1;
 	s->config.chunk_tokens = H_CHUNK_TOKENS;

@@ -11,6 +11,7 @@
 #include <tyer/client.h>
 
 #include "base/text.h"
+#include "admin.h"
 #include "calibrate.h"
 #include "options.h"
 #include "show.h"
@@ -23,7 +24,7 @@ struct answer {
 	enum ty_code code;
 	uint64_t boot;
 	char error[512];
-	uint8_t *bytes; /* STATUS */
+	uint8_t *bytes; /* STATUS, and the administration's replies */
 	size_t length;
 	bool no_memory;
 };
@@ -44,6 +45,15 @@ static void keep(struct answer *a, const struct ty_result *r)
 	ty_escape(a->error, sizeof a->error, r->error ? r->error : "", r->error ? strlen(r->error) : 0, TY_ESCAPE_TEXT, NULL);
 }
 
+static void keep_bytes(struct answer *a, const uint8_t *bytes, size_t length)
+{
+	a->length = length;
+	a->bytes = malloc(length ? length : 1);
+	if (a->bytes && length)
+		memcpy(a->bytes, bytes, length);
+	a->no_memory = !a->bytes;
+}
+
 static void on_ping(void *user, const struct ty_result *r)
 {
 	keep(user, r);
@@ -56,23 +66,46 @@ static void on_status(void *user, const struct ty_result *r)
 	keep(a, r);
 	if (r->code)
 		return;
-	a->length = r->status.length;
-	a->bytes = malloc(a->length ? a->length : 1);
-	if (a->bytes && a->length)
-		memcpy(a->bytes, r->status.bytes, a->length);
-	a->no_memory = !a->bytes;
+	keep_bytes(a, r->status.bytes, r->status.length);
+}
+
+static void on_admin(void *user, const struct ty_result *r)
+{
+	struct answer *a = user;
+
+	keep(a, r);
+	if (!r->code)
+		keep_bytes(a, r->admin.bytes, r->admin.length);
+}
+
+static enum ty_code send_request(struct ty_client *client, const struct cli_options *o, uint64_t cursor, struct answer *a,
+	struct ty_error *err)
+{
+	enum ty_code code;
+	uint8_t *request;
+	size_t length;
+
+	if (o->command == CLI_PING)
+		return ty_client_ping(client, on_ping, a, err);
+	if (o->command == CLI_STATUS)
+		return ty_client_status(client, on_status, a, err);
+	request = cli_admin_request(o, cursor, &length);
+	if (!request)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a request");
+	code = ty_client_admin(client, request, length, on_admin, a, err);
+	free(request);
+	return code;
 }
 
 /* Send one request and poll for its end; 0 or an exit status, with the reason printed. */
-static int ask(struct ty_client *client, const struct cli_options *o, struct answer *a)
+static int ask(struct ty_client *client, const struct cli_options *o, uint64_t cursor, struct answer *a)
 {
 	int64_t deadline = now_us() + (int64_t)o->timeout_us + 1000000; /* the client library ends it at the timeout itself */
 	struct ty_error err = { 0 };
 	enum ty_code code;
 
 	memset(a, 0, sizeof *a);
-	code = o->command == CLI_PING ? ty_client_ping(client, on_ping, a, &err) :
-					ty_client_status(client, on_status, a, &err);
+	code = send_request(client, o, cursor, a, &err);
 	if (code) {
 		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(code), err.text);
 		return EXIT_NO_SERVICE;
@@ -111,7 +144,7 @@ static int status(struct ty_client *client, const struct cli_options *o)
 {
 	Tyer__V1__StatusReply *reply;
 	struct answer a;
-	int exit_status = ask(client, o, &a);
+	int exit_status = ask(client, o, 0, &a);
 
 	if (exit_status)
 		return exit_status;
@@ -129,6 +162,32 @@ static int status(struct ty_client *client, const struct cli_options *o)
 	return exit_status;
 }
 
+/* Page by page. */
+static int administer(struct ty_client *client, const struct cli_options *o)
+{
+	uint64_t cursor = 0, left = o->max ? o->max : UINT64_MAX;
+
+	do {
+		Tyer__V1__Reply *reply;
+		struct answer a;
+		int exit_status = ask(client, o, cursor, &a);
+		bool shown;
+
+		if (exit_status)
+			return exit_status;
+		reply = tyer__v1__reply__unpack(NULL, a.length, a.bytes);
+		free(a.bytes);
+		shown = reply && cli_admin_show(stdout, o, reply, &cursor, &left);
+		if (reply)
+			tyer__v1__reply__free_unpacked(reply, NULL);
+		if (!shown) {
+			fprintf(stderr, "tyer: %s answered something else, or it cannot be written\n", o->connect);
+			return EXIT_ANSWERED_ERROR;
+		}
+	} while (cursor && left);
+	return 0;
+}
+
 static int ping(struct ty_client *client, const struct cli_options *o)
 {
 	int64_t best = INT64_MAX, worst = 0, sum = 0;
@@ -136,7 +195,7 @@ static int ping(struct ty_client *client, const struct cli_options *o)
 	for (uint64_t i = 0; i < o->count; i++) {
 		int64_t start = now_us(), took;
 		struct answer a;
-		int exit_status = ask(client, o, &a);
+		int exit_status = ask(client, o, 0, &a);
 
 		if (exit_status)
 			return exit_status;
@@ -184,7 +243,9 @@ int main(int argc, char **argv)
 	code = ty_client_open(&options, &client, &err);
 	if (code)
 		return no_client(&o, code, &err);
-	exit_status = o.command == CLI_PING ? ping(client, &o) : status(client, &o);
+	exit_status = cli_is_admin(o.command) ? administer(client, &o)
+		      : o.command == CLI_PING ? ping(client, &o)
+					      : status(client, &o);
 	ty_client_close(client);
 	return exit_status;
 }

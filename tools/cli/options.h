@@ -11,7 +11,24 @@
 
 #include <tyer/result.h>
 
-enum cli_command { CLI_STATUS, CLI_PING, CLI_CALIBRATE, CLI_COMMANDS };
+enum cli_command {
+	CLI_STATUS, CLI_PING, CLI_CALIBRATE,
+	CLI_LIST, CLI_PIN, CLI_UNPIN, CLI_DELETE, CLI_CLEAR, CLI_WARM, CLI_MOVE, CLI_CONFIGURE, CLI_EVENTS, /* the administration's */
+	CLI_COMMANDS
+};
+
+#define CLI_VALUES_MAX 64
+
+/* What was given to an option that may be repeated; the arguments' own memory. */
+struct cli_values {
+	size_t count;
+	char *at[CLI_VALUES_MAX];
+};
+
+struct cli_key {
+	size_t length;
+	uint8_t bytes[32];
+};
 
 struct cli_options {
 	enum cli_command command;
@@ -21,10 +38,17 @@ struct cli_options {
 	uint64_t device; /* CALIBRATE: cuda:N's N ... */
 	char driver[256], directory[256]; /* ... the driver's library; where the result is kept */
 	bool json, help, version;
+
+	/* the administration's */
+	struct cli_values tenants, models, revisions, dtypes, quantizations, settings;
+	struct cli_key keys[CLI_VALUES_MAX], key_prefix;
+	size_t key_count;
+	uint64_t max, tier;
 };
 
 /* With *help or *version set the rest is not filled. */
 TY_MUST_USE enum ty_code cli_options_parse(struct cli_options *o, int argc, char **argv, struct ty_error *err);
+bool cli_is_admin(enum cli_command command);
 void cli_help(FILE *out);
 
 #endif

@@ -23,12 +23,13 @@ struct kind {
 static const struct kind kinds[] = {{24 * MIB, 1}, {8 * MIB, 1}, {7 * MIB + 4096, 3}, {3 * MIB, 2}, {64 * MIB, 1}};
 
 static struct totals {
-	uint64_t stored, present, dropped, failed, cancelled, late, evictions, reclaimed, waited, failed_pieces, parked;
+	uint64_t stored, present, dropped, failed, cancelled, late, evictions, reclaimed, waited, failed_pieces, parked, administered;
 } totals;
 
 static struct world_op *ops[OPS];
 static struct ty_lease *leases[LEASES];
 static uint64_t random_state;
+static bool admin; /* somebody administers */
 
 static uint32_t rnd(uint32_t below)
 {
@@ -140,9 +141,65 @@ static void release(void)
 	leases[i] = NULL;
 }
 
+/* ---- the administration, in the middle of all that ---- */
+
+static struct world_request request;
+static bool asked;
+
+static void settings(void)
+{
+	static Tyer__V1__Setting all[3], *at[3] = {&all[0], &all[1], &all[2]};
+	static char size[24];
+
+	for (int i = 0; i < 3; i++)
+		tyer__v1__setting__init(&all[i]);
+	snprintf(size, sizeof size, "%uMiB", 64 * (1 + rnd(PIECES)));
+	all[0].name = (char *)(uintptr_t)"policy";
+	all[0].value = (char *)(uintptr_t)ty_policies[rnd(3)]->name;
+	all[1].name = (char *)(uintptr_t)"quota";
+	all[1].value = (char *)(uintptr_t)(rnd(2) ? "first=64MiB" : "");
+	all[2].name = (char *)(uintptr_t)"l1-size";
+	all[2].value = size;
+	request.verb.configure.n_settings = 1 + rnd(3);
+	request.verb.configure.settings = at;
+}
+
+static void administer(void)
+{
+	static const Tyer__V1__Request__VerbCase verbs[] = {TYER__V1__REQUEST__VERB_PIN, TYER__V1__REQUEST__VERB_UNPIN,
+		TYER__V1__REQUEST__VERB_DELETE, TYER__V1__REQUEST__VERB_LIST, TYER__V1__REQUEST__VERB_CONFIGURE};
+	static char tenant[] = "first", *tenants = tenant;
+	static uint8_t nibble;
+
+	if (asked && !request.back)
+		return;
+	if (asked) {
+		totals.administered += request.x.code == TY_OK;
+		world_forget(&request);
+	}
+	world_prepare(&request, verbs[rnd(5)]);
+	nibble = (uint8_t)rnd(256);
+	if (request.q.verb_case == TYER__V1__REQUEST__VERB_CONFIGURE)
+		settings();
+	else if (rnd(2) || request.q.verb_case == TYER__V1__REQUEST__VERB_DELETE)
+		request.select.key_prefix = (ProtobufCBinaryData){.len = 1, .data = &nibble};
+	else {
+		request.select.n_tenants = 1;
+		request.select.tenants = &tenants;
+	}
+	if (rnd(4) == 0)
+		request.x.deadline = ty_runtime_now(world.rt) + rnd(1000);
+	asked = true;
+	world_ask(&request, request.q.verb_case);
+}
+
 static void act(void)
 {
-	switch (rnd(10)) {
+	switch (rnd(11)) {
+	case 10:
+		if (admin)
+			administer();
+		break;
 	case 0:
 	case 1:
 	case 2:
@@ -176,6 +233,7 @@ static void run(uint64_t seed)
 
 	random_state = seed;
 	options.policy = (int)(seed % 3);
+	admin = seed % 2 == 0;
 	options.keep_percent = rnd(2) ? 0 : rnd(40);
 	options.quota_count = rnd(3);
 	for (uint32_t i = 0; i < options.quota_count; i++) {
@@ -228,11 +286,16 @@ static void run(uint64_t seed)
 	}
 	assert_int_equal(world_stat(&stats->waiting), 0);
 	/* Nothing is pinned, filled or kept: any class can have the whole arena, as far as there is one. */
-	if (!options.keep_percent && world_stat(&stats->ready_bytes) >= TY_PIECE_BYTES) {
+	if (!options.keep_percent && !admin && world_stat(&stats->ready_bytes) >= TY_PIECE_BYTES) {
 		assert_int_equal(world_store_now(FAMILIES, 0, 1, TY_PIECE_BYTES), TY_OK);
 		assert_true(world_here(FAMILIES, 0));
 	}
 	assert_true(world_stat(&stats->ready_bytes) + world_stat(&stats->failed_bytes) <= PIECES * TY_PIECE_BYTES);
+	if (asked) {
+		assert_true(request.back);
+		world_forget(&request);
+		asked = false;
+	}
 	totals.evictions += world_stat(&stats->evictions);
 	totals.reclaimed += world_stat(&stats->reclaimed_pieces);
 	totals.failed_pieces += world_stat(&stats->failed_bytes) / TY_PIECE_BYTES;
@@ -258,7 +321,7 @@ static void test_seeds(void **state)
 	if (seeds >= 20) /* every way was gone */
 		assert_true(totals.stored && totals.present && totals.dropped && totals.failed && totals.cancelled &&
 			totals.late && totals.evictions && totals.reclaimed && totals.failed_pieces && totals.waited &&
-			totals.parked);
+			totals.parked && totals.administered);
 }
 
 int main(int argc, char **argv)

@@ -195,7 +195,7 @@ void house_open(struct house *house, bool metrics)
 	house->service = service;
 	service->config = &house->config;
 	service->boot = HOUSE_BOOT;
-	if (ty_rpc_open(service, &house->socket, &err) != TY_OK)
+	if (ty_rpc_open(service, service->config->listen, false, &house->socket, &err) != TY_OK)
 		fail_msg("%s", err.text);
 	if (house->adjust)
 		house->adjust(house->socket);

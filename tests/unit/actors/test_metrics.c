@@ -262,6 +262,8 @@ static void set_everything(void)
 	atomic_store(&eviction->present, 2009);
 	atomic_store(&eviction->reclaimed_pieces, 2010);
 	atomic_store(&eviction->waiting, 2011);
+	atomic_store(&service->events_stats.events, 2020);
+	atomic_store(&service->events_stats.subscribers, 2021);
 	atomic_store(&eviction->kept_bytes, 2012);
 	atomic_store(&eviction->order_bytes, 2013);
 	atomic_store(&gpu->queued, 3001);
@@ -324,6 +326,8 @@ static const struct {
 	{"tyer_cache_aborts_total", 2008},
 	{"tyer_cache_present_total", 2009},
 	{"tyer_arena_reclaimed_pieces_total", 2010},
+	{"tyer_events_total", 2020},
+	{"tyer_events_subscribers", 2021},
 	{"tyer_arena_kept_bytes", 2012},
 	{"tyer_arena_order_bytes", 2013},
 	{"tyer_cache_waiting", 2011},

@@ -47,7 +47,7 @@ static void expect(const char *url, enum ty_code code, const char *says)
 	enum ty_code got;
 
 	snprintf(house.config.listen, sizeof house.config.listen, "%s", url);
-	got = ty_rpc_open(service, &socket, &err);
+	got = ty_rpc_open(service, service->config->listen, false, &socket, &err);
 	if (got != code)
 		fail_msg("%s: expected %s, got %s: %s", url, ty_code_name(code), ty_code_name(got), err.text);
 	if (code == TY_OK) {
@@ -112,7 +112,7 @@ static void test_permissions(void **state)
 	snprintf(directory, sizeof directory, "%s/made", house.directory);
 	snprintf(path, sizeof path, "%s/tyer.sock", directory);
 	snprintf(house.config.listen, sizeof house.config.listen, "ipc://%s", path);
-	assert_int_equal(ty_rpc_open(service, &socket, &err), TY_OK);
+	assert_int_equal(ty_rpc_open(service, service->config->listen, false, &socket, &err), TY_OK);
 	umask(mask);
 	assert_int_equal(stat(directory, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
@@ -134,7 +134,7 @@ static void test_in_use(void **state)
 	(void)state;
 	snprintf(url, sizeof url, "%s", url_of("tyer.sock"));
 	snprintf(path, sizeof path, "%s/tyer.sock", house.directory);
-	assert_int_equal(ty_rpc_open(service, &first, &err), TY_OK);
+	assert_int_equal(ty_rpc_open(service, service->config->listen, false, &first, &err), TY_OK);
 	expect(url, TY_EXISTS, path);
 	assert_int_equal(stat(path, &st), 0); /* still the first one's */
 	ty_rpc_close(first);

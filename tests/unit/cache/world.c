@@ -116,6 +116,22 @@ static const struct ty_class engine_class = {
 	.name = "engine", .state_size = 8, .first_type = TY_ENGINE_OP_DONE, .type_count = 6, .handlers = engine_handlers,
 };
 
+/* ---- the administration's edge --------------------------------------------------------------------------- */
+
+static void rpc_answer(void *self, struct ty_msg *msg)
+{
+	struct world_request *request = (struct world_request *)(void *)ty_container_of(msg, struct ty_exchange, msg);
+
+	(void)self;
+	assert_false(request->back); /* once */
+	request->back = true;
+}
+
+static const struct ty_handler rpc_handlers[] = {{"answer", rpc_answer}};
+static const struct ty_class rpc_class = {
+	.name = "rpc", .state_size = 8, .first_type = TY_RPC_ANSWER, .type_count = 1, .handlers = rpc_handlers,
+};
+
 /* ---- populate ------------------------------------------------------------------------------------------ */
 
 static void impostor_piece(void *self, struct ty_msg *msg)
@@ -240,6 +256,7 @@ void world_open(const struct world_options *options)
 	}
 	open_tiers(options);
 	spawn(&engine_class, NULL, &world.engine);
+	spawn(&rpc_class, NULL, &world.rpc);
 	start = (struct ty_msg)TY_MSG_INIT;
 	assert_int_equal(ty_send(s->eviction, &start, TY_EVICTION_START), TY_OK);
 	if (!options->dont_start)
@@ -258,6 +275,7 @@ void world_close(void)
 	for (uint32_t i = 0; i < s->gpu_count; i++)
 		ty_actor_unref(s->gpu[i]);
 	ty_actor_unref(world.engine);
+	ty_actor_unref(world.rpc);
 	ty_runtime_destroy(world.rt);
 	assert_int_equal(world.ops_back, world.ops_out);
 	assert_int_equal(world.leases_back, world.leases_out);
@@ -427,7 +445,8 @@ void world_fetch(struct world_fetch *f, uint32_t family, uint32_t first, uint32_
 		keys[i] = world_key(family, first + i);
 	*f = (struct world_fetch){.fetch = ty_fetch_create(keys, count), .family = family, .first = first, .out = true};
 	assert_non_null(f->fetch);
-	f->fetch->engine = world.engine;
+	f->fetch->home = world.engine;
+	f->fetch->home_type = TY_ENGINE_FETCHED;
 	f->fetch->user = f;
 	f->fetch->priority = TY_FETCH_LOOKUP;
 	f->fetch->space = world.spaces[family % 2];
@@ -499,6 +518,56 @@ bool world_here(uint32_t family, uint32_t chunk)
 	if (found)
 		ty_chunk_unpin(found);
 	return found;
+}
+
+void world_prepare(struct world_request *r, Tyer__V1__Request__VerbCase verb)
+{
+	memset(r, 0, sizeof *r);
+	tyer__v1__request__init(&r->q);
+	tyer__v1__select__init(&r->select);
+	r->q.verb_case = verb;
+	r->q.pin = &r->verb.pin; /* one of the union's pointers */
+	switch (verb) {
+	case TYER__V1__REQUEST__VERB_LIST:
+		tyer__v1__list__init(&r->verb.list);
+		r->verb.list.select = &r->select;
+		break;
+	case TYER__V1__REQUEST__VERB_UNPIN:
+		tyer__v1__unpin__init(&r->verb.unpin);
+		r->verb.unpin.select = &r->select;
+		break;
+	case TYER__V1__REQUEST__VERB_DELETE:
+		tyer__v1__delete__init(&r->verb.delete_);
+		r->verb.delete_.select = &r->select;
+		break;
+	case TYER__V1__REQUEST__VERB_CLEAR:
+		tyer__v1__clear__init(&r->verb.clear);
+		r->verb.clear.select = &r->select;
+		break;
+	case TYER__V1__REQUEST__VERB_CONFIGURE:
+		tyer__v1__configure__init(&r->verb.configure);
+		break;
+	default:
+		tyer__v1__pin__init(&r->verb.pin);
+		r->verb.pin.select = &r->select;
+		break;
+	}
+	r->x.request = &r->q;
+	r->x.deadline = TY_NEVER;
+}
+
+void world_ask(struct world_request *r, Tyer__V1__Request__VerbCase verb)
+{
+	assert_int_equal(r->q.verb_case, verb);
+	r->x.rpc = ty_actor_ref(world.rpc);
+	assert_int_equal(ty_send(world.service->eviction, &r->x.msg, TY_EVICTION_CONTROL), TY_OK);
+}
+
+void world_forget(struct world_request *r)
+{
+	assert_true(r->back);
+	if (r->x.code == TY_OK)
+		protobuf_c_message_free_unpacked(r->x.reply.message, NULL);
 }
 
 /* ---- what must hold -------------------------------------------------------------------------------------------- */

@@ -49,7 +49,7 @@ extern struct world {
 	struct ty_runtime *rt;
 	struct ty_service *service;
 	struct ty_config config;
-	struct ty_actor *engine;
+	struct ty_actor *engine, *rpc;
 	struct world_op *at_gpu;         /* ops that the owner has */
 	uint32_t at_gpu_count;
 	struct ty_piece *held[64];       /* pieces that the owner has */
@@ -88,6 +88,25 @@ struct ty_lease *world_lookup(uint32_t family, uint32_t count);
 void world_check_lease(const struct ty_lease *lease);
 void world_release(struct ty_lease *lease);
 bool world_here(uint32_t family, uint32_t chunk); /* visible */
+
+/* A request of the administration, which stays the caller's until world_forget. Its answer is in `x` when it is back. */
+struct world_request {
+	struct ty_exchange x;
+	bool back;
+	Tyer__V1__Request q;
+	Tyer__V1__Select select;
+	union {
+		Tyer__V1__Pin pin;
+		Tyer__V1__Unpin unpin;
+		Tyer__V1__Delete delete_;
+		Tyer__V1__Clear clear;
+		Tyer__V1__List list;
+		Tyer__V1__Configure configure;
+	} verb;
+};
+void world_ask(struct world_request *request, Tyer__V1__Request__VerbCase verb); /* after world_prepare and its changes */
+void world_prepare(struct world_request *request, Tyer__V1__Request__VerbCase verb);
+void world_forget(struct world_request *request);
 
 /* Everything that must hold between two messages, over the given families of `chunks` chunks: every slot has one owner, every
  * chunk in the index has what its fields say, and counters agree. */

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+#
+# control.py TYERD TYER TYER-BENCH: the administration of a running service from its command line, who may reach it, and a
+# router that follows the events: from a snapshot on it always knows what is here.
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+
+tyerd, tyer, bench = sys.argv[1:4]
+folder = tempfile.TemporaryDirectory(prefix="tyer-control-")
+passed = failed = 0
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
+
+
+class Service:
+    def __init__(self, name, *options):
+        self.dir = os.path.join(folder.name, name)
+        os.makedirs(self.dir)
+        self.url, self.admin, self.events = (f"ipc://{self.dir}/{s}" for s in ("rpc.sock", "rpc.sock.admin", "events.sock"))
+        self.log = open(f"{self.dir}/log", "w+")
+        self.process = subprocess.Popen(
+            [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", "192MiB", "--l1-ahead", "64MiB",
+             "--chunk-tokens", "512", "--events", self.events, *options],
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.ready = self.process.stdout.readline()
+
+    def tool(self, *command):
+        return subprocess.run([tyer, *command, "--connect", self.admin], capture_output=True, text=True, timeout=60)
+
+    def said(self, *command):
+        done = self.tool(*command)
+        check(f"tyer {' '.join(command)[:60]}", done.returncode == 0, done.stderr)
+        return done.stdout
+
+    def refused(self, words, *command):
+        done = self.tool(*command)
+        check(f"refused: tyer {' '.join(command)[:60]}", done.returncode == 1 and words in done.stderr, done.stderr)
+
+    def load(self, seed, tenant, trace):
+        done = subprocess.run([bench, "replay", trace, "--connect", self.url, "--no-progress", "--seed", str(seed), "--tenant",
+                               tenant], capture_output=True, text=True, timeout=120)
+        check(f"load {seed} of {tenant}", done.returncode == 0, done.stdout + done.stderr)
+
+    def keys(self, *select):
+        return {line.split()[0] for line in self.said("list", *select).splitlines()}
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+# ---- a subscriber: nng's SUB over ipc, and as much of protobuf as a batch of events needs
+
+
+def fields(data):
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        if tag & 7 == 1:
+            value, at = struct.unpack_from("<Q", data, at)[0], at + 8
+        elif tag & 7 == 2:
+            length, at = varint(data, at)
+            value, at = data[at:at + length], at + length
+        else:
+            value, at = varint(data, at)
+        yield tag >> 3, value
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
+
+
+STORED, EVICTED = 1, 2
+
+
+class Subscriber(threading.Thread):
+    def __init__(self, url):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(url.removeprefix("ipc://"))
+        self.socket.sendall(b"\0SP\0\0\x21\0\0")
+        self.greeting = self.read(8)
+        self.batches, self.changed = [], threading.Condition()
+        self.over = False
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def run(self):
+        try:
+            while True:
+                kind, length = struct.unpack(">BQ", self.read(9))
+                batch = self.read(length)
+                sequence, events = 0, []
+                for number, value in fields(batch):
+                    if number == 2:
+                        sequence = value
+                    elif number == 3:
+                        event = dict(fields(value))
+                        events.append((event.get(1, 0), event[2].hex(), event.get(3, 0)))
+                with self.changed:
+                    self.batches.append((kind, sequence, events))
+                    self.changed.notify_all()
+        except (EOFError, OSError):
+            with self.changed:
+                self.over = True
+                self.changed.notify_all()
+
+    def last(self):
+        return self.batches[-1][1] + len(self.batches[-1][2]) - 1 if self.batches else 0
+
+    def wait_for(self, sequence):
+        with self.changed:
+            return self.changed.wait_for(lambda: self.last() >= sequence or self.over, timeout=60) and self.last() >= sequence
+
+
+def snapshot(service):
+    lines = service.said("events").splitlines()
+    return int(lines[0].split("number ")[1]), {line.split()[0] for line in lines[1:]}
+
+
+def follow(service, trace):
+    subscriber = Subscriber(service.events)
+    check("the publisher greets as one", subscriber.greeting == b"\0SP\0\0\x20\0\0", subscriber.greeting)
+    subscriber.start()
+    service.load(1, "acme", trace)
+    sequence, here = snapshot(service)
+    check("a snapshot has something", len(here) > 100, len(here))
+    service.load(2, "acme", trace)  # more than fits: evictions
+    service.load(3, "other", trace)
+    final, keys = snapshot(service)
+    check("all events come", subscriber.wait_for(final), (subscriber.last(), final))
+    expected = 1
+    for kind, number, events in subscriber.batches:
+        if kind != 1 or number != expected:
+            check("numbers are whole", False, (kind, number, expected))
+            break
+        for offset, (what, key, _) in enumerate(events):
+            if sequence < number + offset <= final:
+                (here.add if what == STORED else here.discard)(key)
+        expected = number + len(events)
+    check("some were evicted", any(e[0] == EVICTED for b in subscriber.batches for e in b[2]))
+    check("snapshot and events give what is here", here == keys, (len(here ^ keys), len(keys)))
+    check("as LIST has it", keys == service.keys())
+    # one that sends something is no subscriber, and one that goes at once harms nobody
+    rude = Subscriber(service.events)
+    rude.socket.sendall(struct.pack(">BQ", 1, 4) + b"\x80\0\0\1")
+    rude.run()
+    check("a subscriber that talks loses its connection", rude.over)
+    for _ in range(20):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(service.events.removeprefix("ipc://"))
+        s.close()
+    late = Subscriber(service.events)
+    check("others may still come", late.greeting == b"\0SP\0\0\x20\0\0")
+
+
+def control(service, trace):
+    mine = service.keys("--tenant", "other")
+    check("LIST by tenant", mine and mine < service.keys(), len(mine))
+    key = sorted(mine)[0]
+    check("LIST by key", service.keys("--key", key) == {key})
+    check("LIST by prefix", service.keys("--key-prefix", key[:6]) == {k for k in service.keys() if k.startswith(key[:6])})
+    check("LIST of nobody", service.keys("--tenant", "nobody") == set())
+    check("PIN", service.said("pin", "--key", key).startswith("1 chunks, 65536 bytes"))
+    check("pinned is said", " pinned " in service.said("list", "--key", key) + " ")
+    service.said("configure", "policy=lru")  # so that it is certain what goes
+    service.load(4, "acme", trace)
+    service.load(5, "acme", trace)
+    service.load(7, "acme", trace)
+    service.said("configure", "policy=arc")
+    check("what is pinned stays, what is not goes", service.keys("--tenant", "other") == {key})
+    check("UNPIN", service.said("unpin").startswith("1 chunks"))
+    check("DELETE", service.said("delete", "--key", key).startswith("1 chunks"))
+    check("DELETE again", service.said("delete", "--key", key).startswith("0 chunks"))
+    check("gone", service.keys("--key", key) == set())
+    check("CONFIGURE tells", service.said("configure") == "policy=arc\nkeep-percent=50\nl1-size=192MiB\nl1-ahead=64MiB\n")
+    after = service.said("configure", "policy=s3-fifo", "quota=acme=64MiB", "l1-size=128MiB")
+    check("CONFIGURE changes", after == "policy=s3-fifo\nquota=acme=64MiB,64MiB\nkeep-percent=50\nl1-size=128MiB\nl1-ahead=64MiB\n", after)
+    service.load(6, "acme", trace)
+    size = sum(int(line.split("bytes=")[1].split()[0]) for line in service.said("list", "--tenant", "acme").splitlines())
+    check("a quota set now holds", 0 < size <= 64 << 20, size)
+    check("CLEAR of a tenant", int(service.said("clear", "--tenant", "acme").split()[0]) > 0)
+    check("nothing of it is left", service.keys("--tenant", "acme") == set())
+    service.refused("select: is empty", "delete")
+    service.refused("expected arc, lru or s3-fifo", "configure", "policy=random")
+    service.refused("expected at most the arena's", "configure", "quota=acme=1TiB")
+    service.refused("found \"acme\"", "configure", "quota=acme")
+    service.refused("is none that can be changed", "configure", "device=host")
+    service.refused("expected 64", "pin", "--key", "abcd")
+    service.refused("expected hexadecimal digits", "pin", "--key-prefix", "xyz!")
+    service.refused("select.tenants[0]", "list", "--tenant", "\x1b[2J")
+    service.refused("this service has 0", "move", "--tier", "0")
+    service.refused("no tiers", "warm", "--key", key)
+
+
+def greeted_as(uid, path):
+    """How many bytes of a greeting somebody gets, in a process of that user; 99: it could not even connect."""
+    child = os.fork()
+    if child == 0:
+        count = 99
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(30)
+            s.connect(path)
+            count = 0
+            count = len(s.recv(8))
+        except OSError:
+            pass
+        finally:
+            os._exit(count)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def who_may(service):
+    mode = os.stat(f"{service.dir}/rpc.sock.admin").st_mode & 0o777
+    check("the sockets are the service's user's", mode == 0o600 == os.stat(f"{service.dir}/events.sock").st_mode & 0o777, oct(mode))
+    done = subprocess.run([tyer, "list", "--connect", service.url], capture_output=True, text=True, timeout=60)
+    check("engines' socket: no administration", done.returncode == 1 and "DENIED" in done.stderr, done.stderr)
+    done = subprocess.run([bench, "copy", "--connect", service.admin, "--attach", f"{service.dir}/attach.sock"],
+                          capture_output=True, text=True, timeout=60)
+    check("administration's socket: no engines", done.returncode == 2 and "DENIED" in done.stderr, done.stderr)
+    if os.geteuid() == 0:
+        # the credentials count, whatever the mode
+        for path in (folder.name, service.dir):
+            os.chmod(path, 0o755)
+        for name in ("rpc.sock.admin", "events.sock"):
+            os.chmod(f"{service.dir}/{name}", 0o666)
+        for name in ("rpc.sock.admin", "events.sock"):
+            check(f"{name}: root is greeted", greeted_as(0, f"{service.dir}/{name}") == 8)
+            check(f"{name}: another user is not", greeted_as(65534, f"{service.dir}/{name}") == 0)
+
+
+def refusals():
+    for option, words in (("--admin=tcp://127.0.0.1:1", "expected ipc:///PATH"), ("--events=here", "expected ipc:///PATH"),
+                          ("--quota=a=1TiB", "expected at most the arena's"), ("--policy=fifo", "expected one of arc, lru, s3-fifo")):
+        done = subprocess.run([tyerd, option], capture_output=True, text=True, timeout=60)
+        check(f"tyerd {option} is refused", done.returncode and words in done.stderr, done.stderr)
+
+
+trace = os.path.join(folder.name, "trace.jsonl")
+subprocess.run([bench, "trace", "--requests", "400", "--seed", "3", "--output", trace], check=True)
+service = Service("one")
+check("ready", service.ready.startswith("tyerd ready"), service.ready)
+follow(service, trace)
+control(service, trace)
+who_may(service)
+check("stops cleanly", service.stop() == 0)
+refusals()
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
