@@ -551,7 +551,7 @@ static void test_misuse(void **unused)
 /* ---- at random ----------------------------------------------------------------------------- */
 
 #define NODES 6
-#define SEEDS 500
+#define SEEDS 2000
 #define STEPS 30
 
 /* Every monitor is allocated, so that ASan sees when it is touched. Each node counts what it sends to each other; a

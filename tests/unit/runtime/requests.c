@@ -556,7 +556,7 @@ static void test_misuse(void **unused)
 
 #define NODES 5
 #define ROUNDS 20
-#define SEEDS 500
+#define SEEDS 2000
 
 /* Everything is allocated, so that ASan sees who frees what, when. */
 struct city {

@@ -9,7 +9,7 @@
 #define NODES 6
 #define TOKENS 8
 #define HOPS 30
-#define SEEDS 300
+#define SEEDS 1000
 #define SECOND INT64_C(1000000000)
 
 enum { TOKEN = 1, TICK, TYPE_END };
