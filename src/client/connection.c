@@ -363,6 +363,8 @@ enum ty_code ty_connection_take(struct ty_connection *c, uint32_t *id, const uin
 		ssize_t n;
 
 		*bytes = NULL;
+		if (c->in == NULL && !make_room(c, need))
+			return ty_fail(err, TY_NO_MEMORY, "no memory for what the service says");
 		code = c->greeted ? take_frame(c, id, bytes, length, &need, err) : take_greeting(c, err);
 		if (code != TY_BUSY)
 			return code;

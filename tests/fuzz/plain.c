@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A fuzz target without libFuzzer: TARGET [COUNT [SEED]] feeds every seed and COUNT mutations; TARGET --corpus DIR writes the seeds
+ * A fuzz target without libFuzzer: TARGET [COUNT [SEED [FOLDER]]] feeds every seed, every file of the folder,
+ * and COUNT mutations of them; TARGET --corpus DIR writes the seeds
  * for libFuzzer; TARGET --input FILE feeds one file.
  */
+#include <dirent.h>
 #include <string.h>
 
 #include "fuzz.h"
@@ -107,6 +109,38 @@ static int feed_file(const char *path)
 	return 0;
 }
 
+/* Inputs that were found worth keeping; null is allowed: there are none. */
+#define CORPUS_MAX 4096
+static struct {
+	uint8_t *bytes;
+	size_t size;
+} corpus[CORPUS_MAX];
+static unsigned corpus_count;
+
+static void read_corpus(const char *directory)
+{
+	static uint8_t bytes[FUZZ_SEED_MAX];
+	DIR *dir = opendir(directory);
+	char path[4096];
+
+	for (struct dirent *entry; dir != NULL && corpus_count < CORPUS_MAX && (entry = readdir(dir)) != NULL;) {
+		FILE *file;
+
+		snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+		file = entry->d_name[0] != '.' ? fopen(path, "rb") : NULL;
+		if (file == NULL)
+			continue;
+		corpus[corpus_count].size = fread(bytes, 1, sizeof bytes, file);
+		corpus[corpus_count].bytes = malloc(corpus[corpus_count].size + 1);
+		FUZZ_CHECK(corpus[corpus_count].bytes != NULL);
+		memcpy(corpus[corpus_count].bytes, bytes, corpus[corpus_count].size);
+		corpus_count++;
+		fclose(file);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
 int main(int argc, char **argv)
 {
 	static uint8_t bytes[FUZZ_SEED_MAX];
@@ -120,13 +154,24 @@ int main(int argc, char **argv)
 		return feed_file(argv[2]);
 	count = argc > 1 ? strtoull(argv[1], NULL, 10) : 20000;
 	state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+	if (argc > 3)
+		read_corpus(argv[3]);
 	for (; (size = fuzz_seed(seeds, bytes)) != SIZE_MAX; seeds++)
 		feed(bytes, size);
 	FUZZ_CHECK(seeds > 0);
+	for (unsigned i = 0; i < corpus_count; i++)
+		feed(corpus[i].bytes, corpus[i].size);
 	for (uint64_t i = 0; i < count; i++) {
-		size = fuzz_seed((unsigned)rnd(seeds), bytes);
+		unsigned which = (unsigned)rnd(seeds + corpus_count);
+
+		if (which < seeds) {
+			size = fuzz_seed(which, bytes);
+		} else {
+			size = corpus[which - seeds].size;
+			memcpy(bytes, corpus[which - seeds].bytes, size);
+		}
 		feed(bytes, mutate(bytes, size));
 	}
-	printf("%u seeds, %llu mutations\n", seeds, (unsigned long long)count);
+	printf("%u seeds, %u of the corpus, %llu mutations\n", seeds, corpus_count, (unsigned long long)count);
 	return 0;
 }

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For scenario tests that need the service as a process of its own: to kill, to stop, to start anew.
+ */
+#ifndef TY_TESTS_PROCESS_H
+#define TY_TESTS_PROCESS_H
+
+#include <sys/types.h>
+
+#include "harness.h"
+
+/* Start tyerd (its path in $TYERD) where `s` was prepared, and wait until it is ready. `more` are further options, ended by null, or
+ * null. $LD_PRELOAD is `preload` if that is not null. */
+pid_t p_start(struct h_service *s, const char *const *more, const char *preload);
+void p_kill(pid_t pid); /* SIGKILL, and wait */
+/* SIGTERM, and wait: its exit status. */
+int p_stop(pid_t pid);
+
+/* A number of STATUS by its name of /metrics ("tyer_operations"). */
+double p_counter(struct h_client *c, const char *name);
+/* Poll until the client is connected (again). */
+void p_wait_up(struct h_client *c);
+/* A client that comes back by itself, with a pool; requests have timeout_us (0: the service's default). */
+void p_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t timeout_us);
+
+#endif

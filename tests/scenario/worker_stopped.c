@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The service is stopped (SIGSTOP, a machine that swaps, a debugger): requests end by the client's own clock, typed, and when it goes on
+ * the same client goes on with it, registered as it was (LMCache 4516: an hour and a half of a "healthy" server that did not answer).
+ */
+#include "process.h"
+
+#include <signal.h>
+#include <string.h>
+
+static void test_stopped(void **state)
+{
+	struct h_service s;
+	struct h_client c;
+	uint64_t client;
+	pid_t pid;
+
+	(void)state;
+	h_prepare(&s);
+	pid = p_start(&s, NULL, NULL);
+	p_open(&s, &c, NULL, "stopped", 10000);
+	assert_int_equal(h_lookup(&c, 1, 100, 4), TY_OK);
+	h_fill(&c, 100, 4, 0);
+	while (h_store(&c, 1, 0, 4, 0) == TY_TIMEOUT) /* ten milliseconds may be short here */
+		;
+	client = ty_client_info(c.client)->client;
+	kill(pid, SIGSTOP);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(h_lookup(&c, 2, 100, 4), TY_TIMEOUT); /* and nothing hangs */
+		assert_int_equal(ty_client_state(c.client, NULL), TY_CLIENT_UP);
+	}
+	kill(pid, SIGCONT);
+	while (h_lookup(&c, 3, 100, 4) == TY_TIMEOUT)
+		;
+	assert_int_equal(c.last.code, TY_OK);
+	assert_int_equal(c.last.lookup.hits, 4);
+	assert_int_equal(ty_client_info(c.client)->client, client);
+	h_close(&c);
+	assert_int_equal(p_stop(pid), 0);
+	h_stop(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_stopped)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
