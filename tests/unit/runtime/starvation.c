@@ -95,11 +95,11 @@ static void test_beside_one_that_floods_itself(void **unused)
 		actors[flooders] = spawn(rt, &cls, &world, TY_POOL);
 		assert_int_equal(ty_send(actors[flooders], &world.ping, PING), TY_OK);
 		gate_wait(&world.done);
-		/* a budget of each flooder between two turns */
-		assert_true(world.most <= (uint64_t)BUDGET * (uint64_t)flooders);
 		for (int i = 0; i <= flooders; i++)
 			ty_actor_unref(actors[i]);
 		ty_runtime_destroy(rt);
+		/* a budget of each flooder between two turns */
+		assert_true(world.most <= (uint64_t)BUDGET * (uint64_t)flooders);
 	}
 }
 
@@ -166,10 +166,10 @@ static void test_beside_one_that_others_flood(void **unused)
 	assert_int_equal(ty_send(victim, &world.ping, PING), TY_OK);
 	gate_wait(&world.done);
 	pthread_join(thread, NULL);
-	assert_true(world.most <= BUDGET);
 	ty_actor_unref(victim);
 	ty_actor_unref(hose.to);
 	ty_runtime_destroy(rt);
+	assert_true(world.most <= BUDGET);
 }
 
 /* ---- timers of an actor whose mailbox is never empty, and its mailbox beside timers that are always due ---- */
@@ -203,11 +203,11 @@ static void test_timers_and_messages_of_one_actor(void **unused)
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(ty_send(actor, &world.flood[i], FLOOD), TY_OK);
 	gate_wait(&world.done);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
 	/* in turn; a tick is found due a turn later at the latest */
 	assert_true(world.most <= 2);
 	assert_true(world.flooded >= PINGS / 2);
-	ty_actor_unref(actor);
-	ty_runtime_destroy(rt);
 }
 
 int main(void)
