@@ -21,7 +21,7 @@ struct ty_client_slot {
 	_Atomic uint64_t leases;
 };
 
-#define TY_CLIENT_FDS 64 /* descriptors that a client may have sent and not yet used */
+#define TY_CLIENT_FDS 1024 /* descriptors that a client may have sent and not yet used */
 
 /* A process of an engine, as the engine actor learns of it. Allocated by clients; travels to the engine with JOIN, stays
  * there, and is freed by the engine after LEAVE (which the same object carries: clients keeps its address for that). */

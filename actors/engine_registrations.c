@@ -5,11 +5,13 @@
 #include "engine_state.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "wire/attach.h"
 #include "wire/pool.h"
 
 struct registration *engine_find_registration(struct engine *e, const struct peer *peer, uint32_t id)
@@ -22,11 +24,13 @@ struct registration *engine_find_registration(struct engine *e, const struct pee
 
 static void close_descriptors(struct registration *r)
 {
-	for (uint32_t i = 0; i < r->map.region_count; i++) {
-		if (r->map.regions[i].is_fd && r->map.regions[i].fd >= 0) {
-			close(r->map.regions[i].fd);
-			r->map.regions[i].fd = -1;
-		}
+	int *descriptors[TY_ATTACH_DESCRIPTORS];
+	uint32_t count = r->taken ? ty_pool_descriptors(r->pool, descriptors) : 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (*descriptors[i] >= 0)
+			close(*descriptors[i]);
+		*descriptors[i] = -1;
 	}
 }
 
@@ -42,14 +46,25 @@ static void free_registration(struct engine *e, struct registration *r)
 		r->peer->uses--;
 	}
 	close_descriptors(r);
-	free(r->map.regions);
-	free(r->identities);
+	ty_pool_free(r->pool);
 	free(r->layout);
 	free(r);
 }
 
+#define UUID_TEXT 41
+
+/* As nvidia-smi prints it. */
+static void print_uuid(const uint8_t u[TY_UUID_BYTES], char out[UUID_TEXT])
+{
+	snprintf(out, UUID_TEXT, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
+		u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
 static enum ty_code find_device(const struct engine *e, const uint8_t uuid[TY_UUID_BYTES], uint32_t *device, struct ty_error *err)
 {
+	char asked[UUID_TEXT], one[UUID_TEXT], have[160] = "";
+	size_t at = 0;
+
 	for (uint32_t i = 0; i < e->service->gpu_count; i++) {
 		struct ty_gpu_stats *stats = &e->service->gpu_stats[i];
 
@@ -63,56 +78,60 @@ static enum ty_code find_device(const struct engine *e, const uint8_t uuid[TY_UU
 		*device = i;
 		return TY_OK;
 	}
-	return ty_fail(err, TY_INVALID, "device: no device of this service has that UUID; HELLO's reply lists them");
+	print_uuid(uuid, asked);
+	for (uint32_t i = 0; i < e->service->gpu_count && at < sizeof have; i++) {
+		print_uuid(e->service->gpu_stats[i].info.uuid, one);
+		at += (size_t)snprintf(have + at, sizeof have - at, "%s%s %s", i ? ", " : "", e->service->gpu_stats[i].info.name, one);
+	}
+	return ty_fail(err, TY_NO_DEVICE, "device: %s is none of this service's: %s", asked, have);
 }
 
 /* The descriptors that the client sent over its attach connection, by their numbers. */
 static enum ty_code take_descriptors(struct registration *r, struct ty_error *err)
 {
 	struct ty_descriptor_box *box = r->peer->member->descriptors;
+	int *descriptors[TY_ATTACH_DESCRIPTORS], numbers[TY_ATTACH_DESCRIPTORS];
+	uint32_t count = ty_pool_descriptors(r->pool, descriptors);
+	struct stat st;
 
-	for (uint32_t i = 0; i < r->map.region_count; i++) {
-		struct ty_region *region = &r->map.regions[i];
-		int number = region->fd;
-		struct stat st;
-
-		if (!region->is_fd)
-			continue;
-		region->fd = -1; /* until it is ours: cleanup closes what was taken */
-		assert(number >= 0 && number < TY_CLIENT_FDS);
+	for (uint32_t i = 0; i < count; i++) {
+		numbers[i] = *descriptors[i];
+		*descriptors[i] = -1; /* until it is ours: cleanup closes what was taken */
+	}
+	r->taken = true;
+	for (uint32_t i = 0; i < count; i++) {
+		assert(numbers[i] >= 0 && numbers[i] < TY_CLIENT_FDS);
 		/* acquire: pairs with the release of clients, which put it there */
-		int taken = atomic_exchange_explicit(&box->place[number], 0, memory_order_acquire);
+		int taken = atomic_exchange_explicit(&box->place[numbers[i]], 0, memory_order_acquire);
 
-		if (!taken) {
-			/* So that close_descriptors does not take later regions' numbers for descriptors. */
-			for (uint32_t k = i + 1; k < r->map.region_count; k++)
-				if (r->map.regions[k].is_fd)
-					r->map.regions[k].fd = -1;
-			return ty_fail(err, TY_INVALID, "regions[%u].attached_fd: no descriptor with number %d was sent", i, number);
-		}
-		region->fd = taken - 1;
-		if (fstat(region->fd, &st) == 0) {
-			r->identities[i][0] = st.st_dev;
-			r->identities[i][1] = st.st_ino;
-		}
+		if (!taken)
+			return ty_fail(err, TY_INVALID, "regions: no descriptor with number %d was sent (attached_fd)", numbers[i]);
+		*descriptors[i] = taken - 1;
+	}
+	/* A memfd is known by its inode; a driver's descriptors all have one. */
+	if (count && fcntl(*descriptors[0], F_GET_SEALS) >= 0 && fstat(*descriptors[0], &st) == 0) {
+		r->identity[0] = st.st_dev;
+		r->identity[1] = st.st_ino;
 	}
 	return TY_OK;
 }
 
-static bool same_region(const struct registration *a, const struct registration *b, uint32_t i)
+/* Do they begin with the same memory, for all that can be told? */
+static bool same_memory(const struct registration *a, const struct registration *b)
 {
-	const struct ty_region *x = &a->map.regions[i], *y = &b->map.regions[i];
+	const struct ty_region *x = &a->map.regions[0], *y = &b->map.regions[0];
+	bool x_fd = x->is_fd || x->segment_count, y_fd = y->is_fd || y->segment_count;
 
-	if (x->is_fd != y->is_fd || x->offset != y->offset)
+	if (x_fd != y_fd || x->offset != y->offset)
 		return false;
-	return x->is_fd ? memcmp(a->identities[i], b->identities[i], sizeof a->identities[i]) == 0
-			: memcmp(x->ipc_handle, y->ipc_handle, TY_IPC_HANDLE_BYTES) == 0;
+	return x_fd ? a->identity[1] && memcmp(a->identity, b->identity, sizeof a->identity) == 0
+		    : memcmp(x->ipc_handle, y->ipc_handle, TY_IPC_HANDLE_BYTES) == 0;
 }
 
 static enum ty_code check_duplicate(const struct engine *e, const struct registration *r, struct ty_error *err)
 {
 	for (const struct registration *o = e->registrations; o; o = o->next)
-		if (o->peer == r->peer && o->device == r->device && o->state <= REG_READY && same_region(o, r, 0))
+		if (o->peer == r->peer && o->device == r->device && o->state <= REG_READY && same_memory(o, r))
 			return ty_fail(err, TY_EXISTS, "regions[0]: registered already, as registration %u; UNREGISTER it first", o->id);
 	return TY_OK;
 }
@@ -129,32 +148,19 @@ static enum ty_code check_fingerprint(const struct engine *e, const struct regis
 static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer__V1__Register *request, struct ty_error *err)
 {
 	const struct ty_config *config = e->service->config;
-	struct ty_pool *pool;
-	enum ty_code code = ty_pool_from_register(request, &pool, err);
+	enum ty_code code = ty_pool_from_register(request, &r->pool, err);
 
 	if (code != TY_OK)
 		return code;
-	r->map.regions = calloc(pool->region_count, sizeof *r->map.regions);
-	r->identities = calloc(pool->region_count, sizeof *r->identities);
-	if (!r->map.regions || !r->identities) {
-		code = ty_fail(err, TY_NO_MEMORY, "no memory for a registration of %u regions", pool->region_count);
-		ty_pool_free(pool);
-		return code;
-	}
-	r->map.region_count = pool->region_count;
-	memcpy(r->map.regions, pool->regions, pool->region_count * sizeof pool->regions[0]);
-	code = find_device(e, pool->device, &r->device, err);
+	r->map.regions = r->pool->regions;
+	r->map.region_count = r->pool->region_count;
+	code = find_device(e, r->pool->device, &r->device, err);
 	if (code == TY_OK)
-		code = ty_layout_create(pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
-	ty_pool_free(pool);
+		code = ty_layout_create(r->pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
 	if (code == TY_OK)
 		code = check_fingerprint(e, r, err);
-	if (code != TY_OK) {
-		for (uint32_t i = 0; i < r->map.region_count; i++)
-			r->map.regions[i].fd = -1; /* still numbers */
-		return code;
-	}
-	code = take_descriptors(r, err);
+	if (code == TY_OK)
+		code = take_descriptors(r, err);
 	return code == TY_OK ? check_duplicate(e, r, err) : code;
 }
 

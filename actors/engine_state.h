@@ -32,9 +32,11 @@ struct registration {
 	enum registration_state state;
 	uint32_t device;
 	struct ty_layout *layout;
+	struct ty_pool *pool; /* what REGISTER said: its regions are the map's */
 	struct ty_map map;  /* while `away` the owner's */
 	bool away;          /* the map is with the device's owner */
-	uint64_t (*identities)[2]; /* of each region's descriptor: device and inode, to know a pool again */
+	bool taken;         /* the pool has descriptors, no more their numbers */
+	uint64_t identity[2]; /* of the first descriptor, if it is a memfd: device and inode, to know a pool again */
 	uint32_t flights;                       /* that use the mapping */
 	struct ty_exchange *exchange;           /* REGISTER's or UNREGISTER's that waits for an answer, or null */
 };

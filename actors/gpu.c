@@ -65,22 +65,29 @@ static void send_home(struct ty_actor *to, struct ty_msg *msg, uint32_t type)
 	assert(sent == TY_OK); /* engines outlive their maps, the service's actors outlive the owner's work */
 }
 
-static void do_map(struct gpu *g, struct ty_map *map)
+/* Both: false: more to do, in another turn. */
+static bool do_map(struct gpu *g, struct ty_map *map)
 {
-	map->code = g->failure.code != TY_OK
+	/* one that was begun is ended by the device, also when that has failed since */
+	map->code = g->failure.code != TY_OK && !map->mapping
 			    ? ty_fail(&map->error, g->failure.code, "%s", g->failure.text)
-			    : ty_device_map(g->dev, map->layout, map->regions, &map->mapping, &map->error);
+			    : ty_device_map_some(g->dev, map->layout, map->regions, &map->mapping, &map->error);
+	if (map->code == TY_BUSY)
+		return false;
 	if (map->code == TY_OK)
 		gpu_count(&g->stats->mappings, 1);
 	send_home(map->engine, &map->msg, TY_ENGINE_MAPPED);
+	return true;
 }
 
-static void do_unmap(struct gpu *g, struct ty_map *map)
+static bool do_unmap(struct gpu *g, struct ty_map *map)
 {
-	ty_device_unmap(g->dev, map->mapping);
+	if (!ty_device_unmap_some(g->dev, map->mapping))
+		return false;
 	map->mapping = NULL;
 	gpu_count(&g->stats->mappings, (uint64_t)-1);
 	send_home(map->engine, &map->msg, TY_ENGINE_UNMAPPED);
+	return true;
 }
 
 static void do_piece(struct gpu *g, struct ty_piece *piece)
@@ -95,21 +102,22 @@ static void do_piece(struct gpu *g, struct ty_piece *piece)
 
 static bool slow_wanted(const struct gpu *g, int64_t now)
 {
-	return g->urgent_slow.head || (g->slow.head && now >= g->slow_after);
+	return (g->urgent_slow.head && now >= g->urgent_after) || (g->slow.head && now >= g->slow_after);
 }
 
-/* One slow call, with nothing in flight that it could wait for. */
+/* One slow call, or a few short ones, with nothing in flight that they could wait for. */
 static void slow(struct gpu *g)
 {
-	struct ty_msg *msg = g->urgent_slow.head ? msgs_pop(&g->urgent_slow) : msgs_pop(&g->slow);
 	int64_t began = ty_now();
+	bool urgent = g->urgent_slow.head && (began >= g->urgent_after || !g->slow.head), done = true;
+	struct ty_msg *msg = urgent ? msgs_pop(&g->urgent_slow) : msgs_pop(&g->slow);
 
 	switch (msg->type) {
 	case TY_GPU_MAP:
-		do_map(g, ty_container_of(msg, struct ty_map, msg));
+		done = do_map(g, ty_container_of(msg, struct ty_map, msg));
 		break;
 	case TY_GPU_UNMAP:
-		do_unmap(g, ty_container_of(msg, struct ty_map, msg));
+		done = do_unmap(g, ty_container_of(msg, struct ty_map, msg));
 		break;
 	default:
 		do_piece(g, ty_container_of(msg, struct ty_piece, msg));
@@ -124,6 +132,11 @@ static void slow(struct gpu *g)
 	/* A piece empties the device's queue first and then blocks it: while ops come they must be rare. If they are short
 	 * of space they wait at eviction, nothing is submitted, and the pieces come as fast as they can. */
 	g->slow_after = now - g->submitted < BUSY_NS ? now + (int64_t)took * SLOW_SHARE : now;
+	if (urgent)
+		/* A pool of many pieces takes half of the time while there is work. */
+		g->urgent_after = !done && now - g->submitted < BUSY_NS ? now + (int64_t)took : now;
+	if (!done)
+		msgs_push(&g->urgent_slow, msg);
 }
 
 /* ---- the actor ------------------------------------------------------------------------------------- */
@@ -131,10 +144,13 @@ static void slow(struct gpu *g)
 /* When to look again. */
 static int64_t next_look(struct gpu *g, int64_t now)
 {
-	if (g->in_flight || g->urgent_slow.head || (g->slow.head && now >= g->slow_after))
+	if (g->in_flight || slow_wanted(g, now))
 		return now;
 
 	int64_t next = g->slow.head ? g->slow_after : TY_NEVER;
+
+	if (g->urgent_slow.head && g->urgent_after < next)
+		next = g->urgent_after;
 
 	if (g->waiting.head) {
 		int64_t pause = (now - g->waiting_since) / 8;

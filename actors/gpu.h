@@ -32,7 +32,7 @@ struct ty_map {
 	struct ty_actor *engine;
 	uint32_t registration;
 	const struct ty_layout *layout;
-	struct ty_region *regions; /* the engine's; their descriptors are the map's: closed by the engine after MAPPED */
+	const struct ty_region *regions; /* the engine's; their descriptors are closed by it after MAPPED */
 	uint32_t region_count;
 	struct ty_mapping *mapping; /* set by MAP, consumed by UNMAP */
 	enum ty_code code;

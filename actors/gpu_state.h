@@ -71,7 +71,7 @@ struct gpu {
 	bool stalled;       /* one of them is older than a device may take */
 
 	struct msgs urgent_slow, slow; /* map and unmap; pieces */
-	int64_t slow_after;            /* no piece before this time */
+	int64_t urgent_after, slow_after; /* none of them before this time */
 	int64_t submitted;             /* when a batch was, last */
 };
 

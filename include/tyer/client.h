@@ -164,11 +164,20 @@ TY_API TY_MUST_USE enum ty_code ty_client_status(struct ty_client *c, ty_done_fn
 TY_API TY_MUST_USE enum ty_code ty_client_admin(struct ty_client *c, const void *request, size_t length, ty_done_fn done,
 	void *user, struct ty_error *err);
 
+/* A physical piece of a region, exported as a POSIX descriptor (cuMemExportToShareableHandle). */
+struct ty_segment {
+	int fd;         /* as ty_region's */
+	uint64_t bytes; /* of the whole piece: what it was created with */
+};
+/* Memory is one of three: a sealed memfd (host device), a legacy CUDA IPC handle, or pieces made with cuMemCreate, which the
+ * service maps one behind the other; a single piece may be given as `fd` too. Descriptors stay the caller's. */
 struct ty_region {
-	bool is_fd;                             /* fd: host device; else ipc_handle */
-	int fd;                                 /* sealed memfd; a duplicate is sent over attach, this one stays the caller's */
+	bool is_fd;                             /* fd, else ipc_handle, unless there are segments */
+	int fd;
 	uint8_t ipc_handle[TY_IPC_HANDLE_BYTES];
 	uint64_t allocation_bytes, offset, length;
+	uint32_t segment_count;                 /* 0: none */
+	const struct ty_segment *segments;      /* in the order of their addresses; allocation_bytes is their sum */
 };
 struct ty_plane {
 	uint32_t region;

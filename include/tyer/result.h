@@ -41,6 +41,7 @@ enum ty_code {
 	TY_IO = 19,                  /* a system call failed; the text has its errno */
 	TY_PROTOCOL = 20,            /* the peer does not speak Tyer's protocol */
 	TY_INTERNAL = 21,            /* a bug of Tyer's: please report the text */
+	TY_NO_DEVICE = 22,           /* no device of this service has the UUID; the text lists those it has */
 	TY_CODE_COUNT
 };
 

@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "wire/pool.h"
+
 /* ---- connecting ------------------------------------------------------------------------------------------------------ */
 
 static enum ty_code connect_error(const char *path, int error, struct ty_error *err)
@@ -115,22 +117,22 @@ static enum ty_code take_number(struct ty_client *c, uint32_t *number, struct ty
 enum ty_code ty_attaching_create(struct ty_client *c, const struct ty_pool *pool, uint32_t *numbers,
 	struct ty_attaching **out, struct ty_error *err)
 {
-	struct ty_attaching *a = NULL;
+	int *descriptors[TY_ATTACH_DESCRIPTORS];
+	uint32_t count = ty_pool_descriptors(pool, descriptors), i;
+	struct ty_attaching *a;
 	enum ty_code code = TY_OK;
-	uint32_t i;
 
 	*out = NULL;
-	for (i = 0; code == TY_OK && i < pool->region_count; i++) {
-		if (!pool->regions[i].is_fd)
-			continue;
-		if (a == NULL)
-			a = calloc(1, sizeof *a);
-		if (a == NULL)
-			return ty_fail(err, TY_NO_MEMORY, "REGISTER: no memory");
+	if (count == 0)
+		return TY_OK;
+	a = calloc(1, sizeof *a + count * sizeof a->of[0]);
+	if (a == NULL)
+		return ty_fail(err, TY_NO_MEMORY, "REGISTER: no memory");
+	for (i = 0; code == TY_OK && i < count; i++) {
 		code = take_number(c, &numbers[i], err);
 		if (code != TY_OK)
 			break;
-		a->of[a->count].fd = pool->regions[i].fd;
+		a->of[a->count].fd = *descriptors[i];
 		a->of[a->count++].number = numbers[i];
 	}
 	if (code != TY_OK) {

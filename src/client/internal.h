@@ -43,7 +43,7 @@ struct ty_attaching {
 	struct {
 		int fd;
 		uint32_t number;
-	} of[TY_ATTACH_DESCRIPTORS];
+	} of[];
 };
 
 /* A pool that was registered, or is being: a copy of its own, with descriptors of its own. */

@@ -18,19 +18,16 @@
 /* A copy on the heap, by way of the message that describes it; its descriptors are duplicates. */
 static enum ty_code copy_pool(const struct ty_pool *pool, struct ty_pool **out, struct ty_error *err)
 {
-	uint32_t numbers[TY_MAX_REGIONS] = {0}, i, next = 0;
+	int *theirs[TY_ATTACH_DESCRIPTORS], *ours[TY_ATTACH_DESCRIPTORS];
+	uint32_t numbers[TY_ATTACH_DESCRIPTORS], i, count = 0;
 	Tyer__V1__Register *reg;
-	struct ty_region *regions;
 	enum ty_code code;
 
 	*out = NULL;
 	if (pool->region_count > TY_MAX_REGIONS)
 		return ty_fail(err, TY_LIMIT, "pool.regions has %u entries, expected 1..%d", pool->region_count, TY_MAX_REGIONS);
-	for (i = 0; i < pool->region_count; i++)
-		if (pool->regions[i].is_fd)
-			numbers[i] = next++;
-	if (next > TY_ATTACH_DESCRIPTORS)
-		return ty_fail(err, TY_LIMIT, "pool.regions has %u descriptors, expected at most %d", next, TY_ATTACH_DESCRIPTORS);
+	for (i = 0; i < TY_ATTACH_DESCRIPTORS; i++)
+		numbers[i] = i;
 	code = ty_register_from_pool(pool, numbers, &reg, err);
 	if (code != TY_OK)
 		return code;
@@ -38,26 +35,27 @@ static enum ty_code copy_pool(const struct ty_pool *pool, struct ty_pool **out, 
 	ty_register_free(reg);
 	if (code != TY_OK)
 		return code;
-	regions = (struct ty_region *)(uintptr_t)(*out)->regions; /* ours to write */
-	for (i = 0; i < pool->region_count; i++)
-		if (regions[i].is_fd)
-			regions[i].fd = -1;
-	for (i = 0; i < pool->region_count; i++) {
-		if (!regions[i].is_fd)
-			continue;
-		regions[i].fd = fcntl(pool->regions[i].fd, F_DUPFD_CLOEXEC, 0);
-		if (regions[i].fd < 0)
-			return ty_fail(err, errno == EBADF ? TY_INVALID : TY_IO, "pool.regions[%u].fd %d: %s", i,
-				pool->regions[i].fd, strerror(errno));
+	ty_pool_descriptors(pool, theirs);
+	count = ty_pool_descriptors(*out, ours);
+	for (i = 0; i < count; i++)
+		*ours[i] = -1;
+	for (i = 0; i < count; i++) {
+		*ours[i] = fcntl(*theirs[i], F_DUPFD_CLOEXEC, 0);
+		if (*ours[i] < 0)
+			return ty_fail(err, errno == EBADF ? TY_INVALID : TY_IO, "pool.regions: descriptor %d, the pool's %uth: %s",
+				*theirs[i], i, strerror(errno));
 	}
 	return TY_OK;
 }
 
 static void free_pool(struct ty_pool *pool)
 {
-	for (uint32_t i = 0; pool != NULL && i < pool->region_count; i++)
-		if (pool->regions[i].is_fd && pool->regions[i].fd >= 0)
-			close(pool->regions[i].fd);
+	int *descriptors[TY_ATTACH_DESCRIPTORS];
+	uint32_t count = pool != NULL ? ty_pool_descriptors(pool, descriptors) : 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (*descriptors[i] >= 0)
+			close(*descriptors[i]);
 	ty_pool_free(pool);
 }
 
@@ -117,7 +115,7 @@ enum ty_code ty_pool_register(struct ty_request_slot *slot, struct ty_kept_pool 
 	struct ty_error *err)
 {
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
-	uint32_t numbers[TY_MAX_REGIONS] = {0};
+	uint32_t numbers[TY_ATTACH_DESCRIPTORS];
 	struct ty_client *c = slot->client;
 	Tyer__V1__Register *reg = NULL;
 	enum ty_code code = TY_OK;

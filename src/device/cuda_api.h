@@ -27,6 +27,24 @@ struct cu_uuid {
 struct cu_ipc_handle {
 	unsigned char bytes[64];
 };
+typedef unsigned long long cu_piece; /* of physical memory */
+struct cu_location {
+	int type, id;
+};
+struct cu_piece_properties {
+	int type, handle_types;
+	struct cu_location location;
+	void *meta;
+	struct {
+		unsigned char compression, rdma;
+		unsigned short usage;
+		unsigned char reserved[4];
+	} flags;
+};
+struct cu_access {
+	struct cu_location location;
+	int flags;
+};
 struct cu_copy_2d { /* rows of `width` bytes; the driver refuses rows that cross allocations */
 	size_t from_x, from_y;
 	unsigned from_type;
@@ -85,6 +103,10 @@ enum {
 	CU_HOST_PORTABLE = 1,
 	CU_HOST_DEVICEMAP = 2,
 	CU_WAIT_GEQ = 0,
+	CU_PIECE_PINNED = 1,
+	CU_HANDLE_POSIX_FD = 1,
+	CU_LOCATION_DEVICE = 1,
+	CU_ACCESS_READ_WRITE = 3,
 	CU_IPC_LAZY_PEER = 1,
 	CU_ATTRIBUTE_MAX_PITCH = 11,
 	CU_ATTRIBUTE_MULTIPROCESSORS = 16,
@@ -134,7 +156,16 @@ enum {
 	F(cuMemcpy2DAsync, "_v2", (const struct cu_copy_2d *copy, cu_stream stream))                                           \
 	F(cuIpcGetMemHandle, "", (struct cu_ipc_handle *handle, cu_address address))                                           \
 	F(cuIpcOpenMemHandle, "_v2", (cu_address *address, struct cu_ipc_handle handle, unsigned flags))                       \
-	F(cuIpcCloseMemHandle, "", (cu_address address))
+	F(cuIpcCloseMemHandle, "", (cu_address address))                                                                       \
+	F(cuMemCreate, "", (cu_piece * piece, size_t bytes, const struct cu_piece_properties *properties, uint64_t flags))     \
+	F(cuMemRelease, "", (cu_piece piece))                                                                                  \
+	F(cuMemExportToShareableHandle, "", (void *handle, cu_piece piece, int type, uint64_t flags))                          \
+	F(cuMemImportFromShareableHandle, "", (cu_piece * piece, void *handle, int type))                                      \
+	F(cuMemAddressReserve, "", (cu_address * address, size_t bytes, size_t alignment, cu_address wish, uint64_t flags))    \
+	F(cuMemAddressFree, "", (cu_address address, size_t bytes))                                                            \
+	F(cuMemMap, "", (cu_address address, size_t bytes, size_t offset, cu_piece piece, uint64_t flags))                     \
+	F(cuMemUnmap, "", (cu_address address, size_t bytes))                                                                  \
+	F(cuMemSetAccess, "", (cu_address address, size_t bytes, const struct cu_access *access, size_t count))
 
 /* F(member, suffix, parameters, name that is asked for, version that is asked for). A driver may lack them: then they are null.
  * Both are cuMemcpyBatchAsync; CUDA 13 took a parameter away. */

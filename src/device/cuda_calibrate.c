@@ -111,7 +111,7 @@ static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error 
 		b->m->planes[p] = b->pool + b->layout->planes[p].offset;
 	for (uint32_t i = 0; i < blocks; i++) /* backwards: no two adjoin */
 		b->ids[i] = blocks - 1 - i;
-	ty_cuda_plan_groups(b->dev, b->m, allocation);
+	ty_cuda_plan_groups(b->dev, b->m, allocation, true);
 	free(allocation);
 	return b->m->groups[0].allowed & TY_PLAN_BIT(TY_PATH_STAGED) ? take_table(b, err) : TY_OK;
 }

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cuda_driver.h"
 #include "device_private.h"
@@ -190,6 +191,65 @@ void ty_cuda_client_free(struct ty_cuda_client *c, uint64_t address)
 
 	if (enter(c, &err) == TY_OK)
 		(void)c->api.cuMemFree(address);
+}
+
+void ty_cuda_client_free_pieces(struct ty_cuda_client *c, uint64_t address, uint32_t count, uint64_t bytes)
+{
+	struct ty_error err;
+
+	if (enter(c, &err) != TY_OK)
+		return;
+	for (uint32_t i = 0; i < count; i++)
+		(void)c->api.cuMemUnmap(address + i * bytes, bytes);
+	(void)c->api.cuMemAddressFree(address, count * bytes);
+}
+
+enum ty_code ty_cuda_client_alloc_pieces(struct ty_cuda_client *c, uint32_t count, uint64_t bytes, uint64_t *address, int *fds,
+	struct ty_error *err)
+{
+	const struct cu_location here = {CU_LOCATION_DEVICE, c->device};
+	const struct cu_piece_properties properties = {.type = CU_PIECE_PINNED, .handle_types = CU_HANDLE_POSIX_FD, .location = here};
+	const struct cu_access access = {here, CU_ACCESS_READ_WRITE};
+	enum ty_code code = enter(c, err);
+	const char *call = "cuMemAddressReserve";
+	uint32_t mapped = 0, exported = 0;
+	cu_result result;
+
+	if (code != TY_OK)
+		return code;
+	result = c->api.cuMemAddressReserve(address, count * bytes, 0, 0, 0);
+	if (result != CU_SUCCESS)
+		return ty_cuda_fail(&c->api, err, call, result);
+	while (mapped < count && result == CU_SUCCESS) {
+		cu_address at = *address + mapped * bytes;
+		cu_piece piece;
+
+		call = "cuMemCreate";
+		result = c->api.cuMemCreate(&piece, bytes, &properties, 0);
+		if (result != CU_SUCCESS)
+			break;
+		call = "cuMemMap";
+		result = c->api.cuMemMap(at, bytes, 0, piece, 0);
+		mapped += result == CU_SUCCESS;
+		if (result == CU_SUCCESS) {
+			call = "cuMemSetAccess";
+			result = c->api.cuMemSetAccess(at, bytes, &access, 1);
+		}
+		if (result == CU_SUCCESS) {
+			call = "cuMemExportToShareableHandle";
+			result = c->api.cuMemExportToShareableHandle(&fds[exported], piece, CU_HANDLE_POSIX_FD, 0);
+			exported += result == CU_SUCCESS;
+		}
+		(void)c->api.cuMemRelease(piece); /* the mapping keeps the memory */
+	}
+	if (result == CU_SUCCESS)
+		return TY_OK;
+	while (exported)
+		close(fds[--exported]);
+	for (uint32_t i = 0; i < mapped; i++)
+		(void)c->api.cuMemUnmap(*address + i * bytes, bytes);
+	(void)c->api.cuMemAddressFree(*address, count * bytes);
+	return ty_cuda_fail(&c->api, err, call, result);
 }
 
 enum ty_code ty_cuda_client_host_alloc(struct ty_cuda_client *c, uint64_t bytes, void **out, struct ty_error *err)

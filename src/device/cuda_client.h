@@ -29,6 +29,12 @@ TY_MUST_USE enum ty_code ty_cuda_client_alloc(struct ty_cuda_client *c, uint64_t
 	struct ty_region *region, struct ty_error *err);
 void ty_cuda_client_free(struct ty_cuda_client *c, uint64_t address);
 
+/* The same in pieces (cuMemCreate), `count` of `bytes` each, a multiple of 2 MiB, mapped one behind the other; fds are theirs, for
+ * ty_segment, and the caller's to close. */
+TY_MUST_USE enum ty_code ty_cuda_client_alloc_pieces(struct ty_cuda_client *c, uint32_t count, uint64_t bytes, uint64_t *address,
+	int *fds, struct ty_error *err);
+void ty_cuda_client_free_pieces(struct ty_cuda_client *c, uint64_t address, uint32_t count, uint64_t bytes);
+
 /* Page-locked host memory (for raw-copy baselines and for filling). */
 TY_MUST_USE enum ty_code ty_cuda_client_host_alloc(struct ty_cuda_client *c, uint64_t bytes, void **out, struct ty_error *err);
 void ty_cuda_client_host_free(struct ty_cuda_client *c, void *memory);

@@ -1,103 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A client's pool: its handles opened, its real extents checked, its plane table on the GPU. Slow lane only.
- *
- * A handle stands for a whole allocation and says nothing trustworthy about its size, so the driver is asked for that. The same
- * handle is opened once however many regions and mappings use it.
+ * A client's pool: its memory made reachable (cuda_import.c), its ways planned, its plane table on the GPU. Slow lane only, a few
+ * calls at a time.
  */
 #include "cuda_private.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The allocation's real extent, from the address that the handle opened at. */
-static enum ty_code measure(struct cuda_device *dev, struct cuda_import *import, uint32_t index, struct ty_error *err)
-{
-	cu_address start = 0;
-	size_t bytes = 0;
-	cu_result result = CU(dev, cuMemGetAddressRange, &start, &bytes, import->address);
-
-	if (result != CU_SUCCESS)
-		return ty_cuda_slow_failed(dev, err, "cuMemGetAddressRange of an opened handle", result);
-	if (import->address < start || import->address - start > bytes)
-		return ty_fail(err, TY_DEVICE_FAILED, "regions[%u]: the handle opened at an address outside its allocation",
-			index);
-	import->bytes = bytes - (import->address - start);
-	return TY_OK;
-}
-
-static void close_import(struct cuda_device *dev, struct cuda_import *import)
-{
-	struct cuda_import **at = &dev->imports;
-
-	if (--import->uses > 0)
-		return;
-	while (*at != import)
-		at = &(*at)->next;
-	*at = import->next;
-	if (!dev->base.poisoned) {
-		cu_result result = CU(dev, cuIpcCloseMemHandle, import->address);
-
-		if (result != CU_SUCCESS)
-			ty_cuda_poison(dev, "cuIpcCloseMemHandle", result);
-	}
-	free(import);
-}
-
-static enum ty_code open_import(struct cuda_device *dev, const struct ty_region *region, uint32_t index,
-	struct cuda_import **out, struct ty_error *err)
-{
-	struct cuda_import *import;
-	enum ty_code code;
-	cu_result result;
-
-	for (import = dev->imports; import; import = import->next)
-		if (!memcmp(import->handle.bytes, region->ipc_handle, sizeof import->handle.bytes)) {
-			import->uses++;
-			*out = import;
-			return TY_OK;
-		}
-	import = calloc(1, sizeof *import);
-	if (!import)
-		return ty_fail(err, TY_NO_MEMORY, "no memory for an imported handle");
-	memcpy(import->handle.bytes, region->ipc_handle, sizeof import->handle.bytes);
-	result = CU(dev, cuIpcOpenMemHandle, &import->address, import->handle, CU_IPC_LAZY_PEER);
-	if (result != CU_SUCCESS) {
-		free(import);
-		if (ty_cuda_sticky(result))
-			return ty_cuda_slow_failed(dev, err, "cuIpcOpenMemHandle", result);
-		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_INVALID,
-			"regions[%u].ipc_handle: the driver does not open it on %s: %s (%d)", index, dev->base.info.name,
-			ty_cuda_error_name(&dev->api, result), result);
-	}
-	import->uses = 1;
-	import->next = dev->imports;
-	dev->imports = import;
-	code = measure(dev, import, index, err);
-	if (code != TY_OK)
-		close_import(dev, import);
-	else
-		*out = import;
-	return code;
-}
-
-static enum ty_code check_extent(const struct cuda_import *import, const struct ty_region *r, uint32_t index,
-	uint64_t expected_length, struct ty_error *err)
-{
-	if (r->length != expected_length)
-		return ty_fail(err, TY_INVALID, "regions[%u].length: %llu, but the layout was checked with %llu", index,
-			(unsigned long long)r->length, (unsigned long long)expected_length);
-	if (r->allocation_bytes > import->bytes)
-		return ty_fail(err, TY_INVALID, "regions[%u].allocation_bytes: %llu, but the allocation has %llu", index,
-			(unsigned long long)r->allocation_bytes, (unsigned long long)import->bytes);
-	if (r->offset > r->allocation_bytes || r->length > r->allocation_bytes - r->offset)
-		return ty_fail(err, TY_INVALID, "regions[%u]: offset %llu + length %llu passes allocation_bytes %llu", index,
-			(unsigned long long)r->offset, (unsigned long long)r->length,
-			(unsigned long long)r->allocation_bytes);
-	if ((import->address + r->offset) % TY_RUN_ALIGN)
-		return ty_fail(err, TY_INVALID, "regions[%u]: its first byte is not aligned to %d", index, TY_RUN_ALIGN);
-	return TY_OK;
-}
 
 static enum ty_code upload_table(struct cuda_device *dev, struct cuda_mapping *m, struct ty_error *err)
 {
@@ -129,7 +38,7 @@ static void end_part(struct ty_mapping *part)
 	free(m);
 }
 
-void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
+bool ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
 {
 	struct cuda_device *dev = (struct cuda_device *)base;
 	struct cuda_mapping *m = (struct cuda_mapping *)mapping;
@@ -142,32 +51,39 @@ void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
 
 		if (result == CU_SUCCESS && m->table) {
 			result = CU(dev, cuMemFree, m->table);
+			m->table = 0;
 			ty_device_count(&base->stats.device_bytes,
 				-(uint64_t)(m->base.layout->plane_count * sizeof m->planes[0]));
 		}
 		if (result != CU_SUCCESS)
 			ty_cuda_poison(dev, "cuMemFree of a plane table", result);
 	}
-	for (uint32_t i = 0; i < TY_MAX_REGIONS; i++)
-		if (m->imports[i])
-			close_import(dev, m->imports[i]);
+	if (!ty_cuda_let_go(dev, m))
+		return false;
 	ty_mapping_join(mapping, end_part);
 	free(m->spans);
 	free(m);
+	return true;
+}
+
+static bool same_allocation(const struct cuda_mapping *m, uint32_t a, uint32_t b)
+{
+	return m->imports[a] == m->imports[b] || (m->imports[a]->pieces && m->imports[b]->pieces);
 }
 
 /* Which ways m's groups can go; its regions are those of `of`, itself or the mapping that it is a part of. */
 static bool plan(const struct cuda_device *dev, struct cuda_mapping *m, const struct cuda_mapping *of)
 {
 	const struct ty_layout *layout = m->base.layout;
-	uint32_t *allocation = calloc(layout->plane_count, sizeof *allocation); /* by plane: the first region of the same handle */
+	/* by plane: the first region of the same handle, or the first of those in the stretch when it is as one allocation */
+	uint32_t *allocation = calloc(layout->plane_count, sizeof *allocation);
 
 	m->spans = calloc(2 * (size_t)layout->plane_count, sizeof *m->spans);
 	if (allocation && m->spans) {
 		for (uint32_t i = 0; i < layout->plane_count; i++)
-			while (of->imports[allocation[i]] != of->imports[layout->planes[i].region])
+			while (!same_allocation(of, allocation[i], layout->planes[i].region))
 				allocation[i]++;
-		ty_cuda_plan_groups(dev, m, allocation);
+		ty_cuda_plan_groups(dev, m, allocation, !of->stretch.rows_end);
 	}
 	free(allocation);
 	return allocation && m->spans;
@@ -201,46 +117,73 @@ static bool may_stage(const struct cuda_device *dev, const struct cuda_mapping *
 	return any;
 }
 
-enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout, const struct ty_region *regions,
-	struct ty_mapping **out, struct ty_error *err)
+static enum ty_code begin(struct cuda_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
+	struct cuda_mapping **out, struct ty_error *err)
 {
-	struct cuda_device *dev = (struct cuda_device *)base;
 	struct cuda_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
-	cu_result result = ty_cuda_use(&dev->api, dev->context);
-	enum ty_code code = TY_OK;
 
+	*out = m;
 	if (!m)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
-	m->base.device = base;
+	m->base.device = &dev->base;
 	m->base.layout = layout;
-	if (result != CU_SUCCESS)
-		code = ty_cuda_slow_failed(dev, err, "cuCtxSetCurrent", result);
-	for (uint32_t i = 0; i < layout->region_count && code == TY_OK; i++) {
-		if (regions[i].is_fd) {
-			code = ty_fail(err, TY_INVALID, "regions[%u]: a descriptor, expected an IPC handle: this is a GPU", i);
-			break;
-		}
-		code = open_import(dev, &regions[i], i, &m->imports[i], err);
-		if (code == TY_OK)
-			code = check_extent(m->imports[i], &regions[i], i, layout->region_length[i], err);
-	}
+	return ty_cuda_reserve(dev, m, regions, err);
+}
+
+/* All of its memory is there. */
+static enum ty_code complete(struct cuda_device *dev, struct cuda_mapping *m, const struct ty_region *regions, struct ty_error *err)
+{
+	const struct ty_layout *layout = m->base.layout;
+	enum ty_code code = ty_cuda_try_rows(dev, m, err);
+
 	if (code != TY_OK)
-		goto out;
+		return code;
 	for (uint32_t i = 0; i < layout->plane_count; i++) {
 		const struct ty_plane *p = &layout->planes[i];
 
 		m->planes[i] = m->imports[p->region]->address + regions[p->region].offset + p->offset;
 	}
 	if (!plan(dev, m, m))
-		code = ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
-	if (code == TY_OK)
-		code = ty_mapping_split(&m->base, make_part, err);
-	if (code == TY_OK && may_stage(dev, m))
-		code = upload_table(dev, m, err);
-out:
-	if (code != TY_OK)
-		ty_cuda_unmap(base, &m->base);
-	else
-		*out = &m->base;
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
+	code = ty_mapping_split(&m->base, make_part, err);
+	return code == TY_OK && may_stage(dev, m) ? upload_table(dev, m, err) : code;
+}
+
+enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout, const struct ty_region *regions,
+	struct ty_mapping **out, struct ty_error *err)
+{
+	struct cuda_device *dev = (struct cuda_device *)base;
+	struct cuda_mapping *m = (struct cuda_mapping *)*out;
+	cu_result result = base->poisoned ? CU_SUCCESS : ty_cuda_use(&dev->api, dev->context);
+	enum ty_code code = TY_OK;
+
+	if (base->poisoned) /* since it began */
+		code = ty_fail(err, TY_DEVICE_FAILED, "%s", base->failure.text);
+	else if (result != CU_SUCCESS)
+		code = ty_cuda_slow_failed(dev, err, "cuCtxSetCurrent", result);
+	else if (!m)
+		code = begin(dev, layout, regions, &m, err);
+	if (!m)
+		return code;
+	if (code == TY_OK && !m->broken)
+		code = ty_cuda_import(dev, m, regions, err);
+	if (code == TY_OK && !m->broken)
+		code = complete(dev, m, regions, err);
+	if (code != TY_OK && code != TY_BUSY && !m->broken) {
+		m->broken = true;
+		m->failure = *err;
+	}
+	if (m->broken) { /* let go of what there is, in turns too */
+		struct ty_error failure = m->failure;
+
+		if (!ty_cuda_unmap(base, &m->base)) {
+			*out = &m->base;
+			return TY_BUSY;
+		}
+		*out = NULL;
+		*err = failure;
+		return failure.code;
+	}
+	*out = &m->base;
 	return code;
 }

@@ -8,7 +8,7 @@
 
 #define BLOCKS_TRIED 24 /* powers of two */
 
-void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation)
+void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation, bool rows_cross)
 {
 	const struct ty_layout *layout = m->base.layout;
 	struct ty_span *room = m->spans;
@@ -24,7 +24,8 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 		group->shape.runs = ty_plan_join(address, of, g->plane_count, g->run_bytes, group->rows);
 		group->spans = room + g->plane_count;
 		memcpy(group->spans, group->rows, group->shape.runs * sizeof *group->rows);
-		group->shape.spans = ty_plan_stride(group->spans, group->shape.runs, address, of, dev->max_pitch);
+		group->shape.spans = ty_plan_stride(group->spans, group->shape.runs, address, of,
+			rows_cross ? dev->max_pitch : 0);
 		room += 2 * g->plane_count;
 		group->allowed = TY_PLAN_BIT(TY_PATH_DIRECT);
 		if (dev->api.cuMemcpyBatchAsync || dev->api.cuMemcpyBatchAsync_v2)

@@ -87,13 +87,23 @@ struct cuda_engine {
 	int64_t launched, waited; /* when; and until when it was seen not to be done */
 };
 
-/* One opened handle. */
+/* One opened handle; or a region whose pieces lie in its mapping's own stretch of addresses. */
 struct cuda_import {
-	struct cuda_import *next;
+	struct cuda_import *next;    /* of opened handles */
 	struct cu_ipc_handle handle;
 	cu_address address;
 	uint64_t bytes; /* from address to the allocation's real end */
 	uint32_t uses;  /* regions of mappings */
+	bool pieces;    /* not a handle */
+};
+
+/* Where a mapping's pieces of memory lie (cuMemMap), one behind the other. */
+struct cuda_stretch {
+	cu_address address; /* 0: none is reserved */
+	uint64_t bytes;
+	uint64_t *ends;     /* of the pieces that are mapped, from address */
+	uint32_t count, room;
+	bool rows_end;      /* the driver lets no row of a strided copy cross from one to the next */
 };
 
 struct cuda_device {
@@ -118,6 +128,7 @@ struct cuda_device {
 	struct ty_calibration calibration; /* its rates are those that count */
 	struct cuda_lane lanes[2]; /* by direction */
 	struct cuda_import *imports;
+	enum { ROWS_UNKNOWN, ROWS_CROSS, ROWS_END } rows; /* from one mapped piece to the next */
 	struct ty_batch_queue done;
 	uint64_t *upload; /* page-locked, for plane tables */
 	cu_event slow;
@@ -126,6 +137,10 @@ struct cuda_device {
 struct cuda_mapping {
 	struct ty_mapping base;
 	struct cuda_import *imports[TY_MAX_REGIONS];
+	struct cuda_stretch stretch;
+	uint32_t region, segment; /* while it is mapped: what comes next */
+	bool broken;              /* it could not be mapped, and is unmapped ... */
+	struct ty_error failure;  /* ... for this */
 	cu_address table; /* on the device: address of block 0 of every plane; 0 when no group is staged */
 	struct cuda_group {
 		struct ty_plan_shape shape;
@@ -160,7 +175,22 @@ TY_MUST_USE enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream strea
 /* cuda_map.c */
 enum ty_code ty_cuda_map(struct ty_device *base, const struct ty_layout *layout, const struct ty_region *regions,
 	struct ty_mapping **out, struct ty_error *err);
-void ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping);
+bool ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping);
+
+/* cuda_import.c: memory of other processes. */
+#define TY_CUDA_PIECE_BYTES ((uint64_t)2 << 20) /* pieces are multiples of it */
+#define TY_CUDA_MAP_CALLS 8 /* handles or pieces that are opened or closed in one turn of the slow lane */
+
+/* Reserve the stretch that the regions' pieces need, if they have any. */
+TY_MUST_USE enum ty_code ty_cuda_reserve(struct cuda_device *dev, struct cuda_mapping *m, const struct ty_region *regions,
+	struct ty_error *err);
+/* The next few handles and pieces of the mapping's regions; TY_BUSY: there are more. */
+TY_MUST_USE enum ty_code ty_cuda_import(struct cuda_device *dev, struct cuda_mapping *m, const struct ty_region *regions,
+	struct ty_error *err);
+/* Let go of the next few; false: there are more. */
+TY_MUST_USE bool ty_cuda_let_go(struct cuda_device *dev, struct cuda_mapping *m);
+/* Find out whether rows of strided copies may cross from piece to piece, when it matters. */
+TY_MUST_USE enum ty_code ty_cuda_try_rows(struct cuda_device *dev, struct cuda_mapping *m, struct ty_error *err);
 
 /* A stretch of memory to copy. */
 struct cuda_piece {
@@ -181,7 +211,8 @@ static inline enum ty_path ty_cuda_path_of(const struct ty_batch *batch, uint32_
 }
 
 /* cuda_plan.c: which way. */
-void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation);
+/* rows_cross: rows of a strided copy may go through all of an allocation. */
+void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, const uint32_t *allocation, bool rows_cross);
 bool ty_cuda_may_stage(const struct cuda_device *dev, const struct cuda_mapping *m);
 void ty_cuda_plan_batch(const struct cuda_device *dev, struct ty_batch *batch);
 enum ty_path ty_cuda_path(const struct ty_mapping *mapping, uint32_t group, enum ty_direction direction, uint32_t chunks);

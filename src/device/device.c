@@ -84,14 +84,14 @@ const char *ty_device_note(const struct ty_device *dev)
 	return dev->note;
 }
 
-enum ty_code ty_device_map(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
+enum ty_code ty_device_map_some(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
 	struct ty_mapping **out, struct ty_error *err)
 {
-	enum ty_code code;
+	enum ty_code code = TY_OK;
 
 	assert_owner(dev);
-	*out = NULL;
-	code = ty_device_health(dev, err);
+	if (!*out)
+		code = ty_device_health(dev, err);
 	if (code != TY_OK)
 		return code;
 	dev->slow = true;
@@ -102,14 +102,35 @@ enum ty_code ty_device_map(struct ty_device *dev, const struct ty_layout *layout
 	return code;
 }
 
-void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping)
+enum ty_code ty_device_map(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
+	struct ty_mapping **out, struct ty_error *err)
 {
+	enum ty_code code;
+
+	*out = NULL;
+	do
+		code = ty_device_map_some(dev, layout, regions, out, err);
+	while (code == TY_BUSY);
+	return code;
+}
+
+bool ty_device_unmap_some(struct ty_device *dev, struct ty_mapping *mapping)
+{
+	bool all;
+
 	assert_owner(dev);
 	assert(mapping->device == dev);
 	dev->slow = true;
-	dev->kind->unmap(dev, mapping);
+	all = dev->kind->unmap(dev, mapping);
 	dev->slow = false;
-	dev->mappings--;
+	dev->mappings -= all;
+	return all;
+}
+
+void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping)
+{
+	while (!ty_device_unmap_some(dev, mapping))
+		;
 }
 
 enum ty_code ty_mapping_split(struct ty_mapping *m,

@@ -81,6 +81,11 @@ TY_MUST_USE enum ty_code ty_device_map(struct ty_device *dev, const struct ty_la
 	const struct ty_region *regions, struct ty_mapping **out, struct ty_error *err);
 /* Slow. No batch of this mapping is in flight. */
 void ty_device_unmap(struct ty_device *dev, struct ty_mapping *mapping);
+/* Both again, a few calls of the driver at a time, for memory of many pieces. map: *out is null at first; TY_BUSY: more to do, call
+ * again with the same arguments; on failure *out is null. unmap: false: more to do. */
+TY_MUST_USE enum ty_code ty_device_map_some(struct ty_device *dev, const struct ty_layout *layout,
+	const struct ty_region *regions, struct ty_mapping **out, struct ty_error *err);
+TY_MUST_USE bool ty_device_unmap_some(struct ty_device *dev, struct ty_mapping *mapping);
 
 /* What of one group a step of the layout brings (ty_layout.steps), as a mapping of its own for ty_device_submit: planes
  * [first_plane, first_plane + layout's plane_count) of the group, a block a chunk. */

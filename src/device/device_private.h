@@ -11,9 +11,10 @@
 
 struct ty_device_kind {
 	void (*close)(struct ty_device *dev);
+	/* as ty_device_map_some */
 	enum ty_code (*map)(struct ty_device *dev, const struct ty_layout *layout, const struct ty_region *regions,
 		struct ty_mapping **out, struct ty_error *err);
-	void (*unmap)(struct ty_device *dev, struct ty_mapping *mapping);
+	bool (*unmap)(struct ty_device *dev, struct ty_mapping *mapping); /* as ty_device_unmap_some */
 	enum ty_code (*register_host)(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err);
 	void (*unregister_host)(struct ty_device *dev, void *base);
 	enum ty_code (*submit)(struct ty_device *dev, struct ty_batch *batch);

@@ -166,7 +166,7 @@ static struct ty_mapping *host_make_part(struct ty_mapping *whole, const struct 
 	return &m->base;
 }
 
-static void host_unmap(struct ty_device *base, struct ty_mapping *mapping)
+static bool host_unmap(struct ty_device *base, struct ty_mapping *mapping)
 {
 	struct host_mapping *m = (struct host_mapping *)mapping;
 
@@ -176,6 +176,7 @@ static void host_unmap(struct ty_device *base, struct ty_mapping *mapping)
 		if (m->memory[i])
 			munmap(m->memory[i], m->bytes[i]);
 	free(m);
+	return true;
 }
 
 /* A descriptor from outside: is it memory that keeps its size, and as large as it is said to be? */
@@ -184,9 +185,8 @@ static enum ty_code check_descriptor(const struct ty_region *r, uint32_t index, 
 	struct stat st;
 	int seals;
 
-	if (!r->is_fd)
-		return ty_fail(err, TY_INVALID, "regions[%u]: a GPU handle, expected a descriptor: this is the host device",
-			index);
+	if (!r->is_fd || r->segment_count)
+		return ty_fail(err, TY_INVALID, "regions[%u]: GPU memory, expected a descriptor: this is the host device", index);
 	seals = fcntl(r->fd, F_GET_SEALS);
 	if (seals < 0)
 		return ty_fail(err, TY_INVALID, "regions[%u]: the descriptor has no seals (%s), expected a memfd", index,
@@ -246,7 +246,7 @@ static enum ty_code host_map(struct ty_device *base, const struct ty_layout *lay
 		*out = &m->base;
 out:
 	if (code != TY_OK)
-		host_unmap(base, &m->base);
+		(void)host_unmap(base, &m->base);
 	return code;
 }
 

@@ -269,14 +269,26 @@ static enum ty_code check_strides(const struct comb *combs, uint32_t count, stru
 	return TY_OK;
 }
 
+static bool has_descriptors(const struct ty_region *r)
+{
+	return r->is_fd || r->segment_count;
+}
+
+/* Or its number: each stands in one place only, so pieces are shared whole or not at all. */
+static int first_descriptor(const struct ty_region *r)
+{
+	return r->segment_count ? r->segments[0].fd : r->fd;
+}
+
 static uint32_t allocation_of(const struct ty_region *regions, uint32_t index)
 {
 	for (uint32_t i = 0; i < index; i++) {
-		if (regions[i].is_fd != regions[index].is_fd)
+		const struct ty_region *a = &regions[i], *b = &regions[index];
+
+		if (has_descriptors(a) != has_descriptors(b))
 			continue;
-		if (regions[i].is_fd ? regions[i].fd == regions[index].fd
-				     : !memcmp(regions[i].ipc_handle, regions[index].ipc_handle,
-					       TY_IPC_HANDLE_BYTES))
+		if (has_descriptors(a) ? first_descriptor(a) == first_descriptor(b)
+				       : !memcmp(a->ipc_handle, b->ipc_handle, TY_IPC_HANDLE_BYTES))
 			return i;
 	}
 	return index;

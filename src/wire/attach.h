@@ -28,7 +28,7 @@
 #define TY_ATTACH_FRAME_MAX 256 /* bytes of the longest frame */
 #define TY_ATTACH_TOKEN_BYTES 16
 #define TY_ATTACH_TEXT_MAX 224      /* bytes of REFUSED's text */
-#define TY_ATTACH_DESCRIPTORS 64    /* numbers are 0..63 */
+#define TY_ATTACH_DESCRIPTORS 1024  /* numbers are 0..1023 */
 #define TY_ATTACH_TIMELINE_BYTES (TY_TIMELINE_WORDS * sizeof(uint64_t))
 
 enum ty_attach_type {

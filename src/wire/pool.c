@@ -9,8 +9,6 @@
 #include "wire/attach.h"
 #include "wire/request.h"
 
-_Static_assert(TY_ATTACH_DESCRIPTORS == 64, "Register.regions' attached_fd is one of a 64-bit set");
-
 static enum ty_code check_count(const char *field, size_t found, size_t max, struct ty_error *err)
 {
 	if (found == 0)
@@ -31,34 +29,70 @@ static enum ty_code check_part(uint32_t part, uint32_t parts, struct ty_error *e
 
 /* ---- off the wire --------------------------------------------------------------------------------------------------- */
 
-static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, struct ty_region *out, uint64_t *numbers,
+/* Numbers of descriptors, each in one place only; and the segments that are taken so far. */
+struct taken {
+	uint8_t numbers[TY_ATTACH_DESCRIPTORS / 8];
+	struct ty_segment *segments;
+	uint32_t count;
+};
+
+static enum ty_code take_number(struct taken *t, uint32_t number, const char *field, struct ty_error *err)
+{
+	if (number >= TY_ATTACH_DESCRIPTORS)
+		return ty_fail(err, TY_INVALID, "%s.attached_fd is %u, expected 0..%d", field, number, TY_ATTACH_DESCRIPTORS - 1);
+	if (t->numbers[number / 8] & 1u << number % 8)
+		return ty_fail(err, TY_INVALID, "%s.attached_fd is %u, as another one's", field, number);
+	t->numbers[number / 8] |= (uint8_t)(1u << number % 8);
+	return TY_OK;
+}
+
+static enum ty_code read_segments(const Tyer__V1__Segments *in, size_t index, struct ty_region *out, struct taken *t,
 	struct ty_error *err)
 {
+	enum ty_code code = TY_OK;
+	char field[64];
+
+	if (in->n_segments == 0)
+		return ty_fail(err, TY_INVALID, "Register.regions[%zu].segments is empty, expected at least one", index);
+	if (in->n_segments > TY_ATTACH_DESCRIPTORS - t->count)
+		return ty_fail(err, TY_LIMIT, "Register.regions[%zu].segments has %zu entries, expected at most %d in all regions",
+			index, in->n_segments, TY_ATTACH_DESCRIPTORS);
+	out->segments = t->segments + t->count;
+	out->segment_count = (uint32_t)in->n_segments;
+	for (size_t i = 0; i < in->n_segments && code == TY_OK; i++) {
+		snprintf(field, sizeof field, "Register.regions[%zu].segments[%zu]", index, i);
+		code = take_number(t, in->segments[i]->attached_fd, field, err);
+		t->segments[t->count++] = (struct ty_segment){(int)in->segments[i]->attached_fd, in->segments[i]->bytes};
+	}
+	return code;
+}
+
+static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, struct ty_region *out, struct taken *t,
+	struct ty_error *err)
+{
+	char field[48];
+
 	out->allocation_bytes = in->allocation_bytes;
 	out->offset = in->offset;
 	out->length = in->length;
+	out->fd = -1;
 	switch (in->memory_case) {
 	case TYER__V1__REGION__MEMORY_IPC_HANDLE:
 		if (in->ipc_handle.len != TY_IPC_HANDLE_BYTES)
 			return ty_fail(err, TY_INVALID, "Register.regions[%zu].ipc_handle has %zu bytes, expected %d", index,
 				in->ipc_handle.len, TY_IPC_HANDLE_BYTES);
-		out->fd = -1;
 		memcpy(out->ipc_handle, in->ipc_handle.data, TY_IPC_HANDLE_BYTES);
 		return TY_OK;
 	case TYER__V1__REGION__MEMORY_ATTACHED_FD:
-		if (in->attached_fd >= TY_ATTACH_DESCRIPTORS)
-			return ty_fail(err, TY_INVALID, "Register.regions[%zu].attached_fd is %u, expected 0..%d", index,
-				in->attached_fd, TY_ATTACH_DESCRIPTORS - 1);
-		if (*numbers & (uint64_t)1 << in->attached_fd)
-			return ty_fail(err, TY_INVALID, "Register.regions[%zu].attached_fd is %u, as another region's", index,
-				in->attached_fd);
-		*numbers |= (uint64_t)1 << in->attached_fd;
 		out->is_fd = true;
 		out->fd = (int)in->attached_fd;
-		return TY_OK;
+		snprintf(field, sizeof field, "Register.regions[%zu]", index);
+		return take_number(t, in->attached_fd, field, err);
+	case TYER__V1__REGION__MEMORY_SEGMENTS:
+		return read_segments(in->segments, index, out, t, err);
 	default:
-		return ty_fail(err, TY_INVALID, "Register.regions[%zu].memory is absent, expected ipc_handle or attached_fd",
-			index);
+		return ty_fail(err, TY_INVALID,
+			"Register.regions[%zu].memory is absent, expected ipc_handle, attached_fd or segments", index);
 	}
 }
 
@@ -101,6 +135,7 @@ struct pool_block {
 	struct ty_group groups[TY_MAX_GROUPS];
 	char format[TY_FORMAT_MAX + 1];
 	uint32_t steps[TY_MAX_STEPS * TY_MAX_GROUPS];
+	struct ty_segment segments[TY_ATTACH_DESCRIPTORS];
 	struct ty_plane planes[];
 };
 
@@ -109,7 +144,7 @@ enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool
 	struct ty_plane *plane;
 	struct pool_block *b;
 	size_t planes, i, p;
-	uint64_t numbers = 0;
+	struct taken taken = {.count = 0};
 	enum ty_code code;
 
 	*out = NULL;
@@ -133,8 +168,9 @@ enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool
 		memcpy(b->steps + i * reg->n_groups, reg->steps[i]->planes, reg->n_groups * sizeof b->steps[0]);
 	if (reg->format != NULL)
 		memcpy(b->format, reg->format, strlen(reg->format)); /* its length is checked */
+	taken.segments = b->segments;
 	for (i = 0; i < reg->n_regions; i++) {
-		code = read_region(reg->regions[i], i, &b->regions[i], &numbers, err);
+		code = read_region(reg->regions[i], i, &b->regions[i], &taken, err);
 		if (code != TY_OK) {
 			free(b);
 			return code;
@@ -169,8 +205,8 @@ void ty_pool_free(struct ty_pool *pool)
 
 static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, struct ty_error *err)
 {
+	uint32_t g, segments = 0;
 	enum ty_code code;
-	uint32_t g;
 
 	*plane_count = 0;
 	code = check_count("pool.regions", pool->region_count, TY_MAX_REGIONS, err);
@@ -187,6 +223,17 @@ static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, 
 		code = check_count(field, pool->groups[g].plane_count, TY_MAX_PLANES, err);
 		*plane_count += pool->groups[g].plane_count;
 	}
+	for (g = 0; code == TY_OK && g < pool->region_count; g++) {
+		if (pool->regions[g].segment_count > TY_ATTACH_DESCRIPTORS - segments)
+			code = ty_fail(err, TY_LIMIT, "pool.regions[%u].segments has %u entries, expected at most %d in all regions", g,
+				pool->regions[g].segment_count, TY_ATTACH_DESCRIPTORS);
+		else if (pool->regions[g].segment_count != 0 && pool->regions[g].segments == NULL)
+			code = ty_fail(err, TY_INVALID, "pool.regions[%u].segments is null", g);
+		else
+			segments += pool->regions[g].segment_count;
+		if (code == TY_OK && pool->regions[g].is_fd && pool->regions[g].segment_count == 0 && segments++ == TY_ATTACH_DESCRIPTORS)
+			code = ty_fail(err, TY_LIMIT, "pool.regions have more than %d descriptors", TY_ATTACH_DESCRIPTORS);
+	}
 	if (code == TY_OK && pool->step_count > TY_MAX_STEPS)
 		code = ty_fail(err, TY_LIMIT, "pool.steps has %u entries, expected at most %d", pool->step_count, TY_MAX_STEPS);
 	if (code == TY_OK && pool->step_count != 0 && pool->steps == NULL)
@@ -200,6 +247,9 @@ struct register_block {
 	Tyer__V1__Region regions[TY_MAX_REGIONS], *region_at[TY_MAX_REGIONS];
 	Tyer__V1__Group groups[TY_MAX_GROUPS], *group_at[TY_MAX_GROUPS];
 	Tyer__V1__Step steps[TY_MAX_STEPS], *step_at[TY_MAX_STEPS];
+	Tyer__V1__Segments pieces[TY_MAX_REGIONS];
+	Tyer__V1__Segment segments[TY_ATTACH_DESCRIPTORS], *segment_at[TY_ATTACH_DESCRIPTORS];
+	uint32_t segment_count;
 	uint8_t device[TY_UUID_BYTES];
 	uint8_t handles[TY_MAX_REGIONS][TY_IPC_HANDLE_BYTES];
 	char format[TY_FORMAT_MAX + 1];
@@ -228,7 +278,8 @@ static void write_group(struct register_block *b, uint32_t i, const struct ty_gr
 	}
 }
 
-static void write_region(struct register_block *b, uint32_t i, const struct ty_region *in, uint32_t number)
+/* `*numbers` goes on by one for each descriptor. */
+static void write_region(struct register_block *b, uint32_t i, const struct ty_region *in, const uint32_t **numbers)
 {
 	Tyer__V1__Region *out = &b->regions[i];
 
@@ -237,9 +288,25 @@ static void write_region(struct register_block *b, uint32_t i, const struct ty_r
 	out->allocation_bytes = in->allocation_bytes;
 	out->offset = in->offset;
 	out->length = in->length;
+	if (in->segment_count != 0) {
+		out->memory_case = TYER__V1__REGION__MEMORY_SEGMENTS;
+		out->segments = &b->pieces[i];
+		tyer__v1__segments__init(out->segments);
+		out->segments->segments = b->segment_at + b->segment_count;
+		out->segments->n_segments = in->segment_count;
+		for (uint32_t k = 0; k < in->segment_count; k++) {
+			Tyer__V1__Segment *segment = &b->segments[b->segment_count];
+
+			tyer__v1__segment__init(segment);
+			segment->attached_fd = *(*numbers)++;
+			segment->bytes = in->segments[k].bytes;
+			b->segment_at[b->segment_count++] = segment;
+		}
+		return;
+	}
 	if (in->is_fd) {
 		out->memory_case = TYER__V1__REGION__MEMORY_ATTACHED_FD;
-		out->attached_fd = number;
+		out->attached_fd = *(*numbers)++;
 		return;
 	}
 	memcpy(b->handles[i], in->ipc_handle, TY_IPC_HANDLE_BYTES);
@@ -276,7 +343,7 @@ enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *n
 	b->reg.n_regions = pool->region_count;
 	b->reg.regions = b->region_at;
 	for (i = 0; i < pool->region_count; i++)
-		write_region(b, i, &pool->regions[i], pool->regions[i].is_fd ? numbers[i] : 0);
+		write_region(b, i, &pool->regions[i], &numbers);
 	b->reg.n_groups = pool->group_count;
 	b->reg.groups = b->group_at;
 	plane_at = (Tyer__V1__Plane **)(void *)(b->planes + planes);
@@ -300,4 +367,23 @@ enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *n
 void ty_register_free(Tyer__V1__Register *reg)
 {
 	free(reg);
+}
+
+/* ---- descriptors ------------------------------------------------------------------------------------------------------ */
+
+uint32_t ty_pool_descriptors(const struct ty_pool *pool, int **out)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < pool->region_count; i++) {
+		/* its own copies, or the caller's to change */
+		struct ty_region *region = (struct ty_region *)(uintptr_t)&pool->regions[i];
+		struct ty_segment *segments = (struct ty_segment *)(uintptr_t)region->segments;
+
+		for (uint32_t k = 0; k < region->segment_count && count < TY_ATTACH_DESCRIPTORS; k++)
+			out[count++] = &segments[k].fd;
+		if (region->is_fd && region->segment_count == 0 && count < TY_ATTACH_DESCRIPTORS)
+			out[count++] = &region->fd;
+	}
+	return count;
 }

@@ -13,13 +13,15 @@
 #define TY_FORMAT_MAX 64 /* bytes of Register.format */
 
 /* The pool that a REGISTER describes, a copy of its own. A region of attached memory has is_fd set and the descriptor's
- * *number* (0..63, each in one region only) in fd: not yet a descriptor. TY_INVALID or TY_LIMIT names the field. */
+ * *number* (each in one place only) in fd: not yet a descriptor. So have segments. TY_INVALID or TY_LIMIT names the field. */
 TY_MUST_USE enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool **out, struct ty_error *err);
+/* Where the pool's descriptors (or their numbers) stand, region by region: at most TY_ATTACH_DESCRIPTORS pointers into it. */
+uint32_t ty_pool_descriptors(const struct ty_pool *pool, int **out);
 /* Null is allowed. Descriptors are not touched. */
 void ty_pool_free(struct ty_pool *pool);
 
-/* The REGISTER that describes `pool`; a copy of its own but for the steps, which stay the caller's. numbers[i] is the descriptor number of region i where that is_fd, ignored
- * elsewhere. TY_INVALID, TY_LIMIT or TY_NO_MEMORY. */
+/* The REGISTER that describes `pool`; a copy of its own but for the steps, which stay the caller's. numbers are those of its descriptors, in the order of
+ * ty_pool_descriptors. TY_INVALID, TY_LIMIT or TY_NO_MEMORY. */
 TY_MUST_USE enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *numbers,
 	Tyer__V1__Register **out, struct ty_error *err);
 /* Null is allowed. For what ty_register_from_pool made, not for what was unpacked. */

@@ -11,7 +11,8 @@
 /* All that is said of a pool holds, and its way back to the wire and here again changes nothing. */
 static void check(const struct ty_pool *pool)
 {
-	uint32_t numbers[TY_MAX_REGIONS] = {0};
+	int *places[TY_ATTACH_DESCRIPTORS];
+	uint32_t numbers[TY_ATTACH_DESCRIPTORS], count;
 	struct ty_layout *layout = NULL;
 	Tyer__V1__Register *reg;
 	struct ty_pool *again;
@@ -21,11 +22,10 @@ static void check(const struct ty_pool *pool)
 	FUZZ_CHECK(pool->group_count >= 1 && pool->group_count <= TY_MAX_GROUPS);
 	FUZZ_CHECK(pool->parts >= 1 && pool->parts <= TY_MAX_PARTS && pool->part < pool->parts);
 	FUZZ_CHECK(strlen(pool->format) <= TY_FORMAT_MAX);
-	for (uint32_t i = 0; i < pool->region_count; i++) {
-		if (!pool->regions[i].is_fd)
-			continue;
-		FUZZ_CHECK(pool->regions[i].fd >= 0 && pool->regions[i].fd < TY_ATTACH_DESCRIPTORS);
-		numbers[i] = (uint32_t)pool->regions[i].fd;
+	count = ty_pool_descriptors(pool, places);
+	for (uint32_t i = 0; i < count; i++) {
+		FUZZ_CHECK(*places[i] >= 0 && *places[i] < TY_ATTACH_DESCRIPTORS);
+		numbers[i] = (uint32_t)*places[i];
 	}
 	FUZZ_CHECK(ty_register_from_pool(pool, numbers, &reg, &err) == TY_OK);
 	FUZZ_CHECK(ty_pool_from_register(reg, &again, &err) == TY_OK);
@@ -37,6 +37,9 @@ static void check(const struct ty_pool *pool)
 
 		FUZZ_CHECK(a->is_fd == b->is_fd && a->fd == b->fd && a->length == b->length && a->offset == b->offset);
 		FUZZ_CHECK(memcmp(a->ipc_handle, b->ipc_handle, TY_IPC_HANDLE_BYTES) == 0);
+		FUZZ_CHECK(a->segment_count == b->segment_count);
+		for (uint32_t k = 0; k < a->segment_count; k++)
+			FUZZ_CHECK(a->segments[k].fd == b->segments[k].fd && a->segments[k].bytes == b->segments[k].bytes);
 	}
 	for (uint32_t g = 0; g < pool->group_count; g++) {
 		FUZZ_CHECK(again->groups[g].plane_count == pool->groups[g].plane_count);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define PIECE ((uint64_t)2 << 20)
 #define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
 
 void g_prepare(struct g_house *g)
@@ -48,7 +49,7 @@ void g_stop(struct g_house *g)
 static struct ty_region region;
 static uint8_t uuid[TY_UUID_BYTES];
 
-void g_open(struct g_house *g, struct h_client *c, uint32_t device)
+static void open_on(struct g_house *g, struct h_client *c, uint32_t device, bool pieces)
 {
 	const struct ty_client_info *info;
 
@@ -57,9 +58,22 @@ void g_open(struct g_house *g, struct h_client *c, uint32_t device)
 	assert_true(device < info->device_count);
 	memcpy(uuid, info->devices[device].uuid, sizeof uuid);
 	munmap(c->pool, POOL_BYTES);
-	region = (struct ty_region){.length = POOL_BYTES};
-	engine_alloc_on(device, &region);
+	region = (struct ty_region){.length = POOL_BYTES, .offset = pieces ? PIECE - POOL_BYTES / 2 : 0};
+	if (pieces)
+		engine_alloc_pieces(device, &region);
+	else
+		engine_alloc_on(device, &region);
 	c->pool = engine_view(&region);
+}
+
+void g_open(struct g_house *g, struct h_client *c, uint32_t device)
+{
+	open_on(g, c, device, false);
+}
+
+void g_open_pieces(struct g_house *g, struct h_client *c, uint32_t device)
+{
+	open_on(g, c, device, true);
 }
 
 struct ty_pool *g_pool(struct h_client *c)
@@ -75,7 +89,8 @@ enum ty_code g_register(struct h_client *c)
 {
 	enum ty_code code = h_wait(c, ty_client_register(c->client, g_pool(c), h_done, c, &c->refused));
 
-	c->registration = code == TY_OK ? c->last.registered.registration : 0;
+	if (code == TY_OK)
+		c->registration = c->last.registered.registration;
 	return code;
 }
 

@@ -27,6 +27,8 @@ void g_stop(struct g_house *g);
 
 /* A client as h_open makes it, with the harness's pool on the GPU that cuda:`device` is, but not registered. */
 void g_open(struct g_house *g, struct h_client *c, uint32_t device);
+/* The same, its memory in pieces that are exported as descriptors, with a seam in the pool's middle. */
+void g_open_pieces(struct g_house *g, struct h_client *c, uint32_t device);
 struct ty_pool *g_pool(struct h_client *c); /* to change, and to register */
 enum ty_code g_register(struct h_client *c);
 void g_close(struct h_client *c);

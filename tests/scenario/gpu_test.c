@@ -117,6 +117,57 @@ static void test_layers(void **state)
 	g_close(&c);
 }
 
+/* ---- memory in pieces -------------------------------------------------------------------------------------- */
+
+static void test_pieces(void **state)
+{
+	uint64_t mapped;
+	struct ty_segment wrong[4];
+	struct ty_region region;
+	struct ty_pool *pool;
+	struct ty_transfer t;
+	struct h_client c;
+
+	(void)state;
+	g_open_pieces(&house, &c, 0);
+	pool = g_pool(&c);
+	region = pool->regions[0];
+	assert_int_equal(region.segment_count, 2);
+
+	/* what a client gets wrong is refused by name, and nothing of it stays */
+	memcpy(wrong, region.segments, 2 * sizeof wrong[0]);
+	pool->regions = &region;
+	region.segments = wrong;
+	wrong[1].bytes *= 2;
+	region.allocation_bytes += wrong[1].bytes / 2;
+	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+		"regions[0].segments[1]: cuMemMap does not take it as 4194304 bytes");
+	wrong[1].fd = 0;
+	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+		"regions[0].segments[1]: cuMemImportFromShareableHandle");
+	wrong[1].fd = -1;
+	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID, "descriptor -1");
+
+	mapped = house.driver.count("cuMemMap");
+	ok(&c, g_register(&c));
+	assert_int_equal(house.driver.count("cuMemMap"), mapped + 2);
+	expect(&c, g_register(&c), TY_EXISTS, "registered already");
+	store_some(&c, 700, 8);
+	t = transfer(&c, 8, 100);
+	h_wipe(&c, 8, 100);
+	ok(&c, retrieve(&c, &t));
+	assert_int_equal(h_wrong(&c, 700, 8, 100), 0);
+	mapped = house.driver.count("cuMemUnmap");
+	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	assert_int_equal(house.driver.count("cuMemUnmap"), mapped + 2); /* sleep mode: the memory is the engine's alone again */
+	ok(&c, g_register(&c));
+	t.registration = c.registration;
+	h_wipe(&c, 8, 100);
+	ok(&c, retrieve(&c, &t));
+	assert_int_equal(h_wrong(&c, 700, 8, 100), 0);
+	g_close(&c); /* without UNREGISTER: teardown sees that nothing stays mapped */
+}
+
 /* ---- the engine's streams ---------------------------------------------------------------------------------- */
 
 /* Queries, each of which lets some of what is in the streams run. */
@@ -195,6 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_streams, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
 	};
 	int failed;
 

@@ -319,7 +319,7 @@ static void test_bad_layouts(void **state)
 	REFUSED(TY_INVALID, "block_stride", g.block_stride = UINT64_MAX - 15);
 	REFUSED(TY_INVALID, "part", p->part = 1);
 	REFUSED(TY_INVALID, "parts", p->parts = 65);
-	REFUSED(TY_INVALID, "device", p->device[3] = 9);
+	REFUSED(TY_NO_DEVICE, "none of this service", p->device[3] = 9);
 	REFUSED(TY_INVALID, "length", region.length += 4096);
 	REFUSED(TY_INVALID, "region", region.length += 4096, region.allocation_bytes += 4096);
 	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));

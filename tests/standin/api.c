@@ -506,6 +506,70 @@ cu_result cuIpcCloseMemHandle(cu_address address)
 	return CU_SUCCESS;
 }
 
+cu_result cuMemCreate(cu_piece *piece, size_t bytes, const struct cu_piece_properties *properties, uint64_t flags)
+{
+	ENTER(cuMemCreate, true, false);
+	if (flags || properties->type != CU_PIECE_PINNED || properties->handle_types != CU_HANDLE_POSIX_FD ||
+		properties->location.type != CU_LOCATION_DEVICE || properties->location.id != standin_current()->ordinal)
+		return CU_INVALID_VALUE;
+	return standin_piece_create(standin_current(), bytes, piece);
+}
+
+cu_result cuMemRelease(cu_piece piece)
+{
+	ENTER(cuMemRelease, true, false);
+	standin_piece_release(piece);
+	return CU_SUCCESS;
+}
+
+cu_result cuMemExportToShareableHandle(void *handle, cu_piece piece, int type, uint64_t flags)
+{
+	ENTER(cuMemExportToShareableHandle, true, false);
+	return type != CU_HANDLE_POSIX_FD || flags ? CU_INVALID_VALUE : standin_piece_export(piece, handle);
+}
+
+cu_result cuMemImportFromShareableHandle(cu_piece *piece, void *handle, int type)
+{
+	ENTER(cuMemImportFromShareableHandle, true, false);
+	return type != CU_HANDLE_POSIX_FD ? CU_INVALID_VALUE : standin_piece_import((int)(intptr_t)handle, piece);
+}
+
+cu_result cuMemAddressReserve(cu_address *address, size_t bytes, size_t alignment, cu_address wish, uint64_t flags)
+{
+	ENTER(cuMemAddressReserve, true, false);
+	return alignment || wish || flags ? CU_INVALID_VALUE : standin_reserve(standin_current(), bytes, address);
+}
+
+cu_result cuMemAddressFree(cu_address address, size_t bytes)
+{
+	ENTER(cuMemAddressFree, true, false);
+	standin_unreserve(address, bytes);
+	return CU_SUCCESS;
+}
+
+cu_result cuMemMap(cu_address address, size_t bytes, size_t offset, cu_piece piece, uint64_t flags)
+{
+	ENTER(cuMemMap, true, false);
+	return offset || flags ? CU_INVALID_VALUE : standin_map_piece(address, bytes, piece);
+}
+
+cu_result cuMemUnmap(cu_address address, size_t bytes)
+{
+	ENTER(cuMemUnmap, true, false);
+	would_wait("cuMemUnmap");
+	standin_unmap_piece(address, bytes);
+	return CU_SUCCESS;
+}
+
+cu_result cuMemSetAccess(cu_address address, size_t bytes, const struct cu_access *access, size_t count)
+{
+	ENTER(cuMemSetAccess, true, false);
+	if (count != 1 || access->location.type != CU_LOCATION_DEVICE || access->location.id != standin_current()->ordinal ||
+		access->flags != CU_ACCESS_READ_WRITE)
+		return CU_INVALID_VALUE;
+	return standin_access(standin_current(), address, bytes);
+}
+
 cu_result cuCtxGetCurrent(cu_context *context)
 {
 	ENTER(cuCtxGetCurrent, false, false);

@@ -170,6 +170,7 @@ cu_result standin_import(cu_context context, const struct cu_ipc_handle *handle,
 bool standin_range(cu_address address, cu_address *base, size_t *bytes)
 {
 	struct range *r;
+	bool found;
 
 	standin_lock();
 	r = find(device_ranges, address);
@@ -177,8 +178,9 @@ bool standin_range(cu_address address, cu_address *base, size_t *bytes)
 		*base = r->base;
 		*bytes = r->bytes;
 	}
+	found = r || standin_mapped(NULL, address, 1, base, bytes);
 	standin_unlock();
-	return r;
+	return found;
 }
 
 void standin_check_device(cu_context context, cu_address address, uint64_t bytes, const char *what)
@@ -189,6 +191,10 @@ void standin_check_device(cu_context context, cu_address address, uint64_t bytes
 		return;
 	standin_lock();
 	r = find(device_ranges, address);
+	if (!r && standin_mapped(context, address, bytes, NULL, NULL)) {
+		standin_unlock();
+		return;
+	}
 	if (!r || r->context != context || bytes > r->bytes - (address - r->base))
 		standin_misuse("%s: %llu bytes at %#llx are not inside one live allocation of this context", what,
 			(unsigned long long)bytes, (unsigned long long)address);

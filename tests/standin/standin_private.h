@@ -79,7 +79,7 @@ struct standin_settings {
 	int devices, version;
 	unsigned ops;
 	size_t memory;
-	bool forget;
+	bool forget, rows;
 	char missing[64];
 	bool any_thread; /* may use any context */
 };
@@ -111,6 +111,19 @@ cu_result standin_register(cu_context context, void *memory, size_t bytes, bool 
 cu_result standin_unregister(cu_context context, void *memory, bool allocated);
 void standin_forget_host(cu_context context); /* under the lock */
 void standin_check_host(cu_context context, const void *memory, size_t bytes, const char *what);
+
+/* pieces.c: cuMemCreate and its relatives */
+cu_result standin_piece_create(cu_context context, size_t bytes, cu_piece *out);
+cu_result standin_piece_import(int fd, cu_piece *out);
+cu_result standin_piece_export(cu_piece piece, int *fd);
+void standin_piece_release(cu_piece piece);
+cu_result standin_reserve(cu_context context, size_t bytes, cu_address *out);
+void standin_unreserve(cu_address address, size_t bytes);
+cu_result standin_map_piece(cu_address address, size_t bytes, cu_piece piece);
+void standin_unmap_piece(cu_address address, size_t bytes);
+cu_result standin_access(cu_context context, cu_address address, size_t bytes);
+/* Under the lock: is this memory of mapped pieces that may be used, in one reserved range? Fills what is one to the driver. */
+bool standin_mapped(cu_context context, cu_address address, uint64_t bytes, cu_address *base, size_t *extent);
 
 /* stream.c */
 cu_stream standin_stream_create(cu_context context);

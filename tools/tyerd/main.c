@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,6 +23,17 @@ static void fill_standard_descriptors(void)
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
+}
+
+/* Every client may have a thousand descriptors on their way (wire/attach.h): take what the system allows. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit); /* if not, those past it are refused */
+	}
 }
 
 /* The socket to the supervisor that started us; -1: none did. */
@@ -57,6 +69,7 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	fill_standard_descriptors();
+	raise_descriptor_limit();
 	ty_log_setup((enum ty_log_level)config.log_level, config.log_json);
 	ty_kept_take(&kept);
 	supervisor = supervisor_socket();

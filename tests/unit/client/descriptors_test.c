@@ -45,8 +45,8 @@ static void wait_for(struct ty_client *c, const struct outcome *o)
 
 /* What the service has seen; its thread's, read by the test when a request was answered, or by an atomic. */
 struct seen {
-	uint32_t numbers[64];
-	char first[64]; /* byte of each descriptor's memory */
+	uint32_t numbers[1024];
+	char first[1024]; /* byte of each descriptor's memory */
 	_Atomic uint32_t count;
 	bool early; /* REGISTER came before the last descriptor */
 	bool hold, refuse_second;
@@ -160,7 +160,9 @@ static uint32_t open_descriptors(void)
 	return n;
 }
 
-/* More than 64 descriptors in all, so that numbers come round. The caller's own may be closed as soon as the call is back, and
+#define MANY 400 /* pieces of a region */
+
+/* Many descriptors, one after the other. The caller's own may be closed as soon as the call is back, and
  * nothing of ours stays open. */
 static void test_register(void **state)
 {
@@ -198,7 +200,7 @@ static void test_register(void **state)
 	assert_int_equal(open_descriptors(), before);
 	w->regions[1].fd = 1000; /* none */
 	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, NULL, &err), TY_INVALID);
-	assert_non_null(strstr(err.text, "pool.regions[1].fd"));
+	assert_non_null(strstr(err.text, "pool.regions: descriptor 1000, the pool's 1th"));
 	assert_int_equal(open_descriptors(), before);
 	w->regions[1].fd = -1;
 	world_close(w);
@@ -260,27 +262,32 @@ static void test_unanswered(void **state)
 static void test_numbers(void **state)
 {
 	struct world *w = world_open(true, false, 0);
-	struct outcome o[22] = {{0}};
+	struct ty_segment segments[MANY];
+	struct outcome o[3] = {{0}};
+	uint8_t used[1024] = {0};
 	uint32_t i, k;
-	uint64_t used = 0;
 	struct ty_error err;
 
 	(void)state;
-	for (i = 0; i < 21; i++)
+	for (k = 0; k < MANY; k++)
+		segments[k] = (struct ty_segment){w->regions[0].fd, 4096};
+	w->regions[0].segment_count = MANY;
+	w->regions[0].segments = segments;
+	for (i = 0; i < 2; i++)
 		assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[i], &err), TY_OK);
-	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[21], &err), TY_BUSY);
-	while (atomic_load(&w->seen.count) < 63)
+	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[2], &err), TY_BUSY);
+	while (atomic_load(&w->seen.count) < 2 * (MANY + REGIONS - 1))
 		assert_int_equal(ty_client_poll(w->client, 0, 1000), 0);
-	for (k = 0; k < 63; k++) {
-		assert_in_range(w->seen.numbers[k], 0, 63);
-		assert_int_equal(used & (uint64_t)1 << w->seen.numbers[k], 0);
-		used |= (uint64_t)1 << w->seen.numbers[k];
+	for (k = 0; k < 2 * (MANY + REGIONS - 1); k++) {
+		assert_in_range(w->seen.numbers[k], 0, 1023);
+		assert_int_equal(used[w->seen.numbers[k]]++, 0);
 	}
+	w->regions[0].segment_count = 0;
 	ty_client_close(w->client);
 	w->client = NULL;
-	for (i = 0; i < 21; i++)
+	for (i = 0; i < 2; i++)
 		assert_int_equal(o[i].calls, 1);
-	assert_int_equal(o[21].calls, 0);
+	assert_int_equal(o[2].calls, 0);
 	world_close(w);
 }
 

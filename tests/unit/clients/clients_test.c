@@ -414,8 +414,8 @@ static void test_violations(void **state)
 		case 5:
 			send_raw(fd, big, sizeof big, many, 1);
 			break;
-		case 6: /* number 64 */
-			bytes[TY_ATTACH_HEADER_BYTES] = 64;
+		case 6: /* number 1024 and more */
+			bytes[TY_ATTACH_HEADER_BYTES + 1] = 4;
 			send_raw(fd, bytes, length, many, 1);
 			break;
 		}

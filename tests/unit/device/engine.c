@@ -19,11 +19,19 @@
 struct order {
 	uint64_t bytes; /* 0: free all */
 	uint32_t device;
+	uint32_t pieces; /* 0: one allocation */
 };
 struct answer {
 	bool ok;
 	struct ty_region region;
+	int fds[ENGINE_PIECES]; /* numbers in the engine's process */
 };
+
+#define PIECE ((uint64_t)2 << 20)
+
+/* Pieces that were handed out: the caller's ends of them, closed by engine_free_all. */
+static struct ty_segment segments[ALLOCATIONS * ENGINE_PIECES];
+static uint32_t segment_count;
 
 static pid_t engine;
 static int to_engine = -1;
@@ -74,6 +82,7 @@ static _Noreturn void serve(int fd)
 {
 	struct ty_cuda_client *clients[DEVICES] = {NULL}, *owners[ALLOCATIONS], *client;
 	uint64_t addresses[ALLOCATIONS];
+	uint32_t pieces[ALLOCATIONS];
 	struct ty_error err = {0};
 	unsigned count = 0;
 	struct order order;
@@ -84,15 +93,22 @@ static _Noreturn void serve(int fd)
 		if (order.bytes == 0) {
 			while (count) {
 				count--;
-				ty_cuda_client_free(owners[count], addresses[count]);
+				if (pieces[count])
+					ty_cuda_client_free_pieces(owners[count], addresses[count], pieces[count], PIECE);
+				else
+					ty_cuda_client_free(owners[count], addresses[count]);
 			}
 		} else {
 			client = client_of(clients, order.device);
 			if (count == ALLOCATIONS ||
-				ty_cuda_client_alloc(client, order.bytes, &addresses[count], &answer.region, &err) != TY_OK) {
+				(order.pieces ? ty_cuda_client_alloc_pieces(client, order.pieces, PIECE, &addresses[count],
+							answer.fds, &err)
+					      : ty_cuda_client_alloc(client, order.bytes, &addresses[count], &answer.region,
+							&err)) != TY_OK) {
 				fprintf(stderr, "engine: %s\n", err.text);
 				answer.ok = false;
 			} else {
+				pieces[count] = order.pieces;
 				owners[count++] = client;
 			}
 		}
@@ -136,20 +152,20 @@ void engine_stop(void)
 	close(to_engine);
 }
 
-static struct ty_region ask(uint64_t bytes, uint32_t device)
+static struct answer ask(uint64_t bytes, uint32_t device, uint32_t count)
 {
-	struct order order = {bytes, device};
+	struct order order = {bytes, device, count};
 	struct answer answer;
 
 	if (send(to_engine, &order, sizeof order, MSG_NOSIGNAL) != (ssize_t)sizeof order ||
 		recv(to_engine, &answer, sizeof answer, 0) != (ssize_t)sizeof answer || !answer.ok)
 		die("the engine gave no memory");
-	return answer.region;
+	return answer;
 }
 
 void engine_alloc_on(uint32_t device, struct ty_region *region)
 {
-	struct ty_region got = ask(region->offset + region->length, device);
+	struct ty_region got = ask(region->offset + region->length, device, 0).region;
 
 	memcpy(region->ipc_handle, got.ipc_handle, sizeof region->ipc_handle);
 	region->allocation_bytes = got.allocation_bytes;
@@ -163,7 +179,42 @@ void engine_alloc(struct ty_region *region)
 
 void engine_free_all(void)
 {
-	ask(0, 0);
+	ask(0, 0, 0);
+	while (segment_count)
+		close(segments[--segment_count].fd);
+}
+
+void engine_alloc_pieces(uint32_t device, struct ty_region *region)
+{
+	uint32_t count = (uint32_t)((region->offset + region->length + PIECE - 1) / PIECE);
+	struct answer got;
+	char path[64];
+
+	if (count > ENGINE_PIECES)
+		die("too many pieces");
+	got = ask(1, device, count);
+	region->is_fd = false;
+	region->segment_count = count;
+	region->segments = segments + segment_count;
+	region->allocation_bytes = count * PIECE;
+	for (uint32_t i = 0; i < count; i++) {
+		snprintf(path, sizeof path, "/proc/%d/fd/%d", engine, got.fds[i]);
+		segments[segment_count] = (struct ty_segment){open(path, O_RDWR | O_CLOEXEC), PIECE};
+		if (segments[segment_count++].fd < 0)
+			die(path);
+	}
+}
+
+static uint8_t *view_pieces(const struct ty_region *region)
+{
+	uint8_t *view = mmap(NULL, region->allocation_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (uint32_t i = 0; view != MAP_FAILED && i < region->segment_count; i++)
+		if (mmap(view + i * PIECE, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, region->segments[i].fd, 0) == MAP_FAILED)
+			die("mmap");
+	if (view == MAP_FAILED)
+		die("mmap");
+	return view + region->offset;
 }
 
 uint8_t *engine_view(const struct ty_region *region)
@@ -173,6 +224,8 @@ uint8_t *engine_view(const struct ty_region *region)
 	void *view;
 	int fd;
 
+	if (region->segment_count)
+		return view_pieces(region);
 	memcpy(&h, region->ipc_handle, sizeof h);
 	snprintf(path, sizeof path, "/proc/%d/fd/%d", h.pid, h.fd);
 	fd = open(path, O_RDWR | O_CLOEXEC);

@@ -29,6 +29,9 @@ void engine_kill(void); /* by any: returns when its descriptors are gone. Its me
 /* Memory of the engine's on device 0: fills in handle and allocation_bytes, keeps offset and length. */
 void engine_alloc(struct ty_region *region);
 void engine_alloc_on(uint32_t device, struct ty_region *region); /* likewise on another */
+/* Likewise in pieces of 2 MiB, as many as offset + length need (ENGINE_PIECES at most). */
+#define ENGINE_PIECES 32
+void engine_alloc_pieces(uint32_t device, struct ty_region *region);
 void engine_free_all(void);
 /* This process's own view of it. */
 uint8_t *engine_view(const struct ty_region *region);

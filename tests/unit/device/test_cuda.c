@@ -53,6 +53,7 @@ static void close_device(struct ty_device *dev)
 	assert_int_equal(driver.live(), 0);
 }
 
+static bool in_pieces;
 static bool layered; /* pools have steps; some tests count what a round trip takes */
 
 static struct ty_layout *build_pool(unsigned index)
@@ -63,8 +64,16 @@ static struct ty_layout *build_pool(unsigned index)
 	test_pool_build(index, &tp);
 	if (layered)
 		test_pool_steps(&tp);
-	for (uint32_t i = 0; i < tp.pool.region_count; i++)
-		engine_alloc(&tp.regions[i]);
+	for (uint32_t i = 0; i < tp.pool.region_count; i++) {
+		struct ty_region *r = &tp.regions[i];
+
+		if (in_pieces) { /* with a seam in the middle, if it is large enough */
+			r->offset = 2 * MIB - (r->length > 8192 ? r->length / 2 % (2 * MIB) / 4096 * 4096 : 0);
+			engine_alloc_pieces(0, r);
+		} else {
+			engine_alloc(r);
+		}
+	}
 	if (ty_layout_create(&tp.pool, tp.chunk_tokens, 64 * MIB, &layout, &err) != TY_OK)
 		fail_msg("%s", err.text);
 	return layout;
@@ -104,6 +113,9 @@ static void trips(const struct ty_device_options *options, const char *settings)
 	for (unsigned i = 0; i < test_pool_count; i++) {
 		struct test_trip t;
 
+		test_pool_build(i, &tp);
+		if (in_pieces && tp.pool.region_count > 4) /* many pieces take the stand-in long */
+			continue;
 		set_up(&t, i, options);
 		test_round_trip(&t);
 		tear_down(&t);
@@ -369,6 +381,90 @@ static void refuse_map(struct ty_device *dev, const struct ty_layout *layout, en
 	assert_int_equal(ty_device_health(dev, &err), TY_OK);
 }
 
+/* Pools of pieces that are mapped one by one: whether or not rows of a strided copy may go across. */
+static void pieces(void **state)
+{
+	static const enum ty_path paths[] = {TY_PATH_PLANNED, TY_PATH_STRIDED};
+	struct ty_device_options o = defaults();
+	struct test_trip t;
+
+	(void)state;
+	in_pieces = true;
+	for (unsigned i = 0; i < 2; i++) {
+		o.path = paths[i];
+		trips(&o, i ? "ops=5,rows=1" : "ops=5,rows=0");
+	}
+	o.path = TY_PATH_STRIDED;
+	for (unsigned rows = 0; rows < 2; rows++) {
+		driver.set(rows ? "rows=1" : "rows=0");
+		set_up(&t, 0, &o);
+		assert_int_equal(ty_device_path(t.dev, t.mapping, 0, TY_TO_HOST, 1), rows ? TY_PATH_STRIDED : TY_PATH_DIRECT);
+		tear_down(&t);
+	}
+	driver.set("rows=0");
+	in_pieces = false;
+}
+
+/* Many pieces are mapped and unmapped in turns, a few calls each; what fails in between lets go of all of it. */
+static void pieces_in_turns(void **state)
+{
+	static const char *const calls[] = {"cuMemAddressReserve", "cuMemImportFromShareableHandle", "cuMemMap", "cuMemSetAccess"};
+	struct ty_device_options o = defaults();
+	struct ty_layout *layout = NULL;
+	struct ty_mapping *m = NULL;
+	struct ty_segment wrong[20];
+	unsigned turns = 1, closing = 1, count = 0;
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	enum ty_code code;
+	uint64_t live;
+
+	(void)state;
+	test_pool_build(0, &tp);
+	tp.regions[0].offset = 19 * 2 * MIB;
+	for (uint32_t i = 0; i < tp.pool.region_count; i++) {
+		engine_alloc_pieces(0, &tp.regions[i]);
+		count += tp.regions[i].segment_count;
+	}
+	assert_int_equal(tp.regions[0].segment_count, 20);
+	assert_int_equal(ty_layout_create(&tp.pool, tp.chunk_tokens, 64 * MIB, &layout, &err), TY_OK);
+	dev = open_device(&o);
+	live = driver.live();
+	while ((code = ty_device_map_some(dev, layout, tp.regions, &m, &err)) == TY_BUSY)
+		turns++;
+	if (code != TY_OK)
+		fail_msg("%s", err.text);
+	assert_int_equal(turns, (count + 7) / 8);
+	while (!ty_device_unmap_some(dev, m))
+		closing++;
+	assert_int_equal(closing, (count + tp.pool.region_count + 7) / 8);
+	assert_int_equal(driver.live(), live);
+
+	for (unsigned i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+		driver.inject(calls[i], i ? 18 : 1, CU_OUT_OF_MEMORY);
+		refuse_map(dev, layout, TY_NO_MEMORY, i ? calls[i] : "addresses");
+	}
+	memcpy(wrong, tp.regions[0].segments, sizeof wrong);
+	tp.regions[0].segments = wrong;
+	wrong[3].bytes += 4096;
+	refuse_map(dev, layout, TY_INVALID, "segments[3].bytes: 2101248, expected a multiple of 2097152");
+	wrong[3].bytes = UINT64_MAX / MIB / 2 * 2 * MIB;
+	refuse_map(dev, layout, TY_INVALID, "do");
+	wrong[3].bytes = 4 * MIB; /* more than there is; the driver says so */
+	refuse_map(dev, layout, TY_INVALID, "allocation_bytes: 41943040, but its segments have 44040192");
+	wrong[2].fd = wrong[3].fd; /* a piece twice is what the client says it is */
+	tp.regions[0].allocation_bytes += 2 * MIB;
+	refuse_map(dev, layout, TY_INVALID, "segments[3]: cuMemMap does not take it as 4194304 bytes of cuda:0");
+	tp.regions[0].allocation_bytes -= 2 * MIB;
+	wrong[3] = (struct ty_segment){0, 2 * MIB}; /* no memory at all */
+	refuse_map(dev, layout, TY_INVALID, "segments[3]: cuMemImportFromShareableHandle");
+	wrong[3].fd = 100000;
+	refuse_map(dev, layout, TY_INVALID, "segments[3]: cuMemImportFromShareableHandle");
+	close_device(dev);
+	free(layout);
+	engine_free_all();
+}
+
 static void map_refusals(void **state)
 {
 	struct ty_device_options o = defaults();
@@ -383,7 +479,7 @@ static void map_refusals(void **state)
 	change;                                                                                                        \
 	refuse_map(dev, layout, code, words);                                                                          \
 	tp.regions[3] = good
-	REFUSED(tp.regions[3].is_fd = true, TY_INVALID, "regions[3]: a descriptor");
+	REFUSED(tp.regions[3].is_fd = true, TY_INVALID, "regions[3].segments[0]: cuMemImportFromShareableHandle does not take it");
 	REFUSED(memset(tp.regions[3].ipc_handle, 0, 64), TY_INVALID, "regions[3].ipc_handle");
 	REFUSED(tp.regions[3].allocation_bytes++, TY_INVALID, "regions[3].allocation_bytes");
 	REFUSED(tp.regions[3].offset = tp.regions[3].allocation_bytes, TY_INVALID, "regions[3]: offset");
@@ -557,6 +653,8 @@ int main(void)
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),
 		cmocka_unit_test(open_refusals),
+		cmocka_unit_test(pieces),
+		cmocka_unit_test(pieces_in_turns),
 		cmocka_unit_test(map_refusals),
 		cmocka_unit_test(handles_are_shared),
 		cmocka_unit_test(host_memory),

@@ -180,7 +180,7 @@ static void bad_memory(void **state)
 	REFUSED(sealed(tp.regions[0].allocation_bytes, F_SEAL_SHRINK), TY_INVALID, "offset");
 	tp.regions[0].offset -= 4096;
 	tp.regions[0].is_fd = false;
-	REFUSED(sealed(tp.regions[0].allocation_bytes, F_SEAL_SHRINK), TY_INVALID, "GPU handle");
+	REFUSED(sealed(tp.regions[0].allocation_bytes, F_SEAL_SHRINK), TY_INVALID, "GPU memory");
 #undef REFUSED
 	free(layout);
 	ty_device_close(dev);

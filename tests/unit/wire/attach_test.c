@@ -121,7 +121,7 @@ static void test_wrong_bodies(void **state)
 	bytes[12] = TY_OK;
 	expect(bytes, length, "code is 0");
 	bytes[12] = TY_CODE_COUNT;
-	expect(bytes, length, "code is 22");
+	expect(bytes, length, "code is 23");
 	bytes[12] = TY_LIMIT;
 	bytes[16]--;
 	expect(bytes, length, "text is 223 bytes");
@@ -132,11 +132,12 @@ static void test_wrong_bodies(void **state)
 	bytes[30] = 0;
 	expect(bytes, length, "zero byte");
 	length = ty_attach_encode(&samples[2], bytes);
-	bytes[12] = 64;
-	expect(bytes, length, "number is 64");
+	bytes[13] = 4;
+	expect(bytes, length, "number is 1");
 	length = ty_attach_encode(&samples[3], bytes);
-	bytes[12] = 0xff;
-	expect(bytes, length, "number is 255");
+	bytes[13] = 0xff;
+	expect(bytes, length, "number is 65");
+	bytes[13] = 0;
 	bytes[12] = 1;
 	bytes[18] = 1;
 	expect(bytes, length, "code is");

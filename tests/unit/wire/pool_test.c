@@ -19,7 +19,7 @@ static const struct ty_plane planes[3] = {{0, 0}, {1, UINT64_MAX}, {UINT32_MAX, 
 static const struct ty_group groups[2] = {{16, 100, UINT64_MAX, 256, 2, planes}, {UINT32_MAX, 0, 512, 0, 1, planes + 2}};
 static struct ty_region regions[2];
 static struct ty_pool pool;
-static const uint32_t numbers[2] = {0, 63};
+static const uint32_t numbers[1] = {63};
 
 static int setup(void **state)
 {
@@ -109,7 +109,7 @@ static void spoil_no_groups(Tyer__V1__Register *r) { r->n_groups = 0; }
 static void spoil_no_planes(Tyer__V1__Register *r) { r->groups[1]->n_planes = 0; }
 static void spoil_handle(Tyer__V1__Register *r) { r->regions[0]->ipc_handle.len = 63; }
 static void spoil_no_memory(Tyer__V1__Register *r) { r->regions[0]->memory_case = TYER__V1__REGION__MEMORY__NOT_SET; }
-static void spoil_number(Tyer__V1__Register *r) { r->regions[1]->attached_fd = 64; }
+static void spoil_number(Tyer__V1__Register *r) { r->regions[1]->attached_fd = 1024; }
 static void spoil_format(Tyer__V1__Register *r) { r->format = long_format; }
 static void spoil_format_bytes(Tyer__V1__Register *r) { r->format[0] = '\n'; }
 
@@ -160,8 +160,8 @@ static void test_refused(void **state)
 	expect_register(spoil_many_planes, TY_LIMIT, "Register.groups[0].planes has 1025 entries");
 	expect_register(spoil_handle, TY_INVALID, "Register.regions[0].ipc_handle has 63 bytes, expected 64");
 	expect_register(spoil_no_memory, TY_INVALID, "Register.regions[0].memory is absent");
-	expect_register(spoil_number, TY_INVALID, "Register.regions[1].attached_fd is 64, expected 0..63");
-	expect_register(spoil_twice, TY_INVALID, "Register.regions[1].attached_fd is 63, as another region's");
+	expect_register(spoil_number, TY_INVALID, "Register.regions[1].attached_fd is 1024, expected 0..1023");
+	expect_register(spoil_twice, TY_INVALID, "Register.regions[1].attached_fd is 63, as another one's");
 	expect_register(spoil_format, TY_INVALID, "Register.format is 65 bytes");
 	expect_register(spoil_format_bytes, TY_INVALID, "Register.format");
 }

@@ -248,7 +248,7 @@ static void test_replies(void **state)
 	reply.code = (Tyer__V1__Code)TY_CODE_COUNT;
 	length = tyer__v1__reply__pack(&reply, bytes);
 	assert_int_equal(ty_reply_unpack(bytes, length, &back, &err), TY_PROTOCOL);
-	assert_non_null(strstr(err.text, "Reply.code is 22"));
+	assert_non_null(strstr(err.text, "Reply.code is 23"));
 	reply.code = (Tyer__V1__Code)-1;
 	length = tyer__v1__reply__pack(&reply, bytes);
 	assert_int_equal(ty_reply_unpack(bytes, length, &back, &err), TY_PROTOCOL);
