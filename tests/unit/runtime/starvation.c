@@ -180,18 +180,19 @@ static void on_tick(void *self, struct ty_msg *msg)
 	count_turn(((struct state *)self)->world);
 }
 
-static enum ty_code ticking_start(void *self, void *arg)
+static void on_first_flood(void *self, struct ty_msg *msg)
 {
 	struct state *state = self;
 
-	state->world = arg;
-	ty_ticker_start(&state->ticker, TICK, ty_now(), 1); /* due whenever it is looked at */
-	return TY_OK;
+	if (state->world->flooded == 0)
+		ty_ticker_start(&state->ticker, TICK, ty_now(), 1); /* due whenever it is looked at */
+	on_flood(self, msg);
 }
 
-static const struct ty_handler ticking_handlers[] = {{"flood", on_flood}, {"ping", NULL}, {"tick", on_tick}};
+static const struct ty_handler ticking_handlers[] = {
+	{"flood", on_first_flood}, {"ping", NULL}, {"tick", on_tick}};
 static const struct ty_class ticking_class = {.name = "ticking", .state_size = sizeof(struct state),
-	.first_type = FLOOD, .type_count = 3, .handlers = ticking_handlers, .start = ticking_start};
+	.first_type = FLOOD, .type_count = 3, .handlers = ticking_handlers, .start = on_start};
 
 static void test_timers_and_messages_of_one_actor(void **unused)
 {
