@@ -154,19 +154,42 @@ void ty_schedule(struct ty_actor *actor)
 		ty_pool_schedule(rt, actor);
 }
 
-/* A worker's sends bear the stamp of the message that it handles, which costs nothing; a thread of its own has the time
- * to read the counter. */
-static inline void record(struct ty_actor *to, const struct ty_msg *msg, enum ty_event_kind kind, uint32_t index)
+/* The thread whose recorder is told of what is sent to an actor, or null. A worker's sends bear the stamp of the message
+ * that it handles, which costs nothing; a thread of its own has the time to read the counter. */
+static inline struct ty_thread *witness(const struct ty_actor *to)
 {
 	struct ty_thread *thread = ty_current;
 
 	if (!TY_RECORDER || !thread || thread->rt != to->rt)
-		return;
+		return NULL;
 	if (!thread->worker) {
 		thread->stamp = ty_ticks(thread->rt);
 		thread->sent = true;
 	}
-	ty_record(thread, kind, thread->stamp, to, index, (uintptr_t)msg);
+	return thread;
+}
+
+/* What is about to be sent: before the push, for then it may be handled. */
+static inline void prepare(struct ty_actor *to, struct ty_msg *msg, uint32_t flags, struct ty_thread *thread)
+{
+	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
+	msg->flags = flags | TY_MSG_QUEUED;
+	if (flags & TY_MSG_INTERNAL)
+		return;
+	TY_PROBE4(send, to->number, to->cls->name, msg->type, msg);
+	if (thread)
+		ty_record(thread, TY_EVENT_SEND, thread->stamp, to, 0, (uintptr_t)msg);
+}
+
+/* It could not be sent, and is the caller's. */
+static inline void take_back(struct ty_actor *to, struct ty_msg *msg, uint32_t flags, struct ty_thread *thread)
+{
+	msg->flags = 0;
+	if (flags & TY_MSG_INTERNAL)
+		return;
+	TY_PROBE4(drop, to->number, to->cls->name, msg->type, msg);
+	if (thread)
+		ty_record(thread, TY_EVENT_DROP, thread->stamp, to, ty_index_of(to->cls, msg->type), (uintptr_t)msg);
 }
 
 /* Push a list, newest first. False: the mailbox is closed. */
@@ -187,20 +210,13 @@ static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_ms
 static inline __attribute__((always_inline)) enum ty_code send(
 	struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
 {
-	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
+	struct ty_thread *thread = flags & TY_MSG_INTERNAL ? NULL : witness(to);
+
 	msg->type = type;
-	msg->flags = flags | TY_MSG_QUEUED;
-	if (!(flags & TY_MSG_INTERNAL)) { /* before the push: then it may be handled */
-		TY_PROBE4(send, to->number, to->cls->name, type, msg);
-		record(to, msg, TY_EVENT_SEND, 0);
-	}
+	prepare(to, msg, flags, thread);
 	if (push(to, msg, msg))
 		return TY_OK;
-	msg->flags = 0;
-	if (!(flags & TY_MSG_INTERNAL)) {
-		TY_PROBE4(drop, to->number, to->cls->name, type, msg);
-		record(to, msg, TY_EVENT_DROP, ty_index_of(to->cls, type));
-	}
+	take_back(to, msg, flags, thread);
 	return TY_CLOSED;
 }
 
@@ -232,24 +248,18 @@ enum ty_code ty_send_typed_urgent(struct ty_actor *to, struct ty_msg *msg, uint3
 enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle)
 {
 	struct ty_msg *newest = bundle->newest;
+	struct ty_thread *thread = witness(to);
 
 	if (!newest)
 		return TY_OK;
-	for (struct ty_msg *msg = newest; msg; msg = msg->next) { /* before the push: then they may be handled */
-		assert(!(msg->flags & TY_MSG_QUEUED));
-		msg->flags = TY_MSG_QUEUED;
-		TY_PROBE4(send, to->number, to->cls->name, msg->type, msg);
-		record(to, msg, TY_EVENT_SEND, 0);
-	}
+	for (struct ty_msg *msg = newest; msg; msg = msg->next)
+		prepare(to, msg, 0, thread);
 	if (push(to, newest, bundle->oldest)) {
 		bundle->newest = NULL;
 		return TY_OK;
 	}
-	for (struct ty_msg *msg = newest; msg; msg = msg->next) {
-		msg->flags = 0;
-		TY_PROBE4(drop, to->number, to->cls->name, msg->type, msg);
-		record(to, msg, TY_EVENT_DROP, ty_index_of(to->cls, msg->type));
-	}
+	for (struct ty_msg *msg = newest; msg; msg = msg->next)
+		take_back(to, msg, 0, thread);
 	return TY_CLOSED;
 }
 

@@ -36,15 +36,16 @@ static bool look(struct ty_actor *actor)
 	return newest;
 }
 
-/* What woke the actor, which had nothing else to do: one message is returned, to be handled at once; of several, null. */
-static struct ty_msg *take_handed(struct ty_actor *actor)
+/* What woke the actor, which had nothing else to do: one message is returned, to be handled at once; of several, or
+ * with no budget, null. */
+static struct ty_msg *take_handed(struct ty_actor *actor, uint32_t budget)
 {
 	struct ty_msg *newest = actor->handed;
 
 	if (!newest || actor->threaded)
 		return NULL;
 	actor->handed = NULL;
-	if (newest->next) {
+	if (newest->next || !budget) {
 		take_in(actor, newest);
 		return NULL;
 	}
@@ -53,27 +54,31 @@ static struct ty_msg *take_handed(struct ty_actor *actor)
 	return newest;
 }
 
-/* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
-static struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
+/* An expired timer's message, or null: it is another's turn. */
+static __attribute__((noinline)) struct ty_msg *next_due(struct ty_thread *thread, struct ty_actor *actor)
 {
 	struct ty_msg *msg;
 
-	if (actor->urgent.last) {
-		actor->counts.waiting--;
-		return ty_fifo_take(&actor->urgent);
-	}
-	if (actor->due_last && (actor->due_turn || !actor->normal.last)) {
-		actor->due_turn = false;
-		msg = ty_timers_take(actor);
-		ty_count(&thread->seat->timers);
-		ty_record(thread, TY_EVENT_TIMER, thread->stamp, actor, ty_index_of(actor->cls, msg->type),
-			(uintptr_t)msg);
-		return msg;
-	}
-	if (actor->due_last)
-		actor->due_turn = true;
+	if (actor->urgent.last)
+		return NULL;
+	actor->due_turn = !actor->due_turn || !actor->normal.last;
+	if (!actor->due_turn)
+		return NULL;
+	msg = ty_timers_take(actor);
+	ty_count(&thread->seat->timers);
+	ty_record(thread, TY_EVENT_TIMER, thread->stamp, actor, ty_index_of(actor->cls, msg->type), (uintptr_t)msg);
+	return msg;
+}
+
+/* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
+static inline struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
+{
+	struct ty_msg *due;
+
+	if (actor->due_last && (due = next_due(thread, actor)))
+		return due;
 	actor->counts.waiting--;
-	return ty_fifo_take(&actor->normal);
+	return ty_fifo_take(actor->urgent.last ? &actor->urgent : &actor->normal);
 }
 
 /* The message is none that the class handles. `size`: what its handler expects; 0: it has none. */
@@ -203,6 +208,7 @@ static bool start(struct ty_thread *thread, struct ty_actor *actor)
 	thread->open = true;
 	ty_seat_begin(thread->seat, actor->cls, "start", thread->stamp);
 	code = actor->cls->start(ty_state(actor), arg);
+	ty_stamp_end(thread); /* the first message begins now */
 	if (code != TY_OK && !actor->failing)
 		actor->reason = (int16_t)code;
 	return code == TY_OK;
@@ -222,10 +228,8 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 	}
 	msg->next = NULL;
 	msg->flags &= TY_MSG_KEPT;
-	if (++thread->since_now % TY_CLOCK_EVERY == 0)
-		ty_thread_clock(thread);
 	TY_PROBE4(run, actor->number, cls->name, handler->name, msg);
-	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, index, (uintptr_t)msg);
+	ty_record(thread, TY_EVENT_BEGIN, thread->stamp, actor, index, (uintptr_t)msg);
 	thread->open = true;
 	ty_seat_begin(seat, cls, handler->name, thread->stamp);
 	ty_count(&seat->messages);
@@ -234,24 +238,9 @@ static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_m
 }
 
 struct run {
-	int64_t began;  /* the clock, perhaps a few messages early */
+	uint64_t began; /* ticks */
 	uint32_t done;  /* messages */
-	uint32_t check; /* at how many to look at the clock */
 };
-
-/* Has the run used up its time? Read at the second message, so that runs of one message do not pay
- * for a clock, and then as often as the messages are slow. As it may have begun a little later than it says,
- * the actor may go to the back of the queue a little before its time. */
-static bool time_is_up(struct ty_thread *thread, struct run *run)
-{
-	int64_t budget = thread->rt->budget_ns, used;
-
-	if (run->done != run->check)
-		return false;
-	used = ty_thread_clock(thread) - run->began;
-	run->check = run->done + (used > budget / TY_LOOK_EVERY ? 1 : TY_LOOK_EVERY);
-	return used > budget;
-}
 
 /* stop_msg has come. True: the class will end the actor itself, later. */
 static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, struct ty_actor *actor)
@@ -299,14 +288,15 @@ static struct ty_msg *take_next(
 	if (!ty_actor_pending(actor) && !look(actor))
 		return NULL;
 	*ran = TY_RAN_MORE;
-	if (run->done >= budget || time_is_up(thread, run))
+	ty_stamp_message(thread);
+	if (run->done >= budget || (run->done && thread->stamp - run->began > thread->rt->budget_ticks))
 		return NULL;
 	return next(thread, actor);
 }
 
 static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, uint64_t since)
 {
-	struct run run = {.began = thread->now, .check = 1};
+	struct run run = {.began = since};
 	enum ty_ran ran;
 
 	for (bool first = true;; first = false) {
@@ -319,8 +309,10 @@ static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor
 			}
 			ty_timers_sync(thread, actor);
 		}
-		msg = first ? take_handed(actor) : NULL;
-		if (!msg)
+		msg = first ? take_handed(actor, budget) : NULL;
+		if (msg)
+			ty_stamp_message(thread);
+		else
 			msg = take_next(thread, actor, budget, &run, &ran);
 		if (!msg)
 			return ran;

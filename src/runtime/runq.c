@@ -33,7 +33,7 @@ static void spill_put(struct ty_runq *q, struct ty_actor *actor)
 	else
 		chain = actor;
 	q->spill_tail = actor;
-	atomic_store_explicit(&q->spill, chain, memory_order_release); /* pairs with who takes it */
+	atomic_store_explicit(&q->spill, chain, memory_order_seq_cst); /* pairs with who takes it; and as in ring_put */
 }
 
 /* Owner. False: no place. acquire on head: pairs with the release of the CAS that freed the place. */
@@ -45,7 +45,8 @@ static bool ring_put(struct ty_runq *q, struct ty_actor *actor)
 	if (tail - head >= TY_RING)
 		return false;
 	atomic_store_explicit(&q->ring[tail & (TY_RING - 1)], actor, memory_order_relaxed);
-	atomic_store_explicit(&q->tail, tail + 1, memory_order_release); /* pairs with thieves' acquire */
+	/* pairs with thieves' acquire; seq_cst: before the look at the idle workers, see ty_pool_schedule */
+	atomic_store_explicit(&q->tail, tail + 1, memory_order_seq_cst);
 	return true;
 }
 
@@ -193,8 +194,8 @@ bool ty_runq_stealable(const struct ty_runq *q)
 
 	if (atomic_load_explicit(&q->inbox, memory_order_seq_cst))
 		return true;
-	if (atomic_load_explicit(&q->spill, memory_order_relaxed))
+	if (atomic_load_explicit(&q->spill, memory_order_seq_cst))
 		return true;
 	head = atomic_load_explicit(&q->head, memory_order_acquire);
-	return atomic_load_explicit(&q->tail, memory_order_relaxed) != head;
+	return atomic_load_explicit(&q->tail, memory_order_seq_cst) != head;
 }

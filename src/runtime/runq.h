@@ -65,7 +65,7 @@ static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 /* A worker other than `victim`, into its own queue: takes half of the ring, or the spill, or the
  * inbox. */
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
-/* Anyone. Would ty_runq_steal find something? Sequentially consistent on the inbox. */
+/* Anyone. Would ty_runq_steal find something? Sequentially consistent with push and put. */
 bool ty_runq_stealable(const struct ty_runq *q);
 
 #endif

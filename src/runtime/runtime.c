@@ -22,6 +22,7 @@
 #define MIN_STALL_US 100
 #define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
+#define RATE_NS 20000      /* how long the counter is watched to learn its rate: to a percent */
 #define DEFAULT_POOL (UINT64_C(4) << 20)
 #define MAX_POOL (UINT64_C(1) << 40)
 #define NODES_ROOT "/sys/devices/system/node"
@@ -128,6 +129,19 @@ static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_
 	return check_placement(o, err);
 }
 
+/* As the counter goes. A budget need not be exact. */
+static uint64_t ticks_of(const struct ty_runtime *rt, uint64_t ns)
+{
+	struct ty_instant now;
+
+	if (!rt->counter)
+		return ns;
+	do
+		now = ty_instant_read(rt);
+	while (now.ns - rt->created.ns < RATE_NS);
+	return (uint64_t)((double)ns * (double)(now.ticks - rt->created.ticks) / (double)(now.ns - rt->created.ns));
+}
+
 static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options *o)
 {
 	uint32_t cpus = cpus_online();
@@ -137,7 +151,6 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	if (!rt->worker_count)
 		rt->worker_count = cpus < DEFAULT_WORKERS ? cpus : DEFAULT_WORKERS;
 	atomic_init(&rt->budget_messages, o->budget_messages ? o->budget_messages : DEFAULT_BUDGET);
-	rt->budget_ns = (int64_t)(o->budget_us ? o->budget_us : DEFAULT_BUDGET_US) * 1000;
 	rt->spin_ns = (int64_t)o->spin_us * 1000;
 	if (!o->spin_us)
 		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
@@ -149,6 +162,7 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	rt->counter = !o->seed && ty_counter_steady();
 	if (!o->seed)
 		rt->created = ty_instant_read(rt);
+	rt->budget_ticks = ticks_of(rt, (uint64_t)(o->budget_us ? o->budget_us : DEFAULT_BUDGET_US) * 1000);
 }
 
 static void join_workers(struct ty_runtime *rt, uint32_t started)

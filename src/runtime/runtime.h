@@ -30,8 +30,7 @@
 #define TY_MAX_WORKERS 64
 #define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
 #define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox for urgent ones */
-#define TY_CLOCK_EVERY 16      /* messages between two readings of the clock, at most */
-#define TY_STAMP_EVERY 4       /* messages of one run between two readings of the ticks, at most, */
+#define TY_STAMP_EVERY 8       /* a power of two: messages of one run between two readings of the ticks, at most, */
 #define TY_QUICK_TICKS 4000    /* if those before took less than this: 1 to 4 us, by the counter's rate */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
@@ -104,13 +103,13 @@ struct ty_thread {
 	struct ty_seat *seat;
 	struct ty_actor *self;    /* null between runs */
 	struct ty_worker *worker; /* null: dedicated or simulated */
-	int64_t now;              /* the clock, at most TY_CLOCK_EVERY messages old */
-	uint32_t since_now;       /* messages since */
+	int64_t now;              /* the clock, as last read; fresh enough for the alarms, if there are any */
 	bool reader;              /* a thread of the runtime's, registered with RCU */
 	bool open;                /* the recorder has a BEGIN without its END */
 	bool sent;                /* since it was last cleared */
 	bool stamped;             /* the stamp is of this moment, and not used yet */
 	uint8_t stamp_uses;       /* how many more messages of this run may begin at the same stamp */
+	uint8_t stamp_group;      /* as many as that at the last reading: TY_STAMP_EVERY - 1 at most */
 	uint64_t stamp;           /* ticks: when what the thread does now began */
 	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
 	alignas(TY_LINE) _Atomic(struct ty_msg *) nudges; /* nudge_msg of actors: pushed by anyone, taken whole by the thread */
@@ -210,7 +209,7 @@ struct ty_runtime {
 	struct ty_sim *sim; /* null: real time */
 	uint32_t worker_count;
 	_Atomic(uint32_t) budget_messages; /* 0: what is left is cut short. Set by stop.c; relaxed but for that */
-	int64_t budget_ns;
+	uint64_t budget_ticks;
 	int64_t spin_ns;
 	uint64_t pool_bytes; /* limit of a size class, a thread */
 	char name[9];
@@ -405,20 +404,25 @@ static inline uint64_t ty_stamp_begin(struct ty_thread *thread)
 	return thread->stamp;
 }
 
-/* The same for a message. Reading the counter costs half a hop: in a run whose messages are quick it is read at every
- * TY_STAMP_EVERY-th only, and what lies between shares a stamp. */
+/* The same for a message, before it is looked at. Reading the counter costs a third of a hop: in a run whose messages are
+ * quick the second shares a stamp with the third, then four do, then TY_STAMP_EVERY. So what is slow shares its stamp
+ * with no more messages than were quick before it. */
 static inline uint64_t ty_stamp_message(struct ty_thread *thread)
 {
 	uint64_t before = thread->stamp;
 
 	if (thread->stamped) {
 		thread->stamped = false;
-		thread->stamp_uses = 0;
+		thread->stamp_uses = thread->stamp_group = 0;
 	} else if (thread->stamp_uses) {
 		thread->stamp_uses--;
 	} else {
 		thread->stamp = ty_ticks(thread->rt);
-		thread->stamp_uses = thread->stamp - before < TY_QUICK_TICKS ? TY_STAMP_EVERY - 1 : 0;
+		if (thread->stamp - before >= TY_QUICK_TICKS)
+			thread->stamp_group = 0;
+		else if (thread->stamp_group < TY_STAMP_EVERY - 1)
+			thread->stamp_group = (uint8_t)(2 * thread->stamp_group + 1);
+		thread->stamp_uses = thread->stamp_group;
 	}
 	return thread->stamp;
 }

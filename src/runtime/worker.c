@@ -14,7 +14,6 @@
 
 #include "runtime/runtime.h"
 
-#define ALARMS_EVERY 16 /* runs between two looks at the alarms */
 #define PAUSES 8        /* between two looks at everybody's queue: their owners write there */
 
 static void wake(struct ty_worker *worker)
@@ -206,7 +205,7 @@ void *ty_worker_main(void *arg)
 {
 	struct ty_worker *worker = arg;
 	struct ty_thread *thread = &worker->thread;
-	uint32_t runs = 0;
+	uint64_t looked = 0; /* ticks: when the clock was read for the alarms */
 
 	urcu_memb_register_thread();
 	thread->reader = true;
@@ -227,8 +226,10 @@ void *ty_worker_main(void *arg)
 			continue;
 		}
 		run(worker, actor);
-		if (++runs % ALARMS_EVERY == 0 && thread->alarms.top)
+		if (thread->alarms.top && thread->stamp - looked >= TY_QUICK_TICKS) {
 			ty_thread_clock(thread);
+			looked = thread->stamp;
+		}
 		ty_alarms_run(thread, thread->now);
 	}
 	ty_current = NULL;
