@@ -35,6 +35,7 @@ void g_start(struct g_house *g, uint32_t devices)
 		snprintf(s->config.device[i], sizeof s->config.device[i], "cuda:%u", i);
 	s->config.device_count = devices;
 	snprintf(s->config.cuda_driver, sizeof s->config.cuda_driver, "%s", g->driver.path);
+	snprintf(s->config.calibration, sizeof s->config.calibration, "off");
 	h_start(s);
 }
 

@@ -10,6 +10,7 @@
 #include <tyer/stream.h>
 
 #include "actors/service.h"
+#include "device/cuda_api.h"
 
 static struct g_house house;
 
@@ -241,12 +242,208 @@ static void test_streams(void **state)
 	g_close(&c);
 }
 
+/* ---- who calls, and what ------------------------------------------------------------------------------------ */
+
+static const char *const functions[] = {
+#define NAME(name, ...) #name,
+	TY_CUDA_FUNCTIONS(NAME)
+	TY_CUDA_OPTIONAL(NAME)
+#undef NAME
+};
+#define FUNCTIONS (sizeof functions / sizeof functions[0])
+
+static bool is_one_of(const char *name, const char *const *names)
+{
+	while (*names && strcmp(*names, name) != 0)
+		names++;
+	return *names;
+}
+
+/* The first test of the process: every call so far is the one service's. */
+static void test_calls(void **state)
+{
+	/* what waits in the driver: an owner has no way to reach it */
+	static const char *const forbidden[] = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuLaunchHostFunc",
+		"cuStreamAddCallback", "cuMemcpyHtoD", "cuMemcpyDtoH", "cuMemcpyDtoD", "cuMemcpy", "cuMemcpy2D", "cuMemAllocHost",
+		"cuMemFreeAsync", "cuDevicePrimaryCtxReset", "cuCtxDestroy", "cuIpcOpenEventHandle", NULL};
+	/* what it calls between mappings; and a piece of the arena that grows, in the slow lane */
+	static const char *const steady[] = {"cuCtxSetCurrent", "cuEventQuery", "cuEventRecord", "cuStreamWaitEvent", "cuLaunchKernel",
+		"cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpy2DAsync", "cuMemcpyBatchAsync", "cuMemcpyBatchAsync_v2",
+		"cuMemHostRegister", NULL};
+	uint64_t before[FUNCTIONS];
+	struct ty_transfer t;
+	struct h_client c;
+
+	(void)state;
+	g_open(&house, &c, 0);
+	ok(&c, g_register(&c));
+	store_some(&c, 50, 8);
+	for (unsigned i = 0; i < FUNCTIONS; i++)
+		before[i] = house.driver.count(functions[i]);
+	for (uint32_t i = 0; i < 20; i++) {
+		store_some(&c, 1000 + 8 * i, 8);
+		t = transfer(&c, 8, 64);
+		ok(&c, retrieve(&c, &t));
+		assert_int_equal(h_wrong(&c, 1000 + 8 * i, 8, 64), 0);
+	}
+	for (unsigned i = 0; i < FUNCTIONS; i++) {
+		if (is_one_of(functions[i], forbidden))
+			fail_msg("%s is in the table of the driver's functions", functions[i]);
+		if (house.driver.count(functions[i]) != before[i] && !is_one_of(functions[i], steady))
+			fail_msg("%s was called while chunks moved", functions[i]);
+	}
+	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	g_close(&c);
+	assert_int_equal(house.driver.threads_seen(NULL), 1);
+}
+
+/* ---- what clients get wrong ----------------------------------------------------------------------------------- */
+
+static void test_bad_input(void **state)
+{
+	struct ty_group group;
+	struct ty_region region;
+	struct ty_pool *pool;
+	struct ty_transfer t;
+	struct h_client a, b;
+	struct ty_region good;
+
+	(void)state;
+	g_open(&house, &a, 0);
+	pool = g_pool(&a);
+	good = region = pool->regions[0];
+	pool->regions = &region;
+	memset(region.ipc_handle, 0x33, sizeof region.ipc_handle); /* a handle that is none */
+	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID, "regions[0].ipc_handle");
+	region = good; /* an allocation smaller than it is said to be, and than its layout needs */
+	region.allocation_bytes = region.length = 2 * good.allocation_bytes;
+	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID,
+		"regions[0].allocation_bytes: 4194304, but the allocation has 2097152");
+	pool->device[3] ^= 1;
+	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_NO_DEVICE, "cuda:0 GPU-5a5a5a5a");
+	ok(&a, g_register(&a));
+	store_some(&a, 2000, 4);
+	t = transfer(&a, 4, 0);
+	ids[5] = H_BLOCKS; /* past the pool */
+	expect(&a, retrieve(&a, &t), TY_INVALID, "id 256");
+	assert_false(a.last.blocks_in_use);
+	ids[5] = ids[4]; /* two destinations that overlap */
+	expect(&a, retrieve(&a, &t), TY_INVALID, "id 4 occurs twice");
+
+	/* another layout on the same GPU, at the same time: neither sees the other */
+	g_open(&house, &b, 0);
+	pool = g_pool(&b);
+	group = pool->groups[0];
+	group.run_bytes /= 2;
+	pool->groups = &group;
+	ok(&b, h_wait(&b, ty_client_register(b.client, pool, h_done, &b, &b.refused)));
+	assert_int_equal(b.last.registered.chunk_bytes, H_CHUNK_BYTES / 2);
+	b.registration = b.last.registered.registration;
+	ok(&b, h_lookup(&b, 1, 2000, 4));
+	assert_int_equal(b.last.lookup.hits, 0);
+	ok(&b, h_store(&b, 1, 0, 4, 0));
+	t = transfer(&a, 4, 64);
+	h_wipe(&a, 4, 64);
+	ok(&a, retrieve(&a, &t));
+	assert_int_equal(h_wrong(&a, 2000, 4, 64), 0);
+	g_close(&b);
+	g_close(&a);
+}
+
+/* UNREGISTER while a retrieve is under way: it waits for the copy, and then everything is closed. */
+static void test_unregister_in_flight(void **state)
+{
+	struct h_client c, other;
+	struct ty_transfer t;
+
+	(void)state;
+	g_open(&house, &c, 0);
+	ok(&c, g_register(&c));
+	store_some(&c, 3000, 2);
+	house.driver.set("ops=0"); /* nothing that is queued runs */
+	t = transfer(&c, 2, 64);
+	other.last.code = TY_INTERNAL;
+	assert_int_equal(ty_client_retrieve(c.client, &t, h_done, &other, &c.refused), TY_OK);
+	c.last.code = TY_INTERNAL;
+	assert_int_equal(ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused), TY_OK);
+	for (int i = 0; i < 20; i++)
+		ty_client_poll(c.client, 0, 1000);
+	assert_int_equal(c.last.code, TY_INTERNAL);
+	assert_int_equal(other.last.code, TY_INTERNAL);
+	house.driver.set("ops=4");
+	while (c.last.code == TY_INTERNAL)
+		ty_client_poll(c.client, 0, 100000);
+	assert_int_equal(other.last.code, TY_OK); /* first */
+	ok(&c, c.last.code);
+	assert_int_equal(h_wrong(&c, 3000, 2, 64), 0);
+	g_close(&c);
+}
+
+static void test_no_batch_copy(void **state)
+{
+	uint64_t batches = house.driver.count("cuMemcpyBatchAsync") + house.driver.count("cuMemcpyBatchAsync_v2");
+	struct ty_transfer t;
+	struct h_client c;
+
+	(void)state;
+	house.driver.set("missing=cuMemcpyBatchAsync");
+	g_start(&house, 1);
+	g_open(&house, &c, 0);
+	ok(&c, g_register(&c));
+	store_some(&c, 4000, 8);
+	t = transfer(&c, 8, 64);
+	ok(&c, retrieve(&c, &t));
+	assert_int_equal(h_wrong(&c, 4000, 8, 64), 0);
+	g_close(&c);
+	g_stop(&house);
+	house.driver.set("missing=");
+	assert_int_equal(house.driver.count("cuMemcpyBatchAsync") + house.driver.count("cuMemcpyBatchAsync_v2"), batches);
+}
+
+/* ---- several GPUs ------------------------------------------------------------------------------------------------ */
+
+/* Four owners over one arena: what one GPU stored another retrieves, and what hangs on one holds up no other. */
+static void test_four_devices(void **state)
+{
+	struct h_client c[G_DEVICES - 1];
+	unsigned threads = house.driver.threads_seen(NULL);
+	struct ty_transfer t;
+
+	(void)state;
+	g_start(&house, G_DEVICES - 1);
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
+		g_open(&house, &c[i], i);
+		ok(&c[i], g_register(&c[i]));
+		store_some(&c[i], 5000 + 8 * i, 8);
+	}
+	assert_int_equal(house.driver.threads_seen(NULL), threads + G_DEVICES - 1);
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
+		uint32_t from = 5000 + 8 * ((i + 1) % (G_DEVICES - 1));
+
+		ok(&c[i], h_lookup(&c[i], 2, from, 8));
+		assert_int_equal(c[i].last.lookup.hits, 8);
+		h_wipe(&c[i], 8, 64);
+		t = transfer(&c[i], 8, 64);
+		t.session = 2;
+		ok(&c[i], retrieve(&c[i], &t));
+		assert_int_equal(h_wrong(&c[i], from, 8, 64), 0);
+	}
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++)
+		g_close(&c[i]);
+	g_stop(&house);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_streams, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unregister_in_flight, setup, teardown),
+		cmocka_unit_test(test_no_batch_copy),
+		cmocka_unit_test(test_four_devices),
 	};
 	int failed;
 
