@@ -29,6 +29,7 @@ struct disk_actor {
 	uint32_t job_count, errands, next_worker;
 	uint64_t coming;           /* bytes of the files that are being written */
 	uint64_t temps;            /* numbers for temporary names */
+	uint64_t wrong;            /* files so far */
 	uint32_t isolated[DISK_FOLDERS];
 	struct ty_timer tick;
 	bool ticking, stopping;
@@ -114,14 +115,21 @@ static bool evict_oldest(struct disk_actor *a)
 	return true;
 }
 
+static bool is_power_of_two(uint64_t n)
+{
+	return (n & (n - 1)) == 0;
+}
+
 /* The file turned out to be wrong. */
 static void isolate(struct disk_actor *a, const struct disk_job *job)
 {
 	struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
 
-	ty_log(TY_LOG_WARN, "tier", "disk: %s/%s: %s", a->disk->folder[job->folder].path, job->name, job->why);
 	if (!entry || entry->folder != job->folder)
 		return;
+	if (is_power_of_two(++a->wrong)) /* the first, and then ever more seldom */
+		ty_log(TY_LOG_WARN, "tier", "disk: wrong (%llu so far): %s/%s: %s", (unsigned long long)a->wrong,
+			a->disk->folder[job->folder].path, job->name, job->why);
 	disk_index_remove(&a->index, entry);
 	count(&a->tier->stats.quarantined, 1);
 	(void)errand(a, a->isolated[job->folder] < DISK_QUARANTINE ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);

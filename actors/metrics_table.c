@@ -347,6 +347,12 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
 #define LOOKUP(name, type, field, help) \
 	{"tyer_lookup_" name, type, "", lookup, offsetof(struct ty_lookup_stats, field), help}
+#define TIER(name, type, unit, read, field, help) \
+	{"tyer_tier_" name, type, unit, read, offsetof(struct ty_tier_stats, field), help}
+#define PREFETCH(name, type, unit, field, help) \
+	{"tyer_prefetch_" name, type, unit, ty_read_prefetch, offsetof(struct ty_prefetch_stats, field), help}
+#define WRITEBACK(name, type, unit, field, help) \
+	{"tyer_writeback_" name, type, unit, ty_read_writeback, offsetof(struct ty_writeback_stats, field), help}
 #define GPU(name, type, unit, read, field, help) \
 	{"tyer_device_" name, type, unit, read, offsetof(struct ty_gpu_stats, field), help}
 #define DEVICE(name, type, unit, read, field, help) \
@@ -419,6 +425,39 @@ const struct ty_metric ty_metrics[] = {
 	{"tyer_checksum_skipped", TY_COUNTER, "", checksum_u64, offsetof(struct ty_checksum_stats, skipped),
 		"Chunks that came too fast to be summed up."},
 
+	{"tyer_tier_serving", TY_GAUGE, "", ty_read_tier_serving, 0, "1 when the tier serves and does not hang."},
+	TIER("scanning", TY_GAUGE, "", ty_read_tier, scanning, "1 while the tier finds out what it holds."),
+	TIER("chunks", TY_GAUGE, "", ty_read_tier, chunks, "Chunks in the tier, as far as it knows."),
+	TIER("used_bytes", TY_GAUGE, "bytes", ty_read_tier, used_bytes, "What they take."),
+	{"tyer_tier_size_bytes", TY_GAUGE, "bytes", ty_read_tier_size, 0, "What the tier may take; absent without a limit."},
+	{"tyer_tier_operations", TY_COUNTER, "", ty_read_tier_outcomes, 0, "Operations that ended."},
+	TIER("operation_seconds", TY_COUNTER, "seconds", ty_read_tier_verbs, busy_ns, "Time that they took, together."),
+	TIER("refused", TY_COUNTER, "", ty_read_tier_verbs, refused, "Operations beyond the tier's limits: not begun."),
+	TIER("written_bytes", TY_COUNTER, "bytes", ty_read_tier, put_bytes, "Bytes of chunks that went down."),
+	TIER("read_bytes", TY_COUNTER, "bytes", ty_read_tier, get_bytes, "Bytes of chunks that came up."),
+	TIER("evicted", TY_COUNTER, "", ty_read_tier, evicted, "Chunks that the tier took away to keep to its size."),
+	TIER("quarantined", TY_COUNTER, "", ty_read_tier, quarantined, "Chunks that were wrong and were put aside."),
+	TIER("foreign", TY_COUNTER, "", ty_read_tier, foreign, "Things found in the tier that are none of its chunks."),
+	TIER("dropped", TY_COUNTER, "", ty_read_tier, dropped, "Chunks that did not go down because the tier was too slow."),
+	TIER("queued", TY_GAUGE, "", ty_read_tier, queued, "Chunks that wait to go down."),
+	TIER("pinned_bytes", TY_GAUGE, "bytes", ty_read_tier, pinned_bytes, "Bytes of victims that wait to go down."),
+	TIER("in_flight", TY_GAUGE, "", ty_read_tier_lanes, in_flight, "Operations under way."),
+	TIER("in_flight_bytes", TY_GAUGE, "bytes", ty_read_tier_lanes, in_flight_bytes, "Bytes of them."),
+	PREFETCH("fetches", TY_COUNTER, "", fetches, "LOOKUPs that looked below the arena."),
+	PREFETCH("fetches_active", TY_GAUGE, "", active, "Of these, under way."),
+	PREFETCH("fetches_cancelled", TY_COUNTER, "", cancelled, "Of these, cancelled by their session."),
+	PREFETCH("fetches_given_up", TY_COUNTER, "", given_up, "Times that a tier was not waited for because it does not answer."),
+	PREFETCH("loads", TY_COUNTER, "", loads, "Loads of a chunk begun."),
+	PREFETCH("loads_active", TY_GAUGE, "", in_flight, "Of these, under way."),
+	PREFETCH("loads_shared", TY_COUNTER, "", shared, "Chunks wanted whose load was under way already."),
+	PREFETCH("loaded", TY_COUNTER, "", loaded, "Chunks that came up."),
+	PREFETCH("loaded_bytes", TY_COUNTER, "bytes", loaded_bytes, "Their bytes."),
+	PREFETCH("missing", TY_COUNTER, "", missing, "Loads that found the chunk gone."),
+	PREFETCH("corrupt", TY_COUNTER, "", corrupt, "Loads that found it wrong."),
+	PREFETCH("failed", TY_COUNTER, "", failed, "Loads that failed in the tier."),
+	PREFETCH("no_space", TY_COUNTER, "", no_space, "Loads for which the arena had no room."),
+	WRITEBACK("abandoned", TY_COUNTER, "", abandoned, "Chunks that had not gone down when the service stopped."),
+
 	{"tyer_device_state", TY_STATESET, "", device_state, 0, "What the device does."},
 	{"tyer_device_call_seconds", TY_GAUGE, "seconds", device_call, 0,
 		"How long the owner has been inside the driver call it is in; 0 when in none."},
@@ -474,6 +513,8 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
 	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),
 	CONSTANT("finished_operations", "", TY_FINISHED_OPERATIONS, "Operations that are over, remembered for each engine."),
+	LIMIT("prefetch_wait_seconds", "seconds", limit_us, prefetch_wait_us, "--prefetch-wait-us"),
+	LIMIT("drain_timeout_seconds", "seconds", limit_us, drain_timeout_us, "--drain-timeout-us"),
 	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),

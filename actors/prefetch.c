@@ -152,9 +152,13 @@ static enum step step(struct prefetch *p, struct ty_fetch *f)
 {
 	while (f->here < f->asked && f->key[f->here].state == KEY_HERE)
 		f->here++;
-	/* acquire: pairs with the engine's release */
-	if (f->here >= f->end || atomic_load_explicit(&f->cancelled, memory_order_acquire))
+	if (f->here >= f->end)
 		return HOME;
+	/* acquire: pairs with the engine's release */
+	if (atomic_load_explicit(&f->cancelled, memory_order_acquire)) {
+		count(&p->service->prefetch_stats.cancelled, 1);
+		return HOME;
+	}
 	/* What it waits for lies in a tier that does not answer. */
 	if (f->here < f->asked && p->tiers[f->key[f->here].tier].suspect) {
 		count(&p->service->prefetch_stats.given_up, 1);

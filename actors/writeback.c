@@ -40,7 +40,6 @@ struct writeback {
 	struct ty_service *service;
 	struct lane lanes[TY_MAX_TIERS];
 	struct ty_events_pending events;
-	uint64_t waiting;
 	struct ty_timer tick;
 	bool ticking, stopping;
 	int64_t drain_until;
@@ -88,7 +87,6 @@ static void settle(struct writeback *w)
 {
 	struct ty_stop *stop = w->stop;
 
-	atomic_store_explicit(&w->service->writeback_stats.waiting, w->waiting, memory_order_relaxed);
 	if (is_idle(w)) {
 		w->stop = NULL;
 		if (stop)
@@ -130,21 +128,20 @@ static struct put *make_put(struct writeback *w, struct ty_tier *tier, struct ty
 	return put;
 }
 
-static void take_first(struct writeback *w, struct lane *lane)
+static void take_first(struct lane *lane)
 {
 	struct waiting *item = lane->first;
 
 	lane->first = item->next;
 	if (!lane->first)
 		lane->end = &lane->first;
-	w->waiting--;
 	free(item);
 }
 
 static void drop_first(struct writeback *w, struct lane *lane)
 {
 	drop(w->service, lane->tier, &lane->first->key, lane->first->pinned, lane->first->pin_bytes);
-	take_first(w, lane);
+	take_first(lane);
 }
 
 /* Give the tier the next one. False: it takes no more now. */
@@ -161,7 +158,7 @@ static bool submit_first(struct writeback *w, struct lane *lane)
 		*put->link = put;
 		lane->out_end = &put->next;
 		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
-		take_first(w, lane);
+		take_first(lane);
 		return true;
 	}
 	if (chunk && !item->pinned)
@@ -213,7 +210,6 @@ static void enqueue(struct writeback *w, uint32_t tier, const struct ty_down_ite
 	item->pin_bytes = from->bytes;
 	*lane->end = item;
 	lane->end = &item->next;
-	w->waiting++;
 }
 
 static void on_down(void *self, struct ty_msg *msg)

@@ -32,8 +32,7 @@ void ty_down_drop(struct ty_service *service, const struct ty_down_item *item);
 
 /* Written by the actor (relaxed), read by metrics. */
 struct ty_writeback_stats {
-	_Atomic uint64_t waiting;   /* chunks that wait for their tier's credit, now */
-	_Atomic uint64_t abandoned; /* that were still waiting when the stop's time was over */
+	_Atomic uint64_t abandoned; /* chunks that were still waiting when the stop's time was over */
 };
 
 extern const struct ty_class ty_writeback_class; /* arg: struct ty_service */

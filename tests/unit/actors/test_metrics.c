@@ -225,8 +225,19 @@ static void expect_sample(const char *name, double expected)
 static struct ty_device_stats device_stats;
 
 /* Every counter gets a number of its own, so that none can be mistaken for another. */
+static struct ty_tier tier = {.index = 0, .config = {.kind = "disk", .size = 5000}};
+
 static void set_everything(void)
 {
+	service->tiers[0] = &tier;
+	service->tier_count = 1;
+	atomic_store(&tier.stats.state, TY_TIER_SERVING);
+	atomic_store(&tier.stats.chunks, 5001);
+	atomic_store(&tier.stats.outcomes[TY_TIER_GET][TY_TIER_CORRUPT], 5002);
+	atomic_store(&tier.stats.busy_ns[TY_TIER_PUT], 5000000000);
+	atomic_store(&tier.stats.in_flight[1], 5003);
+	atomic_store(&service->prefetch_stats.loaded, 5004);
+	atomic_store(&service->writeback_stats.abandoned, 5005);
 	struct ty_rpc_stats *rpc = &service->rpc_stats;
 	struct ty_eviction_stats *eviction = &service->eviction_stats;
 	struct ty_gpu_stats *gpu = &service->gpu_stats[0];
@@ -350,6 +361,14 @@ static const struct {
 	{"tyer_device_state{device=\"cuda:0\",tyer_device_state=\"serving\"}", 1},
 	{"tyer_device_state{device=\"cuda:0\",tyer_device_state=\"failed\"}", 0},
 	{"tyer_device_state{device=\"host\",tyer_device_state=\"stalled\"}", 1},
+	{"tyer_tier_serving{tier=\"0\",kind=\"disk\"}", 1},
+	{"tyer_tier_chunks{tier=\"0\",kind=\"disk\"}", 5001},
+	{"tyer_tier_size_bytes{tier=\"0\",kind=\"disk\"}", 5000},
+	{"tyer_tier_operations_total{tier=\"0\",kind=\"disk\",verb=\"get\",outcome=\"corrupt\"}", 5002},
+	{"tyer_tier_operation_seconds_total{tier=\"0\",kind=\"disk\",verb=\"put\"}", 5},
+	{"tyer_tier_in_flight{tier=\"0\",kind=\"disk\",direction=\"down\"}", 5003},
+	{"tyer_prefetch_loaded_total", 5004},
+	{"tyer_writeback_abandoned_total", 5005},
 	{"tyer_stopping", 0},
 	{"tyer_healthy", 0}, /* host is stalled */
 	{"tyer_ready", 1},   /* but cuda:0 serves */
@@ -534,6 +553,8 @@ static void test_hostile_names(void **state)
 	char *text;
 
 	(void)state;
+	service->tiers[0] = &tier;
+	service->tier_count = 1;
 	add_device("a\"b\\c\nd}", TY_GPU_SERVING);
 	add_device("\xff\xfe", TY_GPU_SERVING);
 	add_device("", TY_GPU_FAILED);
