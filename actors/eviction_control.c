@@ -436,10 +436,8 @@ void eviction_fetched(struct eviction *e, struct ty_msg *msg)
 		eviction_used(e, chunk, &eviction_no_hint);
 		ty_chunk_unpin(chunk);
 	}
-	if (lease)
-		ty_lease_free(lease);
 	job->fetch = NULL;
-	ty_fetch_free(fetch);
+	ty_fetch_free(fetch); /* with its lease */
 	if (job->x)
 		answer_counts(job);
 	end(job);

@@ -162,6 +162,7 @@ struct ty_tier_class {
 };
 
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
+extern const struct ty_tier_class ty_redis_tier;
 extern const struct ty_tier_class ty_disk_tier;
 
 /* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.

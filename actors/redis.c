@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations as commands. A chunk is a hash: field h is its envelope (cache/envelope.h), fields 0, 1, ... its parts.
+ *
+ *   PUT     HSET key h ... 0 ... 1 ...    at once, so that a chunk is there whole or not at all
+ *   GET     HMGET key h 0 ...             checked against the envelope before it counts
+ *   EXISTS  HGET key h, for each key
+ *   DELETE  DEL key
+ *
+ * What a command needs is copied by hiredis when it is given, and what comes is copied when it is there: an io may be answered
+ * while its command is still out.
+ */
+#include "redis.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cache/checksum.h"
+#include "cache/envelope.h"
+
+#define TICK_NS 250000000  /* how often deadlines are looked at */
+#define HOPS_MAX 5         /* nodes that may name another one, for a command */
+#define REDIS_TICK TY_TIER_OWN
+
+/* An EXISTS: its commands come home in any order. */
+struct redis_query {
+	struct ty_tier_io *io;
+	uint32_t left;
+	bool failed;
+	struct ty_envelope first;  /* of the first key, if it is there */
+	uint64_t shape[];          /* of each key: a sum of parts and lengths, never 0; 0: it is not there */
+};
+
+static void name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX])
+{
+	size_t n = strlen(a->redis->prefix);
+
+	memcpy(out, a->redis->prefix, n);
+	for (size_t i = 0; i < sizeof key->bytes; i++)
+		n += (size_t)snprintf(out + n, REDIS_NAME_MAX - n, "%02x", key->bytes[i]);
+}
+
+/* ---- commands ---------------------------------------------------------------------------------------------- */
+
+static struct redis_command *new_command(struct redis_actor *a, struct ty_tier_io *io)
+{
+	struct redis_command *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->a = a;
+	c->io = io;
+	c->next = a->commands;
+	c->link = &a->commands;
+	if (c->next)
+		c->next->link = &c->next;
+	a->commands = c;
+	return c;
+}
+
+static void free_command(struct redis_command *c)
+{
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+	free(c);
+}
+
+static uint64_t shape_of(const struct ty_envelope *e)
+{
+	uint64_t sum = ty_checksum(e->length, e->parts * sizeof e->length[0]) ^ e->parts;
+
+	return sum ? sum : 1;
+}
+
+static void end_query(struct redis_actor *a, struct redis_query *q)
+{
+	struct ty_tier_io *io = q->io;
+
+	if (io && q->failed) {
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "a server did not answer");
+	} else if (io) {
+		while (io->found < io->key_count && q->shape[io->found] && q->shape[io->found] == q->shape[0])
+			io->found++;
+		if (io->found) {
+			io->parts = q->first.parts;
+			for (uint32_t i = 0; i < io->parts; i++)
+				io->part[i].length = q->first.length[i];
+		}
+		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+	}
+	free(q);
+}
+
+/* The command is over, as far as its io goes: what it was for is answered, if it was not before. */
+static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const char *why)
+{
+	struct redis_query *q = c->query;
+
+	if (q) {
+		q->failed = true;
+		if (--q->left == 0)
+			end_query(c->a, q);
+	} else if (c->io) {
+		ty_tier_complete(c->a->tier, c->io, outcome, "%.100s", why);
+	}
+	free_command(c);
+}
+
+static void on_reply(redisAsyncContext *ac, void *reply, void *data);
+
+/* The command's words, anew for each node that it is sent to. */
+static bool send_to(struct redis_command *c, struct redis_node *node, bool asking)
+{
+	const struct ty_tier_io *io = c->query ? c->query->io : c->io;
+	const char *words[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
+	size_t lengths[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
+	char name[REDIS_NAME_MAX], numbers[TY_CHUNK_MAX_PARTS][12];
+	uint8_t header[TY_ENVELOPE_BYTES];
+	int count = 0, sent;
+
+	name_of(c->a, &io->keys[c->key], name);
+#define WORD(text, bytes) (words[count] = (const char *)(text), lengths[count++] = (bytes))
+	WORD(io->verb == TY_TIER_PUT ? "HSET" : io->verb == TY_TIER_GET ? "HMGET" : io->verb == TY_TIER_EXISTS ? "HGET" : "DEL",
+		io->verb == TY_TIER_GET ? 5 : io->verb == TY_TIER_DELETE ? 3 : 4);
+	WORD(name, strlen(name));
+	if (io->verb != TY_TIER_DELETE)
+		WORD("h", 1);
+	if (io->verb == TY_TIER_PUT) {
+		struct ty_envelope e = {.key = *io->keys, .parts = io->parts};
+
+		if (io->identity)
+			e.identity = *io->identity;
+		for (uint32_t i = 0; i < io->parts; i++) {
+			e.length[i] = io->part[i].length;
+			e.checksum[i] = io->part[i].checksum;
+		}
+		ty_envelope_write(&e, header);
+		WORD(header, sizeof header);
+	}
+	for (uint32_t i = 0; i < io->parts && (io->verb == TY_TIER_PUT || io->verb == TY_TIER_GET); i++) {
+		if (!io->part[i].data)
+			continue; /* GET: not wanted */
+		snprintf(numbers[i], sizeof numbers[i], "%u", i);
+		WORD(numbers[i], strlen(numbers[i]));
+		if (io->verb == TY_TIER_PUT)
+			WORD(io->part[i].data, io->part[i].length);
+	}
+#undef WORD
+	if (asking && redisAsyncCommand(node->ac, NULL, NULL, "ASKING") != REDIS_OK)
+		return false;
+	sent = redisAsyncCommandArgv(node->ac, on_reply, c, count, words, lengths);
+	return sent == REDIS_OK;
+}
+
+static void issue(struct redis_command *c)
+{
+	const struct ty_tier_io *io = c->query ? c->query->io : c->io;
+	char name[REDIS_NAME_MAX];
+	struct redis_node *node;
+
+	name_of(c->a, &io->keys[c->key], name);
+	node = redis_node_of(c->a, name);
+	if (!node)
+		fail(c, TY_TIER_FAILED, "no server can be reached");
+	else if (!send_to(c, node, false))
+		fail(c, TY_TIER_FAILED, "the connection ends");
+}
+
+/* "MOVED 3999 127.0.0.1:6381" and "ASK ...": another node has it. False: it cannot be followed. */
+static bool follow(struct redis_command *c, const char *text, bool asking)
+{
+	char copy[128], *save = NULL, *slot, *where, *colon;
+	struct redis_node *node;
+	struct ty_error err;
+	uint64_t number, port;
+
+	if (++c->hops > HOPS_MAX || strlen(text) >= sizeof copy)
+		return false;
+	strcpy(copy, text);
+	(void)strtok_r(copy, " ", &save);
+	slot = strtok_r(NULL, " ", &save);
+	where = strtok_r(NULL, " ", &save);
+	colon = where ? strrchr(where, ':') : NULL;
+	if (!colon || colon == where || ty_parse_count(slot, REDIS_SLOTS - 1, &number, &err) != TY_OK)
+		return false;
+	*colon = 0;
+	if (ty_parse_count(colon + 1, 65535, &port, &err) != TY_OK || !port)
+		return false;
+	node = redis_node_at(c->a, where, (int)port);
+	if (!node || !redis_node_connect(node))
+		return false;
+	if (!asking)
+		redis_learn_slot(c->a, (uint32_t)number, node);
+	return send_to(c, node, asking);
+}
+
+/* ---- replies -------------------------------------------------------------------------------------------------- */
+
+static bool is_bytes(const redisReply *r, size_t length)
+{
+	return r && r->type == REDIS_REPLY_STRING && (size_t)r->len == length;
+}
+
+/* Wrong: it is out of the way for the next time. */
+static void drop(struct redis_actor *a, redisAsyncContext *ac, const struct ty_key *key, const char *why)
+{
+	char name[REDIS_NAME_MAX];
+
+	name_of(a, key, name);
+	ty_log(TY_LOG_WARN, "tier", "redis: %s: %s", name, why);
+	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
+	(void)redisAsyncCommand(ac, NULL, NULL, "DEL %s", name);
+}
+
+static enum ty_tier_outcome take_parts(struct ty_tier_io *io, const redisReply *r, struct ty_error *err)
+{
+	size_t at = 1;
+
+	if (r->type != REDIS_REPLY_ARRAY || !r->elements) {
+		(void)ty_fail(err, TY_PROTOCOL, "the reply is no list");
+		return TY_TIER_FAILED;
+	}
+	if (r->element[0]->type == REDIS_REPLY_NIL)
+		return TY_TIER_MISSING;
+	(void)ty_fail(err, TY_INVALID, "it has parts of other lengths");
+	if (!is_bytes(r->element[0], TY_ENVELOPE_BYTES))
+		return TY_TIER_CORRUPT;
+	for (uint32_t i = 0; i < io->parts; i++) {
+		if (!io->part[i].data)
+			continue;
+		if (at >= r->elements || !is_bytes(r->element[at], io->part[i].length))
+			return TY_TIER_CORRUPT;
+		memcpy(io->part[i].data, r->element[at++]->str, io->part[i].length);
+	}
+	return ty_tier_check(io, (const uint8_t *)r->element[0]->str, err);
+}
+
+static void got(struct redis_command *c, redisAsyncContext *ac, const redisReply *r)
+{
+	struct ty_error err = {.text = ""};
+	enum ty_tier_outcome outcome = take_parts(c->io, r, &err);
+
+	if (outcome == TY_TIER_CORRUPT)
+		drop(c->a, ac, c->io->keys, err.text);
+	ty_tier_complete(c->a->tier, c->io, outcome, "%.100s", err.text);
+}
+
+static void found(struct redis_command *c, const redisReply *r)
+{
+	struct redis_query *q = c->query;
+	struct ty_envelope e;
+	struct ty_error err;
+
+	/* What is wrong with it GET says. */
+	if (q->io && is_bytes(r, TY_ENVELOPE_BYTES) && ty_envelope_read((const uint8_t *)r->str, &e, &err) == TY_OK &&
+		!memcmp(&e.key, &q->io->keys[c->key], sizeof e.key)) {
+		q->shape[c->key] = shape_of(&e);
+		if (c->key == 0)
+			q->first = e;
+	}
+	if (--q->left == 0)
+		end_query(c->a, q);
+}
+
+static void refused(struct redis_command *c, const char *text)
+{
+	bool moved = !strncmp(text, "MOVED ", 6), asked = !strncmp(text, "ASK ", 4);
+
+	if ((moved || asked) && follow(c, text, asked))
+		return;
+	fail(c, !strncmp(text, "OOM", 3) ? TY_TIER_FULL : TY_TIER_FAILED, text);
+}
+
+static void on_reply(redisAsyncContext *ac, void *reply, void *data)
+{
+	struct redis_command *c = data;
+	const redisReply *r = reply;
+
+	if (c->query ? !c->query->io : !c->io) { /* answered already: late, or stopped */
+		if (c->query && --c->query->left == 0)
+			end_query(c->a, c->query);
+		free_command(c);
+		return;
+	}
+	if (!r) {
+		fail(c, TY_TIER_FAILED, "the connection is over");
+		return;
+	}
+	if (r->type == REDIS_REPLY_ERROR) {
+		refused(c, r->str);
+		return;
+	}
+	if (c->query)
+		found(c, r);
+	else if (c->io->verb == TY_TIER_GET)
+		got(c, ac, r);
+	else
+		ty_tier_complete(c->a->tier, c->io,
+			c->io->verb == TY_TIER_DELETE && r->type == REDIS_REPLY_INTEGER && !r->integer ? TY_TIER_MISSING : TY_TIER_DONE,
+			NULL);
+	free_command(c);
+}
+
+/* ---- messages --------------------------------------------------------------------------------------------------- */
+
+static void ask_for_all(struct redis_actor *a, struct ty_tier_io *io)
+{
+	struct redis_query *q = calloc(1, sizeof *q + io->key_count * sizeof q->shape[0]);
+
+	if (!q) {
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
+		return;
+	}
+	q->io = io;
+	q->left = io->key_count + 1; /* one for this loop, in which commands may fail at once */
+	for (uint32_t i = 0; i < io->key_count; i++) {
+		struct redis_command *c = new_command(a, NULL);
+
+		if (!c) {
+			q->failed = true;
+			q->left--;
+			continue;
+		}
+		c->query = q;
+		c->key = i;
+		issue(c);
+	}
+	if (--q->left == 0)
+		end_query(a, q);
+}
+
+static void keep_ticking(struct redis_actor *a)
+{
+	if (!a->ticking)
+		ty_timer_start(&a->tick, REDIS_TICK, ty_now() + TICK_NS);
+	a->ticking = true;
+}
+
+static void on_io(void *self, struct ty_msg *msg)
+{
+	struct redis_actor *a = self;
+	struct ty_tier_io *io = ty_container_of(msg, struct ty_tier_io, msg);
+	struct redis_command *c;
+
+	if (a->stopping) {
+		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
+		return;
+	}
+	keep_ticking(a);
+	if (io->verb == TY_TIER_EXISTS) {
+		ask_for_all(a, io);
+		return;
+	}
+	c = new_command(a, io);
+	if (c)
+		issue(c);
+	else
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
+}
+
+/* Answered before its command is over. */
+static void give_up(struct redis_actor *a, struct redis_command *c, enum ty_tier_outcome outcome)
+{
+	struct ty_tier_io **io = c->query ? &c->query->io : &c->io;
+
+	if (*io)
+		ty_tier_complete(a->tier, *io, outcome, NULL);
+	*io = NULL;
+}
+
+static void on_tick(void *self, struct ty_msg *msg)
+{
+	struct redis_actor *a = self;
+	int64_t now = ty_now();
+
+	(void)msg;
+	a->ticking = false;
+	for (struct redis_command *c = a->commands; c; c = c->next) {
+		const struct ty_tier_io *io = c->query ? c->query->io : c->io;
+
+		if (io && now >= io->deadline)
+			give_up(a, c, TY_TIER_LATE);
+	}
+	redis_nodes_check(a, now);
+	if (a->commands)
+		keep_ticking(a);
+}
+
+static void on_stop(void *self, struct ty_msg *msg)
+{
+	struct redis_actor *a = self;
+
+	(void)msg;
+	a->stopping = true;
+	for (struct redis_command *c = a->commands; c; c = c->next)
+		give_up(a, c, TY_TIER_STOPPED);
+}
+
+static void on_start(void *self, struct ty_msg *msg)
+{
+	struct redis_actor *a = self;
+
+	(void)msg;
+	for (uint32_t i = 0; i < a->redis->seed_count; i++) {
+		struct redis_node *node = redis_node_at(a, a->redis->seed[i].host, a->redis->seed[i].port);
+
+		if (node)
+			(void)redis_node_connect(node);
+	}
+	/* Whether a server is there is seen io by io: one that comes back serves at once.
+	 * release: pairs with ty_tier_submit's acquire */
+	atomic_store_explicit(&a->tier->stats.state, TY_TIER_SERVING, memory_order_release);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------------------ */
+
+static void wake(void *self)
+{
+	struct redis_actor *a = self;
+	uint64_t one = 1;
+
+	(void)!write(a->redis->wake_fd, &one, sizeof one);
+}
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct redis_actor *a = self;
+	struct pollfd p = {.fd = a->redis->epoll_fd, .events = POLLIN};
+	int64_t left = deadline == TY_NEVER ? -1 : (deadline - ty_now() + 999999) / 1000000;
+
+	(void)poll(&p, 1, deadline == TY_NEVER ? -1 : left < 0 ? 0 : left > 60000 ? 60000 : (int)left);
+}
+
+static int64_t poll_servers(void *self, int64_t now)
+{
+	(void)now;
+	redis_poll(self);
+	return TY_NEVER;
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct redis_actor *a = self;
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = REDIS_NODES};
+
+	a->tier = arg;
+	a->redis = a->tier->state;
+	memset(a->slots, REDIS_NO_NODE, sizeof a->slots);
+	if (epoll_ctl(a->redis->epoll_fd, EPOLL_CTL_ADD, a->redis->wake_fd, &event) == 0)
+		return TY_OK;
+	ty_log(TY_LOG_ERROR, "tier", "redis: epoll_ctl: %m");
+	return TY_IO;
+}
+
+static void stop(void *self)
+{
+	struct redis_actor *a = self;
+
+	redis_nodes_close(a); /* its commands end */
+	assert(!a->commands);
+}
+
+static const struct ty_handler handlers[] = {
+	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
+	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
+	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[REDIS_TICK - TY_TIER_START] = {"tick", on_tick},
+};
+
+static const struct ty_class redis_class = {
+	.name = "redis",
+	.state_size = sizeof(struct redis_actor),
+	.first_type = TY_TIER_START,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stop = stop,
+	.poll = poll_servers,
+	.wait = {wait_for_events, wake},
+};
+
+const struct ty_tier_class ty_redis_tier = {
+	.kind = "redis",
+	.open = redis_open,
+	.close = redis_close,
+	.actor = &redis_class,
+	.executor = TY_DEDICATED,
+};

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The Valkey or Redis tier: --tier redis:HOST:PORT[+HOST:PORT...]. A hash a chunk, through hiredis on the actor's own epoll.
+ * docs/redis.md. Shared by its files and nobody else:
+ *
+ *   redis_open.c   what the configuration names, before anything runs
+ *   redis_nodes.c  connections: made, lost, made again; which node has which slot of a cluster
+ *   redis.c        operations as commands, and their replies
+ */
+#ifndef TY_ACTORS_REDIS_H
+#define TY_ACTORS_REDIS_H
+
+#include <hiredis/async.h>
+
+#include "service.h"
+
+#define REDIS_SEEDS 8
+#define REDIS_NODES 64          /* of a cluster; of further ones nothing is known */
+#define REDIS_SLOTS 16384
+#define REDIS_NO_NODE 0xff
+#define REDIS_NAME_MAX 96       /* of a key: prefix and 64 digits */
+#define REDIS_SECRET_MAX 512
+
+struct redis_actor;
+
+struct redis_node {
+	struct redis_actor *a;
+	uint32_t index;
+	char host[64];              /* numeric */
+	int port;
+	redisAsyncContext *ac;      /* null: there is no connection */
+	uint32_t events;            /* that epoll was asked for */
+	bool connected, in_epoll;
+	int64_t since;              /* when it was begun */
+	int64_t retry_at, backoff;  /* when the next may be begun */
+};
+
+/* What open() found; constant while actors run. */
+struct redis {
+	struct ty_tier *tier;
+	struct { char host[64]; int port; } seed[REDIS_SEEDS];
+	uint32_t seed_count;
+	char prefix[24], user[64], secret[REDIS_SECRET_MAX];
+	int wake_fd, epoll_fd;
+};
+
+/* A command that is out. Its io may have been answered before: then io is null. */
+struct redis_command {
+	struct redis_command *next, **link;
+	struct redis_actor *a;
+	struct ty_tier_io *io;
+	struct redis_query *query;  /* EXISTS: the io's other commands */
+	uint32_t key;               /* of the io's */
+	uint32_t hops;              /* times that another node was named */
+};
+
+struct redis_actor {
+	struct ty_tier *tier;
+	struct redis *redis;
+	struct redis_node nodes[REDIS_NODES];
+	uint32_t node_count;
+	uint8_t slots[REDIS_SLOTS]; /* of a cluster: the node's index */
+	struct redis_command *commands;
+	struct ty_timer tick;
+	bool ticking, stopping;
+};
+
+/* ---- redis_open.c ---- */
+TY_MUST_USE enum ty_code redis_open(struct ty_tier *tier, struct ty_error *err);
+void redis_close(struct ty_tier *tier);
+
+/* ---- redis_nodes.c ---- */
+/* The node of a key, connected or about to be; null: none can be had now. */
+struct redis_node *redis_node_of(struct redis_actor *a, const char *name);
+struct redis_node *redis_node_at(struct redis_actor *a, const char *host, int port); /* null: too many */
+bool redis_node_connect(struct redis_node *node); /* it is connected, or about to be */
+void redis_learn_slot(struct redis_actor *a, uint32_t slot, const struct redis_node *node);
+uint32_t redis_slot_of(const char *name);
+void redis_poll(struct redis_actor *a);
+void redis_nodes_check(struct redis_actor *a, int64_t now); /* those that take too long to connect */
+void redis_nodes_close(struct redis_actor *a);
+
+#endif

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+#
+# redis.py TYERD TYER TYER-BENCH: two services share chunks through a real redis-server, alone and as a cluster of three, each
+# service in a network namespace of its own where that is allowed; a server that needs a password, that goes away and comes back,
+# that is none, and that holds other bytes. Exit 77 (skipped) where there is no redis-server.
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+tyerd, tyer, bench = (os.path.abspath(p) for p in sys.argv[1:4])
+if not shutil.which("redis-server") or not shutil.which("redis-cli"):
+    print("no redis-server here")
+    sys.exit(77)
+folder = tempfile.TemporaryDirectory(prefix="tyer-redis-")
+passed = failed = 0
+running = []
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
+
+
+def free_port():
+    """One whose cluster bus, 10000 above it, is free too."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port < 50000:
+            return port
+
+
+def eventually(what, patience=60):
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class Server:
+    def __init__(self, *options, bind="127.0.0.1", port=None):
+        self.port, self.bind = port or free_port(), bind
+        self.dir = tempfile.mkdtemp(dir=folder.name)
+        self.options = options
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", self.bind, "--dir", self.dir, "--save", "",
+                                         "--appendonly", "no", "--protected-mode", "no", *self.options], stdout=subprocess.DEVNULL)
+        running.append(self.process)
+        check("a server answers", eventually(lambda: self.cli("PING", raw=True).stdout.strip() in ("PONG", "NOAUTH Authentication required.")))
+
+    def cli(self, *words, raw=False):
+        done = subprocess.run(["redis-cli", "-h", self.bind, "-p", str(self.port), *words], capture_output=True, text=True, timeout=60)
+        return done if raw else done.stdout.strip()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Service:
+    def __init__(self, *tier, namespace=None):
+        self.dir = tempfile.mkdtemp(dir=folder.name)
+        self.url, self.admin = f"ipc://{self.dir}/rpc.sock", f"ipc://{self.dir}/rpc.sock.admin"
+        command = [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", "256MiB", "--l1-ahead", "64MiB",
+                   "--chunk-tokens", "512", "--prefetch-wait-us", "20s"]
+        for t in tier:
+            command += ["--tier", t]
+        self.inside = ["ip", "netns", "exec", namespace] if namespace else []
+        self.log = open(f"{self.dir}/log", "w+")
+        self.process = subprocess.Popen(self.inside + command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        running.append(self.process)
+        self.ready = self.process.stdout.readline()
+        check("ready", self.ready.startswith("tyerd ready"), self.read_log())
+
+    def read_log(self):
+        return open(self.log.name).read()
+
+    def replay(self, trace, seed=1, *more):
+        out = f"{self.dir}/report.json"
+        done = subprocess.run([bench, "replay", trace, "--connect", self.url, "--no-progress", "--seed", str(seed), "--concurrency", "1",
+                               "--json", out, *more], capture_output=True, text=True, timeout=240)
+        check("nothing is wrong", done.returncode == 0, done.stdout + done.stderr + self.read_log())
+        return json.load(open(out))
+
+    def tool(self, *command):
+        return subprocess.run([tyer, *command, "--connect", self.admin], capture_output=True, text=True, timeout=60)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        check("stops cleanly", self.process.wait(timeout=60) == 0, self.read_log())
+
+
+def hits(report):
+    """Blocks found, whatever the report's shape calls them."""
+    def walk(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key == "hits" and isinstance(inner, (int, float)):
+                    yield inner
+                yield from walk(inner)
+    return max(walk(report), default=0)
+
+
+def namespaces():
+    """Two network namespaces with a bridge, or none."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        return None
+    names = [f"tyer{os.getpid()}{i}" for i in "ab"]
+    bridge = f"tb{os.getpid()}"
+    commands = [["ip", "link", "add", bridge, "type", "bridge"], ["ip", "addr", "add", "10.231.77.1/24", "dev", bridge],
+                ["ip", "link", "set", bridge, "up"]]
+    for i, name in enumerate(names):
+        commands += [["ip", "netns", "add", name], ["ip", "link", "add", f"tv{os.getpid()}{i}", "type", "veth", "peer", "name", "eth0", "netns", name],
+                     ["ip", "link", "set", f"tv{os.getpid()}{i}", "master", bridge, "up"],
+                     ["ip", "-n", name, "addr", "add", f"10.231.77.{i + 2}/24", "dev", "eth0"],
+                     ["ip", "-n", name, "link", "set", "eth0", "up"], ["ip", "-n", name, "link", "set", "lo", "up"]]
+    for command in commands:
+        if subprocess.run(command, capture_output=True).returncode:
+            drop_namespaces(names, bridge)
+            return None
+    return names, bridge
+
+
+def drop_namespaces(names, bridge):
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    subprocess.run(["ip", "link", "del", bridge], capture_output=True)
+
+
+def drained(service, count):
+    """Until so many chunks lie in the store."""
+    return eventually(count)
+
+
+def shared(where, inside, chunks):
+    """One service computes and stores, the other finds all of it."""
+    first, second = (Service(f"redis:{where}", namespace=n) for n in inside)
+    before = hits(first.replay(trace))
+    check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks))
+    after = hits(second.replay(trace))
+    check("the other finds all of them, the first did not", before < total == after, (before, after, total))
+    first.stop()
+    return second
+
+
+trace = os.path.join(folder.name, "trace.jsonl")
+subprocess.run([bench, "trace", "--requests", "40", "--seed", "3", "--output", trace], check=True)
+lines = [json.loads(line) for line in open(trace)]
+blocks = len({i for line in lines for i in line["hash_ids"]})
+total = sum(len(line["hash_ids"]) for line in lines)
+
+
+def alone(inside, bind):
+    server = Server(bind=bind)
+    service = shared(f"{bind}:{server.port}", inside, lambda: int(server.cli("DBSIZE")))
+    # it goes away: prompts are computed; it comes back, and serves
+    server.stop()
+    service.replay(trace, 2)
+    server.start()
+    check("it is used again when it is back",
+          eventually(lambda: (service.replay(trace, 100 + int(time.monotonic())), int(server.cli("DBSIZE")))[1] > 0))
+    service.stop()
+    # other bytes are a miss, and out of the way
+    service = Service(f"redis:{bind}:{server.port}", namespace=inside[0])
+    service.replay(trace, 3)
+    check("chunks go down", eventually(lambda: int(server.cli("DBSIZE")) >= blocks))
+    service.stop()
+    for key in server.cli("--scan").split():
+        server.cli("HSET", key, "0", "x" * 65536)
+    service = Service(f"redis:{bind}:{server.port}", namespace=inside[0])
+    report = service.replay(trace, 3)
+    check("damaged contents are a miss", "another checksum" in service.read_log(), service.read_log()[-400:])
+    service.stop()
+    server.cli("FLUSHALL")
+    # DELETE reaches the store
+    service = Service(f"redis:{bind}:{server.port}", namespace=inside[0])
+    service.replay(trace, 4)
+    check("chunks go down", eventually(lambda: int(server.cli("DBSIZE")) >= blocks))
+    mine = {line.split()[0] for line in service.tool("list").stdout.splitlines()}
+    stored = {key.removeprefix("tyer:") for key in server.cli("--scan").split()}
+    check("what is in the arena is in the store", mine and mine <= stored, (len(mine), len(stored)))
+    done = service.tool("clear")
+    check("CLEAR", done.returncode == 0 and int(done.stdout.split()[0]) == len(mine), done)
+    left = {key.removeprefix("tyer:") for key in server.cli("--scan").split()}
+    check("CLEAR reaches the store", left == stored - mine, (len(left), len(stored), len(mine)))
+    key = sorted(stored - mine)[0] if stored - mine else None
+    check("DELETE of what lies below alone", not key or service.tool("delete", "--key", key).returncode == 0 and
+          server.cli("EXISTS", f"tyer:{key}") == "0")
+    # WARM brings up what was put down, MOVE puts down what was not
+    report = service.replay(trace, 4)
+    check("CLEAR was thorough", hits(report) < total)
+    check("chunks go down", eventually(lambda: int(server.cli("DBSIZE")) >= blocks))
+    service.stop()
+    service = Service(f"redis:{bind}:{server.port},write=never", namespace=inside[0])
+    key = server.cli("--scan").split()[0].removeprefix("tyer:")
+    done = service.tool("warm", "--key", key)
+    check("WARM", done.stdout.startswith("1 chunks"), done)
+    check("it is here", service.tool("list", "--key", key).stdout.startswith(key))
+    server.cli("DEL", f"tyer:{key}")
+    service.replay(trace, 5)
+    at = int(server.cli("DBSIZE"))
+    mine = {line.split()[0] for line in service.tool("list").stdout.splitlines()}
+    done = service.tool("move", "--tier", "0")
+    check("MOVE", done.returncode == 0, done)
+    check("MOVE writes them down", eventually(lambda: int(server.cli("DBSIZE")) > at and service.tool("move", "--tier", "0") and
+          mine <= {k.removeprefix("tyer:") for k in server.cli("--scan").split()} | {key}), (at, server.cli("DBSIZE"), len(mine)))
+    service.stop()
+    server.stop()
+
+
+def cluster(inside, bind):
+    servers = [Server("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", bind=bind) for _ in range(3)]
+    done = subprocess.run(["redis-cli", "--cluster", "create", *(f"{bind}:{s.port}" for s in servers), "--cluster-yes"],
+                          capture_output=True, text=True, timeout=120)
+    check("a cluster", done.returncode == 0, done.stdout + done.stderr)
+    check("it serves", eventually(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in servers)))
+    service = shared(f"{bind}:{servers[0].port}", inside, lambda: sum(int(s.cli("DBSIZE")) for s in servers))
+    check("every node has some", all(int(s.cli("DBSIZE")) > 0 for s in servers), [s.cli("DBSIZE") for s in servers])
+    service.stop()
+    # a slot that moves: the way is learnt anew
+    service = Service(f"redis:{bind}:{servers[2].port}+{bind}:{servers[1].port}", namespace=inside[0])
+    done = subprocess.run(["redis-cli", "--cluster", "reshard", f"{bind}:{servers[0].port}", "--cluster-from",
+                           servers[0].cli("CLUSTER", "MYID"), "--cluster-to", servers[1].cli("CLUSTER", "MYID"), "--cluster-slots",
+                           "2000", "--cluster-yes"], capture_output=True, text=True, timeout=240)
+    check("slots move", done.returncode == 0, done.stdout[-300:] + done.stderr)
+    check("all is found where it is now", hits(service.replay(trace)) >= total)
+    service.stop()
+    for server in servers:
+        server.stop()
+
+
+def passwords():
+    server = Server("--requirepass", "geheim")
+    where = f"redis:127.0.0.1:{server.port}"
+    secret, open_secret, wrong = (os.path.join(folder.name, n) for n in ("secret", "open", "wrong"))
+    for path, text, mode in ((secret, "geheim\n", 0o600), (open_secret, "geheim\n", 0o644), (wrong, "falsch\n", 0o600)):
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, mode)
+    none = free_port()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    for tier, words in ((where, "NOAUTH"), (f"{where},password-file={wrong}", "WRONGPASS"), (f"{where},password-file={open_secret}", "others may read it"),
+                        (f"{where},password-file={folder.name}/none", "No such file"), (f"{where},user=x", "without a password-file"),
+                        ("redis:127.0.0.1", "expected HOST:PORT"), ("redis:127.0.0.1:0", "expected HOST:PORT"),
+                        ("redis:no.such.host.invalid:1", "no.such.host.invalid"), (f"{where},tls=yes", "expected user=NAME"),
+                        (f"{where},size=1GiB", "maxmemory")):
+        done = subprocess.run([tyerd, "--listen", f"ipc://{folder.name}/x.sock", "--device", "host", "--http", "off", "--l1-size", "64MiB",
+                               "--tier", tier], capture_output=True, text=True, timeout=60)
+        check(f"refused: {tier.replace(folder.name, '')}", done.returncode and words in done.stderr, done.stderr)
+    service = Service(f"{where},password-file={secret}")
+    service.replay(trace)
+    check("with the password", eventually(lambda: int(server.cli("-a", "geheim", "--no-auth-warning", "DBSIZE")) >= blocks))
+    service.stop()
+    # nobody is there (yet): the service starts and says so
+    service = Service(f"redis:127.0.0.1:{none}")
+    check("a silent server is said", "0 of 1 servers answer" in service.read_log(), service.read_log())
+    service.replay(trace)
+    service.stop()
+    server.stop()
+
+
+try:
+    spaces = namespaces()
+    print("network namespaces:", spaces)
+    inside, bind = (spaces[0], "10.231.77.1") if spaces else ((None, None), "127.0.0.1")
+    alone(inside, bind)
+    cluster(inside, bind)
+    passwords()
+finally:
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if spaces:
+        drop_namespaces(*spaces)
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
