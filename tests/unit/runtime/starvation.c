@@ -206,9 +206,9 @@ static void test_timers_and_messages_of_one_actor(void **unused)
 	gate_wait(&world.done);
 	ty_actor_unref(actor);
 	ty_runtime_destroy(rt);
-	/* in turn; a tick is found due a turn later at the latest */
+	/* in turn; a tick is found due a turn later at the latest, what was sent when the mailbox is looked at: every 8 */
 	assert_true(world.most <= 2);
-	assert_true(world.flooded >= PINGS / 2);
+	assert_true(world.flooded >= PINGS / 8);
 }
 
 int main(void)
