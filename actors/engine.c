@@ -201,9 +201,7 @@ static void on_released(void *self, struct ty_msg *msg)
 /* What a request that is late hears: whether its device still moves. */
 static enum ty_code late_code(const struct engine *e, uint32_t device)
 {
-	int state = atomic_load_explicit(&e->service->gpu_stats[device].state, memory_order_acquire);
-
-	return state == TY_GPU_STALLED ? TY_DEVICE_STALLED : TY_TIMEOUT;
+	return ty_gpu_stalled(e->service, device) ? TY_DEVICE_STALLED : TY_TIMEOUT;
 }
 
 static void on_tick(void *self, struct ty_msg *msg)

@@ -19,6 +19,22 @@ static bool gpu_is_well(const struct eviction *e, uint32_t gpu)
 	return state == TY_GPU_STARTING || state == TY_GPU_SERVING;
 }
 
+/* May this owner make a piece usable for all? Where there are GPUs that is theirs to do, for as long as one of them could yet
+ * copy: a host device's word is no registration with a driver. */
+static bool gpu_registers(const struct eviction *e, uint32_t gpu)
+{
+	const struct ty_service *service = e->service;
+
+	if (!service->registrars || service->registrars >> gpu & 1)
+		return true;
+	for (uint32_t i = 0; i < service->gpu_count; i++)
+		if (service->registrars >> i & 1 &&
+			/* acquire: as in gpu_is_well */
+			atomic_load_explicit(&service->gpu_stats[i].state, memory_order_acquire) != TY_GPU_FAILED)
+			return false;
+	return true;
+}
+
 static uint32_t gpu_index(const struct eviction *e, const struct ty_actor *gpu)
 {
 	for (uint32_t i = 0; i < e->service->gpu_count; i++)
@@ -39,7 +55,7 @@ static uint32_t choose_gpu(struct eviction *e, uint32_t not_this)
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t gpu = (e->next_gpu + i) % count;
 
-		if (gpu != not_this && gpu_is_well(e, gpu)) {
+		if (gpu != not_this && gpu_is_well(e, gpu) && gpu_registers(e, gpu)) {
 			e->next_gpu = (gpu + 1) % count;
 			return gpu;
 		}
@@ -74,8 +90,9 @@ static bool ask_for_piece(struct eviction *e, uint32_t index, const struct ty_fo
 	piece = calloc(1, sizeof *piece);
 	if (!piece)
 		return false; /* asked for again when something happens */
-	if (gpu == NO_GPU) /* all have failed, or are stalled: one of the latter may recover */
-		gpu = 0;
+	for (uint32_t i = service->gpu_count; gpu == NO_GPU && i-- > 0;) /* all have failed, or are stalled: one of the latter may recover */
+		if (gpu_registers(e, i))
+			gpu = i;
 	piece->index = index;
 	piece->found = found;
 	piece->gpu = service->gpu[gpu];

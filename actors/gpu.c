@@ -74,6 +74,7 @@ static bool do_map(struct gpu *g, struct ty_map *map)
 			    : ty_device_map_some(g->dev, map->layout, map->regions, &map->mapping, &map->error);
 	if (map->code == TY_BUSY)
 		return false;
+	ty_record_note(g->record, TY_RECORD_MAP, false, map->code, 0, map->registration);
 	if (map->code == TY_OK)
 		gpu_count(&g->stats->mappings, 1);
 	send_home(map->engine, &map->msg, TY_ENGINE_MAPPED);
@@ -85,6 +86,7 @@ static bool do_unmap(struct gpu *g, struct ty_map *map)
 	if (!ty_device_unmap_some(g->dev, map->mapping))
 		return false;
 	map->mapping = NULL;
+	ty_record_note(g->record, TY_RECORD_UNMAP, false, TY_OK, 0, map->registration);
 	gpu_count(&g->stats->mappings, (uint64_t)-1);
 	send_home(map->engine, &map->msg, TY_ENGINE_UNMAPPED);
 	return true;
@@ -97,6 +99,7 @@ static void do_piece(struct gpu *g, struct ty_piece *piece)
 	piece->code = g->failure.code != TY_OK
 			      ? ty_fail(&piece->error, g->failure.code, "%s", g->failure.text)
 			      : ty_device_register_host(g->dev, base, TY_PIECE_BYTES, &piece->error);
+	ty_record_note(g->record, TY_RECORD_PIECE, false, piece->code, 0, piece->index);
 	send_home(g->service->eviction, &piece->msg, TY_EVICTION_PIECE);
 }
 
@@ -164,6 +167,19 @@ static int64_t next_look(struct gpu *g, int64_t now)
 	return next;
 }
 
+/* An error that no call on this device recovers from: nothing but another process does. */
+static void look_at_health(struct gpu *g)
+{
+	if (g->failure.code != TY_OK || ty_device_health(g->dev, &g->failure) == TY_OK)
+		return;
+	ty_record_note(g->record, TY_RECORD_FAULT, false, g->failure.code, 0, 0);
+	ty_log(TY_LOG_ERROR, "gpu", "%s: %s", g->stats->info.name, g->failure.text);
+	snprintf(g->stats->fault, sizeof g->stats->fault, "%.199s", g->failure.text);
+	gpu_set_state(g, TY_GPU_FAILED);
+	if (g->service->faulted)
+		g->service->faulted(g->service);
+}
+
 static int64_t gpu_poll(void *self, int64_t now)
 {
 	struct gpu *g = self;
@@ -185,6 +201,7 @@ static int64_t gpu_poll(void *self, int64_t now)
 		gpu_submit(g, now);
 	else if (!g->in_flight)
 		slow(g);
+	look_at_health(g);
 	publish(g);
 	return next_look(g, now);
 }
@@ -228,6 +245,7 @@ static void on_start(void *self, struct ty_msg *msg)
 		snprintf(g->stats->note, sizeof g->stats->note, "%.159s", g->failure.text);
 		ty_log(TY_LOG_ERROR, "gpu", "%s: %s", g->options.name, g->failure.text);
 	}
+	ty_record_note(g->record, TY_RECORD_OPEN, false, code, 0, 0);
 	gpu_set_state(g, code == TY_OK ? TY_GPU_SERVING : TY_GPU_FAILED);
 	g->ready.code = code;
 	/* CLOSED: the service was stopped while the device opened, and nobody asks any more. */
@@ -246,6 +264,10 @@ static enum ty_code start(void *self, void *arg)
 	g->stats = &g->service->gpu_stats[g->index];
 	g->ready.device = g->index;
 	snprintf(g->stats->info.name, sizeof g->stats->info.name, "%s", g->options.name);
+	if (g->service->record) {
+		g->record = &g->service->record->owners[g->index];
+		snprintf(g->record->device, sizeof g->record->device, "%.31s", g->options.name);
+	}
 	msgs_init(&g->urgent_slow);
 	msgs_init(&g->slow);
 	gpu_copies_init(g);

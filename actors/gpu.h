@@ -24,7 +24,18 @@ struct ty_gpu_stats {
 	_Atomic uint64_t stored_bytes, retrieved_bytes, stored_chunks, retrieved_chunks, failed_ops, mappings;
 	_Atomic uint64_t longest_slow_ns;       /* longest call of the slow lane */
 	struct ty_device_call call;
+	char fault[200];                        /* why it failed after it was open; written before state says so */
+	_Atomic int64_t oldest;                 /* when the oldest copy that is not over was submitted, as of 10 ms ago; 0: none */
 };
+
+/* How long a device has not moved: its owner in the call it is in (null: in none), and its oldest copy. Any thread. */
+struct ty_gpu_stuck {
+	const char *call;
+	int64_t call_ns, copy_ns;
+};
+struct ty_gpu_stuck ty_gpu_stuck(const struct ty_gpu_stats *stats);
+/* Longer than --gpu-stall-after: requests that are late for it are so for its sake. Any thread. */
+bool ty_gpu_stalled(const struct ty_service *service, uint32_t device);
 
 /* Import or close a client's pool; owned by the engine actor, which sends it and gets it back. */
 struct ty_map {

@@ -16,7 +16,6 @@
 #define AHEAD_BATCHES 2        /* ... but for these, so that it never runs dry */
 #define RETRIEVE_RUN 8         /* retrieve batches in a row while a store waits */
 #define EXPIRE_NS 10000000     /* how often ops that wait are looked at for cancel and deadline: 10 ms */
-#define STALL_NS 10000000000   /* a batch older than this: the device is stalled */
 
 /* ---- small queues ------------------------------------------------------------------------------ */
 
@@ -98,6 +97,11 @@ static enum ty_direction direction_of(const struct ty_op *op)
 	return op->kind == TY_OP_STORE ? TY_TO_HOST : TY_TO_DEVICE;
 }
 
+static void note(struct gpu *g, enum ty_record_event event, const struct ty_op *op, uint32_t chunks, enum ty_code code)
+{
+	ty_record_note(g->record, event, op->kind == TY_OP_STORE, code, op->id, chunks);
+}
+
 /* Every copy that was submitted is over: the op goes on, whatever became of it. */
 static void finish(struct gpu *g, struct ty_op *op)
 {
@@ -114,6 +118,7 @@ static void finish(struct gpu *g, struct ty_op *op)
 	}
 	ty_op_clear(op);
 	ty_op_row_state(op->row, TY_OP_COMMITTING);
+	note(g, TY_RECORD_END, op, op->copy_count, op->code);
 	/* A failed store's blocks may be reused as well; a failed retrieve's hold nothing to announce. */
 	if (store || op->code == TY_OK)
 		ty_op_raise_done(op);
@@ -187,10 +192,14 @@ static void expire_share(struct gpu *g, struct share *s, int64_t now)
 
 void gpu_expire(struct gpu *g, int64_t now)
 {
-	bool stalled = false;
+	int64_t oldest = INT64_MAX;
+	bool stalled;
 
 	for (int i = 0; i < GPU_BATCHES; i++)
-		stalled |= g->batches[i].op && now - g->batches[i].submitted > STALL_NS;
+		if (g->batches[i].op && g->batches[i].submitted < oldest)
+			oldest = g->batches[i].submitted;
+	stalled = oldest != INT64_MAX && now - oldest > (int64_t)g->service->config->gpu_stall_after_us * 1000;
+	atomic_store_explicit(&g->stats->oldest, oldest == INT64_MAX ? 0 : oldest, memory_order_relaxed);
 	if (stalled != g->stalled && g->failure.code == TY_OK) {
 		g->stalled = stalled;
 		gpu_set_state(g, stalled ? TY_GPU_STALLED : TY_GPU_SERVING);
@@ -298,6 +307,7 @@ void gpu_take(struct gpu *g, struct ty_op *op)
 	assert(op->copy_count > 0 && op->copy_count <= op->count && op->weight > 0);
 	op->submitted = op->finished = op->freed = 0;
 	op->total = op->copy_count;
+	note(g, TY_RECORD_CAME, op, op->copy_count, TY_OK);
 	if (op->layers.word)
 		count_steps(op);
 	if (ty_op_is_ready(op)) {
@@ -372,6 +382,7 @@ static bool submit_one(struct gpu *g, enum ty_direction dir, int64_t now)
 	b->submitted = now;
 	g->in_flight++;
 	op->at = after;
+	note(g, TY_RECORD_SUBMIT, op, b->base.count, TY_OK);
 	op->submitted += b->base.count;
 	b->bytes = op->copy_count * op->layout->chunk_bytes / op->total * b->base.count;
 	s->out++;
@@ -410,6 +421,7 @@ static void batch_done(struct gpu *g, struct batch *b)
 
 	if (b->base.code != TY_OK)
 		ty_op_fail(op, b->base.code, "the copy failed on the device");
+	note(g, TY_RECORD_DONE, op, b->base.count, b->base.code);
 	op->finished += b->base.count;
 	if (op->layers.word)
 		step_done(op, b);
@@ -451,11 +463,6 @@ void gpu_poll_device(struct gpu *g)
 	raise_early(g);
 	for (uint32_t i = 0; i < n; i++)
 		batch_done(g, ty_container_of(done[i], struct batch, base));
-
-	if (g->failure.code == TY_OK && ty_device_health(g->dev, &g->failure) != TY_OK) {
-		ty_log(TY_LOG_ERROR, "gpu", "%s: %s", g->stats->info.name, g->failure.text);
-		gpu_set_state(g, TY_GPU_FAILED);
-	}
 }
 
 void gpu_copies_init(struct gpu *g)

@@ -56,6 +56,7 @@ struct gpu {
 	uint32_t index;
 	struct ty_device_options options;
 	struct ty_gpu_stats *stats;
+	struct ty_record_owner *record; /* null: none is kept */
 	struct ty_device *dev; /* null: could not be opened */
 	struct ty_error failure; /* why ops cannot be served, when code is not TY_OK */
 	struct ty_gpu_ready ready;
@@ -68,7 +69,7 @@ struct gpu {
 
 	struct batch batches[GPU_BATCHES], *free_batches;
 	uint32_t in_flight; /* batches */
-	bool stalled;       /* one of them is older than a device may take */
+	bool stalled;       /* one of them is older than --gpu-stall-after */
 
 	struct msgs urgent_slow, slow; /* map and unmap; pieces */
 	int64_t urgent_after, slow_after; /* none of them before this time */

@@ -37,6 +37,34 @@ static enum ty_code adopt(struct ty_service *base, const struct ty_heritage *her
 	return code;
 }
 
+static bool log_line(void *unused, const char *text)
+{
+	(void)unused;
+	ty_log(TY_LOG_WARN, "record", "%s", text);
+	return true;
+}
+
+/* The record of the process before is told, unless that has done so itself; then it is this one's. */
+static enum ty_code open_record(struct ty_service *base, const struct ty_heritage *heritage, struct ty_error *err)
+{
+	enum ty_code code = TY_INVALID;
+
+	base->record_fd = heritage ? heritage->record : -1;
+	if (base->record_fd >= 0) {
+		code = ty_record_adopt(base->record_fd, &base->record, err);
+		if (code != TY_OK)
+			close(base->record_fd);
+	}
+	if (code != TY_OK)
+		return ty_record_open(&base->record, &base->record_fd, err);
+	if (!atomic_load_explicit(&base->record->told, memory_order_relaxed)) { /* its writer is no more */
+		ty_log(TY_LOG_WARN, "record", "what the owners of process %d did last:", base->record->pid);
+		ty_record_tell(base->record, log_line, NULL);
+	}
+	ty_record_begin(base->record);
+	return TY_OK;
+}
+
 enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heritage *heritage, struct ty_error *err)
 {
 	struct ty_restart *r = &base->restart;
@@ -46,6 +74,11 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 		r->restarts = heritage->restarts;
 		memcpy(r->reason, heritage->reason, sizeof r->reason);
 	}
+	code = open_record(base, heritage, err);
+	if (code != TY_OK)
+		return code;
+	if (heritage && heritage->keep && base->record_fd != heritage->record)
+		heritage->keep("tyer-record", base->record_fd);
 	if (heritage && (heritage->arena >= 0 || heritage->slots >= 0)) {
 		code = adopt(base, heritage, err);
 		if (code == TY_OK) {

@@ -516,6 +516,8 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("prefetch_wait_seconds", "seconds", limit_us, prefetch_wait_us, "--prefetch-wait-us"),
 	LIMIT("drain_timeout_seconds", "seconds", limit_us, drain_timeout_us, "--drain-timeout-us"),
 	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),
+	LIMIT("gpu_stall_after_seconds", "seconds", limit_us, gpu_stall_after_us, "--gpu-stall-after"),
+	LIMIT("gpu_stall_limit_seconds", "seconds", limit_us, gpu_stall_limit_us, "--gpu-stall-limit, 0 for never"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),
 	CONSTANT("http_connections", "", TY_HTTP_CONNECTIONS, "HTTP connections open at once."),

@@ -85,6 +85,8 @@ static uint64_t resident_bytes(void)
 
 static void judge_health(struct ty_view *view)
 {
+	const struct ty_restart *restart = &view->service->restart;
+
 	view->healthy = false;
 	if (view->stopping) {
 		snprintf(view->health, sizeof view->health, "stopping\n");
@@ -94,14 +96,13 @@ static void judge_health(struct ty_view *view)
 		const struct ty_device_view *device = &view->devices[i];
 
 		if (device->state == TY_GPU_FAILED) {
-			/* what went wrong later than the opening is only in the log */
-			const char *note = view->service->gpu_stats[i].note;
+			const struct ty_gpu_stats *stats = &view->service->gpu_stats[i];
 
-			snprintf(view->health, sizeof view->health, "device %s failed: %.159s\n", device->name,
-				note[0] ? note : "the log says why");
+			snprintf(view->health, sizeof view->health, "device %s failed: %.180s\n", device->name,
+				stats->fault[0] ? stats->fault : stats->note[0] ? stats->note : "the log says why");
 			return;
 		}
-		if (device->call && device->call_ns > (uint64_t)TY_STALL_NS) {
+		if (device->call && device->call_ns > (uint64_t)view->config->gpu_stall_after_us * 1000) {
 			snprintf(view->health, sizeof view->health, "device %s stalled: in %.80s for %.1f s\n", device->name,
 				device->call, (double)device->call_ns / 1e9);
 			return;
@@ -113,7 +114,11 @@ static void judge_health(struct ty_view *view)
 		}
 	}
 	view->healthy = true;
-	snprintf(view->health, sizeof view->health, "ok\n");
+	if (restart->restarts)
+		snprintf(view->health, sizeof view->health, "ok; restarted %u times, the last one because: %s\n", restart->restarts,
+			restart->reason);
+	else
+		snprintf(view->health, sizeof view->health, "ok\n");
 }
 
 static void judge_readiness(struct ty_view *view)

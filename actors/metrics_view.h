@@ -7,8 +7,6 @@
 
 #include "service.h"
 
-#define TY_STALL_NS ((int64_t)10000000000) /* a device that is inside one call for longer counts as stalled */
-
 /* ---- a moment of the service ---------------------------------------------------------------------------------------- */
 
 struct ty_device_view {
@@ -33,7 +31,7 @@ struct ty_view {
 	uint64_t running_ns;
 	uint64_t resident_bytes; /* of the process, beside the arena */
 	bool healthy, ready;
-	char health[256], readiness[256]; /* the pages' text: a line, with its newline */
+	char health[320], readiness[256]; /* the pages' text: a line, with its newline */
 };
 
 void ty_view_take(struct ty_view *view, const struct ty_service *service);

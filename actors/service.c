@@ -6,6 +6,7 @@
 #include "service.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <poll.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -92,6 +93,8 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 			s->gpu_args[i].options.name = "host";
 			s->gpu_args[i].options.fault = config->device[i] + 5;
 		}
+		if (strncmp(config->device[i], "host", 4) != 0) /* which reaches any memory, and registers none */
+			s->base.registrars |= 1u << i;
 		snprintf(thread, sizeof thread, "owner-%u", i);
 		enum ty_code code = spawn(s, &ty_gpu_class, &s->gpu_args[i], TY_DEDICATED, thread, &s->base.gpu[i], err);
 
@@ -233,7 +236,20 @@ static void tear_down(struct service *s)
 		ty_slots_close(base->slots);
 	if (base->arena.base)
 		ty_arena_close(&base->arena);
+	ty_record_close(base->record);
+	if (base->record_fd >= 0)
+		close(base->record_fd);
+	if (base->fault_fd >= 0)
+		close(base->fault_fd);
 	free(s);
+}
+
+/* On an owner's thread. */
+static void faulted(struct ty_service *service)
+{
+	uint64_t one = 1;
+
+	(void)!write(service->fault_fd, &one, sizeof one);
 }
 
 /* On the watchdog's thread. */
@@ -275,7 +291,11 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	}
 	s->base.config = config;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
-	code = ty_service_open_cache(&s->base, heritage, err);
+	s->base.record_fd = -1;
+	s->base.fault_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->base.faulted = faulted;
+	code = s->base.fault_fd < 0 ? ty_fail(err, TY_IO, "eventfd: %s", strerror(errno))
+				    : ty_service_open_cache(&s->base, heritage, err);
 	if (code == TY_OK)
 		code = ty_index_create(&s->base.index, err);
 	if (code == TY_OK)
@@ -382,6 +402,8 @@ void ty_service_stop(struct ty_service *service)
 			r.actor ? r.actor : "-", r.message ? r.message : "-");
 		_exit(EXIT_FAILURE);
 	}
+	/* relaxed: whoever reads it does so after this process */
+	atomic_store_explicit(&service->record->told, 1, memory_order_relaxed); /* it ended as it should */
 	tear_down(s);
 	close(fd);
 }

@@ -13,6 +13,7 @@
 #include "eviction.h"
 #include "gpu.h"
 #include "metrics.h"
+#include "record.h"
 #include "prefetch.h"
 #include "rpc.h"
 #include "tier.h"
@@ -25,7 +26,7 @@
 
 /* What a process before this one left, for this one to go on with. */
 struct ty_heritage {
-	int arena, slots;    /* descriptors of arena and slot table, -1: none */
+	int arena, slots, record; /* descriptors of arena, slot table and record, -1: none */
 	uint32_t restarts;   /* processes that ended and were started again */
 	char reason[200];    /* why the last of them ended; "": none did */
 	/* Called with each descriptor that the next process is to be given, before anything is served. */
@@ -50,6 +51,10 @@ struct ty_service {
 	struct ty_arena arena;
 	struct ty_slots *slots; /* eviction's, but for ty_slots_address */
 	struct ty_index *index;
+	struct ty_record *record; /* each owner's part is written by that owner; null: none is kept */
+	int record_fd;
+	int fault_fd;             /* an eventfd: raised when a device is beyond use for this process */
+	void (*faulted)(struct ty_service *service); /* raises it; null: nobody listens. Owners' threads */
 	struct ty_restart restart;
 	_Atomic bool damage_seen; /* populate threads, relaxed: something that was left is not what was committed */
 
@@ -66,6 +71,7 @@ struct ty_service {
 	uint32_t tier_count;
 	struct ty_actor *gpu[TY_MAX_DEVICES];
 	uint32_t gpu_count;
+	uint32_t registrars; /* bits: devices whose registration of the arena counts for all; 0: for each of them it does */
 
 	/* Statistics: each block is written by its actor alone, but lookup_stats by every engine and
 	 * checksum_stats by every checksum actor. */

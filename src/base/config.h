@@ -54,6 +54,8 @@ struct ty_config {
 	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 160MiB */
 	int gpu_sharing;        /* --gpu-sharing   auto, quiet, fast; default auto; an enum ty_config_sharing */
 	char calibration[256];  /* --calibration   a directory, "auto" or "off"; default auto */
+	uint32_t gpu_stall_after_us; /* --gpu-stall-after  a call or copy for longer: the device is stalled; default 10 s */
+	uint32_t gpu_stall_limit_us; /* --gpu-stall-limit  and for longer than this: another worker; default 30 s, 0: never */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
 

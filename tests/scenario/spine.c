@@ -663,6 +663,7 @@ static void start_service(uint64_t seed)
 	memset(&w, 0, sizeof w);
 	w.service = s;
 	w.config = (struct ty_config){
+		.gpu_stall_after_us = 10000000,
 		.l1_size = TY_PIECE_BYTES * (1 + rnd(2)), .l1_ahead = TY_PIECE_BYTES, .chunk_tokens = CHUNK_TOKENS,
 		.max_registrations = 2, .max_sessions = SESSIONS, .max_session_chunks = CHAIN, .max_operations = 64,
 		.max_operation_chunks = CHAIN, .max_operation_bytes = UINT64_MAX, .max_all_operations = 1024,

@@ -31,7 +31,7 @@
 #define SETTLED_MS 10000     /* a worker that lived for so long did not die of its start */
 #define BACKOFF_MIN_MS 100   /* between the second short life in a row and the next one */
 #define NO_PROCESS_MS 1000   /* until a fork that failed is tried again */
-#define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us, before a worker that was asked to stop is killed */
+#define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us and --drain-timeout-us, before a worker that was asked to stop is killed */
 #define CHECK_MS 10000       /* for a new program to say its version */
 #define UNREADY_MAX 3        /* workers in a row that die over a kept cache before they are ready: it is given up */
 #define REASON_MAX 200
@@ -129,6 +129,7 @@ static bool start_worker(struct supervisor *s)
 static void keep(struct supervisor *s, const char *name, int fd)
 {
 	int which = ty_kept_find(name);
+	char state[TY_NOTIFY_MAX];
 
 	if (which < 0) {
 		if (fd >= 0)
@@ -138,7 +139,9 @@ static void keep(struct supervisor *s, const char *name, int fd)
 	if (s->kept->fd[which] >= 0)
 		close(s->kept->fd[which]);
 	s->kept->fd[which] = fd;
-	ty_notify_keep(name, fd); /* and who started us does the same, if it can */
+	/* and who started us does the same, if it can */
+	snprintf(state, sizeof state, "%s=1\nFDNAME=%s", fd >= 0 ? "FDSTORE" : "FDSTOREREMOVE", name);
+	ty_notify(state, fd);
 }
 
 /* One message: lines of NAME=VALUE, as systemd takes them, and at most one descriptor. */
@@ -348,7 +351,7 @@ static void ask_to_stop(struct supervisor *s, enum intent intent)
 	if (!s->pid)
 		return;
 	kill(s->pid, SIGTERM);
-	s->kill_at = now_ms() + s->config->stop_timeout_us / 1000 + STOP_GRACE_MS;
+	s->kill_at = now_ms() + (s->config->stop_timeout_us + s->config->drain_timeout_us) / 1000 + STOP_GRACE_MS;
 }
 
 static void on_hangup(struct supervisor *s)

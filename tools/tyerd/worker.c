@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "actors/service.h"
@@ -16,6 +17,8 @@
 #include "notify.h"
 #include "run.h"
 
+#define LAST_WORDS_MS 50 /* at a device's fault; it is to be over within 100 ms */
+#define SEEN_MS 1000
 #define LOOK_MS 100 /* how often the devices' fate is looked at while waiting for a signal */
 
 /* SIGTERM and SIGINT are read from a descriptor; blocked before any thread exists, so that all inherit it. */
@@ -42,16 +45,136 @@ static bool nothing_to_serve(const struct ty_service *service)
 	return true;
 }
 
-static int wait_for_signal(const struct ty_service *service, int signals)
+/* ---- a device that only another process cures ----------------------------------------------------------- */
+
+/* Standard error may be a pipe that nobody reads. Each line waits for a moment, all together no longer than LAST_WORDS_MS. */
+struct last_words {
+	int64_t until;
+};
+
+static int64_t now_ms(void)
 {
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static bool say(void *user, const char *text)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	const struct last_words *words = user;
+	int64_t left = words->until - now_ms();
+
+	if (left < 0 || poll(&p, 1, (int)left) <= 0)
+		return false;
+	ty_log(TY_LOG_ERROR, "record", "%s", text);
+	return true;
+}
+
+/* No call of the driver returns from here on that matters, so nothing is stopped or freed: the kernel does that. */
+static void end_for_device(struct ty_service *service, const char *reason)
+{
+	struct last_words words = {.until = now_ms() + LAST_WORDS_MS};
+	char line[TY_NOTIFY_MAX];
+
+	snprintf(line, sizeof line, TY_NOTIFY_REASON "%s", reason);
+	ty_notify(line, -1);
+	ty_log_set_sink(NULL); /* lines are written by whoever logs: the log's thread would be cut off in the middle */
+	if (say(&words, reason)) {
+		ty_record_tell(service->record, say, &words);
+		/* relaxed: the next process reads it */
+		atomic_store_explicit(&service->record->told, now_ms() < words.until, memory_order_relaxed);
+	}
+	_exit(TY_EXIT_DEVICE);
+}
+
+static const char *device_name(const struct ty_service *service, uint32_t i)
+{
+	return service->config->device[i];
+}
+
+static void look_for_fault(struct ty_service *service)
+{
+	char reason[320];
+
+	for (uint32_t i = 0; i < service->gpu_count; i++) {
+		struct ty_gpu_stats *stats = &service->gpu_stats[i];
+
+		/* acquire: pairs with the owner's release */
+		if (atomic_load_explicit(&stats->state, memory_order_acquire) != TY_GPU_FAILED || !stats->fault[0])
+			continue;
+		snprintf(reason, sizeof reason, "device %s failed (its owner is thread owner-%u): %s", device_name(service, i), i,
+			stats->fault);
+		end_for_device(service, reason);
+	}
+}
+
+/* What was seen of a device that does not move. A process that was itself stopped for a while (SIGSTOP, a machine that slept) has
+ * seen nothing meanwhile: of a longer gap between two looks SEEN_MS count. */
+struct watch {
+	int64_t age_ms, seen_ms;
+	bool stalled;
+};
+
+static int64_t see(struct watch *w, int64_t age_ms)
+{
+	int64_t more = age_ms >= w->age_ms ? age_ms - w->age_ms : age_ms;
+
+	if (age_ms < w->age_ms) /* another call */
+		w->seen_ms = 0;
+	w->age_ms = age_ms;
+	w->seen_ms += more < SEEN_MS ? more : SEEN_MS;
+	return w->seen_ms;
+}
+
+static void look_for_stall(struct ty_service *service, struct watch watches[TY_MAX_DEVICES])
+{
+	int64_t after = service->config->gpu_stall_after_us / 1000, limit = service->config->gpu_stall_limit_us / 1000;
+	char what[128], reason[320];
+
+	for (uint32_t i = 0; i < service->gpu_count; i++) {
+		struct ty_gpu_stuck stuck = ty_gpu_stuck(&service->gpu_stats[i]);
+		bool in_call = stuck.call_ns >= stuck.copy_ns;
+		int64_t age = see(&watches[i], (in_call ? stuck.call_ns : stuck.copy_ns) / 1000000);
+
+		if (age <= after) {
+			watches[i].stalled = false;
+			continue;
+		}
+		if (in_call)
+			snprintf(what, sizeof what, "its owner (thread owner-%u) is in %s", i, stuck.call);
+		else
+			snprintf(what, sizeof what, "copies of its owner (thread owner-%u) are not done", i);
+		if (!watches[i].stalled)
+			ty_log(TY_LOG_ERROR, "watchdog", "device %s is stalled: %s for %lld ms", device_name(service, i), what,
+				(long long)age);
+		watches[i].stalled = true;
+		if (!limit || age <= limit)
+			continue;
+		snprintf(reason, sizeof reason, "device %s stalled: %s for %lld ms, --gpu-stall-limit is %lld ms",
+			device_name(service, i), what, (long long)age, (long long)limit);
+		end_for_device(service, reason);
+	}
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+static int wait_for_signal(struct ty_service *service, int signals)
+{
+	struct watch watches[TY_MAX_DEVICES] = {{0}};
+
 	for (;;) {
-		struct pollfd p = {.fd = signals, .events = POLLIN};
+		struct pollfd p[] = {{.fd = signals, .events = POLLIN}, {.fd = service->fault_fd, .events = POLLIN}};
 		struct signalfd_siginfo info;
 
-		if (poll(&p, 1, LOOK_MS) > 0 && read(signals, &info, sizeof info) == sizeof info) {
+		if (poll(p, 2, LOOK_MS) > 0 && p[0].revents && read(signals, &info, sizeof info) == sizeof info) {
 			ty_log(TY_LOG_INFO, "main", "%s: stopping", strsignal((int)info.ssi_signo));
 			return EXIT_SUCCESS;
 		}
+		if (p[1].revents)
+			look_for_fault(service);
+		look_for_stall(service, watches);
 		if (nothing_to_serve(service)) {
 			ty_log(TY_LOG_ERROR, "main", "no device could be opened (see above): stopping");
 			return EXIT_FAILURE;
@@ -71,7 +194,8 @@ static void inherit(struct ty_heritage *heritage, const struct ty_kept *kept)
 	uint64_t count = 0;
 
 	*heritage = (struct ty_heritage){
-		.arena = kept->fd[TY_KEPT_ARENA], .slots = kept->fd[TY_KEPT_SLOTS], .keep = ty_notify_keep,
+		.arena = kept->fd[TY_KEPT_ARENA], .slots = kept->fd[TY_KEPT_SLOTS],
+		.record = kept->fd[TY_KEPT_RECORD], .keep = ty_notify_keep,
 	};
 	if (restarts && ty_parse_count(restarts, UINT32_MAX, &count, NULL) == TY_OK)
 		heritage->restarts = (uint32_t)count;

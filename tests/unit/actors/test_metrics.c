@@ -87,6 +87,8 @@ static void add_device(const char *name, enum ty_gpu_state state)
 /* ---- OpenMetrics ---------------------------------------------------------------------------------------------------- */
 
 #define MAX_SAMPLES 2000
+#define STALL_NS 10000000000 /* rpc_house.c: --gpu-stall-after */
+
 struct sample {
 	char name[256]; /* with its labels */
 	double value;
@@ -513,10 +515,10 @@ static void test_health(void **state)
 	add_device("cuda:1", TY_GPU_STARTING);
 	expect_page(TY_PAGE_HEALTH, 200, "ok");
 
-	atomic_store(&call->since, monotonic() - TY_STALL_NS / 2);
+	atomic_store(&call->since, monotonic() - STALL_NS / 2);
 	atomic_store(&call->name, "cuMemHostRegister");
 	expect_page(TY_PAGE_HEALTH, 200, "ok");
-	atomic_store(&call->since, monotonic() - TY_STALL_NS - 1000000000);
+	atomic_store(&call->since, monotonic() - STALL_NS - 1000000000);
 	expect_page(TY_PAGE_HEALTH, 503, "stalled: in cuMemHostRegister for 11.");
 	atomic_store(&call->name, NULL); /* it came back */
 	expect_page(TY_PAGE_HEALTH, 200, "ok");
