@@ -6,6 +6,8 @@
  * away. Unlinked it is at the latest then, and freed a grace period later. It refers to its actor until it is freed, so
  * that a reader that found it may take a reference of its own.
  *
+ * tests/model/names.pml has all of it but the table.
+ *
  * Threads of the runtime are RCU readers. Other threads are not, and cannot be asked to register (they may have, for
  * purposes of their own): while one of them is in here it is counted, and nothing is freed that was unlinked before the
  * count was seen at 0 once. In deterministic mode there is one thread, and nothing to wait for.
