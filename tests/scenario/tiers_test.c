@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The whole service over tiers: what outlives memory's size and the service's life, and what a tier that misbehaves may cost
+ * those who do not need it: nothing.
+ */
+#include "harness.h"
+#include "actors/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/tiers/fault.h"
+
+#define PROMPT 60 /* chunks of one */
+
+static struct h_service service;
+static char folder[64];
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(folder, "/var/tmp/tyer-tiers.XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	h_prepare(&service);
+	service.config.l1_size = TY_PIECE_BYTES;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	(void)state;
+	h_stop(&service);
+	snprintf(command, sizeof command, "rm -rf %s", folder);
+	return system(command);
+}
+
+static void add_tier(const char *spec)
+{
+	snprintf(service.config.tier[service.config.tier_count++], sizeof service.config.tier[0], "%s", spec);
+}
+
+static void add_disk(void)
+{
+	char spec[128];
+
+	snprintf(spec, sizeof spec, "disk:%s", folder);
+	add_tier(spec);
+}
+
+static struct ty_tier *tier(uint32_t i)
+{
+	return service.service->tiers[i];
+}
+
+static void ok(struct h_client *c, enum ty_code code)
+{
+	if (code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(code), c->error);
+}
+
+static void store(struct h_client *c, uint32_t base)
+{
+	ok(c, h_lookup(c, base, base, PROMPT));
+	h_fill(c, base, PROMPT, 0);
+	ok(c, h_store(c, base, 0, PROMPT, 0));
+	ok(c, h_end(c, base));
+}
+
+/* What a LOOKUP finds of a prompt; every byte of it is looked at. */
+static uint32_t find(struct h_client *c, uint32_t base)
+{
+	uint32_t hits;
+
+	ok(c, h_lookup(c, base, base, PROMPT));
+	hits = c->last.lookup.hits;
+	h_wipe(c, PROMPT, 0);
+	if (hits) {
+		ok(c, h_retrieve(c, base, 0, hits, 0));
+		assert_int_equal(h_wrong(c, base, hits, 0), 0);
+	}
+	ok(c, h_end(c, base));
+	return hits;
+}
+
+/* Wait until all that was stored is below. */
+static void settle(uint32_t i)
+{
+	while (atomic_load(&tier(i)->stats.queued) || atomic_load(&tier(i)->stats.in_flight[1]))
+		usleep(1000);
+}
+
+static void scanned(uint32_t i)
+{
+	/* acquire: `scanning` is set before */
+	while (atomic_load_explicit(&tier(i)->stats.state, memory_order_acquire) != TY_TIER_SERVING ||
+		atomic_load(&tier(i)->stats.scanning))
+		usleep(1000);
+}
+
+/* It stops and starts again, and everything is there. */
+static void test_outlives_the_service(void **state)
+{
+	struct h_client c;
+
+	(void)state;
+	add_disk();
+	h_start(&service);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t p = 1; p <= 5; p++)
+		store(&c, p * 1000);
+	h_close(&c);
+	ty_service_stop(service.service); /* what is on its way arrives */
+	h_start(&service);
+	scanned(0);
+	assert_int_equal(tier(0)->stats.chunks, 5 * PROMPT);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t p = 1; p <= 5; p++)
+		assert_int_equal(find(&c, p * 1000), PROMPT);
+	assert_int_equal(service.service->prefetch_stats.loaded, 5 * PROMPT);
+	h_close(&c);
+	/* Another tenant finds nothing. */
+	h_open(&service, &c, NULL, "b", 0, 1);
+	assert_int_equal(find(&c, 1000), 0);
+	h_close(&c);
+}
+
+/* More than the arena holds: all of it is found. */
+static void test_outgrows_the_arena(void **state)
+{
+	enum { PROMPTS = 90 }; /* 84 MiB of chunks in 64 MiB */
+	struct h_client c;
+
+	(void)state;
+	add_disk();
+	h_start(&service);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t p = 1; p <= PROMPTS; p++) {
+		store(&c, p * 1000);
+		settle(0);
+	}
+	assert_true(service.service->eviction_stats.evictions > 0);
+	for (uint32_t p = 1; p <= PROMPTS; p++)
+		assert_int_equal(find(&c, p * 1000), PROMPT);
+	assert_true(service.service->prefetch_stats.loaded > 0);
+	h_close(&c);
+}
+
+/* Both parts of a chunk come up together. */
+static void test_parts(void **state)
+{
+	static const uint8_t engine[16] = {7};
+	struct h_client a, b;
+
+	(void)state;
+	add_disk();
+	for (int life = 0; life < 2; life++) {
+		h_start(&service);
+		scanned(0);
+		h_open(&service, &a, engine, "a", 0, 2);
+		h_open(&service, &b, engine, "a", 1, 2);
+		ok(&a, h_lookup(&a, 1, 1000, PROMPT));
+		assert_int_equal(a.last.lookup.hits, life ? PROMPT : 0);
+		if (life) {
+			h_wipe(&a, PROMPT, 0);
+			h_wipe(&b, PROMPT, 0);
+			ok(&a, h_retrieve(&a, 1, 0, PROMPT, 0));
+			ok(&b, h_retrieve(&b, 1, 0, PROMPT, 0));
+			assert_int_equal(h_wrong(&a, 1000, PROMPT, 0), 0);
+			assert_int_equal(h_wrong(&b, 5000, PROMPT, 0), 0);
+		} else {
+			h_fill(&a, 1000, PROMPT, 0);
+			h_fill(&b, 5000, PROMPT, 0);
+			ok(&a, h_store(&a, 1, 0, PROMPT, 0));
+			ok(&b, h_store(&b, 1, 0, PROMPT, 0));
+		}
+		ok(&a, h_end(&a, 1));
+		h_close(&a);
+		h_close(&b);
+		if (!life)
+			ty_service_stop(service.service);
+	}
+}
+
+/* Each way to misbehave: LOOKUPs answer with what there is, what the arena has is there as ever, no byte is wrong, and the
+ * service stops. */
+static void test_misbehaving_tiers(void **state)
+{
+	struct h_client c;
+
+	(void)state;
+	add_tier("fault:0,timeout=2s");
+	service.config.prefetch_wait_us = 200000;
+	service.config.drain_timeout_us = 100000;
+	h_start(&service);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (int way = 0; way < 5; way++) {
+		uint32_t base = 10000 * (uint32_t)(way + 1);
+
+		fault[0].hang = way == 0;
+		fault[0].fail_every = way == 1 ? 2 : 0;
+		fault[0].wrong_every = way == 2 ? 2 : 0;
+		fault[0].full = way == 3;
+		fault[0].fail = way == 4;
+		for (uint32_t p = 0; p < 4; p++) {
+			store(&c, base + p * 1000);
+			assert_int_equal(find(&c, base + p * 1000), PROMPT);
+			assert_int_equal(find(&c, base + p * 1000 + 500), 0); /* nobody has it */
+		}
+		fault[0].hang = false;
+		fault_let(tier(0));
+		settle(0);
+	}
+	fault[0].fail = false;
+	/* And well again. */
+	store(&c, 90000);
+	settle(0);
+	assert_true(tier(0)->stats.chunks >= PROMPT);
+	/* It hangs while the service stops. */
+	fault[0].hang = true;
+	store(&c, 95000);
+	h_close(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_outlives_the_service, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_outgrows_the_arena, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_misbehaving_tiers, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
