@@ -15,7 +15,9 @@
 #define CHUNK_WANTED (8 * MIB)    /* where runs are short enough */
 #define PLANES 64u                /* TY_PLAN_ROWS */
 #define BLOCKS 16u                /* of a chunk, at most */
-#define OUT 4u                    /* batches at once */
+#define OUT 4u                    /* batches at once ... */
+#define OUT_STAGED_BESIDE 8u      /* ... and where kernels wait for time slices: staging must be full */
+#define OUT_BESIDE 2u
 #define EACH_NS ((int64_t)3000000) /* of one measurement, from its first batch's end */
 #define EACH_BESIDE_NS ((int64_t)40000000) /* beside an engine: many of its steps */
 #define LAUNCHES 24u
@@ -28,7 +30,8 @@ struct bench {
 	struct ty_layout *layout;
 	struct cuda_mapping *m;
 	uint32_t *ids;
-	struct ty_copy copies[OUT];
+	struct ty_copy *copies; /* one a chunk of the pool */
+	bool beside;
 	int64_t each, deadline;
 };
 
@@ -67,9 +70,11 @@ static void drop(struct bench *b)
 	free(b->m);
 	free(b->layout);
 	free(b->ids);
+	free(b->copies);
 	b->m = NULL;
 	b->layout = NULL;
 	b->ids = NULL;
+	b->copies = NULL;
 }
 
 static enum ty_code take_table(struct bench *b, struct ty_error *err)
@@ -90,18 +95,20 @@ static enum ty_code take_table(struct bench *b, struct ty_error *err)
 static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error *err)
 {
 	enum ty_code code = make_layout(b, run, err);
-	uint32_t *allocation, planes, blocks;
+	uint32_t *allocation, planes, blocks, chunks;
 
 	if (code != TY_OK)
 		return code;
 	planes = b->layout->plane_count;
 	blocks = b->layout->groups[0].block_count;
+	chunks = blocks / b->layout->blocks_per_chunk;
 	b->m = calloc(1, sizeof *b->m + planes * sizeof b->m->planes[0]);
 	allocation = calloc(planes, sizeof *allocation);
 	b->ids = calloc(blocks, sizeof *b->ids);
+	b->copies = calloc(chunks, sizeof *b->copies);
 	if (b->m)
 		b->m->spans = calloc((size_t)2 * planes, sizeof *b->m->spans);
-	if (!b->m || !allocation || !b->ids || !b->m->spans) {
+	if (!b->m || !allocation || !b->ids || !b->copies || !b->m->spans) {
 		free(allocation);
 		return ty_fail(err, TY_NO_MEMORY, "no memory to calibrate with");
 	}
@@ -111,6 +118,8 @@ static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error 
 		b->m->planes[p] = b->pool + b->layout->planes[p].offset;
 	for (uint32_t i = 0; i < blocks; i++) /* backwards: no two adjoin */
 		b->ids[i] = blocks - 1 - i;
+	for (uint32_t i = 0; i < chunks; i++)
+		b->copies[i] = (struct ty_copy){b->host + i * b->layout->chunk_bytes, b->ids + (size_t)i * b->layout->blocks_per_chunk};
 	ty_cuda_plan_groups(b->dev, b->m, allocation, true);
 	free(allocation);
 	return b->m->groups[0].allowed & TY_PLAN_BIT(TY_PATH_STAGED) ? take_table(b, err) : TY_OK;
@@ -120,8 +129,12 @@ static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error 
 static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_direction direction, uint32_t *rate, struct ty_error *err)
 {
 	struct cuda_device *dev = b->dev;
-	const uint32_t chunks = b->layout->groups[0].block_count / b->layout->blocks_per_chunk, most = chunks < OUT ? chunks : OUT;
-	struct ty_batch batches[OUT], *done[OUT];
+	const uint32_t chunks = b->layout->groups[0].block_count / b->layout->blocks_per_chunk;
+	const uint32_t most = !b->beside ? OUT : path == TY_PATH_STAGED ? OUT_STAGED_BESIDE : OUT_BESIDE;
+	/* beside an engine a batch fills a slot: what one launch moves decides */
+	const uint32_t wanted = b->beside ? (uint32_t)(CHUNK_MOST / b->layout->chunk_bytes) : 1;
+	const uint32_t limit = ty_cuda_batch_limit(&dev->base, b->layout), each = wanted < limit ? wanted : limit;
+	struct ty_batch batches[OUT_STAGED_BESIDE], *done[OUT_STAGED_BESIDE];
 	int64_t first = 0, last = 0;
 	uint64_t bytes = 0;
 	uint32_t out = 0;
@@ -131,14 +144,15 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 		return TY_OK;
 	dev->forced = path;
 	for (uint32_t i = 0; i < most; i++) {
-		b->copies[i] = (struct ty_copy){b->host + i * b->layout->chunk_bytes, b->ids + (size_t)i * b->layout->blocks_per_chunk};
-		batches[i] = (struct ty_batch){.mapping = &b->m->base, .direction = direction, .copies = &b->copies[i], .count = 1};
+		/* some go over the same memory: nobody looks at what comes out */
+		batches[i] = (struct ty_batch){.mapping = &b->m->base, .direction = direction,
+			.copies = &b->copies[i * each % (chunks - each + 1)], .count = each};
 		if (ty_cuda_submit(&dev->base, &batches[i]) != TY_OK)
 			break;
 		out++;
 	}
 	while (out) {
-		uint32_t n = ty_cuda_poll(&dev->base, done, OUT);
+		uint32_t n = ty_cuda_poll(&dev->base, done, OUT_STAGED_BESIDE);
 		int64_t now = ty_device_clock();
 
 		for (uint32_t i = 0; i < n; i++) {
@@ -146,7 +160,7 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 
 			out--;
 			if (first) {
-				bytes += b->layout->chunk_bytes;
+				bytes += each * b->layout->chunk_bytes;
 				last = now;
 			} else {
 				first = now;
@@ -225,7 +239,7 @@ static enum ty_code measure_all(struct bench *b, uint32_t rates[TY_PATHS][2][TY_
 
 enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err)
 {
-	struct bench b = {.dev = dev, .each = beside ? EACH_BESIDE_NS : EACH_NS, .deadline = ty_device_clock() + most_ns};
+	struct bench b = {.dev = dev, .beside = beside, .each = beside ? EACH_BESIDE_NS : EACH_NS, .deadline = ty_device_clock() + most_ns};
 	uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS] = {{{0}}}, launch = 0;
 	enum ty_sharing sharing = dev->sharing;
 	enum ty_path forced = dev->forced;

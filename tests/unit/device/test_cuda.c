@@ -254,6 +254,59 @@ static void work_is_joined(void **state)
 	tear_down(&t);
 }
 
+/* Waits that the driver was asked for, by units that are queued while nothing runs. */
+static uint64_t waits(struct ty_device *dev, struct ty_batch *batches, unsigned count)
+{
+	uint64_t before = driver.count("cuStreamWaitEvent");
+
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(ty_device_submit(dev, &batches[i]), TY_OK);
+	return driver.count("cuStreamWaitEvent") - before;
+}
+
+/* Slots of staging: one direction alone has all four, and what comes then waits for the oldest of them; as long as both have work each
+ * has two. Each unit waits once between its halves, and once more for its slot if that is in use. */
+static void slots_are_shared(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_batch batches[12], *done[12];
+	struct ty_copy copies[12];
+	uint32_t ids[64], finished = 0;
+	struct test_trip t;
+
+	(void)state;
+	o.staging_bytes = 4 * MIB;
+	o.tile_bytes = MIB;
+	o.path = TY_PATH_STAGED;
+	set_up(&t, 0, &o);
+	driver.set("ops=0");
+	for (uint32_t i = 0; i < 64; i++)
+		ids[i] = i;
+	for (unsigned i = 0; i < 12; i++) {
+		copies[i] = (struct ty_copy){slots + i * t.layout->chunk_bytes, ids};
+		batches[i] = (struct ty_batch){.mapping = t.mapping, .direction = i < 6 ? TY_TO_HOST : TY_TO_DEVICE, .copies = &copies[i],
+			.count = 1};
+	}
+	assert_int_equal(waits(t.dev, batches, 4), 4);
+	assert_int_equal(waits(t.dev, batches + 4, 2), 2 + 2);
+	/* the other direction takes two that are in use, then goes round in them */
+	assert_int_equal(waits(t.dev, batches + 6, 4), 4 + 4);
+	driver.set("ops=100");
+	while (finished < 10)
+		finished += ty_device_poll(t.dev, done, 12);
+	/* nothing is in use: two each without waiting, though the first direction could have four */
+	driver.set("ops=0");
+	assert_int_equal(waits(t.dev, batches, 1), 1);
+	assert_int_equal(waits(t.dev, batches + 6, 2), 2);
+	assert_int_equal(waits(t.dev, batches + 1, 1), 1);
+	assert_int_equal(waits(t.dev, batches + 2, 1), 1 + 1);
+	assert_int_equal(waits(t.dev, batches + 8, 1), 1 + 1);
+	driver.set("ops=2");
+	for (finished = 0; finished < 6;)
+		finished += ty_device_poll(t.dev, done, 12);
+	tear_down(&t);
+}
+
 static void describes_itself(void **state)
 {
 	struct ty_device_options o = defaults();
@@ -650,6 +703,7 @@ int main(void)
 		cmocka_unit_test(round_trips_by_path),
 		cmocka_unit_test(sharing),
 		cmocka_unit_test(work_is_joined),
+		cmocka_unit_test(slots_are_shared),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),
 		cmocka_unit_test(open_refusals),
