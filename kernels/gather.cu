@@ -9,23 +9,23 @@
 #include "gather.h"
 #include "pattern.h"
 
-/* Where unit `unit` of the tile lies in the pool; null when its block is not to be touched. */
-__device__ __forceinline__ uint4 *in_pool(const ty_gather_job &job, uint32_t unit)
+/* Where unit `unit` of the tile lies in the pool; false when its block is not to be touched, and then somewhere in block 0. Not a null
+ * pointer: a load that a test of it guards was seen to run all the same. */
+template <typename Job> __device__ __forceinline__ bool in_pool(const Job &job, uint32_t unit, uint4 **at)
 {
 	uint32_t run = unit / job.run_units;
 	uint32_t within = unit - run * job.run_units;
 	uint32_t index = run / job.plane_count;
 	uint32_t plane = run - index * job.plane_count;
 	uint32_t block = job.blocks[index];
-
-	if (block >= job.block_limit)
-		return nullptr;
+	bool touched = block < job.block_limit;
 	uint64_t base = __ldg((const unsigned long long *)job.planes + plane);
-	return (uint4 *)(base + (uint64_t)block * job.block_stride) + within;
+
+	*at = (uint4 *)(base + (touched ? block : 0) * job.block_stride) + within;
+	return touched;
 }
 
-extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS)
-	ty_gather_kernel(const __grid_constant__ ty_gather_job job)
+template <typename Job> __device__ __forceinline__ void gather(const Job &job)
 {
 	const uint32_t total = job.block_count * job.plane_count * job.run_units;
 	const uint32_t step = TY_KERNEL_THREADS * TY_KERNEL_UNITS_EACH;
@@ -40,10 +40,12 @@ extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS)
 
 			value[i] = make_uint4(0, 0, 0, 0);
 			if (unit < total) {
-				const uint4 *from = in_pool(job, unit);
+				uint4 *from;
+				bool touched = in_pool(job, unit, &from);
+				uint4 found = __ldcs(from);
 
-				if (from)
-					value[i] = __ldcs(from);
+				if (touched)
+					value[i] = found;
 			}
 		}
 #pragma unroll
@@ -56,8 +58,7 @@ extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS)
 	}
 }
 
-extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS)
-	ty_scatter_kernel(const __grid_constant__ ty_gather_job job)
+template <typename Job> __device__ __forceinline__ void scatter(const Job &job)
 {
 	const uint32_t total = job.block_count * job.plane_count * job.run_units;
 	const uint32_t step = TY_KERNEL_THREADS * TY_KERNEL_UNITS_EACH;
@@ -78,13 +79,33 @@ extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS)
 			uint32_t unit = base + i * TY_KERNEL_THREADS + threadIdx.x;
 
 			if (unit < total) {
-				uint4 *to = in_pool(job, unit);
+				uint4 *to;
 
-				if (to)
+				if (in_pool(job, unit, &to))
 					__stcs(to, value[i]);
 			}
 		}
 	}
+}
+
+extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS) ty_gather_kernel(const __grid_constant__ ty_gather_job job)
+{
+	gather(job);
+}
+
+extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS) ty_scatter_kernel(const __grid_constant__ ty_gather_job job)
+{
+	scatter(job);
+}
+
+extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS) ty_gather_few_kernel(const __grid_constant__ ty_gather_few job)
+{
+	gather(job);
+}
+
+extern "C" __global__ void __launch_bounds__(TY_KERNEL_THREADS) ty_scatter_few_kernel(const __grid_constant__ ty_gather_few job)
+{
+	scatter(job);
 }
 
 /* One thread block a run. */

@@ -9,6 +9,7 @@
 #ifndef TY_KERNELS_GATHER_H
 #define TY_KERNELS_GATHER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define TY_GATHER_UNIT 16u
@@ -25,6 +26,14 @@ struct ty_gather_job {
 	uint32_t block_limit;  /* blocks of the pool: an id at or past it is not touched */
 	uint32_t block_count;  /* of this job */
 	uint32_t blocks[TY_GATHER_BLOCKS];
+};
+
+/* The same with few blocks: its beginning is all that a kernel for few is given. */
+#define TY_GATHER_FEW 118u
+struct ty_gather_few {
+	uint64_t planes, tile, block_stride;
+	uint32_t run_units, plane_count, block_limit, block_count;
+	uint32_t blocks[TY_GATHER_FEW];
 };
 
 /* Fill or check runs with ty_pattern_word (pattern.h). */
@@ -61,6 +70,8 @@ struct ty_spin_job {
 /* Names in the image. */
 #define TY_KERNEL_GATHER "ty_gather_kernel"
 #define TY_KERNEL_SCATTER "ty_scatter_kernel"
+#define TY_KERNEL_GATHER_FEW "ty_gather_few_kernel"
+#define TY_KERNEL_SCATTER_FEW "ty_scatter_few_kernel"
 #define TY_KERNEL_FILL "ty_pattern_fill_kernel"
 #define TY_KERNEL_CHECK "ty_pattern_check_kernel"
 #define TY_KERNEL_LOAD "ty_load_kernel"
@@ -90,6 +101,7 @@ extern const unsigned char ty_kernels_image[];
 extern const unsigned long ty_kernels_image_bytes;
 
 _Static_assert(sizeof(struct ty_gather_job) <= 4096, "kernel parameters of every driver");
+_Static_assert(offsetof(struct ty_gather_few, blocks) == offsetof(struct ty_gather_job, blocks), "one is the other's beginning");
 _Static_assert(sizeof(struct ty_pattern_job) <= 4096, "kernel parameters of every driver");
 
 #endif

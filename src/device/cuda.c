@@ -129,6 +129,11 @@ static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device
 {
 	const void *image = options->kernels ? options->kernels : ty_kernels_image;
 	size_t bytes = options->kernels ? options->kernels_bytes : ty_kernels_image_bytes;
+	const struct {
+		cu_function *function;
+		const char *name;
+	} kernels[] = {{&dev->gathers[0], TY_KERNEL_GATHER}, {&dev->gathers[1], TY_KERNEL_GATHER_FEW},
+		{&dev->scatters[0], TY_KERNEL_SCATTER}, {&dev->scatters[1], TY_KERNEL_SCATTER_FEW}};
 	const char *call = "cuModuleLoadData";
 	cu_result result;
 
@@ -137,17 +142,16 @@ static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device
 		return TY_OK;
 	}
 	result = CU(dev, cuModuleLoadData, &dev->module, image);
-	if (result == CU_SUCCESS) {
+	for (unsigned i = 0; i < 4 && result == CU_SUCCESS; i++) {
 		call = "cuModuleGetFunction";
-		result = CU(dev, cuModuleGetFunction, &dev->gather, dev->module, TY_KERNEL_GATHER);
+		result = CU(dev, cuModuleGetFunction, kernels[i].function, dev->module, kernels[i].name);
 	}
-	if (result == CU_SUCCESS)
-		result = CU(dev, cuModuleGetFunction, &dev->scatter, dev->module, TY_KERNEL_SCATTER);
 	if (result == CU_SUCCESS)
 		return TY_OK;
 	if (ty_cuda_sticky(result))
 		return ty_cuda_fail(&dev->api, err, call, result);
-	dev->gather = dev->scatter = NULL;
+	for (unsigned i = 0; i < 4; i++)
+		*kernels[i].function = NULL;
 	note(dev, "the kernels do not load (%s: %s): short runs are copied one by one", call,
 		ty_cuda_error_name(&dev->api, result));
 	return TY_OK;
@@ -195,37 +199,37 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
 			(unsigned long long)want);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
-	dev->tile_bytes = options->tile_bytes ? options->tile_bytes : TY_CUDA_TILE_DEFAULT;
-	if (dev->tile_bytes < TY_CUDA_TILE_LEAST)
-		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->tile_bytes,
+	dev->one_slot = options->tile_bytes;
+	dev->slot_bytes = options->tile_bytes ? options->tile_bytes : TY_CUDA_SLOT_DEFAULT;
+	if (dev->slot_bytes < TY_CUDA_TILE_LEAST)
+		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->slot_bytes,
 			(unsigned long long)TY_CUDA_TILE_LEAST);
-	if (dev->tile_bytes > bytes / (options->tile_bytes ? 2 : TY_CUDA_SLOTS_LEAST))
-		dev->tile_bytes = bytes / (options->tile_bytes ? 2 : TY_CUDA_SLOTS_LEAST);
-	if (dev->tile_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT)
-		dev->tile_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT;
-	dev->tile_bytes = dev->tile_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	while (dev->slot_count < TY_CUDA_SLOTS && (dev->slot_count + 1) * dev->tile_bytes <= bytes) {
-		dev->slots[dev->slot_count].address = dev->staging + dev->slot_count * dev->tile_bytes;
-		dev->slot_count++;
-	}
+	if (dev->slot_bytes > bytes / (dev->one_slot ? 2 : TY_CUDA_SLOTS_LEAST))
+		dev->slot_bytes = bytes / (dev->one_slot ? 2 : TY_CUDA_SLOTS_LEAST);
+	if (dev->slot_bytes < bytes / TY_CUDA_SLOTS && !dev->one_slot)
+		dev->slot_bytes = bytes / TY_CUDA_SLOTS;
+	if (dev->slot_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS)
+		dev->slot_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS;
+	dev->slot_bytes = dev->slot_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	dev->slot_count = (uint32_t)(bytes / dev->slot_bytes < TY_CUDA_SLOTS ? bytes / dev->slot_bytes : TY_CUDA_SLOTS);
 	return TY_OK;
 }
 
 /* Each kernel once, with nothing to do: the driver loads them lazily, and that must not happen between batches. */
 static enum ty_code warm_up(struct cuda_device *dev, struct ty_error *err)
 {
-	cu_function functions[2] = {dev->gather, dev->scatter};
+	cu_function functions[] = {dev->gathers[0], dev->gathers[1], dev->scatters[0], dev->scatters[1]};
 	struct ty_gather_job job = {.run_units = 1, .plane_count = 1};
 	void *parameters[] = {&job};
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		cu_result result = CU(dev, cuLaunchKernel, functions[i], 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0,
-			dev->lanes[i].kernel, parameters, NULL);
+			dev->lanes[0].kernel, parameters, NULL);
 		enum ty_code code;
 
 		if (result != CU_SUCCESS)
 			return ty_cuda_fail(&dev->api, err, "cuLaunchKernel", result);
-		code = ty_cuda_finish(dev, dev->lanes[i].kernel, "the first launch of a kernel", err);
+		code = ty_cuda_finish(dev, dev->lanes[0].kernel, "the first launch of a kernel", err);
 		if (code != TY_OK)
 			return code;
 	}
@@ -324,6 +328,7 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->base.kind = &cuda_kind;
 	dev->base.owner = ty_device_thread();
 	dev->base.call = call;
+	dev->base.now = ty_device_clock();
 	dev->base.slow = true;
 	dev->streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
 	dev->sharing = options->sharing;
@@ -338,9 +343,9 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 		code = make_streams(dev, err);
 	if (code == TY_OK)
 		code = load_kernels(dev, options, err);
-	if (code == TY_OK && dev->gather)
+	if (code == TY_OK && dev->gathers[0])
 		code = take_staging(dev, options, err);
-	if (code == TY_OK && dev->gather)
+	if (code == TY_OK && dev->gathers[0])
 		code = warm_up(dev, err);
 	if (code == TY_OK)
 		code = calibrate(dev, options, err);

@@ -196,7 +196,7 @@ static enum ty_code time_launches(struct cuda_device *dev, uint32_t *median, str
 
 	for (unsigned i = 0; i < LAUNCHES; i++) {
 		int64_t began = ty_device_clock();
-		cu_result result = CU(dev, cuLaunchKernel, dev->gather, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, dev->lanes[0].kernel,
+		cu_result result = CU(dev, cuLaunchKernel, dev->gathers[1], 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, dev->lanes[0].kernel,
 			parameters, NULL);
 		enum ty_code code;
 
@@ -246,7 +246,7 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 	enum ty_code code = TY_OK;
 	cu_result result;
 
-	if (dev->gather)
+	if (dev->gathers[0])
 		code = time_launches(dev, &launch, err);
 	if (code == TY_OK && !beside && launch > ENGINE_NS)
 		return ty_fail(err, TY_BUSY, "calibration: an engine is at work on %s", dev->base.info.name);

@@ -32,7 +32,7 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 			group->allowed |= TY_PLAN_BIT(TY_PATH_BATCH);
 		if (group->shape.spans < group->shape.runs)
 			group->allowed |= TY_PLAN_BIT(TY_PATH_STRIDED);
-		if (dev->gather && g->run_bytes <= dev->tile_bytes)
+		if (dev->gathers[0] && g->run_bytes <= dev->slot_bytes)
 			group->allowed |= TY_PLAN_BIT(TY_PATH_STAGED);
 	}
 }
@@ -128,7 +128,7 @@ void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane)
 		return;
 	}
 	waits = to_host || !ty_cuda_reached(dev, unit->ends[0]);
-	now = ty_device_clock();
+	now = dev->base.now;
 	if (!waits)
 		return;
 	if (!lane->watched)
@@ -150,9 +150,9 @@ void ty_cuda_probe(struct cuda_device *dev)
 	int64_t now;
 	cu_result result;
 
-	if (!dev->gather || dev->base.poisoned || (!e->out && !e->busy))
+	if (!dev->gathers[0] || dev->base.poisoned || (!e->out && !e->busy))
 		return;
-	now = ty_device_clock();
+	now = dev->base.now;
 	result = ty_cuda_use(&dev->api, dev->context);
 	if (result == CU_SUCCESS && e->out) {
 		if (!ty_cuda_reached(dev, e->end)) {
@@ -167,7 +167,7 @@ void ty_cuda_probe(struct cuda_device *dev)
 		return;
 	if (result == CU_SUCCESS) {
 		call = "cuLaunchKernel";
-		result = CU(dev, cuLaunchKernel, dev->gather, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, e->stream, parameters, NULL);
+		result = CU(dev, cuLaunchKernel, dev->gathers[1], 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, e->stream, parameters, NULL);
 	}
 	if (result == CU_SUCCESS) {
 		call = "cuEventRecord";

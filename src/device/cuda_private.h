@@ -4,8 +4,7 @@
  * (chunks without kernels) share.
  *
  * Each direction is a lane: a kernel stream, copy streams, and a queue of batches. A batch is issued as units, in order; a unit is
- * one tile with its kernel and its copies, or a few copies without one. Tiles lie in the slots of the staging memory, which both
- * lanes share.
+ * one tile of staging memory with its kernel and its copies, or a few copies without one.
  */
 #ifndef TY_DEVICE_CUDA_PRIVATE_H
 #define TY_DEVICE_CUDA_PRIVATE_H
@@ -22,12 +21,12 @@
 #define TY_CUDA_STAGING_LEAST ((uint64_t)4 << 20)
 #define TY_CUDA_TILE_LEAST ((uint64_t)256 << 10)
 #define TY_CUDA_TILE_ALIGN 256u
-#define TY_CUDA_TILE_DEFAULT ((uint64_t)32 << 20)
-#define TY_CUDA_SLOTS 16u        /* tiles that staging memory is cut into, at most ... */
-#define TY_CUDA_SLOTS_LEAST 4u   /* ... and at least, by making them smaller */
+#define TY_CUDA_SLOT_DEFAULT ((uint64_t)16 << 20)
+#define TY_CUDA_SLOTS 16u        /* that staging memory is cut into, at most ... */
+#define TY_CUDA_SLOTS_LEAST 8u   /* ... and at least, by making them smaller */
 #define TY_CUDA_STREAMS 4u       /* that copies of a lane go over in turn, at most */
 #define TY_CUDA_STREAMS_DEFAULT 1 /* a second one gains nothing on an H200, and halves retrieves of short runs (tests/gpu/path_check) */
-#define TY_CUDA_UNITS 8u         /* in flight, of a lane */
+#define TY_CUDA_UNITS 16u        /* in flight, of a lane */
 #define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
 #define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call; they count as UNIT_COPIES */
@@ -51,9 +50,8 @@ struct cuda_unit {
 	bool last; /* of its batch */
 };
 
-/* Room for one tile. Used again in stream order: the next unit's first stream waits for the end of the last. */
+/* A part of the staging memory. */
 struct cuda_slot {
-	cu_address address;
 	struct cuda_unit *unit; /* the newest issued onto it, until it is seen done; null: nobody's */
 	enum ty_direction direction; /* of that unit */
 	uint64_t used;          /* when that was issued, counted */
@@ -112,12 +110,12 @@ struct cuda_device {
 	cu_device device;
 	cu_context context;
 	cu_module module;
-	cu_function gather, scatter; /* null: no kernels, everything goes by direct copies */
+	cu_function gathers[2], scatters[2]; /* [1]: of few blocks. Null: no kernels, everything goes by copies */
 	cu_address staging;
 	struct cuda_slot slots[TY_CUDA_SLOTS];
 	uint32_t slot_count;
-	uint64_t slot_uses;
-	uint64_t tile_bytes;
+	uint64_t slot_uses, slot_bytes;
+	bool one_slot; /* of a unit, whatever there is to do */
 	uint32_t grid_max;
 	uint64_t max_pitch;
 	uint32_t streams;
@@ -164,6 +162,11 @@ _Static_assert(offsetof(struct ty_cuda, version) / sizeof(void (*)(void)) <= TY_
 		ty_call_end(&dev_->base, TY_CUDA_INDEX(function), #function, since_);                                  \
 		result_;                                                                                               \
 	})
+
+static inline struct cuda_unit *ty_cuda_unit_at(struct cuda_lane *lane, uint32_t index)
+{
+	return &lane->units[(lane->first + index) % TY_CUDA_UNITS];
+}
 
 /* From now on every batch fails. The first reason is kept. */
 void ty_cuda_poison(struct cuda_device *dev, const char *call, cu_result result);
@@ -230,6 +233,11 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 cu_result ty_cuda_issue_direct(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
 cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
 cu_result ty_cuda_issue_strided(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
+
+/* cuda_staging.c: units with one. */
+cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
+/* The unit is done. */
+void ty_cuda_leave_slots(struct cuda_device *dev, const struct cuda_unit *unit);
 
 /* cuda_copy.c */
 bool ty_cuda_reached(struct cuda_device *dev, cu_event event);

@@ -24,6 +24,12 @@ static void assert_owner(const struct ty_device *dev)
 	assert(dev->owner == &thread_mark && "a device is used by its owner's thread only");
 }
 
+static void enter(struct ty_device *dev)
+{
+	assert_owner(dev);
+	dev->now = ty_device_clock();
+}
+
 void ty_device_publish_calls(struct ty_device_call *where)
 {
 	thread_calls = where;
@@ -66,7 +72,7 @@ enum ty_code ty_device_open(const struct ty_device_options *options, struct ty_d
 
 void ty_device_close(struct ty_device *dev)
 {
-	assert_owner(dev);
+	enter(dev);
 	assert(dev->mappings == 0 && "every mapping is closed before its device");
 	dev->slow = true;
 	dev->kind->close(dev);
@@ -89,7 +95,7 @@ enum ty_code ty_device_map_some(struct ty_device *dev, const struct ty_layout *l
 {
 	enum ty_code code = TY_OK;
 
-	assert_owner(dev);
+	enter(dev);
 	if (!*out)
 		code = ty_device_health(dev, err);
 	if (code != TY_OK)
@@ -118,7 +124,7 @@ bool ty_device_unmap_some(struct ty_device *dev, struct ty_mapping *mapping)
 {
 	bool all;
 
-	assert_owner(dev);
+	enter(dev);
 	assert(mapping->device == dev);
 	dev->slow = true;
 	all = dev->kind->unmap(dev, mapping);
@@ -181,7 +187,7 @@ enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t b
 {
 	enum ty_code code;
 
-	assert_owner(dev);
+	enter(dev);
 	if (!base || bytes == 0 || (uintptr_t)base > UINTPTR_MAX - bytes)
 		return ty_fail(err, TY_INVALID, "host memory to register: %zu bytes at %p", bytes, base);
 	code = ty_device_health(dev, err);
@@ -195,7 +201,7 @@ enum ty_code ty_device_register_host(struct ty_device *dev, void *base, size_t b
 
 void ty_device_unregister_host(struct ty_device *dev, void *base)
 {
-	assert_owner(dev);
+	enter(dev);
 	dev->slow = true;
 	dev->kind->unregister_host(dev, base);
 	dev->slow = false;
@@ -226,7 +232,7 @@ static void assert_batch(const struct ty_device *dev, const struct ty_batch *bat
 
 enum ty_code ty_device_submit(struct ty_device *dev, struct ty_batch *batch)
 {
-	assert_owner(dev);
+	enter(dev);
 	assert_batch(dev, batch);
 	if (dev->poisoned)
 		return TY_DEVICE_FAILED;
@@ -244,7 +250,7 @@ enum ty_code ty_device_calibrate(struct ty_device *dev, bool beside, uint64_t mo
 {
 	enum ty_code code;
 
-	assert_owner(dev);
+	enter(dev);
 	if (!dev->kind->calibrate)
 		return ty_fail(err, TY_UNSUPPORTED, "device %s: there is one way only, and nothing to calibrate", dev->info.name);
 	code = ty_device_health(dev, err);
@@ -266,7 +272,7 @@ enum ty_path ty_device_path(const struct ty_device *dev, const struct ty_mapping
 
 uint32_t ty_device_poll(struct ty_device *dev, struct ty_batch **done, uint32_t max)
 {
-	assert_owner(dev);
+	enter(dev);
 	return dev->kind->poll(dev, done, max);
 }
 

@@ -54,7 +54,7 @@ struct ty_device_options {
 	const void *kernels;      /* fatbin; null = the one built in (none if this build has none: see ty_device_note) */
 	size_t kernels_bytes;
 	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, at least 4 MiB */
-	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = 32 MiB, or a quarter of it. For measuring */
+	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = as it fits what there is to do. For measuring */
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
 	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600, or 40 launches. For tests */

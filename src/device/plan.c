@@ -5,7 +5,9 @@
 #include <string.h>
 
 /* One H200, driver 580.159.04, PCIe 5.0, 2026-11-22: one contiguous page-locked copy runs at 55300 MB/s, 54900 beside
- * an engine. By tests/gpu/path_check, with and without --busy; strided copies of 2 MiB runs repeat the figure of 1 MiB.
+ * an engine. By tests/gpu/path_check, with and without --busy; strided copies of 2 MiB runs repeat the figure of 1 MiB. Beside an
+ * engine: one H100, the same driver, 2026-11-25, whose copy engines gave less for short runs than the H200's; where that was not
+ * measured (direct copies, staged ones past 64 KiB, 128 and 256 KiB in batches) it is the H200's, or the next shorter run's.
  *                        4K     8K    16K    32K    64K   128K   256K   512K     1M     2M */
 const struct ty_plan_rates ty_plan_defaults = {
 	.alone = {
@@ -24,17 +26,17 @@ const struct ty_plan_rates ty_plan_defaults = {
 	},
 	.beside = {
 		[TY_PATH_STAGED] = {
-			{28100, 22500, 26200, 22100, 26200, 25900, 26200, 26200, 25900, 25900},
-			{27400, 27300, 27700, 27700, 27500, 27400, 27400, 27500, 27600, 27400}},
+			{48900, 50600, 50600, 52100, 53200, 53200, 53200, 53200, 53200, 53200},
+			{49600, 52300, 52300, 53200, 54300, 54300, 54300, 54300, 54300, 54300}},
 		[TY_PATH_DIRECT] = {
 			{ 1300,  2400,  4800,  8700, 14400, 21300, 31400, 40300, 46200, 49800},
 			{ 1200,  2200,  4100,  7700, 12800, 20600, 29900, 38500, 44700, 49200}},
 		[TY_PATH_BATCH] = {
-			{ 9400, 17700, 32700, 52200, 52800, 52000, 52000, 53400, 53400, 54200},
-			{ 7700, 14600, 23600, 36000, 51000, 51900, 52600, 53100, 53900, 54100}},
+			{ 7700,  8600, 17400, 34900, 52700, 52700, 53000, 54700, 54700, 54700},
+			{ 7500,  8100, 16700, 33100, 51600, 52600, 53000, 54900, 54900, 54800}},
 		[TY_PATH_STRIDED] = {
-			{30200, 39100, 45700, 49600, 49600, 49400, 49600, 49700, 49900, 49900},
-			{26700, 35400, 44200, 47700, 49000, 49100, 49000, 49600, 47700, 47700}},
+			{23200, 32700, 42200, 47100, 47100, 47100, 47100, 47100, 47100, 47100},
+			{22700, 32400, 42400, 47700, 47900, 47900, 47900, 47900, 47700, 47700}},
 	},
 	.fixed_ns = {[TY_PATH_STAGED] = 10000, [TY_PATH_DIRECT] = 6000, [TY_PATH_BATCH] = 10000, [TY_PATH_STRIDED] = 10000},
 	.copy_ns = 2200,
@@ -130,9 +132,11 @@ uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_sh
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
 	enum ty_direction direction, unsigned allowed, enum ty_sharing sharing, bool busy)
 {
-	/* by what a block costs the processor, least first */
-	static const enum ty_path order[] = {TY_PATH_STAGED, TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_DIRECT};
+	/* by what a block costs the processor, least first; beside an engine, what costs it time slices comes after what does not */
+	static const enum ty_path orders[2][4] = {{TY_PATH_STAGED, TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_DIRECT},
+		{TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_DIRECT}};
 	bool beside = busy || sharing == TY_SHARING_QUIET;
+	const enum ty_path *order = orders[beside];
 	enum ty_path best = TY_PATH_DIRECT;
 	uint64_t least;
 

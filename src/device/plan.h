@@ -60,7 +60,7 @@ uint32_t ty_plan_stride(struct ty_span *spans, uint32_t count, const uint64_t *a
 uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
 	uint64_t blocks, enum ty_direction direction, bool beside);
 /* The way that costs least among `allowed` (bits); DIRECT is always allowed. Among ways that are as fast as each other
- * (TY_PLAN_SAME) the one that asks less of the processor. */
+ * (TY_PLAN_SAME) the one that asks less of the processor; beside an engine, of the engine. */
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
 	enum ty_direction direction, unsigned allowed, enum ty_sharing sharing, bool busy);
 

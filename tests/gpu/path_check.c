@@ -32,6 +32,7 @@
 #define CROSS_PLANES 64u         /* ... of so many planes */
 #define WARM 0.15                /* of a measurement, before it counts */
 #define PLAIN_REPEATS 5
+#define PLAIN_BOTH 24
 #define STEP_COPIES 40
 
 static struct {
@@ -230,11 +231,12 @@ static struct check_case make_case(uint32_t run)
 /* GB/s of plain copies, to the host, to the device, and both at once. */
 static void plain(double limit[3])
 {
-	struct check_order order = {.bytes = options.bytes / 2, .repeats = PLAIN_REPEATS};
+	struct check_order order = {.bytes = options.bytes / 2};
 	static struct check_answer answer;
 
 	for (unsigned i = 0; i < 3; i++) {
 		order.verb = i < 2 ? CHECK_RAW : CHECK_RAW_BOTH;
+		order.repeats = i < 2 ? PLAIN_REPEATS : PLAIN_BOTH; /* in a row: its beginning and end are not both ways at once */
 		order.to_host = i == 0;
 		ask(&order, "plain copies", &answer);
 		limit[i] = (double)order.bytes * (i < 2 ? 1 : 2) / answer.seconds / 1e9;

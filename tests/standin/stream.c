@@ -102,6 +102,26 @@ static void run_scatter(const void *parameters, unsigned grid)
 	ty_scatter_c(job, 0, ty_gather_units(job));
 }
 
+static void check_few(const void *parameters)
+{
+	const struct ty_gather_few *job = parameters;
+
+	if (job->block_count > TY_GATHER_FEW)
+		standin_misuse("a job of %u blocks for the kernel of few", job->block_count);
+}
+
+static void run_gather_few(const void *parameters, unsigned grid)
+{
+	check_few(parameters);
+	run_gather(parameters, grid);
+}
+
+static void run_scatter_few(const void *parameters, unsigned grid)
+{
+	check_few(parameters);
+	run_scatter(parameters, grid);
+}
+
 static void check_pattern(const struct ty_pattern_job *job, unsigned grid)
 {
 	if (grid != job->run_count || job->run_count > TY_PATTERN_RUNS)
@@ -152,6 +172,8 @@ static bool spin_ready(const void *parameters)
 static struct cu_function_object functions[] = {
 	{TY_KERNEL_GATHER, sizeof(struct ty_gather_job), run_gather, NULL},
 	{TY_KERNEL_SCATTER, sizeof(struct ty_gather_job), run_scatter, NULL},
+	{TY_KERNEL_GATHER_FEW, sizeof(struct ty_gather_few), run_gather_few, NULL},
+	{TY_KERNEL_SCATTER_FEW, sizeof(struct ty_gather_few), run_scatter_few, NULL},
 	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill, NULL},
 	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check, NULL},
 	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load, NULL},

@@ -174,7 +174,7 @@ static void at_open(void **state)
 	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
 	assert_string_equal(ty_device_note(dev), "");
 	ty_device_close(dev);
-	assert_int_equal(driver.count("cuLaunchKernel") - launches - first, 2); /* the warm-up's */
+	assert_int_equal(driver.count("cuLaunchKernel") - launches - first, 4); /* the warm-up's */
 	ty_calibration_name(path, sizeof path, directory, uuid, 13000);
 	assert_int_equal(truncate(path, 100), 0);
 	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);

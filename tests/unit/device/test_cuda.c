@@ -307,6 +307,60 @@ static void slots_are_shared(void **state)
 	tear_down(&t);
 }
 
+/* One operation alone is cut so that little of it is gathered before its first copy, or scattered after its last; with more behind
+ * it, and while one direction works, a unit is as large as it may be. */
+static void one_alone_is_cut(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_plane planes[16];
+	struct ty_region region = {.length = 32 * MIB, .allocation_bytes = 32 * MIB};
+	struct ty_group group = {.block_tokens = 16, .block_count = 8, .block_stride = 256 << 10, .run_bytes = 256 << 10,
+		.plane_count = 16, .planes = planes};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
+	const uint32_t ids[4] = {1, 3, 4, 7};
+	const struct ty_copy copy = {slots, ids};
+	struct ty_batch batches[3], *done[3];
+	struct ty_device *dev;
+	struct ty_layout *layout;
+	struct ty_mapping *mapping;
+	struct ty_error err = {0};
+	const uint64_t expected[2] = {2, 2};
+
+	(void)state;
+	engine_alloc(&region);
+	for (uint32_t p = 0; p < 16; p++)
+		planes[p] = (struct ty_plane){0, (uint64_t)p * (2 * MIB)};
+	o.path = TY_PATH_STAGED;
+	dev = open_device(&o);
+	assert_int_equal(ty_layout_create(&pool, 64, 64 * MIB, &layout, &err), TY_OK); /* chunks of 16 MiB */
+	assert_int_equal(ty_device_map(dev, layout, &region, &mapping, &err), TY_OK);
+	for (unsigned d = 0; d < 2; d++) {
+		uint64_t launches = driver.count("cuLaunchKernel");
+
+		batches[0] = (struct ty_batch){.mapping = mapping, .direction = (enum ty_direction)d, .copies = &copy, .count = 1};
+		assert_int_equal(ty_device_submit(dev, &batches[0]), TY_OK);
+		while (!ty_device_poll(dev, done, 3))
+			;
+		assert_int_equal(driver.count("cuLaunchKernel") - launches, expected[d]);
+	}
+	driver.set("ops=0");
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t launches = driver.count("cuLaunchKernel");
+
+		batches[i] = (struct ty_batch){.mapping = mapping, .direction = TY_TO_HOST, .copies = &copy, .count = 1};
+		assert_int_equal(ty_device_submit(dev, &batches[i]), TY_OK);
+		assert_int_equal(driver.count("cuLaunchKernel") - launches, i ? 1 : 2);
+	}
+	driver.set("ops=100");
+	for (uint32_t finished = 0; finished < 3;)
+		finished += ty_device_poll(dev, done, 3);
+	driver.set("ops=2");
+	ty_device_unmap(dev, mapping);
+	close_device(dev);
+	engine_free_all();
+	free(layout);
+}
+
 static void describes_itself(void **state)
 {
 	struct ty_device_options o = defaults();
@@ -704,6 +758,7 @@ int main(void)
 		cmocka_unit_test(sharing),
 		cmocka_unit_test(work_is_joined),
 		cmocka_unit_test(slots_are_shared),
+		cmocka_unit_test(one_alone_is_cut),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),
 		cmocka_unit_test(open_refusals),

@@ -246,7 +246,7 @@ static void body_hung_kernel(const void *arg)
 	CHECK(submit(accepted, TY_TO_HOST) == TY_BUSY);
 	CHECK(drain(TY_OK) == 0);
 	CHECK(!b.batches[0].client_free);
-	CHECK(driver.count("cuLaunchKernel") <= 2 + 8); /* nor does the driver's own queue grow */
+	CHECK(driver.count("cuLaunchKernel") <= 4 + 16); /* nor does the driver's own queue grow */
 	driver.release();
 	CHECK(drain(TY_OK) == 64);
 }
@@ -276,9 +276,9 @@ static void body_engine_is_noticed(const void *arg)
 	CHECK(ty_device_path(b.dev, b.mapping, 0, TY_TO_HOST, 1) == TY_PATH_STAGED);
 	driver.inject("cuLaunchKernel", 1, STANDIN_HANG);
 	/* as many as are issued at once, and some that wait: those are planned when their turn comes */
-	for (unsigned i = 2; i < 14; i++)
+	for (unsigned i = 2; i < 30; i++)
 		CHECK(submit(i, TY_TO_HOST) == TY_OK);
-	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 8);
+	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 16);
 	CHECK(drain(TY_OK) == 0);
 	CHECK(atomic_load(&stats->busy) == 1);
 	/* it was seen to wait just now */
@@ -287,8 +287,8 @@ static void body_engine_is_noticed(const void *arg)
 	CHECK(submit(1, TY_TO_DEVICE) == TY_OK);
 	CHECK(drain(TY_OK) == 1);
 	driver.release();
-	CHECK(drain(TY_OK) == 12);
-	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 8);
+	CHECK(drain(TY_OK) == 28);
+	CHECK(atomic_load(&stats->units[TY_PATH_STAGED]) == 16);
 	/* probes that nobody holds up: it is gone. They come by the clock, and only beside work */
 	driver.set("ops=64");
 	while (ty_device_path(b.dev, b.mapping, 0, TY_TO_HOST, 1) != TY_PATH_STAGED) {

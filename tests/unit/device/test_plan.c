@@ -115,7 +115,7 @@ static void defaults(void **state)
 		expect(4 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
 		expect(8 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
 		expect(16 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
-		expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch, strided);
+		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, strided);
 		expect(64 * KIB, 64, 1, ALL, TY_SHARING_QUIET, busy, batch);
 		expect(512 * KIB, 16, 1, ALL, TY_SHARING_QUIET, busy, batch);
 		/* planes in allocations of their own, a driver without batches, neither */
@@ -124,9 +124,12 @@ static void defaults(void **state)
 		expect(8 * KIB, 64, 64, TY_PLAN_BIT(direct), TY_SHARING_QUIET, busy, direct);
 	}
 	expect(8 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, strided);
-	expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, batch, strided);
-	expect(8 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, strided);
-	expect_each(32 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, batch, strided);
+	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, true, strided);
+	for (uint32_t run = 4 * KIB; run < 64 * KIB; run *= 2)
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, true, staged);
+	/* copies as fast as kernels: those that leave the engine alone */
+	expect_each(64 * KIB, 64, 1, ALL, TY_SHARING_FAST, true, batch, staged);
+	expect(512 * KIB, 16, 1, ALL, TY_SHARING_FAST, true, batch);
 	/* no kernels in this build */
 	expect(8 * KIB, 64, 1, ALL & ~TY_PLAN_BIT(staged), TY_SHARING_FAST, false, strided);
 	expect(2048 * KIB, 1, 1, TY_PLAN_BIT(direct), TY_SHARING_FAST, false, direct);

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Chunks through staging memory: a kernel gathers or scatters, the copy engine takes whole chunks over the link.
+ *
+ *   store:     kernel stream: gather -> middle      copy stream: (middle) copies to the host -> end
+ *   retrieve:  copy stream: copies from the host -> middle      kernel stream: (middle) scatter -> end
+ *
+ * Staging is cut into slots, which both lanes share; a unit takes one, or some that adjoin. They are used again in stream order: the
+ * unit's first stream waits for the end of the last unit that lay there. So more may be queued than there is room for, and a poll
+ * that comes late leaves no gap on the link.
+ *
+ * How much a unit takes is a compromise of three:
+ *   - the GPU is ours: much, for each unit costs the processor what it costs;
+ *   - an engine is at work: a kernel waits for a time slice, and what lies in staging must last the link until then. All that is
+ *     ready is gathered in one slice, so small units, which fill the slots whole;
+ *   - one operation alone: what the kernel does not overlap with a copy is latency. The first part of a store and the last of a
+ *     retrieve are small.
+ */
+#include "cuda_private.h"
+
+#include <string.h>
+
+#define ALONE_SLOTS 4u /* of a unit while one direction works ... */
+#define BOTH_SLOTS 2u  /* ... and while both do */
+#define TAIL ((uint64_t)8 << 20) /* of one operation: what is gathered before its first copy, or scattered after its last */
+
+/* ---- slots -------------------------------------------------------------------------------- */
+
+/* As long as both lanes have work each has half of the slots; one alone takes all. Among places for `count` the one whose newest unit
+ * is the oldest. */
+static uint32_t take_slots(const struct cuda_device *dev, enum ty_direction direction, uint32_t count)
+{
+	const bool both = dev->lanes[!direction].queue.first;
+	const uint32_t half = dev->slot_count / 2, first = both && direction == TY_TO_DEVICE ? half : 0;
+	const uint32_t end = both && direction == TY_TO_HOST ? half : dev->slot_count;
+	uint32_t best = first;
+	uint64_t oldest = UINT64_MAX;
+
+	for (uint32_t at = first; at + count <= end; at++) {
+		uint64_t newest = 0;
+
+		for (uint32_t i = at; i < at + count; i++)
+			if (dev->slots[i].unit && dev->slots[i].used > newest)
+				newest = dev->slots[i].used;
+		if (newest < oldest) {
+			oldest = newest;
+			best = at;
+		}
+	}
+	return best;
+}
+
+/* Let `stream` wait for those who lie in the slots: the newest of each lane, for a lane's ends come in order. */
+static cu_result wait_for_slots(struct cuda_device *dev, uint32_t first, uint32_t count, cu_stream stream)
+{
+	const struct cuda_slot *newest[2] = {NULL};
+	cu_result result = CU_SUCCESS;
+
+	for (uint32_t i = first; i < first + count; i++) {
+		const struct cuda_slot *slot = &dev->slots[i];
+
+		if (slot->unit && (!newest[slot->direction] || slot->used > newest[slot->direction]->used))
+			newest[slot->direction] = slot;
+	}
+	for (unsigned d = 0; d < 2 && result == CU_SUCCESS; d++)
+		if (newest[d])
+			result = CU(dev, cuStreamWaitEvent, stream, newest[d]->unit->ends[0], 0);
+	return result;
+}
+
+void ty_cuda_leave_slots(struct cuda_device *dev, const struct cuda_unit *unit)
+{
+	for (uint32_t i = 0; i < dev->slot_count; i++)
+		if (dev->slots[i].unit == unit)
+			dev->slots[i].unit = NULL;
+}
+
+/* ---- how much ------------------------------------------------------------------------------- */
+
+/* What of the batch is still to be issued, when it has one group. */
+static uint64_t bytes_left(const struct cuda_lane *lane, const struct ty_batch *batch)
+{
+	const struct ty_layout_group *g = &batch->mapping->layout->groups[0];
+	const struct cuda_cursor *at = &lane->at;
+
+	return (batch->count - at->copy) * g->tile_bytes -
+		((uint64_t)at->block * g->plane_count + at->plane) * g->run_bytes;
+}
+
+static uint64_t unit_bytes(const struct cuda_device *dev, struct cuda_lane *lane, const struct ty_batch *batch)
+{
+	const struct ty_layout *layout = batch->mapping->layout;
+	const bool both = dev->lanes[!batch->direction].queue.first;
+	const uint32_t share = both ? dev->slot_count / 2 : dev->slot_count;
+	uint32_t slots = dev->engine.busy || dev->one_slot ? 1 : both ? BOTH_SLOTS : ALONE_SLOTS;
+	uint64_t most, left;
+
+	/* two units at least, so that they overlap */
+	slots = slots > share / 2 ? share / 2 : slots;
+	most = (slots ? slots : 1) * dev->slot_bytes;
+	if (dev->engine.busy || lane->queue.count > 1 || layout->group_count > 1)
+		return most;
+	left = bytes_left(lane, batch);
+	if (batch->direction == TY_TO_DEVICE && left > TAIL && left - TAIL < most)
+		return left - TAIL;
+	if (batch->direction == TY_TO_HOST && !lane->at.copy && !lane->at.block && !lane->at.plane && left > TAIL && TAIL < most)
+		return TAIL;
+	return most;
+}
+
+/* ---- a unit --------------------------------------------------------------------------------- */
+
+/* Some planes of the block at the cursor, for a block that is larger than a unit. */
+static uint32_t fill_planes(struct cuda_lane *lane, const struct ty_batch *batch, uint64_t most, struct ty_gather_job *job,
+	struct cuda_piece *pieces)
+{
+	const struct ty_layout_group *g = &batch->mapping->layout->groups[lane->at.group];
+	const uint64_t block_bytes = (uint64_t)g->plane_count * g->run_bytes;
+	struct cuda_cursor *at = &lane->at;
+	const struct ty_copy *copy = &batch->copies[at->copy];
+	uint32_t fit = (uint32_t)(most / g->run_bytes), left = g->plane_count - at->plane;
+
+	job->plane_count = fit < left ? fit : left;
+	job->block_count = 1;
+	job->blocks[0] = copy->blocks[g->first_block + at->block];
+	pieces[0] = (struct cuda_piece){copy->host + g->tile_offset + at->block * block_bytes + (uint64_t)at->plane * g->run_bytes, 0,
+		(uint64_t)job->plane_count * g->run_bytes};
+	at->plane += job->plane_count;
+	if (at->plane == g->plane_count)
+		ty_cuda_next_blocks(lane, 1);
+	return 1;
+}
+
+/* Blocks from the cursor on, at most `most` bytes of them; moves the cursor. Returns how many copies they are. */
+static uint32_t fill_job(struct cuda_lane *lane, const struct ty_batch *batch, uint64_t most, struct ty_gather_job *job,
+	struct cuda_piece *pieces)
+{
+	const struct cuda_mapping *m = ty_cuda_mapping(batch);
+	const uint32_t group = lane->at.group;
+	const struct ty_layout_group *g = &m->base.layout->groups[group];
+	const uint64_t block_bytes = (uint64_t)g->plane_count * g->run_bytes;
+	uint64_t bytes = 0;
+	uint32_t count = 0;
+
+	most = most < g->run_bytes ? g->run_bytes : most;
+	job->planes = m->table + (g->first_plane + lane->at.plane) * sizeof(uint64_t);
+	job->block_stride = g->block_stride;
+	job->run_units = g->run_bytes / TY_GATHER_UNIT;
+	job->block_limit = g->block_count;
+	job->block_count = 0;
+	if (lane->at.plane || block_bytes > most)
+		return fill_planes(lane, batch, most, job, pieces);
+	job->plane_count = g->plane_count;
+	while (lane->issuing == batch && lane->at.group == group && count < TY_CUDA_UNIT_COPIES) {
+		const struct ty_copy *copy = &batch->copies[lane->at.copy];
+		uint64_t fit = (most - bytes) / block_bytes;
+		uint32_t blocks = g->blocks_per_chunk - lane->at.block;
+
+		blocks = fit < blocks ? (uint32_t)fit : blocks;
+		if (blocks > TY_GATHER_BLOCKS - job->block_count)
+			blocks = TY_GATHER_BLOCKS - job->block_count;
+		if (blocks == 0)
+			break;
+		memcpy(job->blocks + job->block_count, copy->blocks + g->first_block + lane->at.block,
+			blocks * sizeof job->blocks[0]);
+		pieces[count++] = (struct cuda_piece){copy->host + g->tile_offset + lane->at.block * block_bytes, bytes,
+			blocks * block_bytes};
+		job->block_count += blocks;
+		bytes += blocks * block_bytes;
+		ty_cuda_next_blocks(lane, blocks);
+	}
+	return count;
+}
+
+/* What travels to a kernel costs as it goes: few blocks go in few parameters. */
+static cu_result launch(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
+	struct ty_gather_job *job, const char **call)
+{
+	uint64_t each = TY_KERNEL_THREADS * TY_KERNEL_UNITS_EACH, grid = (ty_gather_units(job) + each - 1) / each;
+	cu_function *functions = direction == TY_TO_HOST ? dev->gathers : dev->scatters;
+	void *parameters[] = {job};
+
+	*call = "cuLaunchKernel";
+	ty_device_count(&dev->base.stats.launches, 1);
+	return CU(dev, cuLaunchKernel, functions[job->block_count <= TY_GATHER_FEW],
+		(unsigned)(grid < dev->grid_max ? grid : dev->grid_max), 1, 1, TY_KERNEL_THREADS, 1, 1, 0, lane->kernel,
+		parameters, NULL);
+}
+
+static cu_result copy_pieces(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
+	const struct cuda_piece *pieces, uint32_t count, const char **call)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		cu_result result = ty_cuda_copy(dev, lane->copy[0], direction, &pieces[i], call);
+
+		if (result != CU_SUCCESS)
+			return result;
+	}
+	return CU_SUCCESS;
+}
+
+/* Where the unit lies; its job and pieces then name the memory. */
+static cu_result place(struct cuda_device *dev, struct cuda_unit *unit, cu_stream before, struct ty_gather_job *job,
+	struct cuda_piece *pieces, uint32_t count)
+{
+	enum ty_direction direction = unit->batch->direction;
+	uint64_t bytes = ty_gather_units(job) * TY_GATHER_UNIT;
+	uint32_t slots = (uint32_t)((bytes + dev->slot_bytes - 1) / dev->slot_bytes);
+	uint32_t first = take_slots(dev, direction, slots);
+	cu_result result = wait_for_slots(dev, first, slots, before);
+
+	dev->slot_uses++;
+	for (uint32_t i = first; i < first + slots; i++) {
+		dev->slots[i].unit = unit;
+		dev->slots[i].direction = direction;
+		dev->slots[i].used = dev->slot_uses;
+	}
+	job->tile = dev->staging + first * dev->slot_bytes;
+	for (uint32_t i = 0; i < count; i++)
+		pieces[i].device += job->tile;
+	return result;
+}
+
+cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	struct cuda_piece pieces[TY_CUDA_UNIT_COPIES];
+	enum ty_direction direction = unit->batch->direction;
+	cu_stream before = direction == TY_TO_HOST ? lane->kernel : lane->copy[0];
+	cu_stream after = direction == TY_TO_HOST ? lane->copy[0] : lane->kernel;
+	struct ty_gather_job job;
+	uint32_t count = fill_job(lane, unit->batch, unit_bytes(dev, lane, unit->batch), &job, pieces);
+	cu_result result;
+
+	unit->awaited = 1;
+	unit->copies = count;
+	*call = "cuStreamWaitEvent";
+	result = place(dev, unit, before, &job, pieces, count);
+	if (result == CU_SUCCESS)
+		result = direction == TY_TO_HOST ? launch(dev, lane, direction, &job, call)
+						 : copy_pieces(dev, lane, direction, pieces, count, call);
+	if (result == CU_SUCCESS) {
+		*call = "cuEventRecord";
+		result = CU(dev, cuEventRecord, unit->middle, before);
+	}
+	if (result == CU_SUCCESS) {
+		*call = "cuStreamWaitEvent";
+		result = CU(dev, cuStreamWaitEvent, after, unit->middle, 0);
+	}
+	if (result == CU_SUCCESS)
+		result = direction == TY_TO_DEVICE ? launch(dev, lane, direction, &job, call)
+						   : copy_pieces(dev, lane, direction, pieces, count, call);
+	if (result == CU_SUCCESS) {
+		*call = "cuEventRecord";
+		result = CU(dev, cuEventRecord, unit->ends[0], after);
+	}
+	return result;
+}
