@@ -125,8 +125,11 @@ def refusals():
     check("who was there goes on", s.tool(tyer, "ping").returncode == 0)
     s.stop()
     dead = Service("dead")
+    worker = open(f"/proc/{dead.process.pid}/task/{dead.process.pid}/children").read().split()[0]
     dead.process.kill()
     dead.process.wait()
+    while os.path.exists(f"/proc/{worker}/fd/0"):  # its worker dies with it, a moment later
+        time.sleep(0.01)
     again = Service("dead")
     check("a dead one's sockets are taken over", again.ready.startswith("tyerd ready"), again.log())
     check("SIGINT: exit 0", again.stop(signal.SIGINT) == 0)

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+#
+# restart_loop.py TYERD TYER PROBE: workers that die again and again are started later and later, and the log says why; one that
+# died for once is followed at once; a cache over which three die before they are ready is given up.
+import os
+import re
+import signal
+import sys
+
+from outside import Probe, Service, check, finish, until
+
+tyerd, tyer, probe = sys.argv[1:4]
+service = Service(tyerd, tyer, "--restart-backoff-us", "400ms").ready()
+client = Probe(probe, service).open()
+check("stored before", client.store(1000, 4) == ["ok", "4"])
+for n in range(1, 6):
+    service.ready(n)
+    service.kill_worker()
+service.ready(6)
+pauses = [int(p) for p in re.findall(r"supervisor: .*: signal 9 \(Killed\); the next one starts in (\d+) ms", service.log())]
+check("the first restart is at once, then later and later, up to the limit", pauses == [0, 100, 200, 400, 400], pauses)
+client.reopen()
+service.returned()
+check("the cache is still there", client.check(1000, 4) == ["ok", "4", "0"])
+check("/healthz says how often, and why", "restarted 5 times, the last one because: signal 9" in service.page("healthz")[1])
+# Nothing can be opened by a worker whose attach path is somebody else's directory: it dies before it is ready.
+service.kill_worker(signal.SIGSTOP)  # so that its sockets stay until we are done here
+stopped = service.worker()
+os.rename(service.attach, service.attach + ".away")
+os.mkdir(service.attach)
+os.kill(stopped, signal.SIGKILL)
+until(lambda: "it is given up" in service.log())
+check("a cache over which three workers died is given up", "3 workers in a row died over the cache" in service.log())
+os.rmdir(service.attach)
+service.ready(7)
+client.reopen()
+check("and the service is there again, empty", client.check(1000, 4) == ["ok", "0", "0"] and client.store(1000, 4) == ["ok", "4"])
+check("it stops as it should", service.stop() == 0, service.log()[-1500:])
+finish()

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+#
+# upgrade.py TYERD TYER PROBE: SIGHUP. The program that lies at tyerd's path takes over under the same process id, with the cache;
+# one that does not run, or a configuration that does not hold, changes nothing.
+import os
+import shutil
+import signal
+import sys
+
+from outside import Probe, Service, check, finish, until
+
+tyerd, tyer, probe = sys.argv[1:4]
+folder = os.path.dirname(os.path.abspath(tyerd))
+path = f"/tmp/tyer-upgrade-{os.getpid()}"
+shutil.copy2(tyerd, path)
+config = path + ".conf"
+open(config, "w").write("log-level = info\n")
+try:
+    service = Service(path, tyer, "--config", config).ready()
+    client = Probe(probe, service).open()
+    check("stored before", client.store(1000, 16) == ["ok", "16"])
+    pid = service.process.pid
+
+    def replace(contents):  # as a package manager does: a new file under the old name
+        with open(path + ".new", "wb") as new:
+            new.write(contents)
+        os.chmod(path + ".new", 0o755)
+        os.rename(path + ".new", path)
+
+    replace(b"half a file")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: "no upgrade" in service.log())
+    check("a program that does not run is refused", client.check(1000, 16) == ["ok", "16", "0"] and len(service.boots()) == 1)
+    replace(open(tyerd, "rb").read())
+    open(config, "w").write("log-level = loud\n")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: "no upgrade: " in service.log() and "log-level" in service.log())
+    check("a configuration that does not hold is refused", client.check(1000, 16) == ["ok", "16", "0"])
+    open(config, "w").write("log-level = debug\n")
+    service.process.send_signal(signal.SIGHUP)
+    service.ready(2)
+    client.reopen()
+    service.returned()
+    check("the new program serves what the old one committed", client.check(1000, 16) == ["ok", "16", "0"])
+    check("under the old one's process id", service.process.poll() is None and service.process.pid == pid)
+    check("with the configuration as it is now", " debug config: log-level = debug" in service.log())
+    check("it says so", "upgrade" in service.page("healthz")[1], service.page("healthz"))
+    service.process.send_signal(signal.SIGHUP)
+    service.ready(3)
+    client.reopen()
+    service.returned()
+    check("and once more", client.check(1000, 16) == ["ok", "16", "0"])
+    check("it stops as it should", service.stop() == 0, service.log()[-1500:])
+finally:
+    for name in (path, config):
+        os.unlink(name)
+finish()
