@@ -73,6 +73,7 @@ void engine_settle(struct engine *e)
 	assert(!e->session_count && !e->leased);
 	e->end_out = true;
 	e->end.engine = ty_self();
+	e->end.joins = e->joins;
 	enum ty_code sent = ty_send(e->service->clients, &e->end.msg, TY_CLIENTS_ENGINE_GONE);
 	assert(sent == TY_OK); /* clients waits for its engines */
 }
@@ -135,7 +136,7 @@ static void on_join(void *self, struct ty_msg *msg)
 		abort();
 	if (!e->peers) /* it may have another layout than those before it */
 		e->has_fingerprint = false;
-	e->end.joins++;
+	e->joins++;
 	p->member = m;
 	p->next = e->peers;
 	e->peers = p;

@@ -92,7 +92,8 @@ struct engine {
 
 	struct ty_timer tick;
 	bool tick_armed;
-	bool end_out; /* `end` is with clients */
+	bool end_out;   /* `end` is with clients, who alone may read it until it is back */
+	uint64_t joins; /* members, ever */
 	struct ty_engine_end end;
 };
 

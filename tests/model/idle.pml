@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: NO_COUNT STAY_FIRST NO_STAY FORGET_HOME
+ * mutants: NO_COUNT LIVE_COUNT STAY_FIRST NO_STAY FORGET_HOME
  *
  * An engine without members says that it is idle, by a message that it has once (END); clients keeps it, and may stop it, or send
  * END back (STAY) when a member joins (actors/clients_hello.c, actors/engine.c). A member's operation outlives it.
@@ -77,6 +77,9 @@ end:
 		joins++; here++
 	:: here > 0 -> to_engine!LEAVE; here--
 	:: to_clients?n ->
+#ifdef LIVE_COUNT
+		n = seen; /* what the engine has counted since */
+#endif
 #ifndef NO_COUNT
 		if
 		:: n != joins -> to_engine!STAY

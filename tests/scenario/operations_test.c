@@ -13,7 +13,7 @@
 #include "wire/tyer.pb-c.h"
 
 #define DELAY "1500000" /* us: every copy takes so long */
-#define SOON 20000      /* us */
+#define SOON 200000     /* us */
 
 static struct h_service service;
 
@@ -90,7 +90,9 @@ static void open_with(struct h_client *c, uint32_t timeout_us, bool pool)
 	assert_int_equal(ty_client_open(&o, &c->client, NULL), TY_OK);
 	if (!pool)
 		return;
-	assert_int_equal(h_wait(c, ty_client_register(c->client, h_pool(c, 0, 1), h_done, c, &c->refused)), TY_OK);
+	while (h_wait(c, ty_client_register(c->client, h_pool(c, 0, 1), h_done, c, &c->refused)) == TY_TIMEOUT)
+		; /* a slow machine */
+	assert_int_equal(c->last.code, TY_OK);
 	c->registration = c->last.registered.registration;
 }
 
