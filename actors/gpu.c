@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/numa.h"
 
 #define SLOW_SHARE 20              /* while there is work, registrations of pieces take 1/20 of the owner's time ... */
 #define BUSY_NS 50000000           /* ... and there is work if any was submitted in the last 50 ms */
@@ -225,6 +226,19 @@ static void on_piece(void *self, struct ty_msg *msg)
 	msgs_push(&g->slow, msg);
 }
 
+/* Run beside the device; and populate makes the pages that this owner registers there too. */
+static void move_near(struct gpu *g)
+{
+	int node = ty_numa_node(NULL, ty_device_pci(g->dev));
+	struct ty_error err;
+
+	if (ty_numa_run_on(NULL, node, &err) != TY_OK)
+		ty_log(TY_LOG_WARN, "gpu", "%s: %s", g->stats->info.name, err.text);
+	else if (node >= 0)
+		ty_log(TY_LOG_INFO, "gpu", "%s: beside NUMA node %d", g->stats->info.name, node);
+	atomic_store_explicit(&g->stats->near, node + 1, memory_order_relaxed);
+}
+
 /* Open the device; may take a second. What was sent meanwhile waits in the mailbox. */
 static void on_start(void *self, struct ty_msg *msg)
 {
@@ -236,6 +250,7 @@ static void on_start(void *self, struct ty_msg *msg)
 	code = ty_device_open(&g->options, &g->dev, &g->failure);
 	if (code == TY_OK) {
 		g->stats->info = *ty_device_info(g->dev);
+		move_near(g);
 		snprintf(g->stats->note, sizeof g->stats->note, "%s", ty_device_note(g->dev));
 		/* release: pairs with metrics' acquire */
 		atomic_store_explicit(&g->stats->device, ty_device_stats(g->dev), memory_order_release);

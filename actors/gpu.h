@@ -20,6 +20,7 @@ struct ty_gpu_stats {
 	struct ty_device_info info;             /* written before state leaves STARTING */
 	char note[160];                         /* likewise */
 	_Atomic(const struct ty_device_stats *) device; /* null until open; release / acquire */
+	_Atomic int near;                       /* the NUMA node beside the device, and 1; 0: none is known; relaxed */
 	_Atomic uint32_t queued, in_flight;
 	_Atomic uint64_t stored_bytes, retrieved_bytes, stored_chunks, retrieved_chunks, failed_ops, mappings;
 	_Atomic uint64_t longest_slow_ns;       /* longest call of the slow lane */

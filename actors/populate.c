@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/numa.h"
 #include "service.h"
 #include "cache/checksum.h"
 
@@ -90,6 +91,23 @@ static void verify(struct populate *p, struct ty_piece *piece)
 		piece->found->count, (unsigned long long)(piece->index * TY_PIECE_BYTES));
 }
 
+/* Its pages beside the device whose owner registers it, if that is known by now. */
+static void prefer_near(struct populate *p, const struct ty_piece *piece)
+{
+	struct ty_service *s = p->service;
+	struct ty_error err;
+
+	for (uint32_t i = 0; i < s->gpu_count; i++) {
+		/* relaxed: a hint */
+		int node = atomic_load_explicit(&s->gpu_stats[i].near, memory_order_relaxed) - 1;
+
+		if (s->gpu[i] != piece->gpu)
+			continue;
+		if (ty_numa_prefer(node, s->arena.base + piece->index * TY_PIECE_BYTES, TY_PIECE_BYTES, &err) != TY_OK)
+			ty_log(TY_LOG_DEBUG, "populate", "%s", err.text); /* then they lie where they lie */
+	}
+}
+
 static void on_piece(void *self, struct ty_msg *msg)
 {
 	struct populate *p = self;
@@ -97,6 +115,7 @@ static void on_piece(void *self, struct ty_msg *msg)
 	uint64_t first = piece->index * TY_PIECE_BYTES;
 
 	piece->code = TY_OK;
+	prefer_near(p, piece);
 	for (uint64_t at = 0; at < TY_PIECE_BYTES && piece->code == TY_OK; at += SLICE_BYTES) {
 		/* acquire: pairs with main's release. Nobody wants the pages any more. */
 		if (atomic_load_explicit(&p->service->stopping, memory_order_acquire))

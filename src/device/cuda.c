@@ -80,6 +80,9 @@ static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 	if (result != CU_SUCCESS)
 		return ty_cuda_fail(&dev->api, err, "cuDeviceGetUuid", result);
 	memcpy(info->uuid, uuid.bytes, sizeof info->uuid);
+	/* only to be near it: without it the owner runs anywhere */
+	if (CU(dev, cuDeviceGetPCIBusId, dev->base.pci, (int)sizeof dev->base.pci, dev->device) != CU_SUCCESS)
+		dev->base.pci[0] = '\0';
 	result = CU(dev, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, dev->device);
 	if (result != CU_SUCCESS || processors < 1)
 		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);

@@ -123,6 +123,7 @@ enum {
 	F(cuDeviceGetCount, "", (int *count))                                                                                  \
 	F(cuDeviceGet, "", (cu_device * device, int ordinal))                                                                  \
 	F(cuDeviceGetName, "", (char *name, int length, cu_device device))                                                     \
+	F(cuDeviceGetPCIBusId, "", (char *id, int length, cu_device device))                                                   \
 	F(cuDeviceGetUuid, "_v2", (struct cu_uuid *uuid, cu_device device))                                                    \
 	F(cuDeviceGetAttribute, "", (int *value, int attribute, cu_device device))                                             \
 	F(cuDevicePrimaryCtxRetain, "", (cu_context *context, cu_device device))                                               \

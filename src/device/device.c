@@ -84,6 +84,12 @@ const struct ty_device_info *ty_device_info(const struct ty_device *dev)
 	return &dev->info;
 }
 
+const char *ty_device_pci(const struct ty_device *dev)
+{
+	assert_owner(dev);
+	return dev->pci;
+}
+
 const char *ty_device_note(const struct ty_device *dev)
 {
 	assert_owner(dev);

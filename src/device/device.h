@@ -74,6 +74,8 @@ void ty_device_close(struct ty_device *dev);
 const struct ty_device_info *ty_device_info(const struct ty_device *dev);
 /* What is missing or degraded, in words; "" when nothing is. Static or the device's own. */
 const char *ty_device_note(const struct ty_device *dev);
+/* Where it is plugged in, as "0000:1B:00.0"; "" when that is not known, or it is no device of its own. Lives as long as it. */
+const char *ty_device_pci(const struct ty_device *dev);
 
 /* Slow. Make a client's pool reachable: open handles (or map descriptors), check the real extents
  * against the declared ones. Descriptors stay the caller's. The layout outlives the mapping. */

@@ -37,6 +37,7 @@ struct ty_device {
 	struct ty_error failure;      /* why it is poisoned */
 	struct ty_device_info info;
 	char note[256];
+	char pci[16]; /* "": none */
 	struct ty_device_stats stats;
 	struct ty_device_call_times times[TY_DEVICE_CALLS];
 };

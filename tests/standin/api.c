@@ -127,6 +127,13 @@ cu_result cuDeviceGetName(char *name, int length, cu_device device)
 	return CU_SUCCESS;
 }
 
+cu_result cuDeviceGetPCIBusId(char *id, int length, cu_device device)
+{
+	ENTER(cuDeviceGetPCIBusId, false, false);
+	snprintf(id, (size_t)length, "FFFF:%02X:00.0", device); /* none that a machine has */
+	return CU_SUCCESS;
+}
+
 cu_result cuDeviceGetUuid(struct cu_uuid *uuid, cu_device device)
 {
 	ENTER(cuDeviceGetUuid, false, false);
