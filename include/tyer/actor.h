@@ -80,8 +80,8 @@ struct ty_class {
 	/* Called last, on the actor's thread, once its mailbox is closed and drained; after a failed
 	 * start too (the state is then as start left it). May be null. */
 	void (*stop)(void *self);
-	/* ty_actor_stop was called, or the runtime stops. Null: the actor ends. Else it goes on, and is to end soon by a call
-	 * of ty_actor_end, here or later: once what it began is over. Called once. */
+	/* ty_actor_stop was called, or the runtime stops. Null: the actor ends. Else it goes on, and is to end
+	 * soon by a call of ty_actor_end, here or later: once what it began is over. Called once. */
 	void (*stopping)(void *self);
 	/* A message that this actor will not handle: it came after the close, or its type is none of
 	 * the class's. Ownership passes to the callee. Null: the message is dropped and counted, which
@@ -402,7 +402,8 @@ TY_API bool ty_request_home(const struct ty_request *request);
 
 /* Memory for a message, zeroed, aligned to 16 bytes, from the calling thread's own pool of blocks of that size (64 bytes,
  * 128, and so on to 8192, a header of 16 included). Once as many are about as there ever were, nothing is allocated.
- * TY_BUSY: all that options.pool_bytes allows is in use; TY_LIMIT: larger than TY_BLOCK_MAX; TY_NO_MEMORY; *out is null then.
+ * TY_BUSY: all that options.pool_bytes allows is in use; TY_LIMIT: larger than TY_BLOCK_MAX; TY_NO_MEMORY. *out is null
+ * then.
  * Caller: handlers, and whoever is within ty_port_enter. */
 TY_API TY_MUST_USE enum ty_code ty_block_new(size_t size, void **out);
 /* Back to the pool that it came from. Null: nothing. What is freed twice, or is no block, is an assertion. Caller: anyone,
@@ -618,7 +619,8 @@ TY_API void ty_port_leave(struct ty_port *port);
 struct ty_credits {
 	uint64_t opaque[8]; /* the runtime's */
 };
-/* So many requests, of so many bytes in all, at once. TY_INVALID: more than the limits above. Caller: before any other use. */
+/* So many requests, of so many bytes in all, at once. TY_INVALID: more than the limits above. Caller: before any other
+ * use. */
 TY_API TY_MUST_USE enum ty_code ty_credits_init(struct ty_credits *credits, uint64_t requests, uint64_t bytes);
 /* For one request of `bytes`. TY_BUSY: not now; TY_LIMIT: never, it is larger than all there is. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_credits_take(struct ty_credits *credits, uint64_t bytes);

@@ -70,7 +70,7 @@ static void enter(struct ty_names *names)
 {
 	if (ty_current && ty_current->reader)
 		urcu_memb_read_lock();
-	else /* seq_cst, before the first look at the table: either grace_period_over sees it, or this sees the name unlinked */
+	else /* seq_cst, before the first look: either grace_period_over sees it, or this sees the name unlinked */
 		atomic_fetch_add_explicit(&names->foreign, 1, memory_order_seq_cst);
 }
 

@@ -143,6 +143,7 @@ static void forget(struct ty_sim *sim, const struct ty_actor *actor)
 static void run(struct ty_sim *sim, struct ty_actor *actor)
 {
 	bool polls = actor->cls->poll;
+	uint32_t budget;
 	enum ty_ran ran;
 
 	if (polls && !actor->started) {
@@ -151,8 +152,8 @@ static void run(struct ty_sim *sim, struct ty_actor *actor)
 	}
 	ty_mailbox_leave_idle(&actor->box); /* when only its poll is due */
 	ty_actor_ref(actor);                /* to forget it */
-	/* one message; none when it is cut short */
-	ran = ty_actor_run(&sim->thread, actor, atomic_load_explicit(&actor->rt->budget_messages, memory_order_relaxed) ? 1 : 0);
+	budget = atomic_load_explicit(&actor->rt->budget_messages, memory_order_relaxed);
+	ran = ty_actor_run(&sim->thread, actor, budget ? 1 : 0); /* 0: it is cut short */
 	if (ran == TY_RAN_DEAD) {
 		forget(sim, actor);
 	} else {
