@@ -134,6 +134,9 @@ static void do_flood(uint32_t base, uint32_t prompts, uint32_t count)
 		if (open)
 			ty_client_poll(client.client, 0, 100000);
 	} while (open);
+	for (uint32_t i = 0; i < prompts; i++)
+		if (f[i].code == TY_OK)
+			(void)h_end(&client, session - prompts + 1 + i);
 	printf("done\n");
 }
 
