@@ -3,7 +3,8 @@
 #
 # tests/scenario/replay.sh BUILD TRACE [HITS CHUNKS]: end to end. One engine replays the whole trace, one prompt at a time,
 # against a fresh service whose arena holds everything: each chunk that any earlier prompt had must be found, no other may,
-# and every byte must be right. With HITS and CHUNKS the counts must be exactly those.
+# and every byte must be right. TYER_REPLAY_ARENA, TYER_REPLAY_GEOMETRY, TYER_REPLAY_TIER (as --tier says it) and
+# TYER_REPLAY_SPEED change arena, chunks, what is below and how fast the prompts come. With HITS and CHUNKS the counts must be exactly those.
 set -euo pipefail
 
 build=$1 trace=$2 want_hits=${3-} want_chunks=${4-}
@@ -18,10 +19,11 @@ trap 'exit 143' TERM
 
 # shellcheck disable=SC2016 # the inner shell expands
 "$repo/tools/with-service" "$build" --device host --l1-size "${TYER_REPLAY_ARENA:-2GiB}" --l1-ahead 256MiB --chunk-tokens 512 \
-	--log-level warn -- bash -c '
+	${TYER_REPLAY_TIER:+--tier "$TYER_REPLAY_TIER"} --log-level warn -- bash -c '
 	exec "$(find "$1" -type f -name tyer-bench -perm -u+x -print -quit)" replay "$2" --connect "$TYER_CONNECT" \
-		--attach "$TYER_ATTACH" --device host --geometry "$3" --concurrency 1 --clients 1 --block-tokens 512 \
-		--require-ceiling --no-progress --json "$4"' bash "$build" "$trace" "$geometry" "$work/report.json"
+		--attach "$TYER_ATTACH" --device host --geometry "$3" --concurrency 1 --clients 1 --block-tokens 512 --speed "$5" \
+		--require-ceiling --no-progress --json "$4"' bash "$build" "$trace" "$geometry" "$work/report.json" \
+	"${TYER_REPLAY_SPEED:-max}"
 
 python3 - "$work/report.json" "$want_hits" "$want_chunks" <<'PY'
 import json, sys
