@@ -114,7 +114,7 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 		if (eviction_growing(e))
 			return WAIT;
 		if (!eviction_make_room(e, class))
-			return NO_ROOM;
+			return eviction_sums_pin(e, op) ? WAIT : NO_ROOM;
 	}
 }
 
@@ -263,6 +263,7 @@ static void on_reserve(void *self, struct ty_msg *msg)
 
 	assert(op->kind == TY_OP_STORE && op->layout->part < op->layout->parts);
 	op->copy_count = op->stored = op->present = op->dropped = 0;
+	op->sums = 0;
 	for (uint32_t i = 0; i < op->count; i++) {
 		op->chunks[i].fate = TY_FATE_DROPPED;
 		op->chunks[i].chunk = NULL;
@@ -422,7 +423,12 @@ static enum ty_code start(void *self, void *arg)
 
 static void on_summed(void *self, struct ty_msg *msg)
 {
-	eviction_summed(self, ty_container_of(msg, struct ty_sum, msg));
+	struct eviction *e = self;
+
+	eviction_summed(e, ty_container_of(msg, struct ty_sum, msg));
+	if (e->waiting)
+		serve_waiting(e);
+	publish(e);
 }
 
 /* The runtime stops. Chunks and slots stay as they are: whoever opened index and table closes them. */

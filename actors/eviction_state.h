@@ -60,6 +60,7 @@ struct eviction {
 	bool ticking;
 
 	uint64_t sum_bytes;         /* of chunks that are being summed up */
+	uint64_t sums_begun, sums_ended;
 	uint32_t next_sum;          /* checksum actor */
 
 	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
@@ -132,6 +133,8 @@ bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tie
 /* ---- eviction_sums.c ---- */
 
 void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become visible */
+/* May the op find room when those chunks are back that were being summed up when it first found none? */
+bool eviction_sums_pin(const struct eviction *e, struct ty_op *op);
 void eviction_summed(struct eviction *e, struct ty_sum *sum);
 
 /* ---- eviction_configure.c ---- */

@@ -45,6 +45,7 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 		ty_chunk_pin(chunk);
 		if (ty_send(service->checksum[e->next_sum++ % service->checksum_count], &sum->msg, TY_CHECKSUM_SUM) == TY_OK) {
 			e->sum_bytes += bytes;
+			e->sums_begun++;
 			tell(e);
 			return;
 		}
@@ -54,12 +55,20 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 	eviction_count(&service->checksum_stats.skipped, 1);
 }
 
+bool eviction_sums_pin(const struct eviction *e, struct ty_op *op)
+{
+	if (!op->sums)
+		op->sums = e->sums_begun;
+	return e->sums_ended < op->sums;
+}
+
 void eviction_summed(struct eviction *e, struct ty_sum *sum)
 {
 	for (uint32_t part = 0; sum->made && part < sum->chunk->parts; part++)
 		ty_slots_set_checksum(e->service->slots, sum->chunk->slots[part], sum->parts[part]);
 	ty_chunk_unpin(sum->chunk);
 	e->sum_bytes -= sum->bytes;
+	e->sums_ended++;
 	tell(e);
 	free(sum);
 }

@@ -114,8 +114,9 @@ struct ty_op {
 	bool queued;                         /* in one of the owner's queues */
 	bool done_raised;
 
-	/* The eviction actor's, while it waits for the arena to grow. */
+	/* The eviction actor's, while it waits for the arena to grow, or for pins of its own to end. */
 	struct ty_op *waiting_next;
+	uint64_t sums; /* chunks that had gone to be summed up when it first found no room; 0: it did not yet */
 };
 
 /* The engine's. Nobody wants it any more. True: no copy of it touches the client's blocks, now or later. */

@@ -83,6 +83,31 @@ static void test_no_more_than_a_share_at_once(void **state)
 	world_close();
 }
 
+/* Another size needs the whole piece, in which something is being summed up: the store waits for that, and is not dropped. */
+static void test_a_store_waits_for_sums(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 60; seed++) {
+		struct world_op *last, *other;
+
+		world_open(&(struct world_options){.pieces = 1, .sums = true, .seed = seed});
+		assert_int_equal(world_store_now(0, 0, 30, 2 * MIB), TY_OK);
+		last = world_store(1, 0, 1, 2 * MIB, 0, 1);
+		world_idle();
+		world_copied(last, TY_OK);
+		other = world_store(2, 0, 1, 3 * MIB, 0, 1);
+		world_idle();
+		assert_int_equal(other->op.copy_count, 1);
+		world_copied(other, TY_OK);
+		world_idle();
+		assert_int_equal(other->op.stored, 1);
+		world_free(last);
+		world_free(other);
+		world_check(FAMILIES, CHUNKS);
+		world_close();
+	}
+}
+
 static void test_without_anybody_to_sum(void **state)
 {
 	(void)state;
@@ -115,6 +140,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_part_once_it_is_visible),
 		cmocka_unit_test(test_no_more_than_a_share_at_once),
+		cmocka_unit_test(test_a_store_waits_for_sums),
 		cmocka_unit_test(test_without_anybody_to_sum),
 		cmocka_unit_test(test_not_when_it_stops),
 	};
