@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -116,10 +117,14 @@ static size_t format_line(char line[TY_LOG_LINE_MAX], enum ty_log_level level, c
 	return used + strlen(end);
 }
 
+/* False instead of waiting for whoever should read it: a pipe that polls writable takes a line whole. */
 static bool write_stderr(const char *line, size_t length)
 {
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
 	ssize_t n;
 
+	if (poll(&p, 1, 0) == 0)
+		return false;
 	do
 		n = write(STDERR_FILENO, line, length);
 	while (n < 0 && errno == EINTR);
