@@ -125,7 +125,10 @@ static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error 
 	return b->m->groups[0].allowed & TY_PLAN_BIT(TY_PATH_STAGED) ? take_table(b, err) : TY_OK;
 }
 
-/* MB/s of one way; 0: the pool or the driver has none such. From the first batch's end on, so that the way is warm. */
+/* MB/s of one way; 0: the pool or the driver has none such. Counted are the batches that end between two moments in the middle:
+ * from when all that were queued in advance have ended (while they were queued the first ones went by), until the time is up
+ * (what is queued then has partly moved). So a way that costs the processor more time than its copies take goes as slowly as it
+ * would. */
 static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_direction direction, uint32_t *rate, struct ty_error *err)
 {
 	struct cuda_device *dev = b->dev;
@@ -137,7 +140,7 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 	struct ty_batch batches[OUT_STAGED_BESIDE], *done[OUT_STAGED_BESIDE];
 	int64_t first = 0, last = 0;
 	uint64_t bytes = 0;
-	uint32_t out = 0;
+	uint32_t out = 0, ahead;
 
 	*rate = 0;
 	if (!(b->m->groups[0].allowed & TY_PLAN_BIT(path)))
@@ -151,23 +154,22 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 			break;
 		out++;
 	}
+	ahead = out;
 	while (out) {
 		uint32_t n = ty_cuda_poll(&dev->base, done, OUT_STAGED_BESIDE);
 		int64_t now = ty_device_clock();
 
-		for (uint32_t i = 0; i < n; i++) {
-			bool more = !first || now - first < b->each;
-
-			out--;
-			if (first) {
-				bytes += each * b->layout->chunk_bytes;
-				last = now;
-			} else {
-				first = now;
-			}
-			if (done[i]->code == TY_OK && more && now < b->deadline && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
-				out++;
+		out -= n;
+		if (first && n && !last) {
+			bytes += n * each * b->layout->chunk_bytes;
+			last = now - first < b->each ? 0 : now;
 		}
+		ahead -= n < ahead ? n : ahead;
+		if (!ahead && !first)
+			first = now;
+		for (uint32_t i = 0; i < n; i++)
+			if (done[i]->code == TY_OK && !last && now < b->deadline && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
+				out++;
 		if (!n)
 			sched_yield();
 	}
