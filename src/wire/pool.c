@@ -50,7 +50,7 @@ static enum ty_code read_segments(const Tyer__V1__Segments *in, size_t index, st
 	struct ty_error *err)
 {
 	enum ty_code code = TY_OK;
-	char field[64];
+	char field[96];
 
 	if (in->n_segments == 0)
 		return ty_fail(err, TY_INVALID, "Register.regions[%zu].segments is empty, expected at least one", index);

@@ -594,7 +594,7 @@ cu_result cuMemHostGetDevicePointer(cu_address *address, void *memory, unsigned 
 	return CU_SUCCESS;
 }
 
-static void queue_word(cu_stream stream, int kind, cu_address address, uint64_t value, const char *name, cu_result injected)
+static void queue_word(cu_stream stream, enum op_kind kind, cu_address address, uint64_t value, const char *name, cu_result injected)
 {
 	struct op op = {.to = (void *)(uintptr_t)address, .lap = value};
 

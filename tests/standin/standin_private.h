@@ -35,7 +35,7 @@ enum standin_name {
 
 struct op {
 	struct op *next;
-	enum { OP_COPY, OP_LAUNCH, OP_RECORD, OP_WAIT, OP_WRITE, OP_UNTIL } kind;
+	enum op_kind { OP_COPY, OP_LAUNCH, OP_RECORD, OP_WAIT, OP_WRITE, OP_UNTIL } kind;
 	bool hangs;
 	bool to_host;     /* copy */
 	void *to;
