@@ -137,6 +137,7 @@ enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_p
 		{TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_DIRECT}};
 	bool beside = busy || sharing == TY_SHARING_QUIET;
 	const enum ty_path *order = orders[beside];
+	const uint64_t same = beside ? TY_PLAN_SAME_BESIDE : TY_PLAN_SAME;
 	enum ty_path best = TY_PATH_DIRECT;
 	uint64_t least;
 
@@ -151,7 +152,7 @@ enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_p
 		}
 	for (unsigned i = 0; i < 4; i++)
 		if ((allowed & TY_PLAN_BIT(order[i])) &&
-			ty_plan_cost(rates, shape, order[i], blocks, direction, beside) <= least + least * TY_PLAN_SAME / 1000) {
+			ty_plan_cost(rates, shape, order[i], blocks, direction, beside) <= least + least * same / 1000) {
 			best = order[i];
 			break;
 		}

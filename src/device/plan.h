@@ -19,7 +19,8 @@
 #define TY_PLAN_RUNS 10           /* run lengths of the table: 4 KiB, 8 KiB, ... 2 MiB */
 #define TY_PLAN_RUN_LEAST 4096u
 #define TY_PLAN_ROWS 64u          /* of the strided copies that the table tells of */
-#define TY_PLAN_SAME 15u          /* of 1000: paths this near to each other are as fast as each other */
+#define TY_PLAN_SAME 50u          /* of 1000: paths this near to each other are as fast as each other: a rate that was measured in 3 ms */
+#define TY_PLAN_SAME_BESIDE 15u   /* the same beside an engine, where it was measured for longer and the order costs the engine */
 
 /* Consecutive planes of a group as one or more rows at one pitch. Planes that lie one behind the other in pool and slot are one
  * row; rows of one length at one distance, inside one allocation, are one span. */
