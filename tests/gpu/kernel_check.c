@@ -140,6 +140,9 @@ int main(int argc, char **argv)
 	check_patterns(fill, look);
 	must("cuMemFreeHost", api.cuMemFreeHost(host));
 	must("cuMemFree", api.cuMemFree(device));
+	must("cuEventDestroy", api.cuEventDestroy(done));
+	must("cuStreamDestroy", api.cuStreamDestroy(stream));
+	must("cuModuleUnload", api.cuModuleUnload(module));
 	printf("kernel_check: all right\n");
 	return 0;
 }

@@ -34,8 +34,10 @@ pid_t p_start(struct h_service *s, const char *const *more, const char *preload)
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (preload)
+		if (preload) {
 			setenv("LD_PRELOAD", preload, 1);
+			setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1); /* before AddressSanitizer's own, if there is one */
+		}
 		dup2(ready[1], STDOUT_FILENO);
 		execv(argv[0], (char *const *)(uintptr_t)argv);
 		_exit(127);

@@ -195,7 +195,7 @@ static void set_one(char *setting)
 		if (standin_settings.devices > STANDIN_DEVICES)
 			standin_misuse("devices=%s: at most %d", value, STANDIN_DEVICES);
 	} else if (!strcmp(setting, "ops")) {
-		standin_settings.ops = (unsigned)number(setting, value);
+		atomic_store_explicit(&standin_settings.ops, (unsigned)number(setting, value), memory_order_relaxed);
 	} else if (!strcmp(setting, "memory")) {
 		standin_settings.memory = number(setting, value);
 	} else if (!strcmp(setting, "version")) {

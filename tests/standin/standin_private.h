@@ -77,7 +77,7 @@ struct cu_function_object {
 
 struct standin_settings {
 	int devices, version;
-	unsigned ops;
+	_Atomic unsigned ops; /* a test may change it while a device is at work; relaxed */
 	size_t memory;
 	bool forget, rows;
 	char missing[64];

@@ -249,7 +249,9 @@ static void run(cu_stream stream)
 
 void standin_advance(cu_context context)
 {
-	for (unsigned done = 0; done < standin_settings.ops; done++) {
+	const unsigned ops = atomic_load_explicit(&standin_settings.ops, memory_order_relaxed);
+
+	for (unsigned done = 0; done < ops; done++) {
 		cu_stream start = context->turn ? context->turn : context->streams, s = start;
 
 		do {

@@ -139,7 +139,9 @@ static void on_fill(void *self, struct ty_msg *msg)
 		block->items[i].value = sink->next++;
 		ty_bundle_add(&bundle, &block->items[i].msg, ITEM);
 	}
-	must(ty_send_bundle(sink->self, &bundle));
+	/* Behind the last value there is nobody to send to: who waited for it may have ended it all. */
+	if (bundle.newest)
+		must(ty_send_bundle(sink->self, &bundle));
 }
 
 static void on_item(void *self, struct ty_msg *msg)

@@ -170,6 +170,7 @@ void house_close(struct house *h)
 	ty_clients_close(h->socket);
 	assert_int_equal(access(h->config.attach, F_OK), -1);
 	assert_int_equal(rmdir(h->directory), 0);
+	ty_spaces_clear(&h->service->spaces);
 	free(h->service);
 }
 

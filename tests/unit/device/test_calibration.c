@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "device/calibration.h"
@@ -223,9 +224,27 @@ static void without_memory(void **state)
 	assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
 	ty_device_close(dev);
 	assert_int_equal(driver.live(), 0);
-	/* an error that stays is one of the device */
-	driver.inject("cuMemcpyDtoHAsync", 1, CU_ILLEGAL_ADDRESS);
-	assert_int_equal(ty_device_open(&o, &dev, &err), TY_DEVICE_FAILED);
+}
+
+/* An error that stays is one of the device. In a process of its own: nothing of a device in that state can be given back. */
+static void poisoned(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = PATIENCE_US};
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct ty_device *dev;
+		struct ty_error err = {0};
+
+		driver.inject("cuMemcpyDtoHAsync", 1, CU_ILLEGAL_ADDRESS);
+		_exit(ty_device_open(&o, &dev, &err) != TY_DEVICE_FAILED);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 static int prepare(void **state)
@@ -251,6 +270,7 @@ int main(void)
 		cmocka_unit_test(at_open),
 		cmocka_unit_test(too_slow),
 		cmocka_unit_test(without_memory),
+		cmocka_unit_test(poisoned),
 	};
 
 	return cmocka_run_group_tests(tests, prepare, finish);
