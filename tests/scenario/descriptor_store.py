@@ -21,6 +21,7 @@ class Manager:
         self.path = self.folder.name + "/notify"
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
+        self.socket.settimeout(120)
         self.kept = {}
 
     def until_ready(self):
@@ -49,6 +50,14 @@ class Manager:
             os.close(fd)
 
 
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 for supervise in ("on", "off"):
     manager = Manager()
     service = Service(tyerd, tyer, "--supervise", supervise, environment={"NOTIFY_SOCKET": manager.path})
@@ -59,7 +68,7 @@ for supervise in ("on", "off"):
     worker = service.worker() if supervise == "on" else service.process.pid
     service.process.send_signal(signal.SIGKILL)
     service.process.wait()
-    while os.path.exists(f"/proc/{worker}/fd/0"):
+    while is_alive(worker):  # its manager would wait, too: while it ends it still listens
         pass
     manager.kept["stranger"] = os.open("/dev/null", os.O_RDONLY)
     manager.start(service)
