@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 
-from outside import Probe, Service, check, finish
+from outside import Probe, Service, check, finish, wait_gone
 
 tyerd, tyer, probe = sys.argv[1:4]
 
@@ -50,14 +50,6 @@ class Manager:
             os.close(fd)
 
 
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 for supervise in ("on", "off"):
     manager = Manager()
     service = Service(tyerd, tyer, "--supervise", supervise, environment={"NOTIFY_SOCKET": manager.path})
@@ -68,8 +60,7 @@ for supervise in ("on", "off"):
     worker = service.worker() if supervise == "on" else service.process.pid
     service.process.send_signal(signal.SIGKILL)
     service.process.wait()
-    while is_alive(worker):  # its manager would wait, too: while it ends it still listens
-        pass
+    wait_gone(worker)  # as a manager does: while it ends it still listens
     manager.kept["stranger"] = os.open("/dev/null", os.O_RDONLY)
     manager.start(service)
     manager.until_ready()

@@ -162,3 +162,16 @@ class Service:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait()
+
+
+def wait_gone(pid):
+    """Until a process that is no child of ours has let go of everything: nobody there, or one dead thread that awaits its parent."""
+    while True:
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                state = f.read().rsplit(")", 1)[1].split()[0]
+            if state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) == 1:
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.001)

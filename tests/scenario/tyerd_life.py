@@ -13,6 +13,8 @@ import tempfile
 import time
 import urllib.request
 
+from outside import wait_gone
+
 tyerd, tyer, bench = sys.argv[1:4]
 folder = tempfile.TemporaryDirectory(prefix="tyer-life-")
 passed = failed = 0
@@ -128,8 +130,7 @@ def refusals():
     worker = open(f"/proc/{dead.process.pid}/task/{dead.process.pid}/children").read().split()[0]
     dead.process.kill()
     dead.process.wait()
-    while os.path.exists(f"/proc/{worker}/fd/0"):  # its worker dies with it, a moment later
-        time.sleep(0.01)
+    wait_gone(worker)  # its worker dies with it, a moment later
     again = Service("dead")
     check("a dead one's sockets are taken over", again.ready.startswith("tyerd ready"), again.log())
     check("SIGINT: exit 0", again.stop(signal.SIGINT) == 0)
