@@ -13,9 +13,8 @@
 #include "rpc_connection.h"
 #include "service.h"
 
-#define RETRY_NS 100000000 /* after an error of accept, before it is tried again */
-
-static const struct ty_rpc_protocol publishes = {0x20, 0x21, TY_EVENTS_ACCEPTED, TY_EVENTS_RECEIVED, TY_EVENTS_SENT};
+static const struct ty_rpc_protocol publishes = {0x20, 0x21, TY_EVENTS_ACCEPTED, TY_EVENTS_RECEIVED,
+	TY_EVENTS_SENT, TY_EVENTS_RETRY};
 
 struct ty_events_socket {
 	struct ty_service *service;
@@ -26,7 +25,6 @@ struct events {
 	struct ty_events_socket *socket;
 	struct ty_actor *self; /* a reference */
 	uint64_t sequence;     /* of the last event */
-	struct ty_timer retry;
 };
 
 /* ---- whoever has something to tell ---------------------------------------------------------------------------- */
@@ -140,37 +138,6 @@ static void snapshot(void *self, struct ty_msg *msg)
 	ty_exchange_answer(x);
 }
 
-/* ---- what nng says ------------------------------------------------------------------------------------------------ */
-
-static void received(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	ty_rpc_edge_received(ty_container_of(msg, struct ty_rpc_io, msg));
-}
-
-static void sent(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	ty_rpc_edge_sent(ty_container_of(msg, struct ty_rpc_io, msg));
-}
-
-static void accepted(void *self, struct ty_msg *msg)
-{
-	struct events *e = self;
-
-	(void)msg;
-	if (!ty_rpc_edge_accepted(&e->socket->edge))
-		ty_timer_start(&e->retry, TY_EVENTS_RETRY, ty_now() + RETRY_NS);
-}
-
-static void retry(void *self, struct ty_msg *msg)
-{
-	struct events *e = self;
-
-	(void)msg;
-	ty_rpc_edge_accept(&e->socket->edge);
-}
-
 static void gone(void *owner, struct ty_rpc_connection *connection)
 {
 	(void)owner;
@@ -255,10 +222,10 @@ static const struct ty_handler handlers[] = {
 	[TY_EVENTS_START - TY_EVENTS_START] = {"start", open_up},
 	[TY_EVENTS_TELL - TY_EVENTS_START] = {"tell", tell},
 	[TY_EVENTS_SNAPSHOT - TY_EVENTS_START] = {"snapshot", snapshot},
-	[TY_EVENTS_RECEIVED - TY_EVENTS_START] = {"received", received},
-	[TY_EVENTS_SENT - TY_EVENTS_START] = {"sent", sent},
-	[TY_EVENTS_ACCEPTED - TY_EVENTS_START] = {"accepted", accepted},
-	[TY_EVENTS_RETRY - TY_EVENTS_START] = {"retry", retry},
+	[TY_EVENTS_RECEIVED - TY_EVENTS_START] = {"received", ty_rpc_edge_received},
+	[TY_EVENTS_SENT - TY_EVENTS_START] = {"sent", ty_rpc_edge_sent},
+	[TY_EVENTS_ACCEPTED - TY_EVENTS_START] = {"accepted", ty_rpc_edge_accepted},
+	[TY_EVENTS_RETRY - TY_EVENTS_START] = {"retry", ty_rpc_edge_retry},
 };
 
 const struct ty_class ty_events_class = {

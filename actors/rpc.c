@@ -14,8 +14,6 @@
 #include "service.h"
 #include "wire/request.h"
 
-#define RETRY_NS 100000000 /* after an error of accept, before it is tried again */
-
 const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS] = {100, 1000, 10000, 100000, 1000000, 10000000, 100000000, UINT64_MAX};
 
 /* Where a client's requests go. Its place is in the client's number (clients.h), all of which is compared. */
@@ -36,8 +34,6 @@ struct rpc {
 	uint32_t held;      /* open requests that a stop waits for */
 	bool stopping;
 	struct ty_stop *stop; /* who waits; null once it was told */
-
-	struct ty_timer retry;
 };
 
 static struct ty_rpc_slot *slot_of(struct ty_exchange *exchange)
@@ -429,37 +425,6 @@ static void request(void *owner, struct ty_rpc_connection *connection, const uin
 	dispatch(rpc, slot);
 }
 
-/* ---- what nng says ---------------------------------------------------------------------------------------------------- */
-
-static void received(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	ty_rpc_edge_received(ty_container_of(msg, struct ty_rpc_io, msg));
-}
-
-static void sent(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	ty_rpc_edge_sent(ty_container_of(msg, struct ty_rpc_io, msg));
-}
-
-static void accepted(void *self, struct ty_msg *msg)
-{
-	struct rpc *rpc = self;
-
-	(void)msg;
-	if (!ty_rpc_edge_accepted(&rpc->socket->edge))
-		ty_timer_start(&rpc->retry, TY_RPC_RETRY, ty_now() + RETRY_NS);
-}
-
-static void retry(void *self, struct ty_msg *msg)
-{
-	struct rpc *rpc = self;
-
-	(void)msg;
-	ty_rpc_edge_accept(&rpc->socket->edge);
-}
-
 static const struct ty_rpc_calls calls = {.request = request, .replied = replied, .gone = gone};
 
 /* ---- clients come and go -------------------------------------------------------------------------------------------- */
@@ -569,13 +534,13 @@ static void refuse(void *self, struct ty_msg *msg)
 
 static const struct ty_handler handlers[] = {
 	[TY_RPC_START - TY_RPC_START] = {"start", open_up},
-	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", received},
+	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", ty_rpc_edge_received},
 	[TY_RPC_ANSWER - TY_RPC_START] = {"answer", answered},
-	[TY_RPC_SENT - TY_RPC_START] = {"sent", sent},
+	[TY_RPC_SENT - TY_RPC_START] = {"sent", ty_rpc_edge_sent},
 	[TY_RPC_ROUTE - TY_RPC_START] = {"route", route},
 	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
-	[TY_RPC_RETRY - TY_RPC_START] = {"retry", retry},
-	[TY_RPC_ACCEPTED - TY_RPC_START] = {"accepted", accepted},
+	[TY_RPC_RETRY - TY_RPC_START] = {"retry", ty_rpc_edge_retry},
+	[TY_RPC_ACCEPTED - TY_RPC_START] = {"accepted", ty_rpc_edge_accepted},
 };
 
 const struct ty_class ty_rpc_class = {

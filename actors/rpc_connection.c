@@ -1,30 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection's life: accepted() takes it, proceed() looks at what it sent, ty_rpc_edge_send() queues what it gets, end()
+ * A connection's life: ty_rpc_connection_begin() greets it, proceed() looks at what it sent, ty_rpc_edge_send() queues what it gets, end()
  * closes it, settle() keeps it for the next one when nng has let go of it.
  */
 #include "rpc_connection.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <nng/supplemental/tls/tls.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "base/log.h"
 #include "service.h"
 
-#define GREETING_BYTES 8
+#define GREETING_BYTES TY_RPC_GREETING_BYTES
 #define LOG_EVERY_NS 1000000000
 #define SEND_AT_ONCE 8 /* replies; what an aio of nng has room for */
 
-const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT};
+const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT, TY_RPC_RETRY};
 
 static void make_greeting(uint8_t out[GREETING_BYTES], uint16_t protocol)
 {
@@ -43,8 +36,7 @@ static void count(_Atomic uint64_t *counter, uint64_t more)
 	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
 }
 
-/* About what clients do: any of them can cause a line, so there are few. */
-TY_PRINTF(3, 4) static void note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...)
+void ty_rpc_edge_note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...)
 {
 	char text[256];
 	va_list args;
@@ -77,16 +69,6 @@ static nng_duration ms_until(int64_t deadline)
 static int64_t frame_deadline(const struct ty_rpc_edge *edge)
 {
 	return ty_now() + (int64_t)edge->limits.frame_ms * 1000000;
-}
-
-/* On a thread of nng's: only tells the actor. Nothing of the io is touched after the send. An actor that is closed has no use
- * for it. */
-static void io_done(void *arg)
-{
-	struct ty_rpc_io *io = arg;
-
-	if (ty_send(io->rpc, &io->msg, io->type) != TY_OK)
-		return;
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
@@ -147,13 +129,13 @@ TY_PRINTF(2, 3) static void broken(struct ty_rpc_connection *c, const char *fmt,
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
 	count(&stats_of(c->edge)->connections_broken, 1);
-	note(c->edge, TY_LOG_INFO, "closing a connection: %s", text);
+	ty_rpc_edge_note(c->edge, TY_LOG_INFO, "closing a connection: %s", text);
 	end(c);
 }
 
 void ty_rpc_edge_close(struct ty_rpc_connection *c, const char *why)
 {
-	note(c->edge, TY_LOG_WARN, "closing a connection: %s", why);
+	ty_rpc_edge_note(c->edge, TY_LOG_WARN, "closing a connection: %s", why);
 	end(c);
 }
 
@@ -181,7 +163,7 @@ static void post_send(struct ty_rpc_connection *c)
 static void unsent(struct ty_rpc_connection *c, const char *why)
 {
 	count(&stats_of(c->edge)->unsent, c->replies);
-	note(c->edge, TY_LOG_INFO, "closing a connection: %s; %u replies are lost", why, c->replies);
+	ty_rpc_edge_note(c->edge, TY_LOG_INFO, "closing a connection: %s; %u replies are lost", why, c->replies);
 	end(c);
 }
 
@@ -221,11 +203,13 @@ static void advance(struct ty_rpc_connection *c, size_t bytes)
 
 static void proceed(struct ty_rpc_connection *c);
 
-void ty_rpc_edge_sent(struct ty_rpc_io *io)
+void ty_rpc_edge_sent(void *actor, struct ty_msg *msg)
 {
+	struct ty_rpc_io *io = ty_container_of(msg, struct ty_rpc_io, msg);
 	struct ty_rpc_connection *c = io->connection;
 	int error = nng_aio_result(io->aio);
 
+	(void)actor;
 	c->sending = false;
 	if (c->closing) {
 		settle(c);
@@ -382,7 +366,7 @@ static bool take_head(struct ty_rpc_connection *c)
 		return false;
 	c->body = malloc((size_t)length);
 	if (!c->body) {
-		note(c->edge, TY_LOG_WARN, "closing a connection: no memory for a frame of %zu bytes", (size_t)length);
+		ty_rpc_edge_note(c->edge, TY_LOG_WARN, "closing a connection: no memory for a frame of %zu bytes", (size_t)length);
 		count(&stats_of(c->edge)->receive_errors, 1);
 		end(c);
 		return false;
@@ -426,11 +410,13 @@ static void receive_failed(struct ty_rpc_connection *c, int error)
 	}
 }
 
-void ty_rpc_edge_received(struct ty_rpc_io *io)
+void ty_rpc_edge_received(void *actor, struct ty_msg *msg)
 {
+	struct ty_rpc_io *io = ty_container_of(msg, struct ty_rpc_io, msg);
 	struct ty_rpc_connection *c = io->connection;
 	int error = nng_aio_result(io->aio);
 
+	(void)actor;
 	c->receiving = false;
 	if (c->closing) {
 		settle(c);
@@ -447,38 +433,9 @@ void ty_rpc_edge_received(struct ty_rpc_io *io)
 	proceed(c);
 }
 
-/* ---- accepting ------------------------------------------------------------------------------------------------------ */
+/* ---- the beginning -------------------------------------------------------------------------------------------------- */
 
-static struct ty_rpc_connection *make(struct ty_rpc_edge *edge)
-{
-	struct ty_rpc_connection *c = calloc(1, sizeof *c);
-
-	if (!c)
-		return NULL;
-	c->edge = edge;
-	c->receive = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = edge->protocol->received};
-	c->send = (struct ty_rpc_io){.rpc = edge->accept.rpc, .connection = c, .type = edge->protocol->sent};
-	if (nng_aio_alloc(&c->receive.aio, io_done, &c->receive) != 0 || nng_aio_alloc(&c->send.aio, io_done, &c->send) != 0) {
-		nng_aio_free(c->receive.aio);
-		free(c);
-		return NULL;
-	}
-	c->next_of_all = edge->all;
-	edge->all = c;
-	return c;
-}
-
-static struct ty_rpc_connection *take_free(struct ty_rpc_edge *edge)
-{
-	struct ty_rpc_connection *c = edge->free;
-
-	if (!c)
-		return make(edge);
-	edge->free = c->next_free;
-	return c;
-}
-
-static void begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting)
+void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting)
 {
 	c->stream = stream;
 	c->uid = uid;
@@ -496,222 +453,4 @@ static void begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid,
 	ty_rpc_edge_send(c, greeting);
 	if (!c->closing)
 		post_receive(c);
-}
-
-/* The socket's mode keeps others out already; its folder may have been changed under it. */
-static bool may_connect(const struct ty_rpc_edge *edge, nng_stream *stream, uint64_t *uid)
-{
-	if (edge->transport != TY_RPC_IPC)
-		return true;
-	if (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, uid) != 0 || *uid > UINT32_MAX)
-		return false;
-	return edge->private ? *uid == 0 || *uid == geteuid() : ty_config_allows_uid(edge->service->config, (uint32_t)*uid);
-}
-
-static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
-{
-	struct ty_rpc_stats *stats = stats_of(edge);
-	struct ty_rpc_reply *greeting = NULL;
-	struct ty_rpc_connection *c = NULL;
-	uint64_t uid = UINT64_MAX;
-
-	count(&stats->connections_accepted, 1);
-	if (!may_connect(edge, stream, &uid)) {
-		count(&stats->connections_refused, 1);
-		note(edge, TY_LOG_WARN, "refusing a connection of user %llu", (unsigned long long)uid);
-		nng_stream_free(stream);
-		return;
-	}
-	if (edge->open >= edge->limits.connections) {
-		count(&stats->connections_refused, 1);
-		note(edge, TY_LOG_WARN, "refusing a connection: %u are open", edge->limits.connections);
-		nng_stream_free(stream);
-		return;
-	}
-	greeting = malloc(sizeof *greeting + GREETING_BYTES);
-	if (greeting)
-		c = take_free(edge);
-	if (!c) {
-		count(&stats->connections_refused, 1);
-		note(edge, TY_LOG_WARN, "refusing a connection: no memory for it");
-		free(greeting);
-		nng_stream_free(stream);
-		return;
-	}
-	edge->open++;
-	atomic_fetch_add_explicit(&stats->connections, 1, memory_order_relaxed);
-	begin(c, stream, uid, greeting);
-}
-
-void ty_rpc_edge_accept(struct ty_rpc_edge *edge)
-{
-	nng_stream_listener_accept(edge->listener, edge->accept.aio);
-}
-
-bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge)
-{
-	int error = nng_aio_result(edge->accept.aio);
-	nng_stream *stream;
-
-	if (error != 0) {
-		/* Whatever it is: it says nothing of the next one. */
-		count(&stats_of(edge)->receive_errors, 1);
-		note(edge, TY_LOG_WARN, "accept: %s; trying again", nng_strerror(error));
-		return false;
-	}
-	stream = nng_aio_get_output(edge->accept.aio, 0);
-	ty_rpc_edge_accept(edge);
-	admit(edge, stream);
-	return true;
-}
-
-/* ---- the listener --------------------------------------------------------------------------------------------------- */
-
-/* nng keeps its listener's descriptor to itself, and has no option for the times of keep-alive; what is set on a listener, each
- * connection that it accepts inherits. So it is looked for among ours: the one that listens where we do. */
-static void set_keep_alive(const struct ty_rpc_edge *edge)
-{
-	static const struct { int level, name, value; } options[] = {
-		{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, TY_RPC_KEEP_IDLE_S},
-		{IPPROTO_TCP, TCP_KEEPINTVL, TY_RPC_KEEP_INTERVAL_S}, {IPPROTO_TCP, TCP_KEEPCNT, TY_RPC_KEEP_PROBES},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT, TY_RPC_UNACKNOWLEDGED_MS},
-	};
-	const char *port = strrchr(edge->service->config->listen, ':') + 1;
-	DIR *all = opendir("/proc/self/fd");
-	bool found = false;
-
-	for (struct dirent *entry; all && (entry = readdir(all));) {
-		union { struct sockaddr any; struct sockaddr_in in; struct sockaddr_in6 in6; } address;
-		int fd = atoi(entry->d_name), listens = 0;
-		socklen_t length = sizeof listens, size = sizeof address;
-
-		memset(&address, 0, sizeof address);
-		if (entry->d_name[0] == '.' || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens ||
-			getsockname(fd, &address.any, &size) != 0 ||
-			(address.any.sa_family != AF_INET && address.any.sa_family != AF_INET6) ||
-			ntohs(address.any.sa_family == AF_INET ? address.in.sin_port : address.in6.sin6_port) != atoi(port))
-			continue;
-		found = true;
-		for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-			if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value) != 0)
-				found = false;
-	}
-	if (all)
-		closedir(all);
-	if (!found)
-		ty_log(TY_LOG_WARN, "rpc", "no times for keep-alive could be set: the system's are in force");
-}
-
-/* Certificate and key; who must show one. */
-static int set_tls(struct ty_rpc_edge *edge, const char **what)
-{
-	const struct ty_config *config = edge->service->config;
-	nng_tls_config *tls = NULL;
-	int error = nng_tls_config_alloc(&tls, NNG_TLS_MODE_SERVER);
-
-	*what = "TLS";
-	if (error == 0) {
-		*what = config->tls_cert;
-		error = nng_tls_config_cert_key_file(tls, config->tls_cert, NULL);
-	}
-	if (error == 0 && config->tls_ca[0]) {
-		*what = config->tls_ca;
-		error = nng_tls_config_ca_file(tls, config->tls_ca);
-		if (error == 0)
-			error = nng_tls_config_auth_mode(tls, NNG_TLS_AUTH_MODE_REQUIRED);
-	}
-	if (error == 0) {
-		*what = NNG_OPT_TLS_CONFIG;
-		error = nng_stream_listener_set_ptr(edge->listener, NNG_OPT_TLS_CONFIG, tls); /* it holds it from here on */
-	}
-	if (tls)
-		nng_tls_config_free(tls);
-	return error;
-}
-
-int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
-{
-	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
-	int mode = edge->service->config->allow_uid_count && !edge->private ? 0666 : 0600;
-	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
-
-	*what = "nng_aio_alloc";
-	if (error == 0) {
-		*what = "nng_stream_listener_alloc";
-		error = nng_stream_listener_alloc(&edge->listener, url);
-	}
-	if (error == 0 && edge->transport == TY_RPC_IPC) {
-		*what = NNG_OPT_IPC_PERMISSIONS;
-		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, mode);
-	}
-	if (error == 0 && edge->transport != TY_RPC_IPC) {
-		*what = NNG_OPT_TCP_NODELAY;
-		error = nng_stream_listener_set_bool(edge->listener, NNG_OPT_TCP_NODELAY, true);
-	}
-	if (error == 0 && edge->transport != TY_RPC_IPC) {
-		*what = NNG_OPT_TCP_KEEPALIVE;
-		error = nng_stream_listener_set_bool(edge->listener, NNG_OPT_TCP_KEEPALIVE, true);
-	}
-	if (error == 0 && edge->transport == TY_RPC_TLS)
-		error = set_tls(edge, what);
-	if (error == 0) {
-		*what = "nng_stream_listener_listen";
-		error = nng_stream_listener_listen(edge->listener);
-	}
-	if (error == 0 && edge->transport != TY_RPC_IPC)
-		set_keep_alive(edge);
-	return error;
-}
-
-void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner)
-{
-	edge->accept.rpc = rpc;
-	edge->accept.type = edge->protocol->accepted;
-	edge->calls = calls;
-	edge->owner = owner;
-	ty_rpc_edge_accept(edge);
-}
-
-void ty_rpc_edge_stop(struct ty_rpc_edge *edge)
-{
-	nng_stream *stream;
-
-	nng_stream_listener_close(edge->listener);
-	/* Each stop waits for a callback that runs right now: that sends one message and returns. */
-	nng_aio_stop(edge->accept.aio);
-	stream = nng_aio_get_output(edge->accept.aio, 0);
-	if (nng_aio_result(edge->accept.aio) == 0 && stream) {
-		nng_stream_free(stream); /* accepted, and nobody took it any more */
-		nng_aio_set_output(edge->accept.aio, 0, NULL);
-	}
-	for (struct ty_rpc_connection *c = edge->all; c; c = c->next_of_all) {
-		if (c->stream)
-			nng_stream_close(c->stream);
-		nng_aio_stop(c->receive.aio);
-		nng_aio_stop(c->send.aio);
-	}
-}
-
-void ty_rpc_edge_free(struct ty_rpc_edge *edge)
-{
-	if (edge->listener)
-		nng_stream_listener_free(edge->listener);
-	if (edge->accept.aio)
-		nng_aio_free(edge->accept.aio);
-	while (edge->all) {
-		struct ty_rpc_connection *c = edge->all;
-
-		edge->all = c->next_of_all;
-		while (c->first) {
-			struct ty_rpc_reply *reply = c->first;
-
-			c->first = reply->next;
-			free(reply);
-		}
-		nng_aio_free(c->receive.aio);
-		nng_aio_free(c->send.aio);
-		nng_stream_free(c->stream); /* null is allowed */
-		free(c->body);
-		free(c);
-	}
 }

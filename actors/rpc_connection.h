@@ -15,6 +15,7 @@
 
 #include <nng/nng.h>
 
+#include "base/log.h"
 #include "rpc.h"
 
 #define TY_RPC_HOPS_MAX 8                                  /* numbers before a request, REQ's own included */
@@ -112,7 +113,7 @@ enum ty_rpc_transport {
 /* What an edge speaks. */
 struct ty_rpc_protocol {
 	uint16_t ours, theirs;         /* numbers of nng's protocols, in the greetings */
-	uint32_t accepted, received, sent; /* what its owner gets from nng as which message */
+	uint32_t accepted, received, sent, retry; /* the types of what its owner gets; all four it hands to the edge (below) */
 };
 extern const struct ty_rpc_protocol ty_rpc_replies; /* REP to REQ peers, for rpc */
 
@@ -125,6 +126,7 @@ struct ty_rpc_edge {
 	enum ty_rpc_transport transport;
 	struct ty_rpc_limits limits;
 	struct ty_rpc_io accept;
+	struct ty_timer retry; /* after an error of accept; the owner's */
 	const struct ty_rpc_calls *calls;
 	void *owner;
 	struct ty_rpc_connection *all, *free; /* made when needed, freed at the close; never more than limits.connections */
@@ -141,16 +143,25 @@ TY_MUST_USE enum ty_code ty_rpc_listen(struct ty_service *service, const char *u
 TY_MUST_USE int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what);
 /* Accept, and tell `owner` on the actor `rpc`, whose handlers call the rest of these. */
 void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner);
-/* After TY_RPC_ACCEPTED: false if it was an error, and ty_rpc_edge_accept has to be called in a while. */
-TY_MUST_USE bool ty_rpc_edge_accepted(struct ty_rpc_edge *edge);
-void ty_rpc_edge_accept(struct ty_rpc_edge *edge);
-void ty_rpc_edge_received(struct ty_rpc_io *io); /* after TY_RPC_RECEIVED */
-void ty_rpc_edge_sent(struct ty_rpc_io *io);     /* after TY_RPC_SENT */
+/* Handlers, for the owner's table at the types of its protocol. */
+void ty_rpc_edge_accepted(void *actor, struct ty_msg *msg);
+void ty_rpc_edge_received(void *actor, struct ty_msg *msg);
+void ty_rpc_edge_sent(void *actor, struct ty_msg *msg);
+void ty_rpc_edge_retry(void *actor, struct ty_msg *msg);
 /* The reply is the edge's. The connection may be over when it returns. */
 void ty_rpc_edge_send(struct ty_rpc_connection *connection, struct ty_rpc_reply *reply);
 void ty_rpc_edge_close(struct ty_rpc_connection *connection, const char *why);
 /* At the actor's end: when it returns nng calls back no more. Replies that are not out are dropped without a word. */
 void ty_rpc_edge_stop(struct ty_rpc_edge *edge);
 void ty_rpc_edge_free(struct ty_rpc_edge *edge);
+
+/* ---- between rpc_edge.c and rpc_connection.c ---- */
+
+#define TY_RPC_GREETING_BYTES 8
+
+/* A connection that is free takes this stream; `greeting` has room for TY_RPC_GREETING_BYTES. Both are the connection's from here on. */
+void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting);
+/* About what clients do: any of them can cause a line, so there is one a second. */
+TY_PRINTF(3, 4) void ty_rpc_edge_note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...);
 
 #endif
