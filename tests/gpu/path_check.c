@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "busy/busy.h"
 #include "check.h"
-#include "device/cuda_busy.h"
 #include "device/device.h"
 #include "kernels/pattern.h"
 

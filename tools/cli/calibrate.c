@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "busy/busy.h"
 #include "device/calibration.h"
-#include "device/cuda_busy.h"
 #include "device/device.h"
 
 #define MOST_US 600000000u /* however slow the machine */

@@ -3,8 +3,8 @@
  * An engine at work, in a process of its own: steps of about 1.6 ms, each a row of kernels that read weights. For calibrating and
  * measuring beside it; no service starts one. One at a time.
  */
-#ifndef TY_DEVICE_CUDA_BUSY_H
-#define TY_DEVICE_CUDA_BUSY_H
+#ifndef TY_BUSY_H
+#define TY_BUSY_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cuda_busy.h"
+#include "busy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cuda_driver.h"
+#include "device/cuda_driver.h"
 #include "kernels/gather.h"
 
 #define STEP_MS 1.6f
@@ -24,9 +25,9 @@
 #define TRIAL 50u                  /* steps after which their length is set */
 #define KERNELS_MAX 512u
 
-/* Shared. The engine writes, all of it before `steps` or `state` (release); the parent reads (acquire). */
+/* Shared. The engine writes; the parent reads. A sample is there when `steps` is past it (release, read by acquire); the error is
+ * when the pipe has ended without a word. */
 struct shared {
-	_Atomic int state; /* 0 starting, 1 steps, 2 failed */
 	_Atomic uint64_t steps;
 	char error[256];
 	float samples[SAMPLES]; /* milliseconds, of step i at i % SAMPLES */
@@ -48,7 +49,6 @@ struct run {
 static _Noreturn void give_up(const struct run *r, const char *what, cu_result result)
 {
 	snprintf(shared->error, sizeof shared->error, "the busy engine: %s: %s (%d)", what, ty_cuda_error_name(&r->api, result), result);
-	atomic_store_explicit(&shared->state, 2, memory_order_release);
 	_exit(1);
 }
 
@@ -69,7 +69,6 @@ static void open_engine(struct run *r, const char *driver, int ordinal, bool tin
 
 	if (ty_cuda_load(driver, &r->api, &err) != TY_OK || ty_cuda_context(&r->api, ordinal, &device, &context, &err) != TY_OK) {
 		snprintf(shared->error, sizeof shared->error, "the busy engine: %.200s", err.text);
-		atomic_store_explicit(&shared->state, 2, memory_order_release);
 		_exit(1);
 	}
 	r->bytes = tiny ? 1 << 20 : WEIGHTS;
@@ -110,7 +109,7 @@ static void finish_step(struct run *r, uint64_t step)
 		give_up(r, "cuEventQuery", result);
 }
 
-static _Noreturn void work(const char *driver, int ordinal, bool tiny)
+static _Noreturn void work(const char *driver, int ordinal, bool tiny, int ready)
 {
 	static struct run r;
 	uint64_t step = 1;
@@ -135,38 +134,40 @@ static _Noreturn void work(const char *driver, int ordinal, bool tiny)
 			r.kernels = want < 1 ? 1 : want > KERNELS_MAX ? KERNELS_MAX : (unsigned)want;
 		}
 		atomic_store_explicit(&shared->steps, done + 1, memory_order_release);
-		if (done == 2 * TRIAL)
-			atomic_store_explicit(&shared->state, 1, memory_order_release);
+		if (done == 2 * TRIAL && write(ready, "", 1) != 1)
+			_exit(1); /* nobody waits for it */
 	}
 }
 
 enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
 {
-	int state;
+	int ready[2];
+	ssize_t got;
+	char byte;
 
 	engine = 0;
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return ty_fail(err, TY_NO_MEMORY, "the busy engine: %s", strerror(errno));
+	if (pipe2(ready, O_CLOEXEC) != 0)
+		return ty_fail(err, TY_IO, "the busy engine: pipe: %s", strerror(errno));
 	engine = fork();
 	if (engine == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		signal(SIGALRM, SIG_DFL);
-		work(driver, ordinal, tiny);
+		close(ready[0]);
+		work(driver, ordinal, tiny, ready[1]);
 	}
+	close(ready[1]);
+	do
+		got = engine > 0 ? read(ready[0], &byte, 1) : -1; /* its end is the pipe's */
+	while (got < 0 && engine > 0 && errno == EINTR);
+	close(ready[0]);
 	if (engine < 0) {
 		engine = 0;
-		return ty_fail(err, TY_IO, "the busy engine: fork: %s", strerror(errno));
+		return ty_fail(err, TY_IO, "the busy engine: no process could be made for it");
 	}
-	while ((state = atomic_load_explicit(&shared->state, memory_order_acquire)) == 0) {
-		if (waitpid(engine, NULL, WNOHANG) != 0) {
-			engine = 0; /* its number may be another's soon */
-			state = 2;
-			break;
-		}
-		usleep(1000);
-	}
-	return state == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
+	return got == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
 }
 
 void ty_busy_stop(void)
