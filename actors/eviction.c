@@ -425,7 +425,7 @@ static void on_summed(void *self, struct ty_msg *msg)
 {
 	struct eviction *e = self;
 
-	eviction_summed(e, ty_container_of(msg, struct ty_sum, msg));
+	eviction_summed(e, msg);
 	if (e->waiting)
 		serve_waiting(e);
 	publish(e);

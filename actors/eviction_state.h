@@ -61,7 +61,7 @@ struct eviction {
 
 	uint64_t sum_bytes;         /* of chunks that are being summed up */
 	uint64_t sums_begun, sums_ended;
-	uint32_t next_sum;          /* checksum actor */
+	uint32_t next_sum;          /* of the bytework actors */
 
 	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
 };
@@ -135,7 +135,7 @@ bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tie
 void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become visible */
 /* May the op find room when those chunks are back that were being summed up when it first found none? */
 bool eviction_sums_pin(const struct eviction *e, struct ty_op *op);
-void eviction_summed(struct eviction *e, struct ty_sum *sum);
+void eviction_summed(struct eviction *e, struct ty_msg *msg);
 
 /* ---- eviction_configure.c ---- */
 

@@ -11,6 +11,34 @@
 
 #define SHARE 16 /* of the arena, that may be on its way: a sixteenth */
 
+struct sum {
+	struct ty_bytework work;
+	struct ty_chunk *chunk; /* pinned */
+	uint64_t bytes;         /* of its parts */
+	bool made;              /* parts[] are filled in; not if the service stops */
+	uint64_t parts[];       /* chunk->parts */
+};
+
+/* On a bytework's thread. */
+static void run(struct ty_service *service, struct ty_bytework *work)
+{
+	struct sum *sum = ty_container_of(work, struct sum, work);
+	struct ty_checksum_stats *stats = &service->checksum_stats;
+	int64_t began = ty_now();
+
+	sum->made = true;
+	for (uint32_t i = 0; i < sum->chunk->parts && sum->made; i++) {
+		uint32_t slot = sum->chunk->slots[i];
+
+		sum->made = ty_bytework_sum(service, ty_slots_address(service->slots, slot),
+			ty_slots_held(service->slots, slot)->length, &sum->parts[i]);
+	}
+	if (sum->made) {
+		atomic_fetch_add_explicit(&stats->bytes, sum->bytes, memory_order_relaxed);
+		atomic_fetch_add_explicit(&stats->ns, (uint64_t)(ty_now() - began), memory_order_relaxed);
+	}
+}
+
 static uint64_t unsummed_bytes(const struct eviction *e, const struct ty_chunk *chunk)
 {
 	const struct ty_slots *slots = e->service->slots;
@@ -32,9 +60,9 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 {
 	struct ty_service *service = e->service;
 	uint64_t bytes;
-	struct ty_sum *sum;
+	struct sum *sum;
 
-	if (!service->checksum_count || !(bytes = unsummed_bytes(e, chunk)))
+	if (!service->bytework_count || !(bytes = unsummed_bytes(e, chunk)))
 		return;
 	sum = e->sum_bytes + bytes > service->arena.bytes / SHARE
 		      ? NULL
@@ -43,7 +71,10 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 		sum->chunk = chunk;
 		sum->bytes = bytes;
 		ty_chunk_pin(chunk);
-		if (ty_send(service->checksum[e->next_sum++ % service->checksum_count], &sum->msg, TY_CHECKSUM_SUM) == TY_OK) {
+		sum->work.home = ty_self();
+		sum->work.home_type = TY_EVICTION_SUMMED;
+		sum->work.run = run;
+		if (ty_bytework_send(service, &sum->work, &e->next_sum)) {
 			e->sum_bytes += bytes;
 			e->sums_begun++;
 			tell(e);
@@ -62,8 +93,10 @@ bool eviction_sums_pin(const struct eviction *e, struct ty_op *op)
 	return e->sums_ended < op->sums;
 }
 
-void eviction_summed(struct eviction *e, struct ty_sum *sum)
+void eviction_summed(struct eviction *e, struct ty_msg *msg)
 {
+	struct sum *sum = ty_container_of(ty_container_of(msg, struct ty_bytework, msg), struct sum, work);
+
 	for (uint32_t part = 0; sum->made && part < sum->chunk->parts; part++)
 		ty_slots_set_checksum(e->service->slots, sum->chunk->slots[part], sum->parts[part]);
 	ty_chunk_unpin(sum->chunk);

@@ -51,7 +51,7 @@ enum ty_message {
 	TY_EVICTION_RELEASE,         /* struct ty_lease  from engine: touch and unpin */
 	TY_EVICTION_PIECE,           /* struct ty_piece  from gpu: usable, or not; from populate: not */
 	TY_EVICTION_TICK,            /* its timer, while ops wait for the arena to grow */
-	TY_EVICTION_SUMMED,          /* struct ty_sum    from checksum */
+	TY_EVICTION_SUMMED,          /* a sum's struct ty_bytework: home again */
 	TY_EVICTION_CONTROL,         /* struct ty_exchange from the administration's rpc */
 	TY_EVICTION_CONTROL_GO,      /* its own: the next slice of such a request */
 	TY_EVICTION_CONTROL_LATE,    /* its own timer: such a request's deadline */
@@ -68,8 +68,8 @@ enum ty_message {
 	/* log: writes the lines. */
 	TY_LOG_LINE = 0x1e0,         /* struct ty_log_line from anyone */
 
-	/* checksum: sums up what has become visible. */
-	TY_CHECKSUM_SUM = 0x200,     /* struct ty_sum    from eviction */
+	/* bytework: passes over many bytes. */
+	TY_BYTEWORK_RUN = 0x200,     /* struct ty_bytework from anyone, through ty_bytework_send */
 
 	/* tier: every actor of a tier, whatever its kind. */
 	TY_TIER_START = 0x300,       /* struct ty_msg      from main: everybody is there */

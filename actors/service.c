@@ -51,14 +51,14 @@ static enum ty_code spawn(struct service *s, const struct ty_class *cls, void *a
 	return code == TY_OK ? TY_OK : ty_fail(err, code, "could not start the actor %s", cls->name);
 }
 
-static enum ty_code spawn_checksums(struct service *s, struct ty_error *err)
+static enum ty_code spawn_byteworkers(struct service *s, struct ty_error *err)
 {
 	enum ty_code code = TY_OK;
 
 	for (uint32_t i = 0; code == TY_OK && i < s->base.config->checksum_threads; i++) {
-		code = spawn(s, &ty_checksum_class, &s->base, TY_DEDICATED, "checksum", &s->base.checksum[i], err);
+		code = spawn(s, &ty_bytework_class, &s->base, TY_DEDICATED, "bytework", &s->base.bytework[i], err);
 		if (code == TY_OK)
-			s->base.checksum_count = i + 1;
+			s->base.bytework_count = i + 1;
 	}
 	return code;
 }
@@ -140,7 +140,7 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	if (code == TY_OK)
 		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
 	if (code == TY_OK)
-		code = spawn_checksums(s, err);
+		code = spawn_byteworkers(s, err);
 	for (uint32_t i = 0; code == TY_OK && i < base->config->populate_threads; i++) {
 		code = spawn(s, &ty_populate_class, base, TY_DEDICATED, "populate", &base->populate[i], err);
 		if (code == TY_OK)
@@ -210,8 +210,8 @@ static void tear_down(struct service *s)
 			release(&base->gpu[i]);
 		for (uint32_t i = 0; i < sizeof base->populate / sizeof base->populate[0]; i++)
 			release(&base->populate[i]);
-		for (uint32_t i = 0; i < TY_MAX_CHECKSUMS; i++)
-			release(&base->checksum[i]);
+		for (uint32_t i = 0; i < TY_MAX_BYTEWORKERS; i++)
+			release(&base->bytework[i]);
 		release(&base->prefetch);
 		release(&base->writeback);
 		for (uint32_t i = 0; i < base->tier_count; i++) {

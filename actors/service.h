@@ -6,7 +6,7 @@
 #ifndef TY_ACTORS_SERVICE_H
 #define TY_ACTORS_SERVICE_H
 
-#include "checksum.h"
+#include "bytework.h"
 #include "clients.h"
 #include "engine.h"
 #include "events.h"
@@ -62,8 +62,8 @@ struct ty_service {
 	struct ty_actor *log, *rpc, *clients, *eviction, *metrics;
 	struct ty_actor *populate[8];
 	uint32_t populate_count;
-	struct ty_actor *checksum[TY_MAX_CHECKSUMS];
-	uint32_t checksum_count;
+	struct ty_actor *bytework[TY_MAX_BYTEWORKERS];
+	uint32_t bytework_count;
 	struct ty_spaces spaces;
 
 	struct ty_actor *prefetch, *writeback; /* null without tiers */
@@ -74,7 +74,7 @@ struct ty_service {
 	uint32_t registrars; /* bits: devices whose registration of the arena counts for all; 0: for each of them it does */
 
 	/* Statistics: each block is written by its actor alone, but lookup_stats by every engine and
-	 * checksum_stats by every checksum actor. */
+	 * checksum_stats by every bytework actor. */
 	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES];
 	struct ty_eviction_stats eviction_stats;
 	struct ty_checksum_stats checksum_stats;

@@ -680,8 +680,8 @@ static void start_service(uint64_t seed)
 	assert(ty_spawn(w.rt, &rpc_class, NULL, &pool, &s->rpc) == TY_OK);
 	assert(ty_spawn(w.rt, &clients_class, NULL, &pool, &s->clients) == TY_OK);
 	assert(ty_spawn(w.rt, &ty_eviction_class, s, &pool, &s->eviction) == TY_OK);
-	assert(ty_spawn(w.rt, &ty_checksum_class, s, &pool, &s->checksum[0]) == TY_OK);
-	s->checksum_count = 1;
+	assert(ty_spawn(w.rt, &ty_bytework_class, s, &pool, &s->bytework[0]) == TY_OK);
+	s->bytework_count = 1;
 	assert(ty_spawn(w.rt, &ty_populate_class, s, &own, &s->populate[0]) == TY_OK);
 	s->populate_count = 1;
 	gpu = (struct ty_gpu_arg){.service = s, .options = {.name = "host", .fault = device[4] ? device + 5 : NULL}};
@@ -730,7 +730,7 @@ static void check_end(void)
 static void stop_service(void)
 {
 	struct ty_service *s = w.service;
-	struct ty_actor *all[] = {s->rpc, s->clients, s->eviction, s->checksum[0], s->populate[0], s->gpu[0]};
+	struct ty_actor *all[] = {s->rpc, s->clients, s->eviction, s->bytework[0], s->populate[0], s->gpu[0]};
 
 	ty_runtime_destroy(w.rt);
 	for (int i = 0; i < ENGINES; i++)

@@ -112,7 +112,7 @@ static void test_without_anybody_to_sum(void **state)
 {
 	(void)state;
 	world_open(&(struct world_options){.pieces = 2, .sums = true});
-	ty_actor_stop(world.service->checksum[0]);
+	ty_actor_stop(world.service->bytework[0]);
 	world_idle();
 	assert_int_equal(world_store_now(0, 0, 2, MIB), TY_OK);
 	world_idle();

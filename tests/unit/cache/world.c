@@ -244,8 +244,8 @@ void world_open(const struct world_options *options)
 	s->rt = world.rt;
 	spawn(&ty_eviction_class, s, &s->eviction);
 	if (options->sums) {
-		spawn(&ty_checksum_class, s, &s->checksum[0]);
-		s->checksum_count = 1;
+		spawn(&ty_bytework_class, s, &s->bytework[0]);
+		s->bytework_count = 1;
 	}
 	spawn(options->real_populate ? &ty_populate_class : &impostor_class, s, &s->populate[0]);
 	s->populate_count = 1;
@@ -269,8 +269,8 @@ void world_close(void)
 
 	close_tiers();
 	ty_actor_unref(s->eviction);
-	if (s->checksum_count)
-		ty_actor_unref(s->checksum[0]);
+	if (s->bytework_count)
+		ty_actor_unref(s->bytework[0]);
 	ty_actor_unref(s->populate[0]);
 	for (uint32_t i = 0; i < s->gpu_count; i++)
 		ty_actor_unref(s->gpu[i]);
