@@ -9,15 +9,17 @@ build=$1 driver=$2 devices=$3
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 stage=$(mktemp -d "${TMPDIR:-/tmp}/tyer-gpu-check.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
-mkdir "$stage/bin" "$stage/exe" "$stage/tests"
+mkdir "$stage/bin" "$stage/exe" "$stage/tests" "$stage/scenario"
 cp "$build/tools/tyerd/tyerd" "$build/tools/cli/tyer" "$build/tools/bench/tyer-bench" "$stage/bin/"
-for name in gpu/kernel_check gpu/device_check gpu/path_check bench/gpu_load bench/gpu_threads; do
+for name in gpu/kernel_check gpu/device_check gpu/path_check bench/gpu_load bench/gpu_threads scenario/probe; do
 	ln -s "$build/tests/$name" "$stage/tests/${name#*/}"
 done
 ln -s "$build/tests/gpu/kernel_check" "$stage/exe/kernel_check"
 cp "$repo/tools/gpu-check-run" "$stage/run"
 cp "$repo/tools/gpu-check-table.py" "$stage/table.py"
 cp "$repo/tools/with-service" "$stage/"
+cp "$repo"/tests/scenario/{outside,worker_killed,upgrade,restart_loop,restarted_engine}.py "$stage/scenario/"
+cp "$repo/tests/soak/run" "$stage/scenario/soak"
 echo test >"$stage/commit"
 export TYER_STANDIN=devices=$devices,ops=64 TYER_CUDA_DRIVER=$driver OUT=$stage/out TYER_BUDGET_SECONDS=1000
 mkdir "$OUT"

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #define PIECE ((uint64_t)2 << 20)
-#define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
 
 void g_prepare(struct g_house *g)
 {
@@ -58,8 +57,8 @@ static void open_on(struct g_house *g, struct h_client *c, uint32_t device, bool
 	info = ty_client_info(c->client);
 	assert_true(device < info->device_count);
 	memcpy(uuid, info->devices[device].uuid, sizeof uuid);
-	munmap(c->pool, POOL_BYTES);
-	region = (struct ty_region){.length = POOL_BYTES, .offset = pieces ? PIECE - POOL_BYTES / 2 : 0};
+	munmap(c->pool, H_POOL_BYTES);
+	region = (struct ty_region){.length = H_POOL_BYTES, .offset = pieces ? PIECE - H_POOL_BYTES / 2 : 0};
 	if (pieces)
 		engine_alloc_pieces(device, &region);
 	else

@@ -15,7 +15,6 @@
 #include "actors/service.h"
 #include "kernels/pattern.h"
 
-#define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
 #define SEED 0x7ab1e7ull
 
 void h_prepare(struct h_service *s)
@@ -88,7 +87,7 @@ struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts)
 	static struct ty_group group;
 	static struct ty_pool pool;
 
-	region = (struct ty_region){.is_fd = true, .fd = c->fd, .allocation_bytes = POOL_BYTES, .length = POOL_BYTES};
+	region = (struct ty_region){.is_fd = true, .fd = c->fd, .allocation_bytes = H_POOL_BYTES, .length = H_POOL_BYTES};
 	for (uint32_t i = 0; i < H_PLANES; i++)
 		planes[i] = (struct ty_plane){0, (uint64_t)i * H_BLOCKS * H_RUN};
 	group = (struct ty_group){H_BLOCK_TOKENS, H_BLOCKS, H_RUN, H_RUN, H_PLANES, planes};
@@ -114,9 +113,9 @@ enum ty_code h_try_open(struct h_service *s, struct h_client *c, const uint8_t e
 		return code;
 	c->fd = memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_true(c->fd >= 0);
-	assert_int_equal(ftruncate(c->fd, (off_t)POOL_BYTES), 0);
+	assert_int_equal(ftruncate(c->fd, (off_t)H_POOL_BYTES), 0);
 	assert_int_equal(fcntl(c->fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-	c->pool = mmap(NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+	c->pool = mmap(NULL, H_POOL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
 	assert_ptr_not_equal(c->pool, MAP_FAILED);
 	if (!parts)
 		return TY_OK;
@@ -141,7 +140,7 @@ void h_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], c
 void h_close(struct h_client *c)
 {
 	ty_client_close(c->client);
-	munmap(c->pool, POOL_BYTES);
+	munmap(c->pool, H_POOL_BYTES);
 	close(c->fd);
 }
 

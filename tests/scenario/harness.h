@@ -21,6 +21,7 @@
 #define H_PLANES 4
 #define H_RUN 1024
 #define H_BLOCKS 256
+#define H_POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
 #define H_CHUNK_BYTES ((uint64_t)H_PER_CHUNK * H_PLANES * H_RUN)
 #define H_CHUNK_WORDS (H_CHUNK_BYTES / 8)
 

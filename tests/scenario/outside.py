@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # For scenarios that are told from outside: a tyerd of one's own, its worker and its supervisor, and a client (probe.c) whose
-# stored bytes can be checked. Nothing here asserts a time; what is waited for comes, or the meson test's limit ends it.
+# stored bytes can be checked. TYER_SCENARIO_DEVICE (cuda:0, say) puts the probe's blocks there, by the driver's library
+# TYER_CUDA_DRIVER. Nothing here asserts a time; what is waited for comes, or the meson test's limit ends it.
 import atexit
 import json
 import os
@@ -12,6 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
+
+DEVICE = os.environ.get("TYER_SCENARIO_DEVICE", "host")
+DRIVER = os.environ.get("TYER_CUDA_DRIVER", "libcuda.so.1")
 
 passed = failed = 0
 
@@ -48,7 +54,8 @@ def read(path):
 
 class Probe:
     def __init__(self, program, service):
-        self.process = subprocess.Popen([program, service.url, service.attach], stdin=subprocess.PIPE,
+        gpu = [] if DEVICE == "host" else [DEVICE, DRIVER]
+        self.process = subprocess.Popen([program, service.url, service.attach, *gpu], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)
 
@@ -99,15 +106,17 @@ class Probe:
 class Service:
     """tyerd on sockets in a folder of its own."""
 
-    def __init__(self, tyerd, tyer, *options, size="256MiB", environment=None, http=True, **popen):
+    def __init__(self, tyerd, tyer, *options, size="256MiB", environment=None, http=True, chunk_tokens=64, **popen):
         self.dir = tempfile.mkdtemp(prefix="tyer-outside-")
         atexit.register(self.clean)
         self.url, self.attach = f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
         self.tyer = tyer
         self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--http", "127.0.0.1:0" if http else "off",
-                          "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", "64", *options]
+                          "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", str(chunk_tokens), *options]
         if "--device" not in options:
-            self.arguments += ["--device", "host"]
+            self.arguments += ["--device", DEVICE]
+        if DEVICE != "host":
+            self.arguments += ["--cuda-driver", DRIVER, "--calibration", "off"]
         self.start(environment, **popen)
 
     def start(self, environment=None, **popen):
@@ -156,8 +165,11 @@ class Service:
 
     def page(self, name):
         port = re.findall(r"http: serving on .*:(\d+)", self.log())[-1]
-        r = subprocess.run(["curl", "-s", "-w", "%{http_code}", f"http://127.0.0.1:{port}/{name}"], capture_output=True, text=True)
-        return int(r.stdout[-3:]), r.stdout[:-3]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}") as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe URL ATTACH: a client for scenarios that are told from outside, which kill and restart the service. Commands come line by line
- * on standard input; each is answered by one line, "ok ..." or "error CODE words", but for flood, whose lines end with "done".
+ * probe URL ATTACH [DEVICE DRIVER]: a client for scenarios that are told from outside, which kill and restart the service. Commands come line by line
+ * on standard input; its blocks lie in host memory, or on a GPU (cuda:N, by the driver's library). Each is answered by one line, "ok ..." or "error CODE words", but for flood, whose lines end with "done".
  *
  *   open              connect and register
  *   close
@@ -19,12 +19,51 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "device/cuda_client.h"
+
 #define FLOOD_MAX 16 /* H_BLOCKS is room for so many prompts of four chunks */
 
 static struct h_service service;
 static struct h_client client;
 static bool is_open;
 static uint64_t session;
+
+static struct ty_cuda_client *gpu; /* null: host memory */
+static uint64_t gpu_pool;
+static struct ty_region gpu_region;
+
+/* On a GPU the pool in host memory is a mirror: out after it was written, in before it is read. */
+static enum ty_code push(void)
+{
+	return gpu ? ty_cuda_client_write(gpu, gpu_pool, client.pool, H_POOL_BYTES, &client.refused) : TY_OK;
+}
+
+static enum ty_code pull(void)
+{
+	return gpu ? ty_cuda_client_read(gpu, client.pool, gpu_pool, H_POOL_BYTES, &client.refused) : TY_OK;
+}
+
+static enum ty_code open_gpu(const char *device, const char *driver)
+{
+	enum ty_code code = ty_cuda_client_open(driver, atoi(device + strlen("cuda:")), &gpu, &client.refused);
+
+	return code == TY_OK ? ty_cuda_client_alloc(gpu, H_POOL_BYTES, &gpu_pool, &gpu_region, &client.refused) : code;
+}
+
+static enum ty_code register_gpu(void)
+{
+	struct ty_pool *pool = h_pool(&client, 0, 1);
+	enum ty_code code;
+
+	pool->regions = &gpu_region;
+	ty_cuda_client_uuid(gpu, pool->device);
+	code = h_wait(&client, ty_client_register(client.client, pool, h_done, &client, &client.refused));
+	if (code == TY_OK)
+		client.registration = client.last.registered.registration;
+	else
+		h_close(&client);
+	return code;
+}
 
 static void say_error(enum ty_code code)
 {
@@ -33,8 +72,10 @@ static void say_error(enum ty_code code)
 
 static void do_open(void)
 {
-	enum ty_code code = h_try_open(&service, &client, NULL, "probe", 0, 1);
+	enum ty_code code = h_try_open(&service, &client, NULL, "probe", 0, gpu ? 0 : 1);
 
+	if (code == TY_OK && gpu)
+		code = register_gpu();
 	is_open = code == TY_OK;
 	if (is_open)
 		printf("ok\n");
@@ -55,6 +96,8 @@ static void do_store(uint32_t base, uint32_t count)
 
 	h_fill(&client, base, count, 0);
 	if (code == TY_OK)
+		code = push();
+	if (code == TY_OK)
 		code = h_store(&client, session, 0, count, 0);
 	if (code != TY_OK) {
 		say_error(code);
@@ -70,8 +113,12 @@ static void do_check(uint32_t base, uint32_t count, bool retrieve)
 	uint32_t hits = client.last.lookup.hits;
 
 	h_wipe(&client, count, 0);
+	if (code == TY_OK)
+		code = push();
 	if (code == TY_OK && hits && retrieve)
 		code = h_retrieve(&client, session, 0, hits, 0);
+	if (code == TY_OK)
+		code = pull();
 	if (code != TY_OK) {
 		say_error(code);
 		return;
@@ -118,6 +165,8 @@ static void do_flood(uint32_t base, uint32_t prompts, uint32_t count)
 		for (uint32_t k = 0; k < length; k++)
 			ids[i][k] = block + k;
 		h_fill(&client, first, count, block);
+		if (code == TY_OK)
+			code = push();
 		f[i] = (struct flood){.base = first};
 		if (code == TY_OK)
 			code = ty_client_store(client.client, &t, flood_done, &f[i], &client.refused);
@@ -170,13 +219,21 @@ int main(int argc, char **argv)
 {
 	char line[128];
 
-	if (argc != 3)
+	if (argc != 3 && argc != 5)
 		return 2;
+	if (argc == 5 && open_gpu(argv[3], argv[4]) != TY_OK) {
+		fprintf(stderr, "probe: %s\n", client.refused.text);
+		return 1;
+	}
 	snprintf(service.url, sizeof service.url, "%s", argv[1]);
 	snprintf(service.config.attach, sizeof service.config.attach, "%s", argv[2]);
 	while (fgets(line, sizeof line, stdin))
 		obey(line);
 	if (is_open)
 		h_close(&client);
+	if (gpu) {
+		ty_cuda_client_free(gpu, gpu_pool);
+		ty_cuda_client_close(gpu);
+	}
 	return 0;
 }

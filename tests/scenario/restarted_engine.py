@@ -6,43 +6,33 @@
 # stores, ends, and another one with the same prompts retrieves: all of it is found, every word is right. Engines of other
 # layouts, whose prompts and names are the same, find nothing of it.
 import json
-import os
 import subprocess
 import sys
-import tempfile
+
+from outside import DEVICE, DRIVER, Service, check, finish
 
 tyerd, tyer, bench = sys.argv[1:4]
-folder = tempfile.TemporaryDirectory(prefix="tyer-restarted-")
-url, attach = f"ipc://{folder.name}/rpc.sock", f"{folder.name}/attach.sock"
 GEOMETRIES = [
     f"layers={layers},planes={planes},heads={heads},dim={dim},block=64,dtype={dtype},layout={layout}"
     for layout in ("split", "interleaved", "cross-layer")
     for layers, planes, heads, dim, dtype in ((4, 2, 2, 8, "bf16"), (4, 1, 1, 24, "bf16"), (3, 2, 1, 16, "fp8_e4m3"))
 ]
-passed = failed = 0
 
-
-def check(name, good, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(good), failed + (not good)
-    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)[:2000]}", flush=True)
+service = Service(tyerd, tyer, size="1GiB", chunk_tokens=512, http=False).ready()
+trace = f"{service.dir}/trace.jsonl"
+subprocess.run([bench, "trace", "--requests", "40", "--seed", "11", "--output", trace], check=True)
 
 
 def replay(geometry):
-    report = f"{folder.name}/report.json"
+    report = f"{service.dir}/report.json"
     done = subprocess.run(
-        [bench, "replay", trace, "--connect", url, "--attach", attach, "--device", "host", "--geometry", geometry, "--ping-every",
-         "0", "--concurrency", "4", "--no-progress", "--json", report], capture_output=True, text=True, timeout=120)
+        [bench, "replay", trace, "--connect", service.url, "--attach", service.attach, "--device", DEVICE, "--cuda-driver", DRIVER,
+         "--geometry", geometry, "--ping-every", "0", "--concurrency", "4", "--no-progress", "--json", report],
+        capture_output=True, text=True, timeout=120)
     return (done, json.load(open(report))) if done.returncode == 0 else (done, None)
 
 
-trace = f"{folder.name}/trace.jsonl"
-subprocess.run([bench, "trace", "--requests", "40", "--seed", "11", "--output", trace], check=True)
-service = subprocess.Popen(
-    [tyerd, "--listen", url, "--attach", attach, "--device", "host", "--http", "off", "--l1-size", "1GiB", "--l1-ahead", "128MiB",
-     "--chunk-tokens", "512", "--log-level", "warn"], stdout=subprocess.PIPE, text=True)
-check("ready", service.stdout.readline().startswith("tyerd ready"))
-for number, geometry in enumerate(GEOMETRIES):
+for geometry in GEOMETRIES:
     done, first = replay(geometry)
     if not first:
         check(f"{geometry}: first", False, done.stdout + done.stderr)
@@ -55,7 +45,5 @@ for number, geometry in enumerate(GEOMETRIES):
     done, again = replay(geometry)
     check(f"{geometry}: finds all of its own, every word right",
           again and again["hits"] == again["chunks"] == again["chunks_checked"] and again["chunks_wrong"] == 0, again or done.stderr)
-service.terminate()
-check("exit 0", service.wait(timeout=60) == 0)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+check("it stops as it should", service.stop() == 0)
+finish()
