@@ -110,6 +110,8 @@ struct disk_job {
 	bool direct;
 	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */
 	uint64_t moved, expected;           /* bytes of this step */
+	struct iovec vector[1 + TY_CHUNK_MAX_PARTS]; /* of what moves together; until the kernel has taken it */
+	uint32_t vectors;
 	int error;                          /* errno of what went wrong first, 0 */
 	enum ty_tier_outcome outcome;
 	char why[112];
@@ -127,6 +129,10 @@ struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const s
 void disk_job_free(struct disk_job *job);
 /* The stretches of the MOVE step: the header, then the parts that are wanted. At most 1 + TY_CHUNK_MAX_PARTS. */
 uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUNK_MAX_PARTS]);
+/* Of these moves the first, and those behind it that follow it in the file and are smaller than `large` bytes, as a vector of the
+ * job's, which lives as long as it. Returns how many. */
+uint32_t disk_job_gather(struct disk_job *job, const struct disk_move *moves, uint32_t count, uint64_t large,
+	const struct iovec **vector);
 /* A result of the current step: bytes or a descriptor, or -errno. */
 void disk_job_result(struct disk_job *job, int result);
 /* All results of the step are here: which step follows. At OVER outcome and why are set, and a GET is verified. */

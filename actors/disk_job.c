@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static void name_of(const struct ty_key *key, char out[DISK_NAME_MAX])
@@ -77,7 +78,25 @@ uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUN
 		offset += bytes;
 	}
 	job->moved = 0;
+	job->vectors = 0;
 	return count;
+}
+
+uint32_t disk_job_gather(struct disk_job *job, const struct disk_move *moves, uint32_t count, uint64_t large,
+	const struct iovec **vector)
+{
+	struct iovec *out = &job->vector[job->vectors];
+	uint64_t end = moves->offset;
+	uint32_t taken = 0;
+
+	do {
+		out[taken] = (struct iovec){moves[taken].data, moves[taken].bytes};
+		end += moves[taken].bytes;
+		taken++;
+	} while (taken < count && moves[taken].offset == end && moves[taken].bytes < large);
+	job->vectors += taken;
+	*vector = out;
+	return taken;
 }
 
 void disk_job_result(struct disk_job *job, int result)
@@ -202,17 +221,22 @@ static int move_all(struct disk_job *job)
 	struct disk_move moves[1 + TY_CHUNK_MAX_PARTS];
 	uint32_t count = disk_job_moves(job, moves);
 
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0, taken; i < count; i += taken) {
+		uint64_t bytes = 0;
+		const struct iovec *vector;
 		ssize_t n;
 
+		taken = disk_job_gather(job, &moves[i], count - i, UINT64_MAX, &vector);
 		do
-			n = job->work == DISK_PUT ? pwrite(job->fd, moves[i].data, moves[i].bytes, (off_t)moves[i].offset)
-						  : pread(job->fd, moves[i].data, moves[i].bytes, (off_t)moves[i].offset);
+			n = job->work == DISK_PUT ? pwritev(job->fd, vector, (int)taken, (off_t)moves[i].offset)
+						  : preadv(job->fd, vector, (int)taken, (off_t)moves[i].offset);
 		while (n < 0 && errno == EINTR);
 		if (n < 0)
 			return -errno;
 		job->moved += (uint64_t)n;
-		if ((uint64_t)n != moves[i].bytes)
+		for (uint32_t k = 0; k < taken; k++)
+			bytes += vector[k].iov_len;
+		if ((uint64_t)n != bytes)
 			break;
 	}
 	return 0;

@@ -16,10 +16,11 @@
 
 #define ENTRIES 1024      /* of the submission queue */
 #define CHAIN_MAX (TY_CHUNK_MAX_PARTS + 8) /* of them, for one job */
+#define LARGE (256u << 10) /* bytes from which on a part is moved by itself, registered */
 #define MAX_BUFFERS 16384 /* the kernel's own limit; pieces beyond it move unregistered */
 
 /* What disk_ring_begin prepares; older kernels lack some of it. */
-static const int needed[] = {IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READ_FIXED,
+static const int needed[] = {IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ_FIXED,
 	IORING_OP_WRITE_FIXED, IORING_OP_FSYNC, IORING_OP_RENAMEAT, IORING_OP_UNLINKAT, IORING_OP_ASYNC_CANCEL};
 
 static bool has_operations(struct disk_ring *r, char why[96])
@@ -112,24 +113,40 @@ static struct io_uring_sqe *chain(struct io_uring_sqe *sqe, struct disk_job *job
 	return sqe;
 }
 
+/* The registered one, or as many small ones as lie behind each other: looking up their pages costs less than another
+ * operation. Returns how many it took. */
+static uint32_t prepare_move(struct disk_ring *r, struct disk_job *job, struct io_uring_sqe *sqe, const struct disk_move *m,
+	uint32_t count)
+{
+	int buffer = m->arena && m->bytes >= LARGE ? fixed_buffer(r, m->data) : -1;
+	bool put = job->work == DISK_PUT;
+	const struct iovec *vector;
+	uint32_t taken;
+
+	if (buffer >= 0) {
+		if (put)
+			io_uring_prep_write_fixed(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset, buffer);
+		else
+			io_uring_prep_read_fixed(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset, buffer);
+		return 1;
+	}
+	taken = disk_job_gather(job, m, count, LARGE, &vector);
+	if (put)
+		io_uring_prep_writev(sqe, job->fd, vector, taken, m->offset);
+	else
+		io_uring_prep_readv(sqe, job->fd, vector, taken, m->offset);
+	return taken;
+}
+
 static void chain_moves(struct disk_ring *r, struct disk_job *job)
 {
 	struct disk_move moves[1 + TY_CHUNK_MAX_PARTS];
 	uint32_t count = disk_job_moves(job, moves);
 
-	for (uint32_t i = 0; i < count; i++) {
-		const struct disk_move *m = &moves[i];
-		int buffer = m->arena ? fixed_buffer(r, m->data) : -1;
+	for (uint32_t i = 0; i < count;) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
 
-		if (job->work == DISK_PUT && buffer >= 0)
-			io_uring_prep_write_fixed(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset, buffer);
-		else if (job->work == DISK_PUT)
-			io_uring_prep_write(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset);
-		else if (buffer >= 0)
-			io_uring_prep_read_fixed(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset, buffer);
-		else
-			io_uring_prep_read(sqe, job->fd, m->data, (unsigned)m->bytes, m->offset);
+		i += prepare_move(r, job, sqe, &moves[i], count - i);
 		sqe->flags |= IOSQE_FIXED_FILE;
 		chain(sqe, job, DISK_MOVE, false);
 	}
