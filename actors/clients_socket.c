@@ -11,51 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "socket_path.h"
+
 #define BACKLOG 128
-
-static enum ty_code make_directory(const struct ty_config *config, const char *path, struct ty_error *err)
-{
-	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
-	const char *slash = strrchr(path, '/');
-
-	if (slash == NULL || slash == path)
-		return TY_OK;
-	memcpy(directory, path, (size_t)(slash - path));
-	directory[slash - path] = '\0';
-	if (mkdir(directory, 0700) == 0)
-		return config->allow_uid_count == 0 || chmod(directory, 0711) == 0 ? TY_OK
-			: ty_fail(err, TY_IO, "attach: cannot open the directory \"%s\" for others: %s", directory, strerror(errno));
-	if (errno != EEXIST)
-		return ty_fail(err, TY_IO, "attach: cannot make the directory \"%s\": %s", directory, strerror(errno));
-	return TY_OK;
-}
-
-/* What lies at the path: a socket that refuses is a dead server's, and is removed. All else stays, and is an error. */
-static enum ty_code clear_path(const struct sockaddr_un *address, struct ty_error *err)
-{
-	const char *path = address->sun_path;
-	int fd, rv, error;
-	struct stat st;
-
-	if (lstat(path, &st) != 0)
-		return errno == ENOENT ? TY_OK : ty_fail(err, TY_IO, "attach \"%s\": %s", path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return ty_fail(err, TY_EXISTS, "attach \"%s\": is there and no socket", path);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
-	rv = connect(fd, (const struct sockaddr *)address, sizeof *address);
-	error = errno;
-	close(fd);
-	/* EAGAIN: its backlog is full. EPROTOTYPE: a socket of another kind, and somebody listens. */
-	if (rv == 0 || error == EAGAIN || error == EPROTOTYPE)
-		return ty_fail(err, TY_EXISTS, "attach \"%s\": address in use: somebody listens there", path);
-	if (error != ECONNREFUSED)
-		return ty_fail(err, TY_IO, "attach \"%s\": %s", path, strerror(error));
-	if (unlink(path) != 0 && errno != ENOENT)
-		return ty_fail(err, TY_IO, "attach \"%s\": cannot remove a dead server's socket: %s", path, strerror(errno));
-	return TY_OK;
-}
 
 static enum ty_code bind_and_listen(struct ty_clients_socket *s, const struct sockaddr_un *address, mode_t mode,
 	struct ty_error *err)
@@ -99,9 +57,7 @@ enum ty_code ty_clients_listen(struct ty_service *service, struct ty_clients_soc
 		return ty_fail(err, TY_NO_MEMORY, "attach: no memory");
 	s->fd = -1;
 	memcpy(s->path, path, strlen(path));
-	code = make_directory(service->config, path, err);
-	if (code == TY_OK)
-		code = clear_path(&address, err);
+	code = ty_socket_path_take(service->config, "attach", path, SOCK_SEQPACKET, err);
 	if (code == TY_OK)
 		/* whoever may not attach is refused by his credentials; with nobody but our own user the path says so too */
 		code = bind_and_listen(s, &address, service->config->allow_uid_count ? 0666 : 0600, err);

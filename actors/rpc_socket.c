@@ -2,17 +2,14 @@
 #include "rpc_socket.h"
 
 #include <arpa/inet.h>
-#include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "service.h"
+#include "socket_path.h"
 #include "wire/request.h"
 
 /* ---- the address ---------------------------------------------------------------------------------------------------- */
@@ -72,58 +69,10 @@ static enum ty_code check_plain(const struct ty_config *config, struct ty_error 
 	return code;
 }
 
-/* Its own is for its own user; others who may come in must be able to pass. */
-static enum ty_code make_directory(const struct ty_config *config, const char *path, struct ty_error *err)
-{
-	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
-	const char *slash = strrchr(path, '/');
-
-	if (slash == NULL || slash == path)
-		return TY_OK;
-	memcpy(directory, path, (size_t)(slash - path));
-	directory[slash - path] = '\0';
-	if (mkdir(directory, 0700) == 0)
-		return config->allow_uid_count == 0 || chmod(directory, 0711) == 0 ? TY_OK
-			: ty_fail(err, TY_IO, "listen: cannot open the directory \"%s\" for others: %s", directory, strerror(errno));
-	if (errno != EEXIST)
-		return ty_fail(err, TY_IO, "listen: cannot make the directory \"%s\": %s", directory, strerror(errno));
-	return TY_OK;
-}
-
-/* Is anything there already? Only what refuses a connection is a dead server's and is removed: a file that is no socket, and
- * a socket that we may not ask, stay. */
-static enum ty_code take_path(const char *path, struct ty_error *err)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	enum ty_code code = TY_OK;
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st) != 0)
-		return errno == ENOENT ? TY_OK
-				       : ty_fail(err, TY_IO, "listen: cannot look at \"%s\": %s", path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return ty_fail(err, TY_EXISTS, "listen: \"%s\" is there and is no socket", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return ty_fail(err, TY_IO, "listen: socket: %s", strerror(errno));
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN)
-		/* EAGAIN: somebody listens, and has more connections waiting than it accepted */
-		code = ty_fail(err, TY_EXISTS, "listen: a server answers on \"%s\" already", path);
-	else if (errno != ECONNREFUSED && errno != ENOENT)
-		code = ty_fail(err, TY_IO, "listen: cannot connect to \"%s\" to see who has it: %s", path, strerror(errno));
-	else if (unlink(path) != 0 && errno != ENOENT)
-		code = ty_fail(err, TY_IO, "listen: cannot remove the dead socket \"%s\": %s", path, strerror(errno));
-	close(fd);
-	return code;
-}
-
 static enum ty_code prepare(const struct ty_config *config, const char *url, enum ty_rpc_transport *transport,
 	struct ty_error *err)
 {
 	const char *path = url + 6;
-	enum ty_code code;
 
 	if (strncmp(url, "tls+tcp://", 10) == 0) {
 		*transport = TY_RPC_TLS;
@@ -142,8 +91,7 @@ static enum ty_code prepare(const struct ty_config *config, const char *url, enu
 	if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
 		return ty_fail(err, TY_INVALID, "listen: \"%s\" is %zu bytes long, a socket's path at most %zu", path, strlen(path),
 			sizeof((struct sockaddr_un *)0)->sun_path - 1);
-	code = make_directory(config, path, err);
-	return code == TY_OK ? take_path(path, err) : code;
+	return ty_socket_path_take(config, "listen", path, SOCK_STREAM, err);
 }
 
 static enum ty_code nng_failure(struct ty_error *err, const char *url, const char *what, int error)
