@@ -42,6 +42,7 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 
 static void publish(struct disk_actor *a)
 {
+	ty_tier_tell(a->tier);
 	atomic_store_explicit(&a->tier->stats.chunks, a->index.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.used_bytes, a->index.bytes, memory_order_relaxed);
 }
@@ -104,12 +105,30 @@ static bool is_leaving(const struct disk_actor *a, const struct ty_key *key)
 	return false;
 }
 
+/* Is one being written? Then the name may be the new one's already. */
+static bool is_coming(const struct disk_actor *a, const struct ty_key *key)
+{
+	for (const struct disk_job *job = a->jobs; job; job = job->next)
+		if (job->work == DISK_PUT && memcmp(&job->shape.key, key, sizeof *key) == 0)
+			return true;
+	return false;
+}
+
+/* The entry that a GET was of, if it is still the one of its key: it may have been removed, and stored anew, since. */
+static struct disk_entry *entry_of(const struct disk_actor *a, const struct disk_job *job)
+{
+	struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
+
+	return entry && entry->serial == job->serial && !is_coming(a, &entry->key) ? entry : NULL;
+}
+
 static bool evict_oldest(struct disk_actor *a)
 {
 	struct disk_entry *entry = a->index.oldest;
 
 	if (!entry || a->errands >= ERRANDS_MAX || !errand(a, DISK_REMOVE, &entry->key, entry->folder))
 		return false;
+	ty_tier_gone(a->tier, &entry->key, TYER__V1__EVENT__KIND__DROPPED);
 	disk_index_remove(&a->index, entry);
 	count(&a->tier->stats.evicted, 1);
 	return true;
@@ -120,17 +139,27 @@ static bool is_power_of_two(uint64_t n)
 	return (n & (n - 1)) == 0;
 }
 
+/* The file turned out not to be there, or to be of another version. */
+static void forget(struct disk_actor *a, struct disk_entry *entry)
+{
+	if (!entry)
+		return;
+	ty_tier_gone(a->tier, &entry->key, TYER__V1__EVENT__KIND__DROPPED);
+	disk_index_remove(&a->index, entry);
+}
+
 /* The file turned out to be wrong. */
 static void isolate(struct disk_actor *a, const struct disk_job *job)
 {
-	struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
+	struct disk_entry *entry = entry_of(a, job);
 
-	if (!entry || entry->folder != job->folder)
+	if (!entry)
 		return;
 	if (is_power_of_two(++a->wrong)) /* the first, and then ever more seldom */
 		ty_log(TY_LOG_WARN, "tier", "disk: wrong (%llu so far): %s/%s: %s", (unsigned long long)a->wrong,
 			a->disk->folder[job->folder].path, job->name, job->why);
 	disk_index_remove(&a->index, entry);
+	ty_tier_gone(a->tier, &job->shape.key, TYER__V1__EVENT__KIND__WRONG);
 	count(&a->tier->stats.quarantined, 1);
 	(void)errand(a, a->isolated[job->folder] < DISK_QUARANTINE ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
 }
@@ -224,6 +253,7 @@ static void get(struct disk_actor *a, struct ty_tier_io *io)
 	}
 	disk_index_touch(&a->index, entry);
 	job->io = io;
+	job->serial = entry->serial;
 	set_shape(job, io);
 	begin(a, job);
 }
@@ -258,12 +288,10 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
 			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
 	} else if (job->work == DISK_GET && (job->outcome == TY_TIER_CORRUPT || job->outcome == TY_TIER_MISSING)) {
-		struct disk_entry *entry = disk_index_find(&a->index, &job->shape.key);
-
 		if (job->outcome == TY_TIER_CORRUPT)
 			isolate(a, job);
-		else if (entry && entry->folder == job->folder)
-			disk_index_remove(&a->index, entry);
+		else
+			forget(a, entry_of(a, job));
 	}
 	if (io) {
 		if (job->outcome == TY_TIER_LATE && a->stopping)

@@ -72,6 +72,7 @@ struct disk_entry {
 	struct disk_entry *older, *newer;
 	struct ty_key key;
 	uint64_t bytes;                     /* of the file */
+	uint64_t serial;                    /* another entry of the same key has another one */
 	uint16_t folder, parts;
 	uint64_t length[];
 };
@@ -80,7 +81,7 @@ struct disk_index {
 	struct disk_entry **segment[1u << 12]; /* buckets, SEGMENT each: grows bucket by bucket (linear hashing) */
 	uint32_t buckets, round;            /* round: the power of two that it grew from */
 	struct disk_entry *oldest, *newest;
-	uint64_t count, bytes;
+	uint64_t count, bytes, serials;
 };
 
 bool disk_index_init(struct disk_index *x); /* false: no memory */
@@ -106,6 +107,7 @@ struct disk_job {
 	enum disk_step step;
 	struct ty_envelope shape;           /* of the chunk; GET: its checksums once the header was read */
 	uint32_t folder;
+	uint64_t serial;                    /* GET: of the entry that it is of */
 	int fd;                             /* with io_uring: its place in the ring's table */
 	bool direct;
 	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */

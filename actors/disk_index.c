@@ -139,6 +139,7 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	entry->bytes = TY_ENVELOPE_BYTES;
 	for (uint32_t i = 0; i < shape->parts; i++)
 		entry->bytes += ty_envelope_padded(shape->length[i]);
+	entry->serial = ++x->serials;
 	entry->folder = (uint16_t)folder;
 	entry->parts = (uint16_t)shape->parts;
 	memcpy(entry->length, shape->length, shape->parts * sizeof entry->length[0]);

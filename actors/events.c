@@ -122,20 +122,10 @@ static void tell(void *self, struct ty_msg *msg)
 	}
 	e->sequence += list->count;
 	send_batch(e, &batch);
-	atomic_store_explicit(&service->events_stats.events, e->sequence, memory_order_relaxed);
+	/* release: pairs with the load before a snapshot */
+	atomic_store_explicit(&service->events_stats.events, e->sequence, memory_order_release);
 	atomic_store_explicit(&service->events_stats.subscribers, e->socket->edge.open, memory_order_relaxed);
 	free(list);
-}
-
-static void snapshot(void *self, struct ty_msg *msg)
-{
-	struct events *e = self;
-	struct ty_exchange *x = ty_container_of(msg, struct ty_exchange, msg);
-	Tyer__V1__EventsReply *reply = (Tyer__V1__EventsReply *)x->reply.message;
-
-	reply->sequence = e->sequence;
-	reply->url = strdup(e->socket->service->config->events);
-	ty_exchange_answer(x);
 }
 
 static void gone(void *owner, struct ty_rpc_connection *connection)
@@ -214,14 +204,11 @@ static void refuse(void *self, struct ty_msg *msg)
 	(void)self;
 	if (msg->type == TY_EVENTS_TELL)
 		free(ty_container_of(msg, struct ty_event_list, msg));
-	else if (msg->type == TY_EVENTS_SNAPSHOT)
-		ty_exchange_refuse(ty_container_of(msg, struct ty_exchange, msg), TY_STOPPING, "the service stops");
 }
 
 static const struct ty_handler handlers[] = {
 	[TY_EVENTS_START - TY_EVENTS_START] = {"start", open_up},
 	[TY_EVENTS_TELL - TY_EVENTS_START] = {"tell", tell},
-	[TY_EVENTS_SNAPSHOT - TY_EVENTS_START] = {"snapshot", snapshot},
 	[TY_EVENTS_RECEIVED - TY_EVENTS_START] = {"received", ty_rpc_edge_received},
 	[TY_EVENTS_SENT - TY_EVENTS_START] = {"sent", ty_rpc_edge_sent},
 	[TY_EVENTS_ACCEPTED - TY_EVENTS_START] = {"accepted", ty_rpc_edge_accepted},

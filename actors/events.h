@@ -41,9 +41,10 @@ struct ty_events_socket;
 TY_MUST_USE enum ty_code ty_events_open(struct ty_service *service, struct ty_events_socket **out, struct ty_error *err);
 void ty_events_close(struct ty_events_socket *socket);
 
-/* Written by the actor (relaxed), read by metrics. */
+/* Written by the actor (relaxed, but for `events`), read by metrics. */
 struct ty_events_stats {
-	_Atomic uint64_t events, lost; /* told; for want of memory not told */
+	_Atomic uint64_t events;       /* number of the last one that was told. The actor: release; snapshots: acquire */
+	_Atomic uint64_t lost;         /* for want of memory not told; added to by whoever wanted to (relaxed) */
 	_Atomic uint64_t subscribers;
 };
 

@@ -390,7 +390,7 @@ static void on_control_late(void *self, struct ty_msg *msg)
 
 static void on_tier_io(void *self, struct ty_msg *msg)
 {
-	eviction_deleted(self, msg);
+	eviction_deleted(msg);
 	publish(self);
 }
 

@@ -34,13 +34,13 @@ struct job {
 	uint64_t max;
 	uint64_t chunks, bytes, in_use, refused, failed;
 	Tyer__V1__ListReply *list;
-	uint8_t *keys, *tiers; /* EVENTS: EVENTS_MAX of them */
+	uint8_t *keys, *tiers; /* EVENTS: EVENTS_MAX of them ... */
+	uint64_t sequence;     /* ... looked at after this event was told */
 };
 
 /* A DELETE on its way through a tier. */
 struct deletion {
 	struct ty_key key;
-	uint32_t tier;
 	struct job *job;
 	struct ty_tier_io io; /* last: its parts would follow */
 };
@@ -98,25 +98,21 @@ static void answer_counts(struct job *job)
 	answer(job, (ProtobufCMessage *)reply);
 }
 
-/* The events actor adds its number: all that this actor said before is below it. */
 static void answer_events(struct job *job)
 {
 	Tyer__V1__EventsReply *reply = (Tyer__V1__EventsReply *)eviction_new_message(&tyer__v1__events_reply__descriptor);
-	struct ty_exchange *x = job->x;
 
 	if (!reply) {
 		refuse(job, TY_NO_MEMORY, "no memory for the reply");
 		return;
 	}
+	reply->url = strdup(job->e->service->config->events);
+	reply->sequence = job->sequence;
 	reply->keys = (ProtobufCBinaryData){.len = job->chunks * TY_KEY_BYTES, .data = job->keys};
 	reply->tiers = (ProtobufCBinaryData){.len = job->chunks, .data = job->tiers};
 	job->keys = job->tiers = NULL;
 	reply->next = job->walked ? 0 : job->at;
-	job->x = NULL;
-	x->reply.message = (ProtobufCMessage *)reply;
-	ty_events_flush(job->e->service, &job->e->events);
-	if (ty_send(job->e->service->events, &x->msg, TY_EVENTS_SNAPSHOT) != TY_OK)
-		ty_exchange_refuse(x, TY_STOPPING, "the service stops");
+	answer(job, (ProtobufCMessage *)reply);
 }
 
 static void answer_job(struct job *job)
@@ -260,7 +256,6 @@ static bool delete_below(struct job *job, const struct ty_key *key)
 		if (d) {
 			d->key = *key;
 			d->job = job;
-			d->tier = job->tier;
 			d->io.home = ty_self();
 			d->io.home_type = TY_EVICTION_TIER_IO;
 			d->io.verb = TY_TIER_DELETE;
@@ -380,13 +375,11 @@ void eviction_control_late(struct eviction *e, struct ty_msg *msg)
 		refuse(job, TY_TIMEOUT, "the deadline passed; what was done so far stays done");
 }
 
-void eviction_deleted(struct eviction *e, struct ty_msg *msg)
+void eviction_deleted(struct ty_msg *msg)
 {
 	struct deletion *d = ty_container_of(ty_container_of(msg, struct ty_tier_io, msg), struct deletion, io);
 	struct job *job = d->job;
 
-	if (d->io.outcome == TY_TIER_DONE)
-		ty_events_add(e->service, &e->events, TYER__V1__EVENT__KIND__DELETED, &d->key, d->tier);
 	job->failed += d->io.outcome != TY_TIER_DONE && d->io.outcome != TY_TIER_MISSING;
 	free(d);
 	job->ios--;
@@ -505,6 +498,8 @@ static enum ty_code prepare(struct job *job, const Tyer__V1__Request *q, struct 
 		if (!service->events)
 			return ty_fail(err, TY_UNSUPPORTED, "this service tells no events (--events)");
 		code = check_page(q->events->cursor, q->events->max, EVENTS_MAX, job, err);
+		/* acquire: pairs with the events actor's release. Whoever said one of these had changed what a page shows before. */
+		job->sequence = atomic_load_explicit(&service->events_stats.events, memory_order_acquire);
 		job->keys = malloc(EVENTS_MAX * TY_KEY_BYTES);
 		job->tiers = malloc(EVENTS_MAX);
 		if (code == TY_OK && (!job->keys || !job->tiers))

@@ -148,7 +148,7 @@ void eviction_control(struct eviction *e, struct ty_exchange *x); /* answers, in
 void eviction_control_go(struct eviction *e, struct ty_msg *msg);
 void eviction_control_late(struct eviction *e, struct ty_msg *msg);
 void eviction_control_drop(struct ty_msg *msg); /* a GO that came after the stop */
-void eviction_deleted(struct eviction *e, struct ty_msg *msg);
+void eviction_deleted(struct ty_msg *msg);
 void eviction_fetched(struct eviction *e, struct ty_msg *msg);
 
 /* ---- eviction_growth.c ---- */

@@ -97,8 +97,7 @@ enum ty_message {
 
 	/* events: tells subscribers what is stored and evicted. */
 	TY_EVENTS_START = 0x3e0,     /* struct ty_msg      from main: everybody is there, accept */
-	TY_EVENTS_TELL,              /* struct ty_event_list from eviction, writeback */
-	TY_EVENTS_SNAPSHOT,          /* struct ty_exchange from eviction: its reply lacks the number */
+	TY_EVENTS_TELL,              /* struct ty_event_list from eviction, tiers */
 	TY_EVENTS_RECEIVED,          /* struct ty_rpc_io   from nng, as rpc's */
 	TY_EVENTS_SENT,              /* struct ty_rpc_io   from nng */
 	TY_EVENTS_ACCEPTED,          /* struct ty_rpc_io   from nng */

@@ -215,6 +215,8 @@ static void drop(struct redis_actor *a, redisAsyncContext *ac, const struct ty_k
 	name_of(a, key, name);
 	ty_log(TY_LOG_WARN, "tier", "redis: %s: %s", name, why);
 	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
+	ty_tier_gone(a->tier, key, TYER__V1__EVENT__KIND__WRONG);
+	ty_tier_tell(a->tier);
 	(void)redisAsyncCommand(ac, NULL, NULL, "DEL %s", name);
 }
 

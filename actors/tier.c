@@ -216,6 +216,33 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	return true;
 }
 
+/* That the chunk is in the tier, or not any more. The tier's actor alone says so, as things happen there, so what is said last
+ * holds. The arena's own note of it goes first: who has been told finds it so. */
+static void happened(struct ty_tier *tier, const struct ty_key *key, Tyer__V1__Event__Kind kind)
+{
+	struct ty_chunk *chunk = ty_index_pin(tier->service->index, key);
+	uint16_t bit = (uint16_t)(1u << tier->index);
+
+	if (chunk) { /* relaxed: a hint; whoever follows events is ordered by their messages */
+		if (kind == TYER__V1__EVENT__KIND__MOVED)
+			atomic_fetch_or_explicit(&chunk->below, bit, memory_order_relaxed);
+		else
+			atomic_fetch_and_explicit(&chunk->below, (uint16_t)~bit, memory_order_relaxed);
+		ty_chunk_unpin(chunk);
+	}
+	ty_events_add(tier->service, &tier->events, kind, key, tier->index);
+}
+
+void ty_tier_gone(struct ty_tier *tier, const struct ty_key *key, Tyer__V1__Event__Kind kind)
+{
+	happened(tier, key, kind);
+}
+
+void ty_tier_tell(struct ty_tier *tier)
+{
+	ty_events_flush(tier->service, &tier->events);
+}
+
 void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_outcome outcome, const char *fmt, ...)
 {
 	struct ty_tier_stats *s = &tier->stats;
@@ -230,6 +257,10 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 	give_credit(tier, lane_of(io->verb), io->bytes);
 	count(&s->outcomes[io->verb][outcome], 1);
 	count(&s->busy_ns[io->verb], (uint64_t)(ty_now() - io->submitted));
+	if (outcome == TY_TIER_DONE && (io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE)) {
+		happened(tier, io->keys, io->verb == TY_TIER_PUT ? TYER__V1__EVENT__KIND__MOVED : TYER__V1__EVENT__KIND__DELETED);
+		ty_tier_tell(tier);
+	}
 	if (outcome == TY_TIER_DONE && io->verb == TY_TIER_PUT)
 		count(&s->put_bytes, io->bytes);
 	if (outcome == TY_TIER_DONE && io->verb == TY_TIER_GET)
@@ -355,6 +386,7 @@ void ty_tiers_close(struct ty_service *service)
 {
 	for (uint32_t i = service->tier_count; i-- > 0;) {
 		service->tiers[i]->cls->close(service->tiers[i]);
+		free(service->tiers[i]->events.list); /* there was nobody left to tell */
 		free(service->tiers[i]);
 	}
 	service->tier_count = 0;

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <tyer/actor.h>
 
+#include "events.h"
 #include "messages.h"
 #include "base/config.h"
 #include "cache/envelope.h"
@@ -140,6 +141,7 @@ struct ty_tier {
 	uint32_t capabilities;  /* set by open */
 	struct ty_actor *actor;
 	void *state;            /* the library's, from open to close */
+	struct ty_events_pending events; /* the actor's: not told yet */
 	struct ty_tier_stats stats;
 };
 
@@ -168,9 +170,15 @@ extern const struct ty_tier_class ty_disk_tier;
 /* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.
  * Any actor. */
 TY_MUST_USE bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io);
-/* Send it home. The tier, once an io. `fmt` may be null. */
+/* Send it home. The tier's actor, once an io: a PUT that is DONE has arrived, a DELETE that is DONE has taken away, and both are
+ * told to whoever follows events. `fmt` may be null. */
 void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_outcome outcome, const char *fmt, ...)
 	TY_PRINTF(4, 5);
+
+/* For tiers: the chunk is not in it any more, without a DELETE; `kind` (DROPPED, WRONG) says why. Told when the next io is sent
+ * home, or by ty_tier_tell. The tier's actor. */
+void ty_tier_gone(struct ty_tier *tier, const struct ty_key *key, Tyer__V1__Event__Kind kind);
+void ty_tier_tell(struct ty_tier *tier);
 
 /* For tiers, after a GET: is what was read the chunk that was asked for, every byte of it? `header` is what lay before the
  * parts. Sets the parts' checksums. DONE, CORRUPT, or MISSING (of another version); the text says why. */

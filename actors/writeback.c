@@ -39,19 +39,16 @@ struct lane { /* one a tier */
 struct writeback {
 	struct ty_service *service;
 	struct lane lanes[TY_MAX_TIERS];
-	struct ty_events_pending events;
 	struct ty_timer tick;
 	bool ticking, stopping;
 	int64_t drain_until;
 	struct ty_stop *stop;
 };
 
-/* It has gone to that tier, or will not. */
-static void forget(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t pin_bytes, bool there)
+/* It has gone to that tier (which has noted it), or will not. */
+static void forget(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t pin_bytes)
 {
-	/* Relaxed: a hint. Set before it is cleared, so that nobody offers it once more in between. */
-	if (there)
-		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(1u << tier->index), memory_order_relaxed);
+	/* relaxed: a hint */
 	atomic_fetch_and_explicit(&chunk->below, (uint16_t)~(0x100u << tier->index), memory_order_relaxed);
 	atomic_fetch_sub_explicit(&tier->stats.pinned_bytes, pin_bytes, memory_order_relaxed);
 	ty_chunk_unpin(chunk);
@@ -65,7 +62,7 @@ static void drop(struct ty_service *service, struct ty_tier *tier, const struct 
 	atomic_fetch_sub_explicit(&tier->stats.queued, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&tier->stats.dropped, 1, memory_order_relaxed);
 	if (chunk)
-		forget(tier, chunk, pin_bytes, false);
+		forget(tier, chunk, pin_bytes);
 }
 
 void ty_down_drop(struct ty_service *service, const struct ty_down_item *item)
@@ -238,13 +235,10 @@ static void on_io(void *self, struct ty_msg *msg)
 		put->next->link = put->link;
 	else
 		lane->out_end = put->link;
-	if (put->io.outcome == TY_TIER_DONE)
-		ty_events_add(w->service, &w->events, TYER__V1__EVENT__KIND__MOVED, &put->chunk->key, put->tier->index);
-	forget(put->tier, put->chunk, put->pin_bytes, put->io.outcome == TY_TIER_DONE);
+	forget(put->tier, put->chunk, put->pin_bytes);
 	free(put);
 	look_if_hangs(lane, ty_now());
 	pump(w, lane);
-	ty_events_flush(w->service, &w->events);
 	settle(w);
 }
 

@@ -92,9 +92,12 @@ enum ty_code house_open(struct house *h, const char *spec)
 	snprintf(h->config.tier[0], sizeof h->config.tier[0], "%s", spec);
 	code = ty_arena_open(h->config.l1_size, &h->service->arena, &err);
 	assert(code == TY_OK);
+	code = ty_index_create(&h->service->index, &err);
+	assert(code == TY_OK);
 	code = ty_tiers_open(h->service, &err);
 	if (code != TY_OK) {
 		snprintf(h->error, sizeof h->error, "%s", err.text);
+		ty_index_destroy(h->service->index);
 		ty_arena_close(&h->service->arena);
 		free(h->service);
 		return code;
@@ -133,6 +136,7 @@ void house_close(struct house *h)
 	if (h->tier->cls->release)
 		h->tier->cls->release(h->tier);
 	ty_tiers_close(h->service);
+	ty_index_destroy(h->service->index);
 	ty_arena_close(&h->service->arena);
 	free(h->service);
 	close(h->event_fd);
