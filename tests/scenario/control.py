@@ -3,6 +3,7 @@
 #
 # control.py TYERD TYER TYER-BENCH: the administration of a running service from its command line, who may reach it, and a
 # router that follows the events: from a snapshot on it always knows what is here.
+import json
 import os
 import signal
 import socket
@@ -52,6 +53,9 @@ class Service:
                                tenant], capture_output=True, text=True, timeout=120)
         check(f"load {seed} of {tenant}", done.returncode == 0, done.stdout + done.stderr)
 
+    def counter(self, name):
+        return json.loads(self.said("status", "--json"))["counters"][name]
+
     def keys(self, *select):
         return {line.split()[0] for line in self.said("list", *select).splitlines()}
 
@@ -86,7 +90,7 @@ def varint(data, at):
             return value, at
 
 
-STORED, EVICTED = 1, 2
+STORED, EVICTED, MOVED, DROPPED = 1, 2, 3, 5
 
 
 class Subscriber(threading.Thread):
@@ -141,6 +145,38 @@ def snapshot(service):
     return int(lines[0].split("number ")[1]), {line.split()[0] for line in lines[1:]}
 
 
+def quiet(service):
+    """A snapshot when nothing happens any more: its number may be older than what it shows."""
+    last, now = None, snapshot(service)
+    while last != now:
+        last, now = now, snapshot(service)
+    return now
+
+
+def follow_tier(service, trace):
+    """A tier smaller than what goes down to it: events say at any time what is there."""
+    subscriber = Subscriber(service.events)
+    subscriber.start()
+    for seed in (1, 2):
+        service.load(seed, "acme", trace)
+    while service.counter('tyer_tier_queued{tier="0",kind="disk"}') or \
+            service.counter('tyer_tier_in_flight{tier="0",kind="disk",direction="down"}'):
+        pass
+    final, _ = quiet(service)
+    check("all events of a tier come", subscriber.wait_for(final), (subscriber.last(), final))
+    below, kinds = set(), set()
+    for _, _, events in subscriber.batches:
+        for what, key, _ in events:
+            if what not in (STORED, EVICTED):
+                (below.add if what == MOVED else below.discard)(key)
+            kinds.add(what)
+    check("a tier's chunks come and go", kinds >= {STORED, MOVED, DROPPED}, kinds)
+    check("events say how many it has", len(below) == service.counter('tyer_tier_chunks{tier="0",kind="disk"}'),
+          len(below))
+    noted = {line.split()[0] for line in service.said("list").splitlines() if " tier=0" in line}
+    check("the arena's notes of it are right", noted == below & service.keys(), (len(noted), len(below)))
+
+
 def follow(service, trace):
     subscriber = Subscriber(service.events)
     check("the publisher greets as one", subscriber.greeting == b"\0SP\0\0\x20\0\0", subscriber.greeting)
@@ -150,7 +186,7 @@ def follow(service, trace):
     check("a snapshot has something", len(here) > 100, len(here))
     service.load(2, "acme", trace)  # more than fits: evictions
     service.load(3, "other", trace)
-    final, keys = snapshot(service)
+    final, keys = quiet(service)
     check("all events come", subscriber.wait_for(final), (subscriber.last(), final))
     expected = 1
     for kind, number, events in subscriber.batches:
@@ -158,7 +194,7 @@ def follow(service, trace):
             check("numbers are whole", False, (kind, number, expected))
             break
         for offset, (what, key, _) in enumerate(events):
-            if sequence < number + offset <= final:
+            if what in (STORED, EVICTED) and sequence < number + offset <= final:
                 (here.add if what == STORED else here.discard)(key)
         expected = number + len(events)
     check("some were evicted", any(e[0] == EVICTED for b in subscriber.batches for e in b[2]))
@@ -271,6 +307,9 @@ follow(service, trace)
 control(service, trace)
 who_may(service)
 check("stops cleanly", service.stop() == 0)
+service = Service("two", "--tier", f"disk:{folder.name}/disk,size=64MiB")
+follow_tier(service, trace)
+check("stops cleanly with a tier", service.stop() == 0)
 refusals()
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed != 0)
