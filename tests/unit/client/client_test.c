@@ -9,294 +9,10 @@
 #include <cmocka.h>
 
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <nng/nng.h>
-#include <nng/protocol/pair0/pair.h>
-
-#include "fake.h"
-#include "wire/request.h"
-
-#define FOREVER_US 30000000 /* a poll that ends when it should takes microseconds; one that does not fails the test's count */
-
-/* What a request's completion said. */
-struct outcome {
-	uint32_t calls;
-	struct ty_result result;
-	char error[256];
-	uint8_t status[256];
-};
-
-static void on_done(void *user, const struct ty_result *result)
-{
-	struct outcome *o = user;
-
-	o->calls++;
-	o->result = *result;
-	snprintf(o->error, sizeof o->error, "%s", result->error);
-}
-
-static struct ty_client *open_client(const struct ty_client_options *options)
-{
-	struct ty_client *c;
-	struct ty_error err;
-
-	if (ty_client_open(options, &c, &err) != TY_OK)
-		fail_msg("ty_client_open: %s", err.text);
-	return c;
-}
-
-static void wait_for(struct ty_client *c, const struct outcome *o)
-{
-	while (o->calls == 0)
-		assert_int_not_equal(ty_client_poll(c, 0, FOREVER_US), 0);
-	assert_int_equal(o->calls, 1);
-}
-
-static bool readable(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) == 1;
-}
-
-/* ---- opening --------------------------------------------------------------------------------------------------------- */
-
-static enum fake_answer check_hello(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
-{
-	static const uint8_t zero[16];
-
-	if (request->verb_case != TYER__V1__REQUEST__VERB_HELLO)
-		return FAKE_REPLY;
-	fake_hello(f, reply);
-	if (request->client != 0 || request->hello->token.len != 16 || memcmp(request->hello->token.data, f->token, 16) != 0 ||
-		request->hello->engine.len != 16 || memcmp(request->hello->engine.data, zero, 16) == 0 ||
-		strcmp(request->hello->name, "test") != 0 || strcmp(request->hello->namespace_->tenant, "t") != 0 ||
-		strcmp(request->hello->namespace_->model, "m") != 0 || strcmp(request->hello->namespace_->dtype, "bf16") != 0)
-		reply->code = TYER__V1__CODE__INTERNAL;
-	return FAKE_REPLY;
-}
-
-static void test_open(void **state)
-{
-	struct fake_options fo = {.answer = check_hello};
-	struct ty_client_options o;
-	const struct ty_client_info *info;
-	struct fake f;
-	struct ty_client *c;
-	_Atomic uint64_t *mine, *theirs;
-
-	(void)state;
-	fake_start(&f, &fo);
-	o = fake_client_options(&f);
-	c = open_client(&o);
-	info = ty_client_info(c);
-	assert_int_equal(info->boot, FAKE_BOOT);
-	assert_int_equal(info->client, FAKE_CLIENT);
-	assert_int_equal(info->chunk_tokens, 256);
-	assert_int_equal(info->max_operations, 7);
-	assert_int_equal(info->max_operation_chunks, 11);
-	assert_int_equal(info->max_chunk_bytes, 13);
-	assert_int_equal(info->device_count, 1);
-	assert_string_equal(info->devices[0].name, "host");
-	assert_string_equal(info->devices[0].model, "host memory");
-	assert_int_equal(info->devices[0].uuid[2], 3);
-
-	/* the timeline is one page in two processes' (here: two mappings') sight */
-	mine = ty_client_timeline(c);
-	theirs = f.timeline;
-	assert_ptr_not_equal(mine, theirs);
-	ty_client_raise(c, (struct ty_mark){5, 9});
-	assert_int_equal(atomic_load(&theirs[5]), 9);
-	ty_client_raise(c, (struct ty_mark){5, 8}); /* only grows */
-	assert_int_equal(atomic_load(&theirs[5]), 9);
-	assert_false(ty_client_reached(c, (struct ty_mark){511, 3}));
-	atomic_store(&theirs[511], 3);
-	assert_true(ty_client_reached(c, (struct ty_mark){511, 3}));
-	assert_true(ty_client_reached(c, (struct ty_mark){0, 77}));
-	ty_client_close(c);
-	fake_stop(&f);
-}
-
-static void expect_open(const struct ty_client_options *o, enum ty_code code, const char *text)
-{
-	struct ty_client *c = (struct ty_client *)(uintptr_t)1;
-	struct ty_error err = {.text = ""};
-
-	assert_int_equal(ty_client_open(o, &c, &err), code);
-	assert_null(c);
-	assert_int_equal(err.code, code);
-	if (strstr(err.text, text) == NULL)
-		fail_msg("\"%s\" does not say \"%s\"", err.text, text);
-}
-
-static void test_open_refusals(void **state)
-{
-	struct fake_options refuse = {.refuse = true}, version = {.version = 2}, silent = {.silent = true},
-			    no_rep = {.no_rep = true};
-	struct ty_client_options o;
-	struct fake f;
-
-	(void)state;
-	fake_start(&f, &refuse);
-	o = fake_client_options(&f);
-	expect_open(&o, TY_LIMIT, "max_clients");
-	fake_stop(&f);
-
-	fake_start(&f, &version);
-	o = fake_client_options(&f);
-	expect_open(&o, TY_UNSUPPORTED, "version is 2");
-	fake_stop(&f);
-
-	fake_start(&f, &silent);
-	o = fake_client_options(&f);
-	o.connect_timeout_us = 20000;
-	expect_open(&o, TY_TIMEOUT, "no greeting");
-	fake_stop(&f);
-
-	fake_start(&f, &no_rep);
-	o = fake_client_options(&f);
-	expect_open(&o, TY_CLOSED, "nobody listens at ipc://");
-	o.attach_path = NULL;
-	expect_open(&o, TY_CLOSED, "nobody listens at ipc://");
-	o.url = "tcp://127.0.0.1:1";
-	expect_open(&o, TY_CLOSED, "nobody listens at tcp://");
-	fake_stop(&f);
-	o = fake_client_options(&f);
-	expect_open(&o, TY_CLOSED, "nobody listens on the attach socket");
-}
-
-static void test_open_bad_options(void **state)
-{
-	struct ty_client_options o = {.size = sizeof o, .url = "ipc:///nonexistent/x"};
-	struct {
-		struct ty_client_options o;
-		uint64_t later;
-	} longer = {.o = {.size = sizeof longer, .url = "ipc:///nonexistent/x"}, .later = 1};
-	char name[66];
-
-	(void)state;
-	expect_open(NULL, TY_INVALID, "options");
-	o.size = 8;
-	expect_open(&o, TY_INVALID, "options.size");
-	o.size = sizeof o;
-	o.max_requests = 65;
-	expect_open(&o, TY_INVALID, "max_requests");
-	o.max_requests = 0;
-	memset(name, 'x', 65);
-	name[65] = '\0';
-	o.name = name;
-	expect_open(&o, TY_INVALID, "options.name");
-	o.name = "a\nb";
-	expect_open(&o, TY_INVALID, "options.name");
-	o.name = NULL;
-	o.url = "nonsense";
-	expect_open(&o, TY_INVALID, "options.url");
-	o.url = NULL;
-	expect_open(&o, TY_INVALID, "options.url");
-	expect_open(&longer.o, TY_UNSUPPORTED, "options.size");
-}
-
-/* A socket of another kind, and one that speaks something else. */
-static void test_open_not_a_tyer(void **state)
-{
-	char directory[] = "/tmp/tyer-client-test-XXXXXX", path[64], url[80];
-	struct ty_client_options o = {.size = sizeof o, .url = "ipc:///nonexistent/x", .attach_path = path};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	nng_socket pair;
-	int fd;
-
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	snprintf(path, sizeof path, "%s/s", directory);
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(listen(fd, 4), 0);
-	expect_open(&o, TY_PROTOCOL, "another kind");
-
-	/* accepts, and never speaks nng's protocol */
-	snprintf(url, sizeof url, "ipc://%s", path);
-	o = (struct ty_client_options){.size = sizeof o, .url = url, .connect_timeout_us = 250000};
-	expect_open(&o, TY_PROTOCOL, "does not answer");
-	close(fd);
-	unlink(path);
-
-	/* speaks it, but is no REP socket */
-	assert_int_equal(nng_pair0_open(&pair), 0);
-	assert_int_equal(nng_listen(pair, url, NULL, 0), 0);
-	expect_open(&o, TY_PROTOCOL, "but with 00 53 50 00 00 10 00 00");
-	nng_close(pair);
-	rmdir(directory);
-}
-
-static enum fake_answer other_boot(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
-{
-	(void)request;
-	fake_hello(f, reply);
-	reply->boot = 1;
-	return FAKE_REPLY;
-}
-
-static enum fake_answer deny(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
-{
-	(void)f;
-	(void)request;
-	reply->code = TYER__V1__CODE__DENIED;
-	reply->error = (char *)"Hello.token is nobody's";
-	return FAKE_REPLY;
-}
-
-static enum fake_answer garbage(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
-{
-	(void)f;
-	(void)request;
-	(void)reply;
-	return FAKE_GARBAGE;
-}
-
-static enum fake_answer hold_all(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
-{
-	(void)f;
-	(void)request;
-	(void)reply;
-	return FAKE_HOLD;
-}
-
-static void test_open_hello_fails(void **state)
-{
-	static const struct {
-		enum fake_answer (*answer)(struct fake *, const Tyer__V1__Request *, Tyer__V1__Reply *);
-		enum ty_code code;
-		const char *text;
-	} cases[] = {
-		{other_boot, TY_PROTOCOL, "different services"},
-		{deny, TY_DENIED, "Hello.token is nobody's"},
-		{garbage, TY_PROTOCOL, "no Reply"},
-		{hold_all, TY_TIMEOUT, "HELLO in connect_timeout_us"},
-	};
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct fake_options fo = {.answer = cases[i].answer};
-		struct ty_client_options o;
-		struct fake f;
-
-		fake_start(&f, &fo);
-		o = fake_client_options(&f);
-		if (cases[i].code == TY_TIMEOUT)
-			o.connect_timeout_us = 50000;
-		expect_open(&o, cases[i].code, cases[i].text);
-		fake_stop(&f);
-	}
-}
+#include "pair.h"
 
 static enum fake_answer ping_status(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
 {
@@ -314,46 +30,40 @@ static enum fake_answer ping_status(struct fake *f, const Tyer__V1__Request *req
 	return FAKE_REPLY;
 }
 
+static uint8_t status_bytes[256]; /* they are the completion's only for its call */
+
 static void on_status(void *user, const struct ty_result *result)
 {
-	struct outcome *o = user;
-
 	on_done(user, result);
-	assert_in_range(result->status.length, 1, sizeof o->status);
-	memcpy(o->status, result->status.bytes, result->status.length);
+	assert_in_range(result->status.length, 1, sizeof status_bytes);
+	memcpy(status_bytes, result->status.bytes, result->status.length);
 }
 
 static void test_without_attach(void **state)
 {
-	struct fake_options fo = {.answer = ping_status, .no_attach = true};
-	struct ty_client_options o;
 	struct outcome ping = {0}, status = {0};
 	Tyer__V1__StatusReply *reply;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	o = fake_client_options(&f);
-	o.attach_path = NULL;
-	c = open_client(&o);
-	assert_int_equal(ty_client_info(c)->boot, FAKE_BOOT);
-	assert_null(ty_client_timeline(c));
-	assert_int_equal(ty_client_ping(c, on_done, &ping, &err), TY_OK);
-	assert_int_equal(ty_client_status(c, on_status, &status, &err), TY_OK);
-	wait_for(c, &ping);
-	wait_for(c, &status);
+	pair_start(&p, (struct fake_options){.answer = ping_status, .no_attach = true});
+	p.options.attach_path = NULL;
+	pair_open(&p);
+	assert_int_equal(ty_client_info(p.client)->boot, FAKE_BOOT);
+	assert_null(ty_client_timeline(p.client));
+	assert_int_equal(ty_client_ping(p.client, on_done, &ping, &p.err), TY_OK);
+	assert_int_equal(ty_client_status(p.client, on_status, &status, &p.err), TY_OK);
+	wait_for(p.client, &ping);
+	wait_for(p.client, &status);
 	assert_int_equal(ping.result.code, TY_OK);
 	assert_int_equal(ping.result.boot, FAKE_BOOT);
 	assert_int_equal(status.result.code, TY_OK);
-	reply = tyer__v1__status_reply__unpack(NULL, status.result.status.length, status.status);
+	reply = tyer__v1__status_reply__unpack(NULL, status.result.status.length, status_bytes);
 	assert_non_null(reply);
 	assert_string_equal(reply->version, "1.2.3");
 	tyer__v1__status_reply__free_unpacked(reply, NULL);
-	assert_int_equal(ty_client_end_session(c, 1, on_done, &ping, &err), TY_INVALID);
-	ty_client_close(c);
-	fake_stop(&f);
+	assert_int_equal(ty_client_end_session(p.client, 1, on_done, &ping, &p.err), TY_INVALID);
+	pair_close(&p);
 }
 
 /* ---- every verb, there and back --------------------------------------------------------------------------------------- */
@@ -483,37 +193,32 @@ static void test_verbs(void **state)
 		urgent = {.priority = 4};
 	struct ty_lookup with = {.session = 77, .chain = &by_hashes, .adapter = "lora", .adapter_bytes = 4, .conversation = 5,
 		.hint = &alive};
-	struct fake_options fo = {.answer = check_verbs};
 	struct outcome o[7] = {{0}};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 	size_t i;
 
 	(void)state;
 	memset(hashes, 0x77, sizeof hashes);
 	memset(region.ipc_handle, 0x5a, sizeof region.ipc_handle);
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	co.timeout_us = 5000000;
-	c = open_client(&co);
-	assert_int_equal(ty_client_register(c, &pool, on_done, &o[0], &err), TY_OK);
-	wait_for(c, &o[0]);
+	pair_start(&p, (struct fake_options){.answer = check_verbs});
+	p.options.timeout_us = 5000000;
+	pair_open(&p);
+	assert_int_equal(ty_client_register(p.client, &pool, on_done, &o[0], &p.err), TY_OK);
+	wait_for(p.client, &o[0]);
 	assert_int_equal(o[0].result.code, TY_OK);
 	t.registration = o[0].result.registered.registration; /* the client's own number; the service's is 3 */
 	assert_int_equal(t.registration, 1);
-	assert_int_equal(ty_client_lookup_with(c, &with, on_done, &o[2], &err), TY_OK);
-	assert_int_equal(ty_client_retrieve(c, &t, on_done, &o[3], &err), TY_OK);
+	assert_int_equal(ty_client_lookup_with(p.client, &with, on_done, &o[2], &p.err), TY_OK);
+	assert_int_equal(ty_client_retrieve(p.client, &t, on_done, &o[3], &p.err), TY_OK);
 	t.append = &by_tokens;
 	t.hint = &urgent;
 	t.ready.word = 0;
-	assert_int_equal(ty_client_store(c, &t, on_done, &o[4], &err), TY_OK);
-	assert_int_equal(ty_client_end_session_as(c, 77, &over, on_done, &o[5], &err), TY_OK);
-	assert_int_equal(ty_client_flush(c, t.registration, blocks, counts, 2, on_done, &o[6], &err), TY_OK);
-	assert_int_equal(ty_client_unregister(c, t.registration, on_done, &o[1], &err), TY_OK);
+	assert_int_equal(ty_client_store(p.client, &t, on_done, &o[4], &p.err), TY_OK);
+	assert_int_equal(ty_client_end_session_as(p.client, 77, &over, on_done, &o[5], &p.err), TY_OK);
+	assert_int_equal(ty_client_flush(p.client, t.registration, blocks, counts, 2, on_done, &o[6], &p.err), TY_OK);
+	assert_int_equal(ty_client_unregister(p.client, t.registration, on_done, &o[1], &p.err), TY_OK);
 	for (i = 0; i < 7; i++) {
-		wait_for(c, &o[i]);
+		wait_for(p.client, &o[i]);
 		if (o[i].result.code != TY_OK)
 			fail_msg("verb %zu: %s %s", i, ty_code_name(o[i].result.code), o[i].error);
 		assert_string_equal(o[i].error, "");
@@ -530,49 +235,43 @@ static void test_verbs(void **state)
 	assert_int_equal(o[5].result.end_session.released, 5);
 
 	/* what is refused before it is sent */
-	assert_int_equal(ty_client_unregister(c, t.registration, on_done, &o[0], &err), TY_UNKNOWN_REGISTRATION);
-	assert_int_equal(ty_client_lookup(c, 1, &both, on_done, &o[0], &err), TY_INVALID);
-	assert_int_equal(ty_client_lookup(c, 1, NULL, on_done, &o[0], &err), TY_INVALID);
-	assert_int_equal(ty_client_retrieve(c, &t, on_done, &o[0], &err), TY_INVALID); /* append */
+	assert_int_equal(ty_client_unregister(p.client, t.registration, on_done, &o[0], &p.err), TY_UNKNOWN_REGISTRATION);
+	assert_int_equal(ty_client_lookup(p.client, 1, &both, on_done, &o[0], &p.err), TY_INVALID);
+	assert_int_equal(ty_client_lookup(p.client, 1, NULL, on_done, &o[0], &p.err), TY_INVALID);
+	assert_int_equal(ty_client_retrieve(p.client, &t, on_done, &o[0], &p.err), TY_INVALID); /* append */
 	t.append = NULL;
 	t.done.word = 512;
-	assert_int_equal(ty_client_store(c, &t, on_done, &o[0], &err), TY_INVALID);
+	assert_int_equal(ty_client_store(p.client, &t, on_done, &o[0], &p.err), TY_INVALID);
 	t.done.word = 1;
 	t.group_count = 9;
-	assert_int_equal(ty_client_store(c, &t, on_done, &o[0], &err), TY_INVALID);
-	assert_int_equal(ty_client_flush(c, 3, blocks, counts, 9, on_done, &o[0], &err), TY_INVALID);
-	assert_int_equal(ty_client_flush(c, 3, NULL, NULL, 1, on_done, &o[0], &err), TY_INVALID);
+	assert_int_equal(ty_client_store(p.client, &t, on_done, &o[0], &p.err), TY_INVALID);
+	assert_int_equal(ty_client_flush(p.client, 3, blocks, counts, 9, on_done, &o[0], &p.err), TY_INVALID);
+	assert_int_equal(ty_client_flush(p.client, 3, NULL, NULL, 1, on_done, &o[0], &p.err), TY_INVALID);
 	pool.part = 2;
-	assert_int_equal(ty_client_register(c, &pool, on_done, &o[0], &err), TY_INVALID);
-	assert_non_null(strstr(err.text, "Register.part"));
-	assert_int_equal(ty_client_ping(c, NULL, NULL, &err), TY_INVALID);
-	assert_int_equal(ty_client_poll(c, 0, 0), 0);
+	assert_int_equal(ty_client_register(p.client, &pool, on_done, &o[0], &p.err), TY_INVALID);
+	assert_non_null(strstr(p.err.text, "Register.part"));
+	assert_int_equal(ty_client_ping(p.client, NULL, NULL, &p.err), TY_INVALID);
+	assert_int_equal(ty_client_poll(p.client, 0, 0), 0);
 	assert_int_equal(o[0].calls, 1);
-	ty_client_close(c);
-	fake_stop(&f);
+	pair_close(&p);
 }
 
 /* Longer than the service's max_request_bytes (65536 here). */
 static void test_request_too_long(void **state)
 {
-	struct fake_options fo = {0};
-	struct ty_client_options co;
 	uint8_t *hashes = calloc(4096, TY_KEY_BYTES);
 	struct ty_chain chain = {.hashes = hashes, .chunk_count = 4096};
 	struct outcome o = {0};
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
-	assert_int_equal(ty_client_lookup(c, 1, &chain, on_done, &o, &err), TY_LIMIT);
-	assert_non_null(strstr(err.text, "max_request_bytes"));
-	ty_client_close(c);
+	pair_start(&p, (struct fake_options){0});
+	pair_open(&p);
+	assert_int_equal(ty_client_lookup(p.client, 1, &chain, on_done, &o, &p.err), TY_LIMIT);
+	assert_non_null(strstr(p.err.text, "max_request_bytes"));
+	ty_client_close(p.client);
 	assert_int_equal(o.calls, 0);
-	fake_stop(&f);
+	fake_stop(&p.fake);
 	free(hashes);
 }
 
@@ -588,75 +287,70 @@ static enum fake_answer hold_pings(struct fake *f, const Tyer__V1__Request *requ
 
 static void test_in_flight(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o[64], extra = {0};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 	uint32_t delivered, round, i;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	co.max_requests = 64;
-	c = open_client(&co);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	p.options.max_requests = 64;
+	pair_open(&p);
 	for (round = 0; round < 3; round++) {
 		memset(o, 0, sizeof o);
 		for (i = 0; i < 64; i++)
-			assert_int_equal(ty_client_ping(c, on_done, &o[i], &err), TY_OK);
-		assert_int_equal(ty_client_ping(c, on_done, &extra, &err), TY_BUSY);
-		assert_int_equal(ty_client_poll(c, 0, 0), 0);
-		fake_wait_holding(&f, 64);
-		fake_order(&f, &f.release); /* the youngest first */
+			assert_int_equal(ty_client_ping(p.client, on_done, &o[i], &p.err), TY_OK);
+		assert_int_equal(ty_client_ping(p.client, on_done, &extra, &p.err), TY_BUSY);
+		assert_int_equal(ty_client_poll(p.client, 0, 0), 0);
+		fake_wait_holding(&p.fake, 64);
+		fake_order(&p.fake, &p.fake.release); /* the youngest first */
 		for (delivered = 0; delivered < 64;) {
-			uint32_t n = ty_client_poll(c, 3, FOREVER_US);
+			uint32_t n = ty_client_poll(p.client, 3, FOREVER_US);
 
 			assert_in_range(n, 1, 3);
 			delivered += n;
 		}
 		assert_int_equal(delivered, 64);
-		assert_int_equal(ty_client_poll(c, 0, 0), 0);
+		assert_int_equal(ty_client_poll(p.client, 0, 0), 0);
 		for (i = 0; i < 64; i++) {
 			assert_int_equal(o[i].calls, 1);
 			assert_int_equal(o[i].result.code, TY_OK);
 		}
 	}
 	assert_int_equal(extra.calls, 0);
-	ty_client_close(c);
-	fake_stop(&f);
+	pair_close(&p);
+}
+
+static bool readable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
 }
 
 /* ty_client_fd stays readable as long as something is undelivered, and not longer. */
 static void test_fd(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o[2] = {{0}};
-	struct ty_client_options co;
-	struct pollfd p;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pollfd fd;
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
-	p = (struct pollfd){.fd = ty_client_fd(c), .events = POLLIN};
-	assert_int_equal(ty_client_ping(c, on_done, &o[0], &err), TY_OK);
-	assert_int_equal(ty_client_ping(c, on_done, &o[1], &err), TY_OK);
-	fake_wait_holding(&f, 2);
-	ty_client_poll(c, 0, 0);
-	assert_false(readable(p.fd));
-	fake_order(&f, &f.release);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	pair_open(&p);
+	fd = (struct pollfd){.fd = ty_client_fd(p.client), .events = POLLIN};
+	assert_int_equal(ty_client_ping(p.client, on_done, &o[0], &p.err), TY_OK);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o[1], &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 2);
+	ty_client_poll(p.client, 0, 0);
+	assert_false(readable(fd.fd));
+	fake_order(&p.fake, &p.fake.release);
 	while (o[0].calls + o[1].calls < 2) {
-		assert_int_equal(poll(&p, 1, FOREVER_US / 1000), 1);
-		ty_client_poll(c, 1, 0);
+		assert_int_equal(poll(&fd, 1, FOREVER_US / 1000), 1);
+		ty_client_poll(p.client, 1, 0);
 	}
-	ty_client_poll(c, 0, 0);
-	assert_false(readable(p.fd));
-	ty_client_close(c);
-	fake_stop(&f);
+	ty_client_poll(p.client, 0, 0);
+	assert_false(readable(fd.fd));
+	pair_close(&p);
 }
 
 /* A callback may send the next request, also when only one may be in flight; it may not poll. */
@@ -679,147 +373,122 @@ static void ping_again(void *user, const struct ty_result *result)
 
 static void test_from_callback(void **state)
 {
-	struct fake_options fo = {0};
-	struct ty_client_options co;
-	struct chain_of_pings p = {.left = 200};
-	struct fake f;
-	struct ty_error err;
+	struct chain_of_pings pings = {.left = 200};
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	co.max_requests = 1;
-	p.client = open_client(&co);
-	assert_int_equal(ty_client_ping(p.client, ping_again, &p, &err), TY_OK);
-	while (p.done < 201)
+	pair_start(&p, (struct fake_options){0});
+	p.options.max_requests = 1;
+	pair_open(&p);
+	pings.client = p.client;
+	assert_int_equal(ty_client_ping(p.client, ping_again, &pings, &p.err), TY_OK);
+	while (pings.done < 201)
 		assert_int_equal(ty_client_poll(p.client, 0, FOREVER_US), 1);
-	ty_client_close(p.client);
-	fake_stop(&f);
+	pair_close(&p);
 }
 
 /* ---- when things go wrong --------------------------------------------------------------------------------------------- */
 
 static void test_service_dies(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o[8] = {{0}}, later = {0};
-	struct ty_client_options co;
-	struct pollfd p;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pollfd fd;
+	struct pair p;
 	uint32_t i, calls = 0;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	pair_open(&p);
 	for (i = 0; i < 8; i++)
-		assert_int_equal(ty_client_ping(c, on_done, &o[i], &err), TY_OK);
-	fake_wait_holding(&f, 8);
-	fake_order(&f, &f.drop_attach);
-	p = (struct pollfd){.fd = ty_client_fd(c), .events = POLLIN};
+		assert_int_equal(ty_client_ping(p.client, on_done, &o[i], &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 8);
+	fake_order(&p.fake, &p.fake.drop_attach);
+	fd = (struct pollfd){.fd = ty_client_fd(p.client), .events = POLLIN};
 	while (calls < 8) {
-		assert_int_equal(poll(&p, 1, FOREVER_US / 1000), 1); /* readable until the last one is delivered */
-		calls += ty_client_poll(c, 3, 0);
+		assert_int_equal(poll(&fd, 1, FOREVER_US / 1000), 1); /* readable until the last one is delivered */
+		calls += ty_client_poll(p.client, 3, 0);
 	}
 	for (i = 0; i < 8; i++) {
 		assert_int_equal(o[i].calls, 1);
 		assert_int_equal(o[i].result.code, TY_CLOSED);
 		assert_int_equal(o[i].result.boot, 0);
 	}
-	assert_int_equal(ty_client_ping(c, on_done, &later, &err), TY_CLOSED);
+	assert_int_equal(ty_client_ping(p.client, on_done, &later, &p.err), TY_CLOSED);
 	/* answers that come after all are not delivered a second time */
-	fake_release(&f);
-	assert_int_equal(ty_client_poll(c, 0, 20000), 0);
-	ty_client_close(c);
+	fake_release(&p.fake);
+	assert_int_equal(ty_client_poll(p.client, 0, 20000), 0);
+	ty_client_close(p.client);
 	for (i = 0; i < 8; i++)
 		assert_int_equal(o[i].calls, 1);
 	assert_int_equal(later.calls, 0);
-	fake_stop(&f);
+	fake_stop(&p.fake);
 }
 
 static void test_close_in_flight(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o[8] = {{0}};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 	uint32_t i;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	pair_open(&p);
 	for (i = 0; i < 8; i++)
-		assert_int_equal(ty_client_ping(c, on_done, &o[i], &err), TY_OK);
-	fake_wait_holding(&f, 8);
-	ty_client_close(c);
+		assert_int_equal(ty_client_ping(p.client, on_done, &o[i], &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 8);
+	ty_client_close(p.client);
 	for (i = 0; i < 8; i++) {
 		assert_int_equal(o[i].calls, 1);
 		assert_int_equal(o[i].result.code, TY_CANCELLED);
 	}
-	fake_stop(&f);
+	fake_stop(&p.fake);
 	ty_client_close(NULL);
 }
 
 /* The nng connection breaks: what was sent is not sent again. */
 static void test_connection_breaks(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o = {0};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
-	assert_int_equal(ty_client_ping(c, on_done, &o, &err), TY_OK);
-	fake_wait_holding(&f, 1);
-	fake_order(&f, &f.drop_rep);
-	wait_for(c, &o);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	pair_open(&p);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o, &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 1);
+	fake_order(&p.fake, &p.fake.drop_rep);
+	wait_for(p.client, &o);
 	assert_int_equal(o.result.code, TY_CLOSED);
-	assert_int_equal(atomic_load(&f.requests), 2); /* HELLO and one PING */
-	ty_client_close(c);
-	fake_stop(&f);
+	assert_int_equal(atomic_load(&p.fake.requests), 2); /* HELLO and one PING */
+	pair_close(&p);
 }
 
 static void test_timeout(void **state)
 {
-	struct fake_options fo = {.answer = hold_pings};
 	struct outcome o[2] = {{0}};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	co.timeout_us = 1000;
-	co.max_requests = 1;
-	c = open_client(&co);
-	assert_int_equal(ty_client_ping(c, on_done, &o[0], &err), TY_OK);
-	wait_for(c, &o[0]);
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	p.options.timeout_us = 1000;
+	p.options.max_requests = 1;
+	pair_open(&p);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o[0], &p.err), TY_OK);
+	wait_for(p.client, &o[0]);
 	assert_int_equal(o[0].result.code, TY_TIMEOUT);
 	/* its late answer is nobody's; the slot serves the next request */
-	fake_release(&f);
-	assert_int_equal(ty_client_ping(c, on_done, &o[1], &err), TY_OK);
-	fake_wait_holding(&f, 1);
-	fake_order(&f, &f.release);
-	wait_for(c, &o[1]);
+	fake_release(&p.fake);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o[1], &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 1);
+	fake_order(&p.fake, &p.fake.release);
+	wait_for(p.client, &o[1]);
 	assert_int_equal(o[1].result.code, TY_OK);
 	assert_int_equal(o[0].calls, 1);
-	ty_client_close(c);
+	ty_client_close(p.client);
 
-	co.timeout_us = 600000001; /* one more than this service's max_timeout_us */
-	expect_open(&co, TY_INVALID, "timeout_us");
-	fake_stop(&f);
+	p.options.timeout_us = 600000001; /* one more than this service's max_timeout_us */
+	expect_open(&p.options, TY_INVALID, "timeout_us");
+	fake_stop(&p.fake);
 }
 
 static enum fake_answer lie(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
@@ -860,41 +529,30 @@ static void test_lies(void **state)
 	static const struct ty_group group = {16, 1, 256, 256, 1, &plane};
 	static const struct ty_region region = {.fd = -1, .allocation_bytes = 4096, .length = 4096};
 	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
-	struct fake_options fo = {.answer = lie};
 	struct ty_chain chain = {0};
 	struct outcome o[5] = {{0}};
-	struct ty_client_options co;
-	struct fake f;
-	struct ty_client *c;
-	struct ty_error err;
+	struct pair p;
 	size_t i;
 
 	(void)state;
-	fake_start(&f, &fo);
-	co = fake_client_options(&f);
-	c = open_client(&co);
-	assert_int_equal(ty_client_ping(c, on_done, &o[0], &err), TY_OK);
-	assert_int_equal(ty_client_status(c, on_done, &o[1], &err), TY_OK);
-	assert_int_equal(ty_client_lookup(c, 1, &chain, on_done, &o[2], &err), TY_OK);
-	assert_int_equal(ty_client_end_session(c, 1, on_done, &o[3], &err), TY_OK);
-	assert_int_equal(ty_client_register(c, &pool, on_done, &o[4], &err), TY_OK);
+	pair_start(&p, (struct fake_options){.answer = lie});
+	pair_open(&p);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o[0], &p.err), TY_OK);
+	assert_int_equal(ty_client_status(p.client, on_done, &o[1], &p.err), TY_OK);
+	assert_int_equal(ty_client_lookup(p.client, 1, &chain, on_done, &o[2], &p.err), TY_OK);
+	assert_int_equal(ty_client_end_session(p.client, 1, on_done, &o[3], &p.err), TY_OK);
+	assert_int_equal(ty_client_register(p.client, &pool, on_done, &o[4], &p.err), TY_OK);
 	for (i = 0; i < 5; i++) {
-		wait_for(c, &o[i]);
+		wait_for(p.client, &o[i]);
 		assert_int_equal(o[i].result.code, TY_PROTOCOL);
 		assert_string_not_equal(o[i].error, "");
 	}
-	ty_client_close(c);
-	fake_stop(&f);
+	pair_close(&p);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),
-		cmocka_unit_test(test_open_refusals),
-		cmocka_unit_test(test_open_bad_options),
-		cmocka_unit_test(test_open_not_a_tyer),
-		cmocka_unit_test(test_open_hello_fails),
 		cmocka_unit_test(test_without_attach),
 		cmocka_unit_test(test_verbs),
 		cmocka_unit_test(test_request_too_long),

@@ -15,33 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "fake.h"
+#include "pair.h"
 #include "wire/request.h"
 
-#define FOREVER_US 30000000
 #define REGIONS 3
-
-struct outcome {
-	uint32_t calls;
-	struct ty_result result;
-	char error[256];
-};
-
-static void on_done(void *user, const struct ty_result *result)
-{
-	struct outcome *o = user;
-
-	o->calls++;
-	o->result = *result;
-	snprintf(o->error, sizeof o->error, "%s", result->error);
-}
-
-static void wait_for(struct ty_client *c, const struct outcome *o)
-{
-	while (o->calls == 0)
-		assert_int_not_equal(ty_client_poll(c, 0, FOREVER_US), 0);
-	assert_int_equal(o->calls, 1);
-}
 
 /* What the service has seen; its thread's, read by the test when a request was answered, or by an atomic. */
 struct seen {

@@ -22,22 +22,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "fake.h"
+#include "pair.h"
 
 #define STEP_US 100000 /* of one poll in a loop that ends when something has happened */
-
-struct outcome {
-	uint32_t calls;
-	struct ty_result result;
-};
-
-static void on_done(void *user, const struct ty_result *result)
-{
-	struct outcome *o = user;
-
-	o->calls++;
-	o->result = *result;
-}
 
 /* What the fake service heard and what it calls pools: the thread's, read by the test when a request was answered. */
 struct ears {
