@@ -497,6 +497,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("staging_bytes", "bytes", limit_u64, staging, "--staging, per GPU"),
 	LIMIT("chunk_tokens", "", limit_u32, chunk_tokens, "--chunk-tokens"),
 	LIMIT("workers", "", limit_u32, workers, "--workers, 0 for one per CPU"),
+	LIMIT("spin_us", "", limit_u32, spin_us, "--spin-us, 0 for the runtime's own"),
 	LIMIT("request_bytes", "bytes", limit_u32, max_request_bytes, "--max-request-bytes"),
 	LIMIT("requests", "", limit_u32, max_requests, "--max-requests, open at once"),
 	LIMIT("timeout_seconds", "seconds", limit_us, max_timeout_us, "--max-timeout-us"),

@@ -277,6 +277,7 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		.size = sizeof options,
 		.name = "tyer",
 		.workers = config->workers,
+		.spin_us = config->spin_us,
 		.stall_us = STALL_US,
 		.stalled = log_stall,
 		.misfit = log_misfit,

@@ -70,6 +70,8 @@ static const struct ty_option options[] = {
 	  "and one that is so for longer than this has the service started again; 0: never" },
 	{ "chunk-tokens", COUNT, FIELD(chunk_tokens), 16, 65536, "256", NULL, "tokens of a chunk" },
 	{ "workers", COUNT, FIELD(workers), 0, 64, "0", NULL, "threads that ordinary actors share; 0: one per CPU, at most 8" },
+	{ "spin-us", MICROS, FIELD(spin_us), 0, 10000, "0us", "20us, 2us where there are no more than two CPUs",
+	  "how long a thread without work looks for some before it sleeps: more answers sooner, and takes CPU; 0: chosen" },
 	{ "max-request-bytes", BYTES, FIELD(max_request_bytes), 4 * KIB, 256 * MIB, "4MiB", NULL, "size of one request" },
 	{ "max-requests", COUNT, FIELD(max_requests), 1, 65536, "256", NULL, "requests open at once" },
 	{ "max-timeout-us", MICROS, FIELD(max_timeout_us), 1000, 3600 * SECOND, "600s", NULL,

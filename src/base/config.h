@@ -58,6 +58,7 @@ struct ty_config {
 	uint32_t gpu_stall_limit_us; /* --gpu-stall-limit  and for longer than this: another worker; default 30 s, 0: never */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
+	uint32_t spin_us;       /* --spin-us       a thread without work looks for some so long; default 0 = the runtime's */
 
 	uint32_t max_request_bytes;    /* --max-request-bytes    default 4MiB */
 	uint32_t max_requests;         /* --max-requests         open at once; default 256 */
