@@ -107,7 +107,7 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 	if (!eviction_make_allowance(e, owner->domain, class))
 		return NO_ROOM;
 	for (;;) {
-		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts);
+		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts, owner->space);
 		if (*slot != TY_NO_SLOT)
 			return DECIDED;
 		eviction_grow(e);
@@ -407,6 +407,7 @@ static enum ty_code start(void *self, void *arg)
 
 	e->service = arg;
 	e->waiting_tail = &e->waiting;
+	e->unsummed_at = TY_NO_SLOT;
 	e->limit = e->service->arena.pieces * TY_PIECE_BYTES;
 	e->ahead = config->l1_ahead;
 	e->quota_count = config->quota_count;
@@ -429,6 +430,12 @@ static void on_summed(void *self, struct ty_msg *msg)
 	if (e->waiting)
 		serve_waiting(e);
 	publish(e);
+}
+
+static void on_look(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	eviction_sum_missing(self);
 }
 
 /* The runtime stops. Chunks and slots stay as they are: whoever opened index and table closes them. */
@@ -477,7 +484,7 @@ static void refuse(void *self, struct ty_msg *msg)
 	case TY_EVICTION_PIECE:
 		free(ty_container_of(msg, struct ty_piece, msg));
 		break;
-	default: /* START and TICK live elsewhere */
+	default: /* START, TICK and LOOK live elsewhere */
 		break;
 	}
 }
@@ -495,6 +502,7 @@ static const struct ty_handler handlers[] = {
 	{"control late", on_control_late},
 	{"tier io", on_tier_io},
 	{"fetched", on_fetched},
+	{"look", on_look},
 };
 
 const struct ty_class ty_eviction_class = {

@@ -167,12 +167,13 @@ void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t pa
 
 bool eviction_return_part(struct eviction *e, uint32_t slot)
 {
-	static const struct eviction_owner unknown;
 	const struct ty_slot_record *record = ty_slots_record(e->service->slots, slot);
+	uint16_t space = ty_spaces_identity(&e->service->spaces, record->space) ? record->space : 0;
+	struct eviction_owner owner = eviction_owner(e, space);
 	struct ty_chunk *chunk = ty_index_find(e->service->index, &record->key);
 
 	if (!chunk) {
-		chunk = eviction_add_chunk(e, &record->key, record->parts, &unknown);
+		chunk = eviction_add_chunk(e, &record->key, record->parts, &owner);
 		if (chunk) {
 			struct ty_use use = use_of(chunk, &eviction_no_hint);
 

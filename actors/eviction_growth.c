@@ -210,6 +210,8 @@ static void count_returned(struct eviction *e)
 		e->visible, (ty_now() - e->began) / 1000000, stats->returned, stats->return_damaged, stats->return_lost);
 	e->found = NULL;
 	ty_slots_forget_found(e->service->slots);
+	e->unsummed_at = 0;
+	eviction_sum_missing(e);
 }
 
 void eviction_take_piece(struct eviction *e, struct ty_piece *piece)

@@ -62,6 +62,8 @@ struct eviction {
 	uint64_t sum_bytes;         /* of chunks that are being summed up */
 	uint64_t sums_begun, sums_ended;
 	uint32_t next_sum;          /* of the bytework actors */
+	uint32_t unsummed_at;       /* slots before this one have sums, or none that is missing; TY_NO_SLOT: nobody looks */
+	struct ty_timer look;       /* the next LOOKS of them */
 
 	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
 };
@@ -136,6 +138,8 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become 
 /* May the op find room when those chunks are back that were being summed up when it first found none? */
 bool eviction_sums_pin(const struct eviction *e, struct ty_op *op);
 void eviction_summed(struct eviction *e, struct ty_msg *msg);
+/* Go on from unsummed_at with the sums that the process before this one left unmade. */
+void eviction_sum_missing(struct eviction *e);
 
 /* ---- eviction_configure.c ---- */
 

@@ -2,7 +2,8 @@
  *
  * The contents' checksums. A pass over a chunk's bytes takes longer than its copy from the GPU did, so it comes after the
  * commit and beside everything else. What is on its way is pinned, hence bounded; a chunk without a sum is as good as any
- * other, and whoever takes it further down makes one.
+ * other, and whoever takes it further down makes one. What the process before this one had no time for is made up for once
+ * its chunks are here again, a few at a time.
  */
 #include "eviction_state.h"
 
@@ -10,6 +11,8 @@
 #include <stdlib.h>
 
 #define SHARE 16 /* of the arena, that may be on its way: a sixteenth */
+#define LOOKS 4096 /* slots that are looked at in one message, for sums that are missing */
+#define AT_ONCE 2  /* missing sums that are made at a time, by a bytework thread */
 
 struct sum {
 	struct ty_bytework work;
@@ -93,6 +96,40 @@ bool eviction_sums_pin(const struct eviction *e, struct ty_op *op)
 	return e->sums_ended < op->sums;
 }
 
+/* The chunk that has this slot, if it is the first of its slots without a sum: so that each chunk is taken once. */
+static struct ty_chunk *unsummed_chunk(const struct eviction *e, uint32_t slot)
+{
+	const struct ty_slots *slots = e->service->slots;
+	const struct ty_slot_record *record = ty_slots_record(slots, slot);
+	struct ty_chunk *chunk;
+
+	if (record->state != TY_SLOT_READY || ty_slots_checksum(slots, slot))
+		return NULL;
+	chunk = ty_index_find(e->service->index, &record->key);
+	if (!chunk || ty_chunk_state(chunk) != TY_CHUNK_READY)
+		return NULL;
+	for (uint32_t part = 0; part < chunk->parts; part++)
+		if (!ty_slots_checksum(slots, chunk->slots[part]))
+			return chunk->slots[part] == slot ? chunk : NULL;
+	return NULL;
+}
+
+void eviction_sum_missing(struct eviction *e)
+{
+	uint32_t budget = LOOKS, most = AT_ONCE * e->service->bytework_count;
+
+	while (e->unsummed_at != TY_NO_SLOT && budget && e->sums_begun - e->sums_ended < most) {
+		uint32_t slot = ty_slots_next(e->service->slots, e->unsummed_at, &budget, &e->unsummed_at);
+		struct ty_chunk *chunk = slot == TY_NO_SLOT ? NULL : unsummed_chunk(e, slot);
+
+		if (chunk)
+			eviction_sum(e, chunk);
+	}
+	/* with sums on their way, the next one that is made goes on here */
+	if (e->unsummed_at != TY_NO_SLOT && e->sums_begun == e->sums_ended)
+		ty_timer_start(&e->look, TY_EVICTION_LOOK, ty_now());
+}
+
 void eviction_summed(struct eviction *e, struct ty_msg *msg)
 {
 	struct sum *sum = ty_container_of(ty_container_of(msg, struct ty_bytework, msg), struct sum, work);
@@ -104,4 +141,5 @@ void eviction_summed(struct eviction *e, struct ty_msg *msg)
 	e->sums_ended++;
 	tell(e);
 	free(sum);
+	eviction_sum_missing(e);
 }

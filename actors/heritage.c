@@ -65,6 +65,14 @@ static enum ty_code open_record(struct ty_service *base, const struct ty_heritag
 	return TY_OK;
 }
 
+static void open_spaces(struct ty_service *base)
+{
+	uint32_t count;
+	struct ty_space_record *records = ty_slots_spaces(base->slots, &count);
+
+	ty_spaces_open(&base->spaces, records, count);
+}
+
 enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heritage *heritage, struct ty_error *err)
 {
 	struct ty_restart *r = &base->restart;
@@ -84,11 +92,13 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 		if (code == TY_OK) {
 			uint32_t pieces;
 
+			open_spaces(base);
 			(void)ty_slots_found(base->slots, &pieces);
 			atomic_init(&base->eviction_stats.returning, pieces); /* seen from the start; eviction's from then on */
 			ty_log(r->found.damaged ? TY_LOG_WARN : TY_LOG_INFO, "main",
-				"the cache of the process before is taken over: %u parts; %u unfinished ones are gone, %u damaged ones",
-				r->found.ready, r->found.unfinished, r->found.damaged);
+				"the cache of the process before is taken over: %u parts; %u unfinished ones are gone, %u damaged ones%s",
+				r->found.ready, r->found.unfinished, r->found.damaged,
+				r->found.nameless ? "; whose some are is not known any more" : "");
 			return code;
 		}
 		snprintf(r->refused, sizeof r->refused, "%s", err->text);
@@ -97,6 +107,8 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 	code = ty_arena_open(base->config->l1_size, &base->arena, err);
 	if (code == TY_OK)
 		code = ty_slots_open(&base->arena, &base->slots, err);
+	if (code == TY_OK)
+		open_spaces(base);
 	if (code == TY_OK && heritage && heritage->keep) {
 		heritage->keep("tyer-arena", base->arena.fd);
 		heritage->keep("tyer-slots", ty_slots_fd(base->slots));

@@ -57,6 +57,7 @@ enum ty_message {
 	TY_EVICTION_CONTROL_LATE,    /* its own timer: such a request's deadline */
 	TY_EVICTION_TIER_IO,         /* struct ty_tier_io from a tier: a DELETE is over */
 	TY_EVICTION_FETCHED,         /* struct ty_fetch  from prefetch: what WARM asked for */
+	TY_EVICTION_LOOK,            /* its own timer: go on looking for checksums that are missing */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

@@ -47,10 +47,10 @@ static bool is_right(const struct ty_slots *slots, uint32_t slot)
 {
 	const struct ty_slot_record *record = ty_slots_record(slots, slot);
 
-	return !record->checksum || ty_checksum(ty_slots_address(slots, slot), record->length) == record->checksum;
+	return ty_checksum(ty_slots_address(slots, slot), record->length) == record->checksum;
 }
 
-/* Every `step`-th part. What does not hold what was summed up goes to the end of the list, the others keep their order. */
+/* Every `step`-th part, or the first one behind it that has a sum. What does not hold what was summed up goes to the end of the list, the others keep their order. */
 static void look_at(struct populate *p, struct ty_piece *piece, uint32_t step)
 {
 	uint32_t *slots = piece->found->slots, left = piece->found->count;
@@ -61,6 +61,10 @@ static void look_at(struct populate *p, struct ty_piece *piece, uint32_t step)
 		/* acquire: pairs with main's release */
 		if (atomic_load_explicit(&p->service->stopping, memory_order_acquire))
 			break;
+		if (!ty_slots_checksum(p->service->slots, slot)) {
+			i++;
+			continue;
+		}
 		if (is_right(p->service->slots, slot)) {
 			i += step;
 			continue;

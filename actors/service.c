@@ -229,7 +229,6 @@ static void tear_down(struct service *s)
 	ty_events_close(s->events);
 	ty_tiers_close(base);
 	ty_op_table_close(&base->operations);
-	ty_spaces_clear(&base->spaces);
 	if (base->index)
 		ty_index_destroy(base->index);
 	if (base->slots)

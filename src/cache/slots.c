@@ -182,15 +182,16 @@ static struct piece *taken_piece(const struct ty_slots *slots, uint32_t slot)
 	return (struct piece *)p;
 }
 
-uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts)
+uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts,
+	uint16_t space)
 {
 	uint32_t capacity = ty_slots_a_piece(bytes), piece = slots->class_head[capacity], slot;
-	struct ty_slot_record record = {.state = TY_SLOT_FILLING, .length = (uint32_t)bytes, .key = *key};
+	struct ty_slot_record record = {.state = TY_SLOT_FILLING, .space = space, .length = (uint32_t)bytes, .key = *key};
 	struct piece *p;
 
-	assert(parts <= UINT16_MAX && part < parts);
-	record.part = (uint16_t)part;
-	record.parts = (uint16_t)parts;
+	assert(parts <= TY_CHUNK_MAX_PARTS && part < parts && space <= TY_MAX_SPACES);
+	record.part = (uint8_t)part;
+	record.parts = (uint8_t)parts;
 	if (piece == NO_PIECE)
 		piece = cut_piece(slots, capacity);
 	if (piece == NO_PIECE)

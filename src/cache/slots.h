@@ -4,7 +4,8 @@
  *
  * A slot's number says where it is: piece = slot / TY_SLOTS_PER_PIECE, and inside the piece (which is cut into
  * slots of one size) slot % TY_SLOTS_PER_PIECE. The table lies in a memfd of its own, sparse, and is the truth
- * about the arena: it says of each slot which part of which chunk it holds.
+ * about the arena: it says of each slot which part of which chunk it holds, and whose that is; the namespaces' identities
+ * (space.h) lie before the slots' records.
  *
  * Owned by the eviction actor: only it calls the functions that change anything.
  */
@@ -15,7 +16,7 @@
 #include <stdbool.h>
 
 #include "arena.h"
-#include "key.h"
+#include "space.h"
 
 #define TY_NO_SLOT UINT32_MAX
 
@@ -26,7 +27,8 @@ enum ty_slot_state { TY_SLOT_FREE = 0, TY_SLOT_FILLING = 1, TY_SLOT_READY = 2 };
 struct ty_slot_record {
 	uint32_t state;
 	uint32_t check;       /* of this record's other fields */
-	uint16_t part, parts;
+	uint8_t part, parts;
+	uint16_t space;       /* the namespace's number, 0: not known */
 	uint32_t length;      /* bytes of contents */
 	struct ty_key key;
 	uint64_t sequence;    /* of the commit: later is larger */
@@ -39,12 +41,15 @@ struct ty_slots; /* opaque */
 TY_MUST_USE enum ty_code ty_slots_open(const struct ty_arena *arena, struct ty_slots **out, struct ty_error *err);
 void ty_slots_close(struct ty_slots *slots);
 int ty_slots_fd(const struct ty_slots *slots); /* the table's memfd, for whoever keeps it for the next process */
+/* The namespaces' records, for ty_spaces_open: `count` of them may say something. They stay as long as the table is open. */
+struct ty_space_record *ty_slots_spaces(const struct ty_slots *slots, uint32_t *count);
 
 /* What was found in a table that was taken over. Slots. */
 struct ty_slots_found {
 	uint32_t ready;      /* were committed: here again, as soon as their piece is */
 	uint32_t unfinished; /* were being filled, or their record was being written: cleared */
 	uint32_t damaged;    /* their records contradict themselves or one another: cleared */
+	uint32_t nameless;   /* namespaces of them whose identity is damaged: not known */
 };
 /* Take over the table of this arena from a process that is no more. It is refused as a whole if its header does not fit
  * (TY_INVALID, TY_UNSUPPORTED: the text says why). `fd` is the slots' on TY_OK, else still the caller's. */
@@ -72,7 +77,8 @@ uint64_t ty_slots_class_of(uint64_t bytes);
 
 /* A slot of `bytes` (1..TY_PIECE_BYTES), or TY_NO_SLOT: from a piece of that size class with room, else from a free
  * piece, which becomes one of that class. State FILLING. Constant time, but for a piece's first slot. */
-uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts);
+uint32_t ty_slots_take(struct ty_slots *slots, uint64_t bytes, const struct ty_key *key, uint32_t part, uint32_t parts,
+	uint16_t space);
 void ty_slots_commit(struct ty_slots *slots, uint32_t slot, uint64_t checksum); /* 0: none yet */
 void ty_slots_set_checksum(struct ty_slots *slots, uint32_t slot, uint64_t checksum); /* of a READY one */
 /* Any thread, while it holds the slot. */

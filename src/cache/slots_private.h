@@ -24,8 +24,10 @@ struct piece {
 
 struct ty_slots {
 	const struct ty_arena *arena;
-	void *memory; /* the table's: a page with its header, then the records */
+	void *memory; /* the table's: a page with its header, the namespaces, then the slots' records */
 	size_t memory_bytes;
+	struct ty_space_record *spaces;
+	uint32_t space_count; /* of them, that may say something */
 	struct ty_slot_record *table;
 	int fd;
 	uint32_t piece_count, free_count, free_head;
@@ -40,6 +42,8 @@ struct ty_slots {
 };
 
 /* slots_table.c */
+#define TY_SLOTS_HEADER_BYTES 4096u
+#define TY_SLOTS_RECORDS_AT (TY_SLOTS_HEADER_BYTES + (size_t)TY_MAX_SPACES * TY_SPACE_BYTES) /* in the memfd */
 void ty_slot_record_write(struct ty_slot_record *to, const struct ty_slot_record *from);
 void ty_slot_record_clear(struct ty_slot_record *to);
 

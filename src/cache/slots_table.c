@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table in its memfd: a page that says what it is the table of, then a record a slot. Made anew, or taken over from a
+ * The table in its memfd: a page that says what it is the table of, the namespaces, then a record a slot. Made anew, or taken over from a
  * process that is no more, whose every word is held against the others before it is believed.
  */
 #include "slots_private.h"
@@ -19,9 +19,8 @@
 
 static_assert(sizeof(struct ty_slot_record) == 64, "the table's layout is shared with later processes");
 
-#define HEADER_BYTES 4096u
 #define MAGIC "TYERSLOT"
-#define VERSION 2u
+#define VERSION 3u
 #define TABLE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* Fixed layout, like the records. Written once, before anybody else has the descriptor. */
@@ -30,13 +29,14 @@ struct header {
 	uint32_t version, record_bytes, slots_per_piece, pieces;
 	uint64_t piece_bytes, arena_bytes;
 	uint64_t arena_inode; /* of the arena that it is the table of: nothing in that tells whose it is */
+	uint32_t spaces, space_bytes;
 	uint64_t check;       /* of the other fields */
 };
 
 /* SipHash with a fixed key: it finds torn and scribbled words, it authenticates nothing. */
 static uint64_t siphash(const void *bytes, size_t length)
 {
-	static const unsigned char key[crypto_shorthash_KEYBYTES] = "tyer.slot.v2";
+	static const unsigned char key[crypto_shorthash_KEYBYTES] = "tyer.slot.v3";
 	uint64_t check;
 
 	static_assert(sizeof check == crypto_shorthash_BYTES, "one word");
@@ -75,6 +75,7 @@ void ty_slot_record_write(struct ty_slot_record *to, const struct ty_slot_record
 	atomic_signal_fence(memory_order_release);
 	to->part = from->part;
 	to->parts = from->parts;
+	to->space = from->space;
 	to->length = from->length;
 	to->key = from->key;
 	to->sequence = from->sequence;
@@ -107,16 +108,14 @@ static enum ty_code describe(const struct ty_arena *arena, struct header *out, s
 	out->piece_bytes = TY_PIECE_BYTES;
 	out->arena_bytes = arena->bytes;
 	out->arena_inode = st.st_ino;
+	out->spaces = TY_MAX_SPACES;
+	out->space_bytes = TY_SPACE_BYTES;
 	out->check = siphash(out, offsetof(struct header, check));
 	return TY_OK;
 }
 
 static enum ty_code check_header(const struct header *found, const struct header *expected, struct ty_error *err)
 {
-	if (memcmp(found->magic, MAGIC, sizeof found->magic) != 0)
-		return ty_fail(err, TY_INVALID, "slot table: it does not begin with " MAGIC);
-	if (found->version != VERSION)
-		return ty_fail(err, TY_UNSUPPORTED, "slot table: version %u, expected %u", found->version, VERSION);
 	if (found->check != siphash(found, offsetof(struct header, check)))
 		return ty_fail(err, TY_INVALID, "slot table: its header is damaged");
 	if (found->record_bytes != expected->record_bytes || found->slots_per_piece != expected->slots_per_piece ||
@@ -124,6 +123,9 @@ static enum ty_code check_header(const struct header *found, const struct header
 		return ty_fail(err, TY_UNSUPPORTED, "slot table: records of %u bytes, %u slots to a piece of %" PRIu64
 			" bytes; expected %u, %u, %" PRIu64, found->record_bytes, found->slots_per_piece, found->piece_bytes,
 			expected->record_bytes, expected->slots_per_piece, expected->piece_bytes);
+	if (found->spaces != expected->spaces || found->space_bytes != expected->space_bytes)
+		return ty_fail(err, TY_UNSUPPORTED, "slot table: %u namespaces of %u bytes, expected %u of %u", found->spaces,
+			found->space_bytes, expected->spaces, expected->space_bytes);
 	if (found->arena_bytes != expected->arena_bytes || found->pieces != expected->pieces)
 		return ty_fail(err, TY_INVALID, "slot table: of an arena of %" PRIu64 " bytes in %u pieces, expected %" PRIu64
 			" in %u", found->arena_bytes, found->pieces, expected->arena_bytes, expected->pieces);
@@ -146,7 +148,7 @@ static struct ty_slots *make(const struct ty_arena *arena)
 	slots->arena = arena;
 	slots->piece_count = arena->pieces;
 	slots->free_head = NO_PIECE;
-	slots->memory_bytes = HEADER_BYTES + (size_t)arena->pieces * TY_SLOTS_PER_PIECE * sizeof *slots->table;
+	slots->memory_bytes = TY_SLOTS_RECORDS_AT + (size_t)arena->pieces * TY_SLOTS_PER_PIECE * sizeof *slots->table;
 	memset(slots->class_head, 0xff, sizeof slots->class_head);
 	return slots;
 }
@@ -158,7 +160,8 @@ static bool map(struct ty_slots *slots)
 		slots->memory = NULL;
 		return false;
 	}
-	slots->table = (struct ty_slot_record *)(void *)((char *)slots->memory + HEADER_BYTES);
+	slots->spaces = (struct ty_space_record *)(void *)((char *)slots->memory + TY_SLOTS_HEADER_BYTES);
+	slots->table = (struct ty_slot_record *)(void *)((char *)slots->memory + TY_SLOTS_RECORDS_AT);
 	return true;
 }
 
@@ -227,37 +230,58 @@ int ty_slots_fd(const struct ty_slots *slots)
 	return slots->fd;
 }
 
+struct ty_space_record *ty_slots_spaces(const struct ty_slots *slots, uint32_t *count)
+{
+	*count = slots->space_count;
+	return slots->spaces;
+}
+
 /* ---- taking over ------------------------------------------------------------------------------------- */
 
-/* A descriptor that was handed to us: memory of the table's size that can no longer shrink? */
+/* A descriptor that was handed to us: memory that can no longer shrink, with a table of this version, of its size? */
 static enum ty_code check_descriptor(const struct ty_slots *slots, int fd, struct ty_error *err)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
+	struct header header = {.version = 0};
 	struct stat st;
 
 	if (seals < 0 || !(seals & F_SEAL_SHRINK))
 		return ty_fail(err, TY_INVALID, "slot table: the descriptor is no memfd that is sealed against shrinking");
-	if (fstat(fd, &st) != 0)
-		return ty_fail(err, TY_IO, "slot table: fstat: %s", strerror(errno));
+	if (fstat(fd, &st) != 0 || pread(fd, &header, sizeof header, 0) < 0)
+		return ty_fail(err, TY_IO, "slot table: reading the descriptor: %s", strerror(errno));
+	if (st.st_size < (off_t)sizeof header)
+		return ty_fail(err, TY_INVALID, "slot table: %lld bytes, expected %zu for %u pieces", (long long)st.st_size,
+			slots->memory_bytes, slots->piece_count);
+	if (memcmp(header.magic, MAGIC, sizeof header.magic) != 0)
+		return ty_fail(err, TY_INVALID, "slot table: it does not begin with " MAGIC);
+	if (header.version != VERSION) /* its size says nothing then */
+		return ty_fail(err, TY_UNSUPPORTED, "slot table: version %u, expected %u", header.version, VERSION);
 	if ((uint64_t)st.st_size != slots->memory_bytes)
 		return ty_fail(err, TY_INVALID, "slot table: %lld bytes, expected %zu for %u pieces", (long long)st.st_size,
 			slots->memory_bytes, slots->piece_count);
 	return TY_OK;
 }
 
-/* The next records from *first on that were ever written to, up to `end`; reading others would make pages for them. */
-static bool next_stretch(const struct ty_slots *slots, uint64_t *first, uint64_t *last, uint64_t end)
-{
-	const uint64_t size = sizeof(struct ty_slot_record);
-	off_t data = lseek(slots->fd, (off_t)(HEADER_BYTES + *first * size), SEEK_DATA), hole;
+/* One of the table's two lists of records. */
+struct list {
+	uint64_t at, size; /* where it begins in the memfd; bytes of a record, which never lies in two pages */
+};
 
-	if (data < 0 || (uint64_t)data >= HEADER_BYTES + end * size)
+static const struct list space_list = {TY_SLOTS_HEADER_BYTES, TY_SPACE_BYTES};
+static const struct list slot_list = {TY_SLOTS_RECORDS_AT, sizeof(struct ty_slot_record)};
+
+/* The next records from *first on that were ever written to, up to `end`; reading others would make pages for them. */
+static bool next_stretch(const struct ty_slots *slots, const struct list *list, uint64_t *first, uint64_t *last, uint64_t end)
+{
+	off_t data = lseek(slots->fd, (off_t)(list->at + *first * list->size), SEEK_DATA), hole;
+
+	if (data < 0 || (uint64_t)data >= list->at + end * list->size)
 		return false;
 	hole = lseek(slots->fd, data, SEEK_HOLE);
 	if (hole <= data) /* the end is a hole always */
 		return false;
-	*first = ((uint64_t)data - HEADER_BYTES) / size;
-	*last = ((uint64_t)hole - HEADER_BYTES) / size;
+	*first = ((uint64_t)data - list->at) / list->size;
+	*last = ((uint64_t)hole - list->at) / list->size;
 	if (*last > end)
 		*last = end;
 	return true;
@@ -267,7 +291,7 @@ static bool next_stretch(const struct ty_slots *slots, uint64_t *first, uint64_t
 static bool plausible(const struct ty_slot_record *record, uint32_t number)
 {
 	return record->state == TY_SLOT_READY && record->parts >= 1 && record->parts <= TY_CHUNK_MAX_PARTS &&
-		record->part < record->parts && record->length >= 1 && record->length <= TY_PIECE_BYTES &&
+		record->part < record->parts && record->space <= TY_MAX_SPACES && record->length >= 1 && record->length <= TY_PIECE_BYTES &&
 		number < ty_slots_a_piece(record->length);
 }
 
@@ -314,7 +338,7 @@ static enum ty_code judge_piece(struct ty_slots *slots, uint32_t piece, struct t
 	bool contradicts = false;
 	enum ty_code code = TY_OK;
 
-	for (; code == TY_OK && next_stretch(slots, &first, &last, end); first = last)
+	for (; code == TY_OK && next_stretch(slots, &slot_list, &first, &last, end); first = last)
 		for (uint64_t slot = first; slot < last && code == TY_OK; slot++)
 			code = judge(slots, (uint32_t)slot, found, &contradicts);
 	if (contradicts) { /* and nobody can say which of them are right */
@@ -370,6 +394,31 @@ static enum ty_code list_found(struct ty_slots *slots)
 	return TY_OK;
 }
 
+/* Namespaces that nothing which was found belongs to may be given to others. One that something belongs to, and that is not
+ * whole, may not: its number stays without an identity. */
+static void judge_spaces(struct ty_slots *slots, struct ty_slots_found *found)
+{
+	bool needed[TY_MAX_SPACES + 1] = {false};
+	uint64_t first = 0, last;
+
+	for (uint32_t i = 0; i < slots->found_count; i++)
+		for (uint32_t k = 0; k < slots->found[i].count; k++)
+			needed[slots->table[slots->found[i].slots[k]].space] = true;
+	for (; next_stretch(slots, &space_list, &first, &last, TY_MAX_SPACES); first = last)
+		for (uint64_t i = first; i < last; i++)
+			if (!needed[i + 1] && !ty_space_is_clear(&slots->spaces[i]))
+				ty_space_clear(&slots->spaces[i]);
+	for (uint32_t i = 0; i < TY_MAX_SPACES; i++) {
+		if (!needed[i + 1])
+			continue;
+		slots->space_count = i + 1;
+		if (!ty_space_is_whole(&slots->spaces[i])) {
+			ty_space_spoil(&slots->spaces[i]);
+			found->nameless++;
+		}
+	}
+}
+
 enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out, struct ty_slots_found *found,
 	struct ty_error *err)
 {
@@ -396,13 +445,15 @@ enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slot
 	for (uint32_t piece = 0; code == TY_OK && piece < slots->piece_count; piece++) {
 		uint64_t first = (uint64_t)piece * TY_SLOTS_PER_PIECE, last;
 
-		if (!next_stretch(slots, &first, &last, (uint64_t)slots->piece_count * TY_SLOTS_PER_PIECE))
+		if (!next_stretch(slots, &slot_list, &first, &last, (uint64_t)slots->piece_count * TY_SLOTS_PER_PIECE))
 			break;
 		piece = (uint32_t)(first / TY_SLOTS_PER_PIECE);
 		code = judge_piece(slots, piece, found);
 	}
 	if (code == TY_OK)
 		code = list_found(slots);
+	if (code == TY_OK)
+		judge_spaces(slots, found);
 	if (code != TY_OK) {
 		if (code == TY_NO_MEMORY)
 			(void)ty_fail(err, code, "slot table of %u pieces: no memory to take it over", arena->pieces);

@@ -1,8 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "space.h"
 
-#include <stdlib.h>
+#include <assert.h>
 #include <string.h>
+
+#include "checksum.h"
+
+static_assert(sizeof(struct ty_space_record) == TY_SPACE_BYTES, "the table's layout is shared with later processes");
+
+/* ---- a record ------------------------------------------------------------------------------------------ */
+
+static const struct ty_space_record clear;
+
+bool ty_space_is_clear(const struct ty_space_record *record)
+{
+	return memcmp(record, &clear, sizeof clear) == 0;
+}
+
+bool ty_space_is_whole(const struct ty_space_record *record)
+{
+	const struct ty_identity *id = &record->identity;
+	struct ty_identity said; /* no field is read past its end: the longest is too long */
+
+	return record->check == ty_checksum(id, sizeof *id) &&
+	       ty_identity_set(&said, id->tenant, id->model, id->revision, id->dtype, id->quantization, NULL) == TY_OK;
+}
+
+void ty_space_clear(struct ty_space_record *record)
+{
+	memset(record, 0, sizeof *record);
+}
+
+void ty_space_spoil(struct ty_space_record *record)
+{
+	ty_space_clear(record);
+	record->unused[0] = 1; /* not clear; and its check, 0, is no identity's */
+}
+
+/* `check` goes first to 0 and is set last, in program order: the fence is for the compiler, which is all it takes for a process
+ * that finds the record after this one died. */
+static void write_record(struct ty_space_record *record, const struct ty_identity *identity)
+{
+	ty_space_clear(record);
+	record->identity = *identity;
+	atomic_signal_fence(memory_order_release);
+	record->check = ty_checksum(&record->identity, sizeof record->identity);
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------------- */
 
 static bool same(const struct ty_identity *a, const struct ty_identity *b)
 {
@@ -10,22 +55,35 @@ static bool same(const struct ty_identity *a, const struct ty_identity *b)
 	       !strcmp(a->dtype, b->dtype) && !strcmp(a->quantization, b->quantization);
 }
 
+void ty_spaces_open(struct ty_spaces *spaces, struct ty_space_record *records, uint32_t count)
+{
+	assert(count <= TY_MAX_SPACES);
+	spaces->records = records;
+	spaces->count = count;
+	for (uint32_t i = 0; i < count; i++)
+		atomic_init(&spaces->identity[i], ty_space_is_whole(&records[i]) ? &records[i].identity : NULL);
+}
+
 uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *identity)
 {
-	struct ty_identity *copy;
+	uint32_t next = spaces->count;
 
-	for (uint32_t i = 0; i < spaces->count; i++)
-		if (same(atomic_load_explicit(&spaces->identity[i], memory_order_relaxed), identity))
+	for (uint32_t i = spaces->count; i-- > 0;) {
+		const struct ty_identity *known = atomic_load_explicit(&spaces->identity[i], memory_order_relaxed);
+
+		if (known && same(known, identity))
 			return (uint16_t)(i + 1);
-	if (spaces->count == TY_MAX_SPACES)
+		if (!known && ty_space_is_clear(&spaces->records[i]))
+			next = i;
+	}
+	if (next == TY_MAX_SPACES)
 		return 0;
-	copy = malloc(sizeof *copy);
-	if (!copy)
-		return 0;
-	*copy = *identity;
+	write_record(&spaces->records[next], identity);
 	/* release: pairs with ty_spaces_identity */
-	atomic_store_explicit(&spaces->identity[spaces->count], copy, memory_order_release);
-	return (uint16_t)++spaces->count;
+	atomic_store_explicit(&spaces->identity[next], &spaces->records[next].identity, memory_order_release);
+	if (next == spaces->count)
+		spaces->count++;
+	return (uint16_t)(next + 1);
 }
 
 const struct ty_identity *ty_spaces_identity(const struct ty_spaces *spaces, uint16_t number)
@@ -34,11 +92,4 @@ const struct ty_identity *ty_spaces_identity(const struct ty_spaces *spaces, uin
 		return NULL;
 	/* acquire: pairs with ty_spaces_number */
 	return atomic_load_explicit(&spaces->identity[number - 1], memory_order_acquire);
-}
-
-void ty_spaces_clear(struct ty_spaces *spaces)
-{
-	for (uint32_t i = 0; i < spaces->count; i++)
-		free(atomic_load_explicit(&spaces->identity[i], memory_order_relaxed));
-	spaces->count = 0;
 }

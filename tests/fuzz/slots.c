@@ -7,9 +7,9 @@
 #include "fuzz.h"
 
 #define RECORD sizeof(struct ty_slot_record)
-#define HEADER 64 /* of the table's first page, as much as has a meaning */
+#define HEADER 72 /* of the table's first page, as much as has a meaning */
 
-/* A slot table as a process that died, or a disk that lied, left it. The input: a byte, whose bit 0 says that 64 bytes over the
+/* A slot table as a process that died, or a disk that lied, left it. The input: a byte, whose bit 0 says that 72 bytes over the
  * header follow; then records, each of two bytes that name a slot, one whose bit 0 says that its check is to fit, and 64. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			ty_slot_record_write(&checked, &record);
 			record = checked;
 		}
-		FUZZ_CHECK(pwrite(fd, &record, RECORD, 4096 + (off_t)(slot * RECORD)) == (ssize_t)RECORD);
+		FUZZ_CHECK(pwrite(fd, &record, RECORD, (off_t)(TY_SLOTS_RECORDS_AT + slot * RECORD)) == (ssize_t)RECORD);
 	}
 	code = ty_slots_adopt(&arena, fd, &adopted, &found, &err);
 	if (code != TY_OK) {
@@ -83,7 +83,7 @@ size_t fuzz_seed(unsigned index, uint8_t *bytes)
 		at += HEADER;
 	}
 	for (uint32_t i = 0; i < index * 3; i++) {
-		struct ty_slot_record r = {.state = i % 3, .part = (uint16_t)(i % 2), .parts = 2, .length = 65536, .sequence = i + 1};
+		struct ty_slot_record r = {.state = i % 3, .part = (uint8_t)(i % 2), .parts = 2, .length = 65536, .sequence = i + 1};
 
 		r.key.bytes[0] = (uint8_t)(i / 2);
 		*at++ = (uint8_t)i;

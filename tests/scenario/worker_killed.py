@@ -6,6 +6,7 @@
 import argparse
 import os
 import random
+import subprocess
 import time
 
 from outside import Probe, Service, check, finish, read
@@ -84,6 +85,8 @@ for round in range(arguments.rounds):
 
 client.open()
 service.returned()
+listed = subprocess.run([tyer, "list", "--tenant", "probe", "--connect", service.url + ".admin"], capture_output=True, text=True)
+check("it is known whose they are", len(listed.stdout.splitlines()) >= len(acknowledged) * CHUNKS, (listed, len(acknowledged)))
 last = measure(), resident(service.process.pid)
 for _ in range(500):  # a connection that was closed may still be on its way out
     if not first or all(last[0][what] <= first[0][what] for what in last[0]):

@@ -6,14 +6,16 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/checksum.h"
 #include "cache/slots.h"
 
-enum { PIECES = 6, HEADER = 4096, RECORD = 64 };
+enum { PIECES = 6, RECORD = 64 };
 
 static struct ty_error err;
 static struct ty_arena arena;
@@ -65,7 +67,7 @@ static uint32_t take(uint64_t bytes, uint64_t n)
 {
 	struct ty_key key = key_of(n);
 
-	return ty_slots_take(slots, bytes, &key, 0, 1);
+	return ty_slots_take(slots, bytes, &key, 0, 1, 0);
 }
 
 /* The record of a slot as it lies in the memfd, to be written over. */
@@ -353,8 +355,8 @@ static void test_headers_that_do_not_fit(void **state)
 	write_header(0, 0x12345678);
 	refused(TY_INVALID, "does not begin with TYERSLOT");
 	write_header(8, 1);
-	refused(TY_UNSUPPORTED, "version 1, expected 2");
-	for (size_t at = 12; at < 56; at += 4) {
+	refused(TY_UNSUPPORTED, "version 1, expected 3");
+	for (size_t at = 12; at < 64; at += 4) {
 		write_header(at, 0xdeadbeef);
 		refused(TY_INVALID, "header is damaged");
 	}
@@ -370,6 +372,23 @@ static void test_headers_that_do_not_fit(void **state)
 	ty_arena_close(&other);
 }
 
+/* The table as a program before this one left it: shorter, for it knew of no namespaces. */
+static void test_an_old_table_is_refused(void **state)
+{
+	uint32_t version = 2, bytes = 4096 + PIECES * TY_SLOTS_PER_PIECE * RECORD;
+	int fd = memfd_create("old", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct ty_slots_found found;
+	struct ty_slots *table = NULL;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	assert_int_equal(pwrite(fd, "TYERSLOT", 8, 0), 8);
+	assert_int_equal(pwrite(fd, &version, sizeof version, 8), (ssize_t)sizeof version);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	assert_refused(ty_slots_adopt(&arena, fd, &table, &found, &err), TY_UNSUPPORTED, &err, "version 2, expected 3");
+	close(fd);
+}
+
 static void test_descriptors_of_other_things(void **state)
 {
 	int plain = memfd_create("plain", MFD_CLOEXEC), null = open("/dev/null", O_RDWR | O_CLOEXEC),
@@ -383,13 +402,141 @@ static void test_descriptors_of_other_things(void **state)
 	assert_refused(ty_slots_adopt(&arena, plain, &table, &found, &err), TY_INVALID, &err, "sealed against shrinking");
 	assert_refused(ty_slots_adopt(&arena, null, &table, &found, &err), TY_INVALID, &err, "sealed against shrinking");
 	assert_refused(ty_slots_adopt(&arena, sealed, &table, &found, &err), TY_INVALID, &err, "0 bytes, expected");
+	assert_int_equal(ftruncate(sealed, 8192), 0); /* it may grow */
+	assert_int_equal(pwrite(sealed, "TYERSLOT\3\0\0\0", 12, 0), 12);
+	assert_refused(ty_slots_adopt(&arena, sealed, &table, &found, &err), TY_INVALID, &err, "8192 bytes, expected");
 	assert_refused(ty_arena_adopt(TY_PIECE_BYTES, plain, &other, &err), TY_INVALID, &err, "sealed against shrinking");
 	assert_refused(ty_arena_adopt(TY_PIECE_BYTES, null, &other, &err), TY_INVALID, &err, "sealed against shrinking");
-	assert_refused(ty_arena_adopt(TY_PIECE_BYTES, sealed, &other, &err), TY_INVALID, &err, "0 bytes, expected 67108864");
+	assert_refused(ty_arena_adopt(TY_PIECE_BYTES, sealed, &other, &err), TY_INVALID, &err, "8192 bytes, expected 67108864");
 	assert_refused(ty_arena_adopt(TY_PIECE_BYTES, -1, &other, &err), TY_INVALID, &err, "sealed against shrinking");
 	close(plain);
 	close(null);
 	close(sealed);
+}
+
+/* ---- whose it is ------------------------------------------------------------------------------------------ */
+
+static struct ty_spaces spaces;
+
+static void open_spaces(void)
+{
+	uint32_t count;
+	struct ty_space_record *records = ty_slots_spaces(slots, &count);
+
+	memset(&spaces, 0, sizeof spaces);
+	ty_spaces_open(&spaces, records, count);
+}
+
+static uint16_t number_of(const char *tenant)
+{
+	struct ty_identity identity;
+
+	assert_ok(ty_identity_set(&identity, tenant, "model", NULL, "bf16", NULL, &err), &err);
+	return ty_spaces_number(&spaces, &identity);
+}
+
+static void store_for(uint16_t space, uint64_t n)
+{
+	struct ty_key key = key_of(n);
+
+	ty_slots_commit(slots, ty_slots_take(slots, 1 << 20, &key, 0, 1, space), 1);
+}
+
+static void assert_tenant(uint16_t number, const char *tenant)
+{
+	const struct ty_identity *identity = ty_spaces_identity(&spaces, number);
+
+	if (!tenant) {
+		assert_null(identity);
+		return;
+	}
+	assert_non_null(identity);
+	assert_string_equal(identity->tenant, tenant);
+}
+
+static struct ty_slots_found next_life(void)
+{
+	struct ty_slots_found found;
+
+	assert_int_equal(hand_over(&found), TY_OK);
+	ty_slots_add_piece(slots, 0);
+	ty_slots_forget_found(slots);
+	open_spaces();
+	return found;
+}
+
+static void test_namespaces_come_back(void **state)
+{
+	(void)state;
+	ty_slots_add_piece(slots, 0);
+	open_spaces();
+	assert_int_equal(number_of("first"), 1);
+	assert_int_equal(number_of("second"), 2);
+	assert_int_equal(number_of("third"), 3);
+	assert_int_equal(number_of("first"), 1);
+	store_for(1, 100);
+	store_for(3, 300);
+	assert_int_equal(next_life().nameless, 0);
+	assert_tenant(1, "first");
+	assert_tenant(2, NULL); /* nothing is its own: the number is free */
+	assert_tenant(3, "third");
+	assert_tenant(4, NULL);
+	assert_int_equal(number_of("third"), 3);
+	assert_int_equal(number_of("fourth"), 2);
+	assert_int_equal(number_of("fifth"), 4);
+	assert_int_equal(next_life().ready, 2);
+	assert_int_equal(number_of("third"), 3);
+}
+
+/* What is damaged is not known, and its number is not given to somebody else, for as long as something is under it. */
+static void test_a_damaged_namespace(void **state)
+{
+	struct ty_space_record *records;
+	uint32_t count;
+
+	(void)state;
+	ty_slots_add_piece(slots, 0);
+	open_spaces();
+	for (uint64_t i = 1; i <= 4; i++) {
+		char tenant[2] = {(char)('a' + i - 1), '\0'};
+
+		assert_int_equal(number_of(tenant), i);
+		if (i != 3)
+			store_for((uint16_t)i, i * 100);
+	}
+	records = ty_slots_spaces(slots, &count);
+	records[0].identity.tenant[0] ^= 1;
+	records[2].identity.model[0] ^= 1;                      /* nothing is under it */
+	memset(records[3].identity.tenant, 'x', 256);           /* a field without an end, under a check that fits */
+	records[3].check = ty_checksum(&records[3].identity, sizeof records[3].identity);
+	assert_int_equal(next_life().nameless, 2);
+	assert_tenant(1, NULL);
+	assert_tenant(2, "b");
+	assert_tenant(4, NULL);
+	assert_int_equal(number_of("a"), 3);
+	assert_int_equal(number_of("d"), 5);
+	store_for(3, 1000);
+	assert_int_equal(next_life().nameless, 2); /* and so in every life */
+	assert_int_equal(number_of("a"), 3);
+	assert_int_equal(number_of("d"), 1 + 4);
+}
+
+static void test_namespaces_are_limited(void **state)
+{
+	char tenant[16];
+
+	(void)state;
+	ty_slots_add_piece(slots, 0);
+	open_spaces();
+	for (unsigned i = 1; i <= TY_MAX_SPACES; i++) {
+		snprintf(tenant, sizeof tenant, "tenant %u", i);
+		assert_int_equal(number_of(tenant), i);
+	}
+	assert_int_equal(number_of("one more"), 0);
+	store_for(TY_MAX_SPACES, 1);
+	assert_int_equal(next_life().nameless, 0);
+	assert_tenant(TY_MAX_SPACES, tenant);
+	assert_int_equal(number_of("one more"), 1);
 }
 
 /* What was never written to costs nothing to look at: no page of it comes into being. */
@@ -418,6 +565,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_records_in_wrong_places_go, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_two_cuts_of_a_piece, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_headers_that_do_not_fit, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_an_old_table_is_refused, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_namespaces_come_back, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_a_damaged_namespace, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_namespaces_are_limited, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_descriptors_of_other_things, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_looking_makes_no_pages, open_both, close_both),
 	};

@@ -30,11 +30,11 @@ static int close_slots(void **state)
 static void test_nothing_without_pieces(void **state)
 {
 	(void)state;
-	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1), TY_NO_SLOT);
+	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1, 0), TY_NO_SLOT);
 	assert_int_equal(ty_slots_free_pieces(slots), 0);
 	ty_slots_add_piece(slots, 3);
 	assert_int_equal(ty_slots_free_pieces(slots), 1);
-	assert_int_equal(ty_slots_piece(ty_slots_take(slots, 4096, &key, 0, 1)), 3);
+	assert_int_equal(ty_slots_piece(ty_slots_take(slots, 4096, &key, 0, 1, 0)), 3);
 }
 
 static void test_classes(void **state)
@@ -65,7 +65,7 @@ static void test_life_of_a_slot(void **state)
 
 	(void)state;
 	ty_slots_add_piece(slots, 0);
-	slot = ty_slots_take(slots, 5000, &key, 2, 4);
+	slot = ty_slots_take(slots, 5000, &key, 2, 4, 0);
 	record = ty_slots_record(slots, slot);
 	assert_int_equal(record->state, TY_SLOT_FILLING);
 	assert_int_equal(record->part, 2);
@@ -86,7 +86,7 @@ static void test_life_of_a_slot(void **state)
 	assert_int_equal(ty_slots_checksum(slots, slot), 79);
 	assert_true(ty_slots_record_whole(record)); /* the record says nothing of its sum */
 	first = record->sequence;
-	later = ty_slots_take(slots, 5000, &key, 3, 4);
+	later = ty_slots_take(slots, 5000, &key, 3, 4, 0);
 	assert_ptr_equal(ty_slots_address(slots, later), arena.base + 8192);
 	ty_slots_commit(slots, later, 78);
 	assert_true(ty_slots_record(slots, later)->sequence > first);
@@ -109,7 +109,7 @@ static void test_torn_records_show(void **state)
 
 	(void)state;
 	ty_slots_add_piece(slots, 0);
-	slot = ty_slots_take(slots, 5000, &key, 2, 4);
+	slot = ty_slots_take(slots, 5000, &key, 2, 4, 0);
 	ty_slots_commit(slots, slot, 77);
 	for (size_t bit = 0; bit < sizeof record * 8; bit++) {
 		record = *ty_slots_record(slots, slot);
@@ -126,18 +126,18 @@ static void test_piece_fills_and_changes_class(void **state)
 	(void)state;
 	ty_slots_add_piece(slots, 1);
 	for (uint32_t i = 0; i < TY_SLOTS_PER_PIECE; i++) {
-		taken[i] = ty_slots_take(slots, 4096, &key, 0, 1);
+		taken[i] = ty_slots_take(slots, 4096, &key, 0, 1, 0);
 		assert_int_equal(ty_slots_piece(taken[i]), 1);
 		assert_int_equal(seen[taken[i] % TY_SLOTS_PER_PIECE]++, 0);
 	}
-	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1), TY_NO_SLOT);
-	assert_int_equal(ty_slots_take(slots, TY_PIECE_BYTES, &key, 0, 1), TY_NO_SLOT);
+	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1, 0), TY_NO_SLOT);
+	assert_int_equal(ty_slots_take(slots, TY_PIECE_BYTES, &key, 0, 1, 0), TY_NO_SLOT);
 	ty_slots_give(slots, taken[777]);
-	assert_int_equal(ty_slots_take(slots, 8192, &key, 0, 1), TY_NO_SLOT); /* room, but of another class */
-	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1), taken[777]);
+	assert_int_equal(ty_slots_take(slots, 8192, &key, 0, 1, 0), TY_NO_SLOT); /* room, but of another class */
+	assert_int_equal(ty_slots_take(slots, 4096, &key, 0, 1, 0), taken[777]);
 	for (uint32_t i = 0; i < TY_SLOTS_PER_PIECE; i++)
 		ty_slots_give(slots, taken[i]);
-	big = ty_slots_take(slots, TY_PIECE_BYTES, &key, 0, 1);
+	big = ty_slots_take(slots, TY_PIECE_BYTES, &key, 0, 1, 0);
 	assert_int_equal(big, TY_SLOTS_PER_PIECE);
 	assert_int_equal(ty_slots_class(slots, big), TY_PIECE_BYTES);
 }
@@ -171,8 +171,8 @@ static void test_visit_and_empty_a_piece(void **state)
 	ty_slots_each_in_piece(slots, 4, visit_slot, &visit); /* not even there */
 	assert_int_equal(visit.count, 0);
 	for (int i = 0; i < 10; i++)
-		taken[i] = ty_slots_take(slots, 6 << 20, &key, 0, 1);
-	assert_int_equal(ty_slots_take(slots, 6 << 20, &key, 0, 1), TY_NO_SLOT);
+		taken[i] = ty_slots_take(slots, 6 << 20, &key, 0, 1, 0);
+	assert_int_equal(ty_slots_take(slots, 6 << 20, &key, 0, 1, 0), TY_NO_SLOT);
 	ty_slots_give(slots, taken[4]);
 	ty_slots_each_in_piece(slots, 2, visit_slot, &visit);
 	assert_int_equal(visit.count, 9);
@@ -203,7 +203,7 @@ static void test_random_against_model(void **state)
 
 		if (count < MOST && next_random(&random) % 10 < (filling ? 7 : 3)) {
 			uint64_t bytes = sizes[next_random(&random) % (step < 30000 ? 4 : 6)];
-			uint32_t slot = ty_slots_take(slots, bytes, &key, 0, 1);
+			uint32_t slot = ty_slots_take(slots, bytes, &key, 0, 1, 0);
 			uint8_t *from;
 
 			if (slot == TY_NO_SLOT) {

@@ -214,6 +214,20 @@ static void close_tiers(void)
 		ty_actor_unref(s->tiers[i]->actor);
 }
 
+static void open_spaces(struct ty_service *s)
+{
+	uint32_t count;
+	struct ty_space_record *records = ty_slots_spaces(s->slots, &count);
+
+	ty_spaces_open(&s->spaces, records, count);
+	for (unsigned i = 0; i < 2; i++) {
+		struct ty_identity identity;
+
+		assert_ok(ty_identity_set(&identity, i ? "second" : "first", "model", NULL, "bf16", NULL, &err), &err);
+		world.spaces[i] = ty_spaces_number(&s->spaces, &identity);
+	}
+}
+
 void world_open(const struct world_options *options)
 {
 	struct ty_runtime_options ro = {.size = sizeof ro, .seed = options->seed ? options->seed : 1};
@@ -230,15 +244,10 @@ void world_open(const struct world_options *options)
 	memcpy(world.config.quotas, options->quotas, sizeof options->quotas);
 	world.config.quota_count = options->quota_count;
 	world.config.keep_percent = options->keep_percent;
-	for (unsigned i = 0; i < 2; i++) {
-		struct ty_identity identity;
-
-		assert_ok(ty_identity_set(&identity, i ? "second" : "first", "model", NULL, "bf16", NULL, &err), &err);
-		world.spaces[i] = ty_spaces_number(&s->spaces, &identity);
-	}
 	s->config = &world.config;
 	assert_ok(ty_arena_open(world.config.l1_size, &s->arena, &err), &err);
 	assert_ok(ty_slots_open(&s->arena, &s->slots, &err), &err);
+	open_spaces(s);
 	assert_ok(ty_index_create(&s->index, &err), &err);
 	assert_ok(ty_runtime_create(&ro, &world.rt, &err), &err);
 	s->rt = world.rt;
@@ -283,7 +292,6 @@ void world_close(void)
 		free(world.held[i]);
 	urcu_memb_unregister_thread();
 	ty_tiers_close(s);
-	ty_spaces_clear(&s->spaces);
 	ty_index_destroy(s->index);
 	ty_slots_close(s->slots);
 	ty_arena_close(&s->arena);

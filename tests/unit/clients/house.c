@@ -113,6 +113,8 @@ void house_open(struct house *h, uint32_t max_clients, bool device_open)
 	h->config.max_clients = max_clients;
 	h->config.chunk_tokens = 256;
 	h->service = calloc(1, sizeof *h->service);
+	h->spaces = calloc(TY_MAX_SPACES, sizeof *h->spaces);
+	ty_spaces_open(&h->service->spaces, h->spaces, 0);
 	h->service->config = &h->config;
 	h->service->boot = 0xb007;
 	h->service->gpu_count = 1;
@@ -170,8 +172,8 @@ void house_close(struct house *h)
 	ty_clients_close(h->socket);
 	assert_int_equal(access(h->config.attach, F_OK), -1);
 	assert_int_equal(rmdir(h->directory), 0);
-	ty_spaces_clear(&h->service->spaces);
 	free(h->service);
+	free(h->spaces);
 }
 
 uint32_t house_actors(struct house *h)

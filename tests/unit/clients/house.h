@@ -19,6 +19,7 @@ struct house {
 	struct ty_config config;
 	char directory[64];
 	struct ty_service *service;
+	struct ty_space_record *spaces;
 	struct ty_clients_socket *socket;
 	struct ty_clients_arg arg;
 	struct ty_gpu_ready ready[TY_MAX_DEVICES];
