@@ -116,6 +116,9 @@ static void on_piece(void *self, struct ty_msg *msg)
 {
 	struct populate *p = self;
 	struct ty_piece *piece = ty_container_of(msg, struct ty_piece, msg);
+	/* what was found in it was written to pages that exist */
+	enum ty_code (*make_ready)(const struct ty_arena *, uint64_t, uint64_t, struct ty_error *) =
+		piece->found ? ty_arena_map : ty_arena_populate;
 	uint64_t first = piece->index * TY_PIECE_BYTES;
 
 	piece->code = TY_OK;
@@ -125,7 +128,7 @@ static void on_piece(void *self, struct ty_msg *msg)
 		if (atomic_load_explicit(&p->service->stopping, memory_order_acquire))
 			piece->code = ty_fail(&piece->error, TY_STOPPING, "the service stops");
 		else
-			piece->code = ty_arena_populate(&p->service->arena, first + at, SLICE_BYTES, &piece->error);
+			piece->code = make_ready(&p->service->arena, first + at, SLICE_BYTES, &piece->error);
 	}
 	if (piece->code == TY_OK && piece->found)
 		verify(p, piece);

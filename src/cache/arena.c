@@ -177,42 +177,57 @@ static enum ty_code allocate(const struct ty_arena *arena, uint64_t offset, uint
 	return TY_OK;
 }
 
-enum ty_code ty_arena_touch(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
+static enum ty_code check_range(const struct ty_arena *arena, const char *step, uint64_t offset, uint64_t bytes, struct ty_error *err)
 {
-	enum ty_code code;
-	uint64_t end;
-
-	if (__builtin_add_overflow(offset, bytes, &end) || end > arena->bytes)
-		return ty_fail(err, TY_INVALID, "arena: touch [%" PRIu64 ", +%" PRIu64 "), but it has %" PRIu64 " bytes",
-			offset, bytes, arena->bytes);
-	code = allocate(arena, offset, bytes, err);
-	if (code != TY_OK)
-		return code;
-	/* Adding nothing makes the mapping's entries and changes no contents. Relaxed: orders nothing. */
-	for (uint64_t at = offset; at < end; at += TY_SLOT_ALIGN)
-		atomic_fetch_add_explicit((_Atomic uint8_t *)(arena->base + at), 0, memory_order_relaxed);
-	return TY_OK;
-}
-
-enum ty_code ty_arena_populate(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
-{
-	enum ty_code code;
 	uint64_t end;
 
 	if (__builtin_add_overflow(offset, bytes, &end) || end > arena->bytes || offset % TY_SLOT_ALIGN != 0)
 		return ty_fail(err, TY_INVALID,
-			"arena: populate [%" PRIu64 ", +%" PRIu64 "), but it has %" PRIu64 " bytes in pages of %u", offset,
+			"arena: %s [%" PRIu64 ", +%" PRIu64 "), but it has %" PRIu64 " bytes in pages of %u", step, offset,
 			bytes, arena->bytes, TY_SLOT_ALIGN);
-	if (bytes == 0)
-		return TY_OK;
-	code = allocate(arena, offset, bytes, err);
+	return TY_OK;
+}
+
+enum ty_code ty_arena_touch(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
+{
+	enum ty_code code = check_range(arena, "touch", offset, bytes, err);
+
+	if (code == TY_OK)
+		code = allocate(arena, offset, bytes, err);
 	if (code != TY_OK)
 		return code;
-	while (madvise(arena->base + offset, bytes, MADV_POPULATE_WRITE) < 0) {
+	/* Adding nothing makes the mapping's entries and changes no contents. Relaxed: orders nothing. */
+	for (uint64_t at = offset; at < offset + bytes; at += TY_SLOT_ALIGN)
+		atomic_fetch_add_explicit((_Atomic uint8_t *)(arena->base + at), 0, memory_order_relaxed);
+	return TY_OK;
+}
+
+/* Make the mapping's entries; `how` is for madvise. */
+static enum ty_code enter(const struct ty_arena *arena, int how, uint64_t offset, uint64_t bytes, struct ty_error *err)
+{
+	while (bytes && madvise(arena->base + offset, bytes, how) < 0) {
 		if (errno == EINVAL) /* a kernel that does not know it */
 			return ty_arena_touch(arena, offset, bytes, err);
 		if (errno != EINTR && errno != EAGAIN)
 			return populate_failed("populate", offset, bytes, errno, err);
 	}
 	return TY_OK;
+}
+
+enum ty_code ty_arena_populate(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
+{
+	enum ty_code code = check_range(arena, "populate", offset, bytes, err);
+
+	if (code == TY_OK)
+		code = allocate(arena, offset, bytes, err);
+	return code == TY_OK ? enter(arena, MADV_POPULATE_WRITE, offset, bytes, err) : code;
+}
+
+enum ty_code ty_arena_map(const struct ty_arena *arena, uint64_t offset, uint64_t bytes, struct ty_error *err)
+{
+	enum ty_code code = check_range(arena, "map", offset, bytes, err);
+
+	/* A read enters the pages around it too, and in a shared mapping that may be written to the entries are those that a
+	 * write needs: no fault follows. */
+	return code == TY_OK ? enter(arena, MADV_POPULATE_READ, offset, bytes, err) : code;
 }

@@ -106,13 +106,14 @@ class Probe:
 class Service:
     """tyerd on sockets in a folder of its own."""
 
-    def __init__(self, tyerd, tyer, *options, size="256MiB", environment=None, http=True, chunk_tokens=64, **popen):
+    def __init__(self, tyerd, tyer, *options, size="256MiB", ahead="64MiB", chunk_tokens=64, environment=None, http=True,
+                 **popen):
         self.dir = tempfile.mkdtemp(prefix="tyer-outside-")
         atexit.register(self.clean)
         self.url, self.attach = f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
         self.tyer = tyer
         self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--http", "127.0.0.1:0" if http else "off",
-                          "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", str(chunk_tokens), *options]
+                          "--l1-size", size, "--l1-ahead", ahead, "--chunk-tokens", str(chunk_tokens), *options]
         if "--device" not in options:
             self.arguments += ["--device", DEVICE]
         if DEVICE != "host":

@@ -59,6 +59,27 @@ static void test_touch_instead(void **state)
 	ty_arena_close(&arena);
 }
 
+/* What another mapping wrote, and behind it what nobody wrote: there, as it was, and it may be written to. */
+static void test_map_what_is_there(void **state)
+{
+	struct ty_arena first, second;
+
+	(void)state;
+	assert_ok(ty_arena_open(TY_PIECE_BYTES, &first, &err), &err);
+	for (uint64_t at = 0; at < 64 * TY_SLOT_ALIGN; at += TY_SLOT_ALIGN)
+		first.base[at + 3] = (uint8_t)(at / TY_SLOT_ALIGN + 1);
+	assert_ok(ty_arena_adopt(TY_PIECE_BYTES, dup(first.fd), &second, &err), &err);
+	assert_ok(ty_arena_map(&second, 0, 1 << 20, &err), &err);
+	assert_ok(ty_arena_map(&second, TY_PIECE_BYTES, 0, &err), &err);
+	for (uint64_t at = 0; at < 1 << 20; at += TY_SLOT_ALIGN) {
+		assert_int_equal(second.base[at + 3], at < 64 * TY_SLOT_ALIGN ? at / TY_SLOT_ALIGN + 1 : 0);
+		second.base[at + 3] = 99;
+		assert_int_equal(first.base[at + 3], 99);
+	}
+	ty_arena_close(&first);
+	ty_arena_close(&second);
+}
+
 /* Whoever has the descriptor can neither cut nor grow nor seal it. */
 static void test_sealed(void **state)
 {
@@ -102,6 +123,7 @@ static void test_ranges_refused(void **state)
 	assert_refused(ty_arena_populate(&arena, TY_PIECE_BYTES, 4096, &err), TY_INVALID, &err, "populate");
 	assert_refused(ty_arena_populate(&arena, 4096, UINT64_MAX, &err), TY_INVALID, &err, "populate");
 	assert_refused(ty_arena_populate(&arena, 100, 4096, &err), TY_INVALID, &err, "pages of 4096");
+	assert_refused(ty_arena_map(&arena, TY_PIECE_BYTES, 4096, &err), TY_INVALID, &err, "map");
 	assert_refused(ty_arena_touch(&arena, TY_PIECE_BYTES, 4096, &err), TY_INVALID, &err, "touch");
 	assert_refused(ty_arena_touch(&arena, 4096, UINT64_MAX, &err), TY_INVALID, &err, "touch");
 	ty_arena_close(&arena);
@@ -149,6 +171,7 @@ static void test_system_refuses(void **state)
 	broken = arena;
 	assert_int_equal(munmap(arena.base, arena.bytes), 0);
 	assert_refused(ty_arena_populate(&broken, 0, TY_PIECE_BYTES, &err), TY_NO_MEMORY, &err, "populate of 67108864");
+	assert_refused(ty_arena_map(&broken, 0, TY_PIECE_BYTES, &err), TY_NO_MEMORY, &err, "populate of 67108864");
 	close(arena.fd);
 	assert_refused(ty_arena_touch(&broken, 0, TY_PIECE_BYTES, &err), TY_IO, &err, "allocate of 67108864");
 }
@@ -249,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_open_populate_close),
 		cmocka_unit_test(test_touch_instead),
+		cmocka_unit_test(test_map_what_is_there),
 		cmocka_unit_test(test_sealed),
 		cmocka_unit_test(test_sizes_refused),
 		cmocka_unit_test(test_ranges_refused),
