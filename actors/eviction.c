@@ -97,6 +97,17 @@ static void let_go(struct eviction *e, struct ty_op *op, uint32_t from)
 
 enum verdict { DECIDED, NO_ROOM, WAIT };
 
+/* No victim now: may there be one when what is on its way has arrived? */
+static enum verdict no_room(struct eviction *e, struct ty_op *op)
+{
+	if (!e->search.saved)
+		return eviction_sums_pin(e, op) ? WAIT : NO_ROOM;
+	if (!op->waited)
+		eviction_count(&e->service->eviction_stats.waits, 1);
+	op->waited = true;
+	return WAIT;
+}
+
 /* A slot for the op's part of a chunk; NO_ROOM or WAIT if there is none (now). */
 static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct eviction_owner *owner,
 	const struct ty_key *key, uint32_t *slot)
@@ -105,7 +116,7 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 	uint64_t class = ty_slots_class_of(layout->chunk_bytes);
 
 	if (!eviction_make_allowance(e, owner->domain, class))
-		return NO_ROOM;
+		return no_room(e, op);
 	for (;;) {
 		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts, owner->space);
 		if (*slot != TY_NO_SLOT)
@@ -114,7 +125,7 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 		if (eviction_growing(e))
 			return WAIT;
 		if (!eviction_make_room(e, class))
-			return eviction_sums_pin(e, op) ? WAIT : NO_ROOM;
+			return no_room(e, op);
 	}
 }
 
@@ -165,7 +176,7 @@ static bool reserve(struct eviction *e, struct ty_op *op)
 	struct eviction_owner owner = eviction_owner(e, op->space);
 	enum verdict verdict = DECIDED;
 
-	eviction_begin_search(e);
+	eviction_begin_search(e, e->patience && ty_now() < op->patient);
 	hold(e, op, from);
 	for (uint32_t i = from; i < op->count && verdict == DECIDED; i++)
 		verdict = decide(e, op, &owner, i);
@@ -264,6 +275,8 @@ static void on_reserve(void *self, struct ty_msg *msg)
 	assert(op->kind == TY_OP_STORE && op->layout->part < op->layout->parts);
 	op->copy_count = op->stored = op->present = op->dropped = 0;
 	op->sums = 0;
+	op->patient = ty_now() + e->patience;
+	op->waited = false;
 	for (uint32_t i = 0; i < op->count; i++) {
 		op->chunks[i].fate = TY_FATE_DROPPED;
 		op->chunks[i].chunk = NULL;
@@ -413,6 +426,9 @@ static enum ty_code start(void *self, void *arg)
 	e->quota_count = config->quota_count;
 	memcpy(e->quotas, config->quotas, sizeof e->quotas);
 	e->keep_percent = config->keep_percent;
+	for (uint32_t i = 0; i < e->service->tier_count; i++)
+		if (e->service->tiers[i]->config.wait > e->patience)
+			e->patience = e->service->tiers[i]->config.wait;
 	e->kept_max = e->limit * config->keep_percent / 100;
 	e->order = eviction_new_order(ty_policies[config->policy], e->quotas, e->quota_count, e->limit);
 	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);

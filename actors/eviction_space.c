@@ -6,6 +6,7 @@
 
 #define MAX_LOOKS 65536  /* chunks looked at in search of victims, for one op; past it there is no space */
 #define MAX_RESCUES 1024 /* parked chunks looked at again, for one op */
+#define MAX_SAVED 64     /* chunks not taken because a tier would lose them, for one op: what goes next is written next */
 
 static struct ty_chunk *chunk_of(struct ty_entry *entry)
 {
@@ -22,6 +23,15 @@ static struct ty_chunk *chunk_of_slot(struct eviction *e, uint32_t slot)
 	return chunk;
 }
 
+/* Does a tier lose it if it goes now, and the op can wait? */
+static bool is_saved(struct eviction *e, const struct ty_chunk *chunk)
+{
+	if (!e->search.saves || ty_chunk_state(chunk) != TY_CHUNK_READY || !eviction_would_lose(e, chunk))
+		return false;
+	e->search.saved++;
+	return true;
+}
+
 struct reclaim {
 	struct eviction *e;
 	uint32_t evicted;
@@ -33,7 +43,7 @@ static bool look_for_blocker(void *user, uint32_t slot)
 	struct reclaim *r = user;
 	struct ty_chunk *chunk = chunk_of_slot(r->e, slot);
 
-	r->blocked = chunk->filling || ty_chunk_pins(chunk) || chunk->entry.band == TY_BAND_KEPT;
+	r->blocked = chunk->filling || ty_chunk_pins(chunk) || chunk->entry.band == TY_BAND_KEPT || is_saved(r->e, chunk);
 	return !r->blocked;
 }
 
@@ -106,13 +116,16 @@ static bool rescue(struct eviction *e)
 /* The next to go of a domain, or of all: not pinned, as far as anybody can know. Null: there is none. */
 static struct ty_chunk *next_victim(struct eviction *e, uint32_t domain)
 {
-	while (e->search.looks++ < MAX_LOOKS) {
+	while (e->search.looks++ < MAX_LOOKS && e->search.saved < MAX_SAVED) {
 		struct ty_chunk *chunk = chunk_of(ty_order_victim(e->order, domain));
+		bool pinned = chunk && ty_chunk_pins(chunk);
 
-		if (chunk && !ty_chunk_pins(chunk))
+		if (chunk && !pinned && !is_saved(e, chunk))
 			return chunk;
-		if (chunk)
+		if (pinned)
 			ty_order_park(e->order, &chunk->entry);
+		else if (chunk)
+			ty_order_set_aside(e->order, &chunk->entry);
 		else if (!rescue(e))
 			return NULL;
 	}
@@ -163,7 +176,7 @@ void eviction_end_search(struct eviction *e)
 	ty_order_end_search(e->order);
 }
 
-void eviction_begin_search(struct eviction *e)
+void eviction_begin_search(struct eviction *e, bool saves)
 {
 	uint32_t stamp = e->search.stamp + 1;
 
@@ -171,5 +184,5 @@ void eviction_begin_search(struct eviction *e)
 		memset(e->tried, 0, e->service->arena.pieces * sizeof *e->tried);
 		stamp = 1;
 	}
-	e->search = (struct eviction_search){.stamp = stamp};
+	e->search = (struct eviction_search){.stamp = stamp, .saves = saves};
 }

@@ -24,6 +24,8 @@
 /* A search for victims, for one op. */
 struct eviction_search {
 	uint32_t looks, rescues;
+	uint32_t saved;          /* chunks that were no victims because a tier would lose them; ... */
+	bool saves;              /* ... there may be such: the op may still wait for them */
 	uint32_t stamp;          /* of this search, in `tried` */
 };
 
@@ -54,10 +56,11 @@ struct eviction {
 	uint32_t next_populate, next_gpu;
 	int64_t grown;              /* when a piece came last, or was asked for with none on its way */
 
-	struct ty_op *waiting, **waiting_tail; /* for the arena to grow */
+	struct ty_op *waiting, **waiting_tail; /* for the arena to grow, or for victims to be written */
 	uint64_t waiting_count;
 	struct ty_timer tick;
 	bool ticking;
+	int64_t patience;           /* the longest that a tier has stores wait */
 
 	uint64_t sum_bytes;         /* of chunks that are being summed up */
 	uint64_t sums_begun, sums_ended;
@@ -113,7 +116,7 @@ bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep);
  * needed, and given back. */
 bool eviction_return_part(struct eviction *e, uint32_t slot);
 
-void eviction_begin_search(struct eviction *e); /* for the next op */
+void eviction_begin_search(struct eviction *e, bool saves); /* for the next op */
 void eviction_end_search(struct eviction *e);
 /* Evict so that a slot of this size class may be had: take it, or call again if there is none yet. False: no room. */
 bool eviction_make_room(struct eviction *e, uint64_t class);
@@ -126,6 +129,8 @@ bool eviction_make_allowance(struct eviction *e, uint32_t domain, uint64_t bytes
 /* A visible chunk that nobody fills: let it go down to the tiers that want it now. True: it is a victim, and pinned until it is
  * there. */
 bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_write why);
+/* A visible chunk: is it on its way to a tier that stores wait for (`wait=`), or waits for a place on it? */
+bool eviction_would_lose(struct eviction *e, const struct ty_chunk *chunk);
 void eviction_clean_ahead(struct eviction *e); /* in a full arena: let the next victims go down */
 void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
 

@@ -24,14 +24,26 @@ static uint64_t load(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+/* Of writeback's. */
+static bool hint(const _Atomic bool *flag)
+{
+	return atomic_load_explicit(flag, memory_order_relaxed);
+}
+
 /* Room in the tier's queue, and for a victim's pin? Only this actor adds, so two cannot pass a limit together. */
+static bool has_place(const struct ty_tier *tier, uint64_t pin)
+{
+	const struct ty_tier_stats *s = &tier->stats;
+
+	return load(&s->queued) < tier->config.queue &&
+	       !(pin && load(&s->pinned_bytes) && load(&s->pinned_bytes) + pin > tier->config.pins);
+}
+
 static bool take_place(struct ty_tier *tier, uint64_t pin)
 {
 	struct ty_tier_stats *s = &tier->stats;
 
-	/* relaxed: a hint of writeback's */
-	if (atomic_load_explicit(&s->hangs, memory_order_relaxed) || load(&s->queued) >= tier->config.queue ||
-		(pin && load(&s->pinned_bytes) && load(&s->pinned_bytes) + pin > tier->config.pins)) {
+	if (hint(&s->hangs) || !has_place(tier, pin)) {
 		atomic_fetch_add_explicit(&s->dropped, 1, memory_order_relaxed);
 		return false;
 	}
@@ -52,6 +64,23 @@ static bool wants(const struct ty_tier *tier, enum ty_tier_write why)
 static bool is_below(const struct ty_chunk *chunk, uint32_t tier)
 {
 	return atomic_load_explicit(&chunk->below, memory_order_relaxed) & (0x101u << tier);
+}
+
+bool eviction_would_lose(struct eviction *e, const struct ty_chunk *chunk)
+{
+	uint16_t below = atomic_load_explicit(&chunk->below, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < e->service->tier_count; i++) {
+		const struct ty_tier *tier = e->service->tiers[i];
+
+		if (!tier->config.wait || hint(&tier->stats.hangs) || hint(&tier->stats.failing) || below >> i & 1)
+			continue;
+		if (below & 0x100u << i)
+			return true;
+		if (wants(tier, TY_TIER_WRITE_EVICT) && ty_tier_takes(tier, chunk->space) && !has_place(tier, bytes_of(e, chunk)))
+			return true;
+	}
+	return false;
 }
 
 static bool room_in_list(struct eviction *e)

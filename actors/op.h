@@ -114,8 +114,10 @@ struct ty_op {
 	bool queued;                         /* in one of the owner's queues */
 	bool done_raised;
 
-	/* The eviction actor's, while it waits for the arena to grow, or for pins of its own to end. */
+	/* The eviction actor's, while it waits for the arena to grow, for pins of its own to end, or for victims to be written. */
 	struct ty_op *waiting_next;
+	int64_t patient; /* so long it waits for victims to be written ... */
+	bool waited;     /* ... and it did */
 	uint64_t sums; /* chunks that had gone to be summed up when it first found no room; 0: it did not yet */
 };
 

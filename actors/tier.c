@@ -117,6 +117,11 @@ static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty
 		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->bytes, err);
 	if (strcmp(text, "pins") == 0)
 		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->pins, err);
+	if (strcmp(text, "wait") == 0) {
+		code = parse_number(text, value, ty_parse_time_us, 0, 3600000000, &number, err);
+		c->wait = (int64_t)number * 1000;
+		return code;
+	}
 	if (strcmp(text, "timeout") == 0) {
 		code = parse_number(text, value, ty_parse_time_us, 1000, 3600000000, &number, err);
 		c->timeout = (int64_t)number * 1000;

@@ -97,6 +97,7 @@ struct ty_tier_config {
 	uint32_t queue;               /* queue=, chunks that wait to be written to it */
 	uint64_t pins;                /* pins=, bytes of these that are pinned, because they were about to be evicted */
 	int64_t timeout;              /* timeout=, ns an io may take */
+	int64_t wait;                 /* wait=, ns that a store waits for its room until what lies there is written; 0: dropped */
 	struct { char name[24], value[128]; } args[TY_TIER_ARGS]; /* what the kind itself may understand */
 	uint32_t arg_count;
 };
@@ -129,6 +130,7 @@ struct ty_tier_stats {
 	_Atomic uint64_t in_flight[2], in_flight_bytes[2]; /* 0: reads, 1: writes. The limits' own count */
 	_Atomic uint64_t queued, pinned_bytes;    /* chunks that wait to be written; bytes of victims among them. eviction, writeback */
 	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
+	_Atomic bool failing;                     /* its last write failed: no store waits for it. writeback; eviction (relaxed) */
 	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
 	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
 };

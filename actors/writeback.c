@@ -235,6 +235,8 @@ static void on_io(void *self, struct ty_msg *msg)
 		put->next->link = put->link;
 	else
 		lane->out_end = put->link;
+	/* relaxed: a hint of eviction's */
+	atomic_store_explicit(&lane->tier->stats.failing, put->io.outcome != TY_TIER_DONE, memory_order_relaxed);
 	forget(put->tier, put->chunk, put->pin_bytes);
 	free(put);
 	look_if_hangs(lane, ty_now());

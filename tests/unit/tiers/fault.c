@@ -9,6 +9,9 @@ struct fault fault[FAULTS];
 
 enum { FAULT_LET = TY_TIER_OWN, FAULT_DUE };
 
+static struct ty_msg let[FAULTS];
+static _Atomic bool let_out[FAULTS]; /* it is on its way: one message a tier. Test: acquire; actor: release */
+
 struct stored {
 	struct stored *next;
 	struct ty_key key;
@@ -229,6 +232,12 @@ static void on_look(void *self, struct ty_msg *msg)
 	look(self);
 }
 
+static void on_let(void *self, struct ty_msg *msg)
+{
+	atomic_store_explicit(&let_out[msg - let], false, memory_order_release);
+	look(self);
+}
+
 static enum ty_code start(void *self, void *arg)
 {
 	struct actor *a = self;
@@ -248,7 +257,7 @@ static const struct ty_handler handlers[] = {
 	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
 	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
 	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
-	[FAULT_LET - TY_TIER_START] = {"let", on_look},
+	[FAULT_LET - TY_TIER_START] = {"let", on_let},
 	[FAULT_DUE - TY_TIER_START] = {"due", on_look},
 };
 
@@ -259,12 +268,13 @@ static const struct ty_class fault_class = {
 
 void fault_let(struct ty_tier *tier)
 {
-	static struct ty_msg let[FAULTS];
-	struct ty_msg *msg = &let[tier->config.where[0] - '0'];
+	int i = tier->config.where[0] - '0';
 	enum ty_code sent;
 
-	*msg = (struct ty_msg)TY_MSG_INIT;
-	sent = ty_send(tier->actor, msg, FAULT_LET);
+	if (atomic_exchange_explicit(&let_out[i], true, memory_order_acquire))
+		return; /* that one will see what was told before */
+	let[i] = (struct ty_msg)TY_MSG_INIT;
+	sent = ty_send(tier->actor, &let[i], FAULT_LET);
 	assert(sent == TY_OK);
 }
 
@@ -273,6 +283,7 @@ static enum ty_code fault_open(struct ty_tier *tier, struct ty_error *err)
 	(void)err;
 	assert(tier->config.where[0] >= '0' && tier->config.where[0] < '0' + FAULTS);
 	memset(&fault[tier->config.where[0] - '0'], 0, sizeof fault[0]);
+	let_out[tier->config.where[0] - '0'] = false;
 	tier->state = calloc(1, sizeof(struct state));
 	return tier->state ? TY_OK : TY_NO_MEMORY;
 }

@@ -290,6 +290,66 @@ static void test_slow(void **state)
 	world_close();
 }
 
+/* What stores wait for is lost to none: each finds its room when what lay there has been written. */
+static void test_wait(void **state)
+{
+	(void)state;
+	open_world("fault:0,queue=8,ops=2,wait=3600s", NULL, 1);
+	fault[0].delay_ns = SECOND / 10;
+	for (uint32_t f = 1; f < 12; f++) {
+		struct world_op *op = world_store(f, 0, 20, CHUNK, 0, 1);
+
+		for (int i = 0; i < 10000 && !op->back; i++) {
+			pass(SECOND / 100);
+			if (world.at_gpu)
+				world_copied(world.at_gpu, TY_OK);
+		}
+		assert_true(op->back);
+		assert_int_equal(op->op.stored, 20);
+		world_free(op);
+	}
+	assert_true(world.service->eviction_stats.waits > 0);
+	pass(100 * SECOND);
+	for (uint32_t f = 1; f < 12; f++)
+		assert_int_equal(fetch(f, 0, 20), 20);
+	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
+	world_close();
+}
+
+/* So long, and no longer; and not for a tier that hangs, nor for one that fails. */
+static void test_wait_ends(void **state)
+{
+	struct world_op *op;
+
+	(void)state;
+	open_world("fault:0,wait=1s", NULL, 1);
+	fault[0].hang = true;
+	for (uint32_t f = 1; f < 4; f++)
+		store(f, 20);
+	op = world_store(4, 0, 20, CHUNK, 0, 1);
+	pass(SECOND / 2);
+	assert_false(world.at_gpu != NULL || op->back);
+	pass(SECOND);
+	assert_non_null(world.at_gpu);
+	world_copied(op, TY_OK);
+	pass(SECOND / 10);
+	assert_int_equal(op->op.stored, 20);
+	world_free(op);
+	pass(5 * SECOND); /* it is known to hang */
+	store(5, 20);
+	store(6, 20);
+	assert_int_equal(world.service->eviction_stats.waiting, 0);
+	fault[0].hang = false;
+	fault[0].fail = true;
+	fault_let(tier(0));
+	pass(SECOND);
+	store(7, 20);
+	store(8, 20);
+	store(9, 20);
+	assert_int_equal(world.service->eviction_stats.no_space, 0);
+	world_close();
+}
+
 /* ---- at random ---------------------------------------------------------------------------------------------- */
 
 #define FAMILIES 40
@@ -320,7 +380,8 @@ static void misbehave(void)
 
 static void run(uint64_t seed)
 {
-	struct world_options options = {.seed = seed, .pieces = 1, .tier = {"fault:0,queue=32,pins=16MiB,ops=8", "fault:1,write=evict"}};
+	struct world_options options = {.seed = seed, .pieces = 1, .tier = {"fault:0,queue=32,pins=16MiB,ops=8",
+		seed % 2 ? "fault:1,write=evict" : "fault:1,write=evict,wait=300ms"}};
 	struct world_op *ops[8] = {0};
 	struct world_fetch fetches[8] = {0};
 
@@ -392,7 +453,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_prefix), cmocka_unit_test(test_shared_load),
 		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
-		cmocka_unit_test(test_slow), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends), cmocka_unit_test(test_random),
 	};
 
 	if (argc > 1) {
