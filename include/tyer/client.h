@@ -53,7 +53,7 @@ struct ty_client_options {
 	uint8_t engine[16];      /* shared by the engine's processes; all zero = drawn at random */
 	const char *tenant, *model, *revision, *dtype, *quantization; /* null = "" */
 	uint32_t max_requests;   /* in flight, 1..64; 0 = 32. One more answers TY_BUSY at the call */
-	uint32_t timeout_us;     /* of each request; 0 = the service's default */
+	uint32_t timeout_us;     /* of each request (but see ty_client_set_timeout); 0 = the service's default */
 	uint32_t connect_timeout_us; /* attach, dial and HELLO together; 0 = 5 s */
 	uint32_t weight; /* share of a device beside other clients, 1..100 (the service may allow less); 0 = the service's default */
 	/* Called by ty_client_poll when the service has gone away and when it is there again; may be null. What it may do is
@@ -90,6 +90,9 @@ TY_API void ty_client_close(struct ty_client *client);
 TY_API const struct ty_client_info *ty_client_info(const struct ty_client *client);
 /* Is the service there? If not, *why (null is allowed) says what became of the last attempt. */
 TY_API enum ty_client_state ty_client_state(const struct ty_client *client, struct ty_error *why);
+/* The timeout of each request that is sent from here on, in microseconds, instead of options.timeout_us; 0 = the service's
+ * default. So a LOOKUP may have less time than a STORE. TY_INVALID: the service allows less; nothing has changed then. */
+TY_API TY_MUST_USE enum ty_code ty_client_set_timeout(struct ty_client *client, uint32_t timeout_us, struct ty_error *err);
 /* A descriptor to wait on for readability; the client's own. */
 TY_API int ty_client_fd(const struct ty_client *client);
 /* Deliver completions, at most `max` of them (0 = all that are there); returns how many. Waits up to

@@ -360,6 +360,16 @@ uint32_t ty_client_poll(struct ty_client *c, uint32_t max, uint32_t timeout_us)
 	return delivered;
 }
 
+enum ty_code ty_client_set_timeout(struct ty_client *c, uint32_t timeout_us, struct ty_error *err)
+{
+	if (timeout_us > c->longest_us)
+		return ty_fail(err, TY_INVALID, "timeout_us is %u, the service allows at most %u", timeout_us, c->longest_us);
+	c->options.timeout_us = timeout_us;
+	if (c->link == TY_LINK_UP)
+		ty_client_use_timeout(c);
+	return TY_OK;
+}
+
 int ty_client_fd(const struct ty_client *client)
 {
 	return client->epoll_fd;

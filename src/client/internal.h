@@ -108,6 +108,7 @@ struct ty_client {
 	uint32_t max_request_bytes;
 	uint32_t timeout_us;  /* of each request, as it goes out */
 	uint32_t patience_us; /* how long the service may take; the margin comes on top */
+	uint32_t longest_us, usual_us; /* timeouts: the service's limit, and what it takes for one of 0 */
 
 	int epoll_fd, timer_fd, ready_fd; /* ready_fd: an eventfd, readable while something is undelivered */
 	int64_t timer_at;                 /* when timer_fd fires; INT64_MAX: never */
@@ -146,6 +147,8 @@ struct ty_client {
 };
 
 int64_t ty_client_now(void); /* CLOCK_MONOTONIC, ns */
+/* From here on requests have options.timeout_us. */
+void ty_client_use_timeout(struct ty_client *c);
 /* Wake ty_client_poll at `when` at the latest. */
 void ty_client_wake_at(struct ty_client *c, int64_t when);
 /* ty_client_fd is readable until the next poll. */

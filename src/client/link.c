@@ -124,6 +124,24 @@ void ty_link_welcome(struct ty_client *c)
 	dial(c);
 }
 
+/* ---- timeouts ---------------------------------------------------------------------------------------------------------- */
+
+/* What the link itself asks for: the service has as long as we have, however short the user's requests are. */
+static void as_long_as_the_link(struct ty_client *c, uint32_t most_us)
+{
+	int64_t left = (c->link_deadline - ty_client_now()) / 1000;
+
+	left = left < 1000 ? 1000 : left;
+	c->timeout_us = left < most_us ? (uint32_t)left : most_us;
+	c->patience_us = c->timeout_us;
+}
+
+void ty_client_use_timeout(struct ty_client *c)
+{
+	c->timeout_us = c->options.timeout_us;
+	c->patience_us = c->timeout_us != 0 ? c->timeout_us : c->usual_us;
+}
+
 /* ---- REGISTER: what this client had before ------------------------------------------------------------------------------ */
 
 static void register_next(struct ty_client *c);
@@ -146,6 +164,7 @@ static void on_registered(struct ty_request_slot *slot, const struct ty_decoded 
 
 static void up(struct ty_client *c)
 {
+	ty_client_use_timeout(c);
 	c->link = TY_LINK_UP;
 	c->attempts = 0;
 	c->tell_up = c->opened;
@@ -165,6 +184,7 @@ static void register_next(struct ty_client *c)
 		return;
 	}
 	c->link = TY_LINK_REGISTER;
+	as_long_as_the_link(c, c->longest_us);
 	code = ty_slot_take(c, on_registered, &slot, &err);
 	if (code == TY_OK)
 		code = ty_pool_register(slot, kept, NULL, NULL, &err);
@@ -179,13 +199,12 @@ static enum ty_code take_hello(struct ty_client *c, const struct ty_decoded *dec
 	const Tyer__V1__Reply *reply = decoded->reply;
 	const struct ty_client_options *o = &c->options;
 	struct ty_device_info *devices;
-	uint32_t longest, usual;
 	enum ty_code code;
 
 	if (decoded->result.code != TY_OK)
 		return ty_fail(err, decoded->result.code, "%s", decoded->result.error);
-	c->timeout_us = o->timeout_us;
-	c->patience_us = o->timeout_us != 0 ? o->timeout_us : TY_CLIENT_TIMEOUT_US;
+	c->longest_us = UINT32_MAX;
+	c->usual_us = TY_CLIENT_TIMEOUT_US;
 	if (c->timeline == NULL) {
 		c->info.boot = decoded->result.boot;
 		return TY_OK;
@@ -198,12 +217,13 @@ static enum ty_code take_hello(struct ty_client *c, const struct ty_decoded *dec
 	ty_client_free_devices(c);
 	c->devices = devices;
 	c->max_request_bytes = reply->hello->limits->max_request_bytes;
-	longest = reply->hello->limits->max_timeout_us;
-	usual = reply->hello->limits->default_timeout_us;
-	if (o->timeout_us > longest)
-		return ty_fail(err, TY_INVALID, "options.timeout_us is %u, the service allows at most %u", o->timeout_us, longest);
-	if (o->timeout_us == 0)
-		c->patience_us = usual != 0 ? usual : longest;
+	c->longest_us = reply->hello->limits->max_timeout_us;
+	c->usual_us = reply->hello->limits->default_timeout_us;
+	if (c->usual_us == 0)
+		c->usual_us = c->longest_us;
+	if (o->timeout_us > c->longest_us)
+		return ty_fail(err, TY_INVALID, "options.timeout_us is %u, the service allows at most %u", o->timeout_us,
+			c->longest_us);
 	return TY_OK;
 }
 
@@ -232,7 +252,6 @@ static enum ty_code send_hello(struct ty_client *c, struct ty_error *err)
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__Hello hello = TYER__V1__HELLO__INIT;
 	Tyer__V1__Ping ping = TYER__V1__PING__INIT;
-	int64_t left = (c->link_deadline - ty_client_now()) / 1000;
 	struct ty_request_slot *slot;
 	enum ty_code code;
 
@@ -252,9 +271,7 @@ static enum ty_code send_hello(struct ty_client *c, struct ty_error *err)
 		request.verb_case = TYER__V1__REQUEST__VERB_HELLO;
 		request.hello = &hello;
 	}
-	/* the service has as long as we have */
-	c->patience_us = left < 1000 ? 1000 : (uint32_t)left;
-	c->timeout_us = c->patience_us;
+	as_long_as_the_link(c, UINT32_MAX);
 	code = ty_slot_take(c, on_hello, &slot, err);
 	return code != TY_OK ? code : ty_slot_submit(slot, &request, NULL, NULL, err);
 }

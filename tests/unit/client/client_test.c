@@ -470,13 +470,15 @@ static void test_timeout(void **state)
 
 	(void)state;
 	pair_start(&p, (struct fake_options){.answer = hold_pings});
-	p.options.timeout_us = 1000;
 	p.options.max_requests = 1;
 	pair_open(&p);
+	assert_int_equal(ty_client_set_timeout(p.client, 600000001, &p.err), TY_INVALID);
+	assert_int_equal(ty_client_set_timeout(p.client, 1000, &p.err), TY_OK);
 	assert_int_equal(ty_client_ping(p.client, on_done, &o[0], &p.err), TY_OK);
 	wait_for(p.client, &o[0]);
 	assert_int_equal(o[0].result.code, TY_TIMEOUT);
-	/* its late answer is nobody's; the slot serves the next request */
+	/* its late answer is nobody's; the slot serves the next request, whose time is another */
+	assert_int_equal(ty_client_set_timeout(p.client, 0, &p.err), TY_OK);
 	fake_release(&p.fake);
 	assert_int_equal(ty_client_ping(p.client, on_done, &o[1], &p.err), TY_OK);
 	fake_wait_holding(&p.fake, 1);

@@ -87,7 +87,7 @@ struct world {
 	struct ty_pool pool;
 };
 
-static struct world *world_open(bool hold, bool refuse_second, uint32_t timeout_us)
+static struct world *world_open(bool hold, bool refuse_second)
 {
 	struct world *w = calloc(1, sizeof *w);
 	struct fake_options fo = {.answer = on_register, .descriptor = on_descriptor, .user = &w->seen};
@@ -99,7 +99,6 @@ static struct world *world_open(bool hold, bool refuse_second, uint32_t timeout_
 	w->seen.refuse_second = refuse_second;
 	fake_start(&w->fake, &fo);
 	o = fake_client_options(&w->fake);
-	o.timeout_us = timeout_us;
 	assert_int_equal(ty_client_open(&o, &w->client, &err), TY_OK);
 	for (i = 0; i < REGIONS; i++) {
 		int fd = memfd_create("region", MFD_CLOEXEC);
@@ -143,7 +142,7 @@ static uint32_t open_descriptors(void)
  * nothing of ours stays open. */
 static void test_register(void **state)
 {
-	struct world *w = world_open(false, false, 0);
+	struct world *w = world_open(false, false);
 	uint32_t before = open_descriptors(), i, k;
 	struct ty_error err;
 
@@ -186,7 +185,7 @@ static void test_register(void **state)
 /* The second descriptor is refused: REGISTER is not sent, its code is the service's; the next one works. */
 static void test_refused(void **state)
 {
-	struct world *w = world_open(false, true, 0);
+	struct world *w = world_open(false, true);
 	struct outcome o = {0}, again = {0};
 	struct ty_error err;
 
@@ -207,15 +206,17 @@ static void test_refused(void **state)
 /* Descriptors that nobody answers: the request times out; with the service it ends; with the client too. */
 static void test_unanswered(void **state)
 {
-	struct world *w = world_open(true, false, 1000);
+	struct world *w = world_open(true, false);
 	uint32_t before = open_descriptors(), i;
 	struct outcome o[3] = {{0}};
 	struct ty_error err;
 
 	(void)state;
+	assert_int_equal(ty_client_set_timeout(w->client, 1000, &err), TY_OK);
 	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[0], &err), TY_OK);
 	wait_for(w->client, &o[0]);
 	assert_int_equal(o[0].result.code, TY_TIMEOUT);
+	assert_int_equal(ty_client_set_timeout(w->client, 0, &err), TY_OK);
 	assert_int_equal(open_descriptors(), before);
 
 	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[1], &err), TY_OK);
@@ -224,7 +225,7 @@ static void test_unanswered(void **state)
 	assert_int_equal(o[1].result.code, TY_CLOSED);
 	world_close(w);
 
-	w = world_open(true, false, 0);
+	w = world_open(true, false);
 	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[2], &err), TY_OK);
 	ty_client_close(w->client);
 	w->client = NULL;
@@ -238,7 +239,7 @@ static void test_unanswered(void **state)
 /* Numbers of REGISTERs that are under way are not given twice; when there are none left the answer is BUSY. */
 static void test_numbers(void **state)
 {
-	struct world *w = world_open(true, false, 0);
+	struct world *w = world_open(true, false);
 	struct ty_segment segments[MANY];
 	struct outcome o[3] = {{0}};
 	uint8_t used[1024] = {0};

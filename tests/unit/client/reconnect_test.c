@@ -28,7 +28,7 @@
 
 /* What the fake service heard and what it calls pools: the thread's, read by the test when a request was answered. */
 struct ears {
-	uint32_t hellos, registers, retrieves, next_number, last_number;
+	uint32_t hellos, registers, retrieves, next_number, last_number, register_us, retrieve_us;
 	uint8_t engine[16];
 	bool refuse_register, hold_retrieves;
 };
@@ -49,6 +49,7 @@ static enum fake_answer listen_to(struct fake *f, const Tyer__V1__Request *reque
 		return FAKE_REPLY;
 	case TYER__V1__REQUEST__VERB_REGISTER:
 		ears->registers++;
+		ears->register_us = request->timeout_us;
 		if (ears->refuse_register) {
 			reply->code = TYER__V1__CODE__DEVICE_FAILED;
 			reply->error = (char *)"device: it has failed";
@@ -62,6 +63,7 @@ static enum fake_answer listen_to(struct fake *f, const Tyer__V1__Request *reque
 		return FAKE_REPLY;
 	case TYER__V1__REQUEST__VERB_RETRIEVE:
 		ears->retrieves++;
+		ears->retrieve_us = request->timeout_us;
 		ears->last_number = request->retrieve->registration;
 		tyer__v1__retrieve_reply__init(&retrieved);
 		retrieved.chunks = 1;
@@ -187,6 +189,7 @@ static void test_restart(void **state)
 
 	w.ears.hold_retrieves = false;
 	w.ears.next_number = 40;
+	assert_int_equal(ty_client_set_timeout(w.client, 20000000, &why), TY_OK);
 	fake_resume(&w.fake, FAKE_BOOT + 1);
 	poll_until_up(&w, 1);
 	assert_int_equal(ty_client_state(w.client, NULL), TY_CLIENT_UP);
@@ -197,6 +200,9 @@ static void test_restart(void **state)
 	/* the same handle, the new service's number */
 	assert_int_equal(finish(&w, send_retrieve(&w, &later), &later), TY_OK);
 	assert_int_equal(w.ears.last_number, 41);
+	/* what it asked for by itself had the attempt's time, what the user asks for the user's */
+	assert_in_range(w.ears.register_us, 1000, 5000000);
+	assert_int_equal(w.ears.retrieve_us, 20000000);
 	/* the same page, in both sights */
 	assert_ptr_equal(ty_client_timeline(w.client), words);
 	assert_int_equal(atomic_load(&words[3]), 77);
