@@ -62,7 +62,7 @@ struct ty_device_options {
 	                           * the compiled rates */
 	uint64_t calibrate_us;    /* that measuring takes at most, else the compiled rates; 0 = 2 s. For tests */
 	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 1, at most 4. For measuring */
-	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N"; comma-separated */
+	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N", "hold-fd=N"; comma-separated */
 };
 
 /* Slow. Open the device on this thread, which is its owner from now on. */

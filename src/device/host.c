@@ -26,7 +26,10 @@ struct faults {
 	uint64_t delay_us;   /* each batch is done at least this long after its submission */
 	uint64_t fail_every; /* the batches with numbers divisible by this fail, and move nothing; 0 = none */
 	uint64_t hang_after; /* batches past this number are never done; UINT64_MAX = none */
+	uint64_t hold_fd;    /* whose first 64-bit word holds everything up, as enum hold says; UINT64_MAX = none */
 };
+
+enum hold { HOLD_NOTHING, HOLD_DONE, HOLD_ALL }; /* all goes on; what is copied is not done; nothing is copied either */
 
 /* How far the first batch of a queue has come: units [unit, ...) of blocks [block, ...) of group, of copies[copy]. */
 struct cursor {
@@ -39,6 +42,7 @@ struct cursor {
 struct host_device {
 	struct ty_device base;
 	struct faults faults;
+	const _Atomic uint64_t *hold; /* a test writes it, relaxed: it stands alone. Null: nothing is ever held */
 	uint64_t submitted;
 	struct ty_batch_queue queue[2];  /* by direction: being copied */
 	struct ty_batch_queue copied[2]; /* copied (or failed), waiting for their time */
@@ -67,6 +71,7 @@ static enum ty_code parse_fault(struct faults *faults, const char *text, size_t 
 		{"delay-us", offsetof(struct faults, delay_us), 0, 600000000},
 		{"fail-every", offsetof(struct faults, fail_every), 1, UINT32_MAX},
 		{"hang-after", offsetof(struct faults, hang_after), 0, UINT32_MAX},
+		{"hold-fd", offsetof(struct faults, hold_fd), 0, INT32_MAX},
 	};
 	const char *equals = memchr(text, '=', length);
 	size_t name_length = equals ? (size_t)(equals - text) : length;
@@ -94,7 +99,7 @@ static enum ty_code parse_fault(struct faults *faults, const char *text, size_t 
 		*seen |= 1u << i;
 		return TY_OK;
 	}
-	return ty_fail(err, TY_INVALID, "fault: \"%.*s\", expected delay-us=N, fail-every=N or hang-after=N",
+	return ty_fail(err, TY_INVALID, "fault: \"%.*s\", expected delay-us=N, fail-every=N, hang-after=N or hold-fd=N",
 		(int)(length > 64 ? 64 : length), text);
 }
 
@@ -103,7 +108,7 @@ static enum ty_code parse_faults(struct faults *faults, const char *text, struct
 	unsigned seen = 0;
 	enum ty_code code = TY_OK;
 
-	faults->hang_after = UINT64_MAX;
+	faults->hang_after = faults->hold_fd = UINT64_MAX;
 	if (!text || !*text)
 		return TY_OK;
 	while (code == TY_OK) {
@@ -117,6 +122,22 @@ static enum ty_code parse_faults(struct faults *faults, const char *text, struct
 	return code;
 }
 
+static enum ty_code open_hold(struct host_device *dev, struct ty_error *err)
+{
+	void *at = mmap(NULL, sizeof *dev->hold, PROT_READ, MAP_SHARED, (int)dev->faults.hold_fd, 0);
+
+	if (at == MAP_FAILED)
+		return ty_fail(err, TY_INVALID, "fault: hold-fd=%llu: %s", (unsigned long long)dev->faults.hold_fd,
+			strerror(errno));
+	dev->hold = at;
+	return TY_OK;
+}
+
+static enum hold held(const struct host_device *dev)
+{
+	return dev->hold ? (enum hold)atomic_load_explicit(dev->hold, memory_order_relaxed) : HOLD_NOTHING;
+}
+
 enum ty_code ty_host_open(const struct ty_device_options *options, struct ty_device_call *call, struct ty_device **out,
 	struct ty_error *err)
 {
@@ -126,6 +147,8 @@ enum ty_code ty_host_open(const struct ty_device_options *options, struct ty_dev
 	if (!dev)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for the host device");
 	code = parse_faults(&dev->faults, options->fault, err);
+	if (code == TY_OK && dev->faults.hold_fd != UINT64_MAX)
+		code = open_hold(dev, err);
 	if (code != TY_OK) {
 		free(dev);
 		return code;
@@ -145,6 +168,8 @@ static void host_close(struct ty_device *base)
 	struct host_device *dev = (struct host_device *)base;
 
 	assert(!dev->queue[0].count && !dev->queue[1].count && !dev->copied[0].count && !dev->copied[1].count);
+	if (dev->hold)
+		munmap((void *)(uintptr_t)dev->hold, sizeof *dev->hold);
 	free(dev);
 }
 
@@ -373,10 +398,11 @@ static uint64_t copy_some(struct host_device *dev, unsigned direction, uint64_t 
 static uint32_t host_poll(struct ty_device *base, struct ty_batch **done, uint32_t max)
 {
 	struct host_device *dev = (struct host_device *)base;
+	enum hold hold = held(dev);
 	uint32_t count = 0;
 	int64_t now;
 
-	if (dev->queue[0].first || dev->queue[1].first) {
+	if (hold < HOLD_ALL && (dev->queue[0].first || dev->queue[1].first)) {
 		int64_t since = ty_call_begin(base, "copy");
 		bool both = dev->queue[0].first && dev->queue[1].first;
 		uint64_t left = copy_some(dev, dev->turn, both ? SLICE_BYTES / 2 : SLICE_BYTES);
@@ -386,7 +412,7 @@ static uint32_t host_poll(struct ty_device *base, struct ty_batch **done, uint32
 		ty_call_end(base, 0, "copy", since);
 	}
 	now = ty_device_clock();
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 2 && hold == HOLD_NOTHING; i++) {
 		struct ty_batch_queue *copied = &dev->copied[i];
 
 		while (count < max && copied->first && due(copied->first) <= now) {

@@ -125,7 +125,7 @@ static void fault_options(void **state)
 {
 	static const char *const bad[] = {"delay", "delay-us", "delay-us=", "delay-us=x", "delay-us=1x", "delay-us=-1",
 		"delay-us=600000001", "fail-every=0", "fail-every=99999999999999999999", "hang-after=1,", ",", "hang-after=1,,",
-		"hang-after=1,hang-after=2", "delay-us=1;fail-every=2", "slow=1"};
+		"hang-after=1,hang-after=2", "delay-us=1;fail-every=2", "slow=1", "hold-fd=-1", "hold-fd=999999"};
 	struct ty_device *dev;
 	struct ty_error err;
 
@@ -204,7 +204,10 @@ static void faults(void **state)
 	struct ty_copy copies[7];
 	uint32_t ids[64], n = 0;
 	struct ty_error err;
+	_Atomic uint64_t *hold;
 	struct test_trip t;
+	char fault[32];
+	int fd;
 
 	(void)state;
 	set_up(&t, 0, "fail-every=3");
@@ -223,16 +226,34 @@ static void faults(void **state)
 	assert_false(batches[5].client_free || batches[6].client_free);
 	tear_down(&t);
 
-	/* copied at once, done later: the client's blocks are free in between */
 	set_up(&t, 0, "delay-us=20000");
 	submit_n(&t, batches, copies, ids, 1, TY_OK);
-	while (!batches[0].client_free && n == 0)
-		n = ty_device_poll(t.dev, done, 8);
-	assert_int_equal(n, 0);
 	while (n == 0)
 		n = ty_device_poll(t.dev, done, 8);
 	assert_ptr_equal(done[0], &batches[0]);
 	tear_down(&t);
+
+	/* held: not copied; copied, not done, and the client's blocks are free; done */
+	fd = memfd_create("hold", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(fd, sizeof *hold), 0);
+	hold = mmap(NULL, sizeof *hold, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(hold, MAP_FAILED);
+	snprintf(fault, sizeof fault, "hold-fd=%d", fd);
+	atomic_store(hold, 2);
+	set_up(&t, 0, fault);
+	close(fd);
+	submit_n(&t, batches, copies, ids, 1, TY_OK);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(ty_device_poll(t.dev, done, 8), 0);
+	assert_false(batches[0].client_free);
+	atomic_store(hold, 1);
+	while (!batches[0].client_free)
+		assert_int_equal(ty_device_poll(t.dev, done, 8), 0);
+	assert_int_equal(ty_device_poll(t.dev, done, 8), 0);
+	atomic_store(hold, 0);
+	assert_int_equal(ty_device_poll(t.dev, done, 8), 1);
+	tear_down(&t);
+	munmap((void *)(uintptr_t)hold, sizeof *hold);
 }
 
 static void queue_is_bounded(void **state)
