@@ -33,7 +33,7 @@ static void test_twice(void **state)
 	h_prepare(&s);
 	pid = p_start(&s, NULL, NULL);
 	for (uint32_t i = 0; i < 3; i++)
-		p_open(&s, &c[i], NULL, "twice", 0);
+		h_open(&s, &c[i], NULL, "twice", 0, 1);
 	round_trip(&c[0], 100);
 	boot = ty_client_info(c[0].client)->boot;
 	for (int round = 0; round < 3; round++) {

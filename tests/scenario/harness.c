@@ -41,6 +41,18 @@ void h_prepare(struct h_service *s)
 	s->config.log_level = 0;
 }
 
+void h_prepare_held(struct h_service *s)
+{
+	int fd = memfd_create("hold", 0); /* inherited by a service of its own process */
+
+	h_prepare(s);
+	assert_true(fd >= 0 && ftruncate(fd, sizeof *s->hold) == 0);
+	s->hold = mmap(NULL, sizeof *s->hold, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(s->hold, MAP_FAILED);
+	s->hold_fd = fd;
+	snprintf(s->config.device[0], sizeof s->config.device[0], "host:hold-fd=%d", fd);
+}
+
 void h_start(struct h_service *s)
 {
 	struct ty_error err = {.code = TY_OK};
@@ -69,6 +81,8 @@ void h_stop(struct h_service *s)
 {
 	DIR *dir;
 
+	if (s->hold)
+		atomic_store(s->hold, H_GO);
 	if (s->service)
 		ty_service_stop(s->service);
 	s->service = NULL;
@@ -78,6 +92,10 @@ void h_stop(struct h_service *s)
 	if (dir)
 		closedir(dir);
 	rmdir(s->dir);
+	if (s->hold) {
+		munmap((void *)(uintptr_t)s->hold, sizeof *s->hold);
+		close(s->hold_fd);
+	}
 }
 
 struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts)
@@ -161,8 +179,25 @@ enum ty_code h_wait(struct h_client *c, enum ty_code sent)
 		snprintf(c->error, sizeof c->error, "%s", c->refused.text);
 		return sent;
 	}
-	c->last.code = (enum ty_code)PENDING;
-	while ((uint64_t)c->last.code == PENDING)
+	h_send(c, sent);
+	return h_answer(c);
+}
+
+void h_send(struct h_client *c, enum ty_code sent)
+{
+	if (sent != TY_OK)
+		fail_msg("%s", c->refused.text);
+	c->last.code = (enum ty_code)PENDING; /* completions come in ty_client_poll alone */
+}
+
+bool h_answered(const struct h_client *c)
+{
+	return (uint64_t)c->last.code != PENDING;
+}
+
+enum ty_code h_answer(struct h_client *c)
+{
+	while (!h_answered(c))
 		ty_client_poll(c->client, 0, 100000);
 	return c->last.code;
 }
@@ -188,34 +223,79 @@ enum ty_code h_lookup(struct h_client *c, uint64_t session, uint32_t base, uint3
 	return h_wait(c, ty_client_lookup(c->client, session, h_chain(base, count), h_done, c, &c->refused));
 }
 
-static const struct ty_transfer *transfer(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
+struct ty_transfer h_transfer(const struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
 {
 	static uint32_t ids[H_BLOCKS * 64], length;
 	static const uint32_t *lists[1] = {ids};
-	static struct ty_transfer t;
 
 	length = count * H_PER_CHUNK;
 	assert_true(length <= sizeof ids / sizeof ids[0]);
 	for (uint32_t i = 0; i < length; i++)
 		ids[i] = block + i;
-	t = (struct ty_transfer){.session = session, .registration = c->registration, .first = first, .count = count,
+	return (struct ty_transfer){.session = session, .registration = c->registration, .first = first, .count = count,
 		.blocks = lists, .block_counts = &length, .group_count = 1};
-	return &t;
 }
 
 enum ty_code h_store(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
 {
-	return h_wait(c, ty_client_store(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
+	struct ty_transfer t = h_transfer(c, session, first, count, block);
+
+	return h_wait(c, ty_client_store(c->client, &t, h_done, c, &c->refused));
 }
 
 enum ty_code h_retrieve(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block)
 {
-	return h_wait(c, ty_client_retrieve(c->client, transfer(c, session, first, count, block), h_done, c, &c->refused));
+	struct ty_transfer t = h_transfer(c, session, first, count, block);
+
+	return h_wait(c, ty_client_retrieve(c->client, &t, h_done, c, &c->refused));
 }
 
 enum ty_code h_end(struct h_client *c, uint64_t session)
 {
 	return h_wait(c, ty_client_end_session(c->client, session, h_done, c, &c->refused));
+}
+
+/* ---- operations ------------------------------------------------------------------------------------------- */
+
+static void on_told(void *user, const struct ty_result *result)
+{
+	struct h_told *t = user;
+
+	t->there = true;
+	t->code = result->code;
+	t->count = result->code == TY_OK ? result->operations.count : 0;
+	if (t->count)
+		t->operation = result->operations.list[0];
+}
+
+static struct h_told wait_told(struct h_client *c, struct h_told *t, enum ty_code sent)
+{
+	assert_int_equal(sent, TY_OK);
+	while (!t->there)
+		ty_client_poll(c->client, 0, 100000);
+	assert_int_equal(t->code, TY_OK);
+	return *t;
+}
+
+struct h_told h_ask(struct h_client *c, uint64_t id)
+{
+	struct h_told t = {.there = false};
+
+	return wait_told(c, &t, ty_client_operations(c->client, &id, 1, on_told, &t, NULL));
+}
+
+struct h_told h_cancel(struct h_client *c, uint64_t id)
+{
+	struct h_told t = {.there = false};
+
+	return wait_told(c, &t, ty_client_cancel(c->client, id, on_told, &t, NULL));
+}
+
+uint32_t h_operations(struct h_client *c)
+{
+	struct h_told t = {.there = false};
+
+	return wait_told(c, &t, ty_client_operations(c->client, NULL, 0, on_told, &t, NULL)).count;
 }
 
 /* ---- contents: split layout, each plane an array of blocks ------------------------------------------------ */

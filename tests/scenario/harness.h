@@ -30,10 +30,17 @@ struct h_service {
 	char dir[64];
 	char url[128];
 	struct ty_service *service; /* in this process, or null */
+	_Atomic uint64_t *hold;     /* h_prepare_held: how far a copy gets */
+	int hold_fd;
 };
+
+/* Of *hold: copies go on; what has been copied is not done; nothing is copied. */
+enum { H_GO, H_HOLD_DONE, H_HOLD_ALL };
 
 /* Defaults for tests (host device, chunks of H_CHUNK_TOKENS, sockets in a fresh directory, http off); change config, then start. */
 void h_prepare(struct h_service *s);
+/* h_prepare, with a device whose copies get as far as *s->hold says, at any time. h_stop lets all of them go. */
+void h_prepare_held(struct h_service *s);
 void h_start(struct h_service *s);
 /* The service ends, and another one in this process takes over what it leaves: arena and slot table. `between` (may be null) is
  * called when the first one is gone and the second one is not there yet. */
@@ -64,15 +71,31 @@ struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts);
 void h_done(void *user, const struct ty_result *result);
 /* Waits for the one request that was sent with h_done, and returns its code. `sent` is what sending returned. */
 enum ty_code h_wait(struct h_client *c, enum ty_code sent);
+/* The same in two steps. For several requests of one client at once each needs an h_client of its own as `user`: a copy will do. */
+void h_send(struct h_client *c, enum ty_code sent);
+bool h_answered(const struct h_client *c);
+enum ty_code h_answer(struct h_client *c); /* waits */
 
 /* A chain of `count` chunks: ids base, base + 1, ... as engine hashes. Static storage, good for one request. */
 const struct ty_chain *h_chain(uint32_t base, uint32_t count);
 
 enum ty_code h_lookup(struct h_client *c, uint64_t session, uint32_t base, uint32_t count);
-/* Chunks [first, first + count) in blocks [block, ...). */
+/* Chunks [first, first + count) in blocks [block, ...). h_transfer's arrays are static, good for one request. */
+struct ty_transfer h_transfer(const struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block);
 enum ty_code h_store(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block);
 enum ty_code h_retrieve(struct h_client *c, uint64_t session, uint32_t first, uint32_t count, uint32_t block);
 enum ty_code h_end(struct h_client *c, uint64_t session);
+
+/* What the service tells of an operation: `count` is 0 if it knows of none such, else 1. */
+struct h_told {
+	struct ty_operation operation;
+	uint32_t count;
+	enum ty_code code;
+	bool there;
+};
+struct h_told h_ask(struct h_client *c, uint64_t id);
+struct h_told h_cancel(struct h_client *c, uint64_t id);
+uint32_t h_operations(struct h_client *c); /* how many it knows of */
 
 /* Contents of `count` chunks, tags tag, tag + 1, ..., at blocks [block, ...). h_wrong counts the words that differ. */
 void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);

@@ -39,7 +39,7 @@ static void test_week(void **state)
 	setenv("TYER_SHIFT_CLOCK", path, 1);
 	h_prepare(&s);
 	pid = p_start(&s, NULL, getenv("SHIFT_CLOCK"));
-	p_open(&s, &c, NULL, "idle", 0);
+	h_open(&s, &c, NULL, "idle", 0, 1);
 	assert_int_equal(h_lookup(&c, 1, 700, 4), TY_OK);
 	h_fill(&c, 700, 4, 0);
 	assert_int_equal(h_store(&c, 1, 0, 4, 0), TY_OK);

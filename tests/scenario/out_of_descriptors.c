@@ -56,7 +56,7 @@ static void test_flood(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0); /* the service inherits it */
 	pid = p_start(&s, NULL, NULL);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	p_open(&s, &c, NULL, "descriptors", 0);
+	h_open(&s, &c, NULL, "descriptors", 0, 1);
 	round_trip(&c, 100);
 	for (int i = 0; i < FLOOD; i++) {
 		fds[2 * i] = connect_to(s.config.listen + strlen("ipc://"), SOCK_STREAM);

@@ -66,6 +66,15 @@ int p_stop(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+void p_freeze(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status));
+}
+
 struct counter {
 	const char *name;
 	double value;
@@ -108,20 +117,4 @@ void p_wait_up(struct h_client *c)
 {
 	while (ty_client_state(c->client, NULL) != TY_CLIENT_UP)
 		ty_client_poll(c->client, 0, 100000);
-}
-
-void p_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t timeout_us)
-{
-	struct ty_client_options o = {.size = sizeof o, .url = s->url, .attach_path = s->config.attach, .name = "test",
-		.tenant = tenant, .model = "m", .revision = "1", .dtype = "bf16", .timeout_us = timeout_us, .max_requests = 64};
-
-	h_open(s, c, engine, tenant, 0, 0);
-	ty_client_close(c->client);
-	if (engine)
-		memcpy(o.engine, engine, sizeof o.engine);
-	if (ty_client_open(&o, &c->client, &c->refused) != TY_OK)
-		fail_msg("%s", c->refused.text);
-	if (h_wait(c, ty_client_register(c->client, h_pool(c, 0, 1), h_done, c, &c->refused)) != TY_OK)
-		fail_msg("%s", c->error);
-	c->registration = c->last.registered.registration;
 }

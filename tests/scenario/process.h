@@ -15,12 +15,11 @@ pid_t p_start(struct h_service *s, const char *const *more, const char *preload)
 void p_kill(pid_t pid); /* SIGKILL, and wait */
 /* SIGTERM, and wait: its exit status. */
 int p_stop(pid_t pid);
+void p_freeze(pid_t pid); /* SIGSTOP, and wait until none of its threads runs */
 
 /* A number of STATUS by its name of /metrics ("tyer_operations"). */
 double p_counter(struct h_client *c, const char *name);
 /* Poll until the client is connected (again). */
 void p_wait_up(struct h_client *c);
-/* A client that comes back by itself, with a pool; requests have timeout_us (0: the service's default). */
-void p_open(struct h_service *s, struct h_client *c, const uint8_t engine[16], const char *tenant, uint32_t timeout_us);
 
 #endif

@@ -7,12 +7,9 @@
 #include "actors/service.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static struct h_service service;
@@ -354,67 +351,6 @@ static void test_unsealed_pool(void **state)
 	h_close(&c);
 }
 
-/* ---- death --------------------------------------------------------------------------------------------------- */
-
-/* Killed in the middle of its stores: everybody else goes on, what it had committed serves, nothing of it stays. */
-static void test_killed_client(void **state)
-{
-	struct h_client other;
-	int ready[2];
-
-	(void)state;
-	h_open(&service, &other, NULL, "killed", 0, 1);
-	assert_int_equal(pipe(ready), 0);
-	for (int round = 0; round < 5; round++) {
-		pid_t pid = fork();
-
-		if (pid == 0) {
-			/* Only what a fresh process may do: exec itself as a storing client. */
-			char out[16];
-
-			snprintf(out, sizeof out, "%d", ready[1]);
-			execl("/proc/self/exe", "service_test", "storing-client", service.url, service.config.attach, out, NULL);
-			_exit(127);
-		}
-		char byte;
-
-		assert_int_equal(read(ready[0], &byte, 1), 1); /* its first store is committed, others are under way */
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		ok(&other, h_lookup(&other, 1, 3000, 1));
-		assert_int_equal(other.last.lookup.hits, 1);
-		ok(&other, h_retrieve(&other, 1, 0, 1, 0));
-		assert_int_equal(h_wrong(&other, 3000, 1, 0), 0);
-		ok(&other, h_end(&other, 1));
-	}
-	close(ready[0]);
-	close(ready[1]);
-	h_close(&other);
-}
-
-static int storing_client(char **argv)
-{
-	struct h_service s = {0};
-	struct h_client c;
-	int out = atoi(argv[3]);
-
-	snprintf(s.url, sizeof s.url, "%s", argv[1]);
-	snprintf(s.config.attach, sizeof s.config.attach, "%s", argv[2]);
-	h_open(&s, &c, NULL, "killed", 0, 1);
-	ok(&c, h_lookup(&c, 1, 3000, 1));
-	h_fill(&c, 3000, 1, 0);
-	ok(&c, h_store(&c, 1, 0, 1, 0));
-	if (write(out, "x", 1) != 1)
-		return 1;
-	for (uint32_t i = 1;; i++) {
-		uint32_t base = 4000 + i % 100 * 40;
-
-		ok(&c, h_lookup(&c, 2, base, 40));
-		h_fill(&c, base, 40, 0);
-		ok(&c, h_store(&c, 2, 0, 40, 0));
-	}
-}
-
 /* ---- the service itself --------------------------------------------------------------------------------------- */
 
 static void test_address_in_use(void **state)
@@ -477,35 +413,7 @@ static void test_small_arena(void **state)
 	h_close(&c);
 }
 
-/* Everything pinned by sessions: STORE answers, does not hang. */
-static void test_everything_pinned(void **state)
-{
-	struct h_client c;
-	uint32_t stored = 0;
-	enum ty_code code = TY_OK;
-
-	(void)state;
-	h_open(&service, &c, NULL, "pinned", 0, 1);
-	for (uint32_t i = 1; i <= 200 && code == TY_OK; i++) {
-		uint32_t base = 500000 + i * 60;
-
-		ok(&c, h_lookup(&c, i, base, 60));
-		h_fill(&c, base, 60, 0);
-		code = h_store(&c, i, 0, 60, 0);
-		if (code == TY_OK) {
-			stored += c.last.store.stored;
-			ok(&c, h_lookup(&c, i, base, 60)); /* leases it until the session ends, which it does not */
-		}
-	}
-	expect(&c, code, TY_NO_SPACE, "");
-	assert_in_range(stored, 4096, 8192);
-	ok(&c, h_end(&c, 1));
-	ok(&c, h_lookup(&c, 1, 900000, 60));
-	ok(&c, h_store(&c, 1, 0, 60, 0)); /* what one session gave back is room again */
-	h_close(&c);
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_store_and_retrieve, setup, teardown),
@@ -518,13 +426,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_bad_operations, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_layouts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unsealed_pool, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_killed_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_address_in_use, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_small_arena, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_everything_pinned, setup, teardown),
 	};
 
-	if (argc == 5 && strcmp(argv[1], "storing-client") == 0)
-		return storing_client(argv + 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
