@@ -44,6 +44,7 @@ struct ty_msg {
 	uint32_t flags;      /* the runtime's */
 };
 #define TY_MSG_INIT {0}
+#define TY_MSG_QUEUED UINT32_C(2) /* in flags: it is in a mailbox or a bundle */
 
 /* The object that a message header is embedded in. */
 #define ty_container_of(ptr, type, member) \
@@ -123,7 +124,7 @@ struct ty_runtime_options {
 	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
 	uint32_t workers;         /* pool threads, 1..64; 0 = one per online CPU, at most 8 */
-	uint32_t budget_messages; /* messages an actor may handle per run; 0 = 64 */
+	uint32_t budget_messages; /* messages an actor may handle per run; 0 = 512 */
 	uint32_t budget_us;       /* time an actor may take per run, checked between messages; 0 = 200 */
 	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0 = chosen */
 	uint64_t seed;            /* not 0: deterministic mode, driven by ty_runtime_step */
@@ -262,19 +263,20 @@ TY_API void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *
 /* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
  * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */
 TY_API TY_MUST_USE enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
-/* The same, overtaking messages that are not urgent (but for at most seven that a running actor
- * handles before it looks into its mailbox again). */
+/* The same, overtaking messages that are not urgent (but for at most fifteen that a running actor
+ * handles before it looks into its mailbox again; one if they take a microsecond or more). */
 TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
 
-/* Several messages that are sent to one actor at once: for the price of one. Zeroed; built by one thread. They arrive in the
- * order added, after all that was sent before. */
+/* Several messages that are sent to one actor at once: for the price of one, also in the trace, where the first stands for
+ * them. Zeroed; built by one thread. They arrive in the order added, after all that was sent before. */
 struct ty_bundle {
 	struct ty_msg *newest, *oldest; /* linked by ty_msg.next, from the newest on */
 };
 static inline void ty_bundle_add(struct ty_bundle *bundle, struct ty_msg *msg, uint32_t type)
 {
-	assert(!msg->next); /* in no bundle, in no mailbox */
+	assert(!(msg->flags & TY_MSG_QUEUED)); /* it is in one place at a time */
 	msg->type = type;
+	msg->flags = TY_MSG_QUEUED;
 	msg->next = bundle->newest;
 	if (!bundle->newest)
 		bundle->oldest = msg;
@@ -288,6 +290,7 @@ static inline struct ty_msg *ty_bundle_take(struct ty_bundle *bundle)
 	if (msg) {
 		bundle->newest = msg->next;
 		msg->next = NULL;
+		msg->flags = 0;
 	}
 	return msg;
 }

@@ -170,23 +170,16 @@ static inline struct ty_thread *witness(const struct ty_actor *to)
 }
 
 /* What is about to be sent: before the push, for then it may be handled. */
-static inline void prepare(struct ty_actor *to, struct ty_msg *msg, uint32_t flags, struct ty_thread *thread)
+static inline void show_send(struct ty_actor *to, struct ty_msg *msg, struct ty_thread *thread)
 {
-	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
-	msg->flags = flags | TY_MSG_QUEUED;
-	if (flags & TY_MSG_INTERNAL)
-		return;
 	TY_PROBE4(send, to->number, to->cls->name, msg->type, msg);
 	if (thread)
 		ty_record(thread, TY_EVENT_SEND, thread->stamp, to, 0, (uintptr_t)msg);
 }
 
 /* It could not be sent, and is the caller's. */
-static inline void take_back(struct ty_actor *to, struct ty_msg *msg, uint32_t flags, struct ty_thread *thread)
+static inline void show_drop(struct ty_actor *to, struct ty_msg *msg, struct ty_thread *thread)
 {
-	msg->flags = 0;
-	if (flags & TY_MSG_INTERNAL)
-		return;
 	TY_PROBE4(drop, to->number, to->cls->name, msg->type, msg);
 	if (thread)
 		ty_record(thread, TY_EVENT_DROP, thread->stamp, to, ty_index_of(to->cls, msg->type), (uintptr_t)msg);
@@ -210,13 +203,19 @@ static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_ms
 static inline __attribute__((always_inline)) enum ty_code send(
 	struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
 {
-	struct ty_thread *thread = flags & TY_MSG_INTERNAL ? NULL : witness(to);
+	bool shown = !(flags & TY_MSG_INTERNAL);
+	struct ty_thread *thread = shown ? witness(to) : NULL;
 
+	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;
-	prepare(to, msg, flags, thread);
+	msg->flags = flags | TY_MSG_QUEUED;
+	if (shown)
+		show_send(to, msg, thread);
 	if (push(to, msg, msg))
 		return TY_OK;
-	take_back(to, msg, flags, thread);
+	msg->flags = 0;
+	if (shown)
+		show_drop(to, msg, thread);
 	return TY_CLOSED;
 }
 
@@ -247,20 +246,18 @@ enum ty_code ty_send_typed_urgent(struct ty_actor *to, struct ty_msg *msg, uint3
 
 enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle)
 {
-	struct ty_msg *newest = bundle->newest;
+	struct ty_msg *newest = bundle->newest, *oldest = bundle->oldest;
 	struct ty_thread *thread = witness(to);
 
 	if (!newest)
 		return TY_OK;
-	for (struct ty_msg *msg = newest; msg; msg = msg->next)
-		prepare(to, msg, 0, thread);
-	if (push(to, newest, bundle->oldest)) {
-		bundle->newest = NULL;
-		return TY_OK;
+	show_send(to, oldest, thread);
+	if (!push(to, newest, oldest)) {
+		show_drop(to, oldest, thread);
+		return TY_CLOSED;
 	}
-	for (struct ty_msg *msg = newest; msg; msg = msg->next)
-		take_back(to, msg, 0, thread);
-	return TY_CLOSED;
+	bundle->newest = NULL;
+	return TY_OK;
 }
 
 void ty_send_internal(struct ty_actor *to, struct ty_msg *msg, uint32_t flags)

@@ -30,11 +30,10 @@
 
 #include <tyer/actor.h>
 
-/* ty_msg.flags; written by the sender before the push, cleared by the receiver before the handler but for TY_MSG_KEPT.
- * The upper half is the size of a typed message, in units of its alignment (TY_SIZE_CODE); 0: untyped. */
+/* ty_msg.flags, beside TY_MSG_QUEUED; written by the sender before the push, cleared by the receiver before the handler but
+ * for TY_MSG_KEPT. The upper half is the size of a typed message, in units of its alignment (TY_SIZE_CODE); 0: untyped. */
 enum {
 	TY_MSG_URGENT = 1,   /* goes to the urgent FIFO at the reversal: an index, too */
-	TY_MSG_QUEUED = 2,   /* sits in a mailbox: sending it again is a bug of the sender's */
 	TY_MSG_INTERNAL = 4, /* the runtime's own; never shown to a class */
 	TY_MSG_REPLY = 8,    /* a request's answer: ty_request.reply.msg */
 	TY_MSG_REQUEST = 16, /* a request that wants an answer: ty_request.msg */

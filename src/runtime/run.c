@@ -70,15 +70,16 @@ static __attribute__((noinline)) struct ty_msg *next_due(struct ty_thread *threa
 	return msg;
 }
 
-/* Urgent ones first; timers and ordinary messages in turn, so that neither starves the other. */
-static inline struct ty_msg *next(struct ty_thread *thread, struct ty_actor *actor)
+/* Where the next message lies; there is one. Urgent ones first. */
+static inline struct ty_fifo *next_fifo(struct ty_actor *actor)
 {
-	struct ty_msg *due;
+	return actor->urgent.last ? &actor->urgent : &actor->normal;
+}
 
-	if (actor->due_last && (due = next_due(thread, actor)))
-		return due;
+static inline struct ty_msg *take_first(struct ty_actor *actor)
+{
 	actor->counts.waiting--;
-	return ty_fifo_take(actor->urgent.last ? &actor->urgent : &actor->normal);
+	return ty_fifo_take(next_fifo(actor));
 }
 
 /* The message is none that the class handles. `size`: what its handler expects; 0: it has none. */
@@ -111,7 +112,7 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 	} else if (flags & TY_MSG_REPLY && !cls->refuse) {
 		ty_request_orphan(msg);
 	} else if (cls->refuse) {
-		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
+		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
 		cls->refuse(ty_state(actor), msg);
@@ -214,27 +215,99 @@ static bool start(struct ty_thread *thread, struct ty_actor *actor)
 	return code == TY_OK;
 }
 
-static void handle(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+/* What handles the message; null: the class has no handler for it. */
+static inline const struct ty_handler *handler_of(const struct ty_class *cls, const struct ty_msg *msg)
+{
+	uint32_t index = msg->type - cls->first_type;
+
+	return index < cls->type_count && cls->handlers[index].run ? &cls->handlers[index] : NULL;
+}
+
+/* The same of a message that the runtime has no part in; null: special sees to it. */
+static inline const struct ty_handler *plain_handler(const struct ty_class *cls, const struct ty_msg *msg)
+{
+	return msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY) ? NULL : handler_of(cls, msg);
+}
+
+/* What is the same for messages of one kind. */
+struct kind {
+	const struct ty_handler *handler;
+	uint32_t index; /* of the handler */
+	uint32_t flags; /* while the handler runs */
+};
+
+static inline struct kind kind_of(
+	const struct ty_class *cls, const struct ty_handler *handler, const struct ty_msg *msg)
+{
+	return (struct kind){handler, (uint32_t)(handler - cls->handlers), msg->flags & TY_MSG_KEPT};
+}
+
+/* Inlined where streams of messages and those that wake an actor are handled; elsewhere it is handle_alone. The thread is
+ * `open` from here on. */
+static inline __attribute__((always_inline)) void handle(
+	struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, struct kind kind, void *state)
+{
+	const struct ty_class *cls = actor->cls;
+	struct ty_seat *seat = thread->seat;
+
+	msg->flags = kind.flags;
+	TY_PROBE4(run, actor->number, cls->name, kind.handler->name, msg);
+	ty_record(thread, TY_EVENT_BEGIN, thread->stamp, actor, kind.index, (uintptr_t)msg);
+	if (!ty_seat_says(seat, kind.handler->name, thread->stamp))
+		ty_seat_begin(seat, cls, kind.handler->name, thread->stamp);
+	ty_count(&seat->messages);
+	ty_count(&actor->counts.messages);
+	kind.handler->run(state, msg);
+}
+
+/* A message for the class that is not, or no longer, the runtime's. */
+static __attribute__((noinline)) void handle_alone(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+{
+	const struct ty_handler *handler = handler_of(actor->cls, msg);
+
+	if (handler) {
+		thread->open = true;
+		handle(thread, actor, msg, kind_of(actor->cls, handler, msg), ty_state(actor));
+	} else {
+		report_misfit(thread, actor, msg, 0);
+		refuse(thread, actor, msg);
+	}
+}
+
+/* Type and flags, for a comparison. */
+static inline uint64_t label(const struct ty_msg *msg)
+{
+	return (uint64_t)msg->type << 32 | msg->flags;
+}
+
+/* Handle the first of a FIFO, which is not empty, and those that follow, at most `most`, as long as they are plain and the
+ * handlers leave the timers alone. Nothing else is looked at in between. Returns how many. */
+static __attribute__((noinline)) uint32_t handle_group(
+	struct ty_thread *thread, struct ty_actor *actor, struct ty_fifo *fifo, uint32_t most)
 {
 	const struct ty_class *cls = actor->cls;
 	const struct ty_handler *handler;
-	struct ty_seat *seat = thread->seat;
-	uint32_t index = msg->type - cls->first_type;
+	struct ty_msg *last = fifo->last, *msg = last->next, *next;
+	void *state = ty_state(actor);
+	uint32_t left = most;
 
-	if (index >= cls->type_count || !(handler = &cls->handlers[index])->run) {
-		report_misfit(thread, actor, msg, 0);
-		refuse(thread, actor, msg);
-		return;
+	while (msg && left && !actor->timers_changed && (handler = plain_handler(cls, msg))) {
+		struct kind kind = kind_of(cls, handler, msg);
+		uint64_t same = label(msg);
+
+		thread->open = true;
+		do {
+			next = msg == last ? NULL : msg->next; /* before the handler, whose message it is then */
+			handle(thread, actor, msg, kind, state);
+			msg = next;
+		} while (--left && msg && !actor->timers_changed && label(msg) == same);
 	}
-	msg->next = NULL;
-	msg->flags &= TY_MSG_KEPT;
-	TY_PROBE4(run, actor->number, cls->name, handler->name, msg);
-	ty_record(thread, TY_EVENT_BEGIN, thread->stamp, actor, index, (uintptr_t)msg);
-	thread->open = true;
-	ty_seat_begin(seat, cls, handler->name, thread->stamp);
-	ty_count(&seat->messages);
-	ty_count(&actor->counts.messages);
-	handler->run(ty_state(actor), msg);
+	if (msg)
+		last->next = msg;
+	else
+		fifo->last = NULL;
+	actor->counts.waiting -= most - left;
+	return most - left;
 }
 
 struct run {
@@ -250,7 +323,7 @@ static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, st
 	actor->stop_msg.flags = 0; /* it may be sent again */
 	if (!cls->stopping || atomic_load_explicit(&actor->stopping, memory_order_relaxed) == TY_STOP_CUT)
 		return false;
-	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_message(thread), actor, TY_INDEX_STOP, 0);
+	ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_STOP, 0);
 	thread->open = true;
 	ty_seat_begin(thread->seat, cls, "stopping", thread->stamp);
 	cls->stopping(ty_state(actor));
@@ -259,10 +332,8 @@ static __attribute__((noinline)) bool puts_off_stop(struct ty_thread *thread, st
 	return atomic_load_explicit(&actor->rt->budget_messages, memory_order_seq_cst) != 0;
 }
 
-/* A message that the runtime has a part in. Returns one that the class is to handle, or null. Out of line,
- * and handle called from one place alone: ordinary messages pay for none of it. */
-static __attribute__((noinline)) struct ty_msg *special(
-	struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
+/* A message that the runtime has a part in. Returns one that the class is to handle, or null. */
+static struct ty_msg *special(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, uint32_t *done)
 {
 	close_now(thread);
 	if (msg->flags & TY_MSG_REPLY) {
@@ -278,58 +349,85 @@ static __attribute__((noinline)) struct ty_msg *special(
 	return NULL;
 }
 
-/* The next message of a run. Null: the run ends, as *ran says. */
-static struct ty_msg *take_next(
-	struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, struct run *run, enum ty_ran *ran)
+/* A message that is not plain. False: it is stop_msg, and the actor is to end. */
+static __attribute__((noinline)) bool handle_special(
+	struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, struct run *run)
 {
-	if (run->done % TY_LOOK_EVERY == 0)
-		look(actor); /* for what is urgent */
-	*ran = TY_RAN_EMPTY;
-	if (!ty_actor_pending(actor) && !look(actor))
-		return NULL;
-	*ran = TY_RAN_MORE;
-	ty_stamp_message(thread);
-	if (run->done >= budget || (run->done && thread->stamp - run->began > thread->rt->budget_ticks))
-		return NULL;
-	return next(thread, actor);
+	if (msg == &actor->stop_msg)
+		return puts_off_stop(thread, actor);
+	if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY))
+		msg = special(thread, actor, msg, &run->done);
+	if (msg) {
+		handle_alone(thread, actor, msg);
+		run->done++;
+	}
+	return true;
+}
+
+/* What woke the actor, if it is one message. False: the actor is to end. */
+static inline bool handle_handed(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, struct run *run)
+{
+	struct ty_msg *msg = take_handed(actor, budget);
+	const struct ty_handler *handler;
+
+	if (!msg)
+		return true;
+	ty_stamp_group(thread);
+	handler = plain_handler(actor->cls, msg);
+	if (!handler)
+		return handle_special(thread, actor, msg, run);
+	thread->open = true;
+	handle(thread, actor, msg, kind_of(actor->cls, handler, msg), ty_state(actor));
+	run->done++;
+	return true;
+}
+
+/* Due timers and ordinary messages in turn, so that neither starves the other. False: the actor is to end. */
+static inline bool handle_next(
+	struct ty_thread *thread, struct ty_actor *actor, uint32_t most, struct run *run)
+{
+	uint32_t done;
+
+	if (actor->due_last) {
+		struct ty_msg *due = next_due(thread, actor);
+
+		if (due)
+			return handle_special(thread, actor, due, run);
+		most = 1;
+	}
+	done = handle_group(thread, actor, next_fifo(actor), most);
+	run->done += done;
+	return done || handle_special(thread, actor, take_first(actor), run);
+}
+
+/* What handlers did that is looked at between messages. False: the actor is to end. */
+static inline bool settle(struct ty_thread *thread, struct ty_actor *actor)
+{
+	if (!actor->timers_changed)
+		return true;
+	if (!actor->failing)
+		ty_timers_sync(thread, actor);
+	return !actor->failing;
 }
 
 static enum ty_ran run_messages(struct ty_thread *thread, struct ty_actor *actor, uint32_t budget, uint64_t since)
 {
 	struct run run = {.began = since};
-	enum ty_ran ran;
+	bool goes_on = settle(thread, actor) && handle_handed(thread, actor, budget, &run);
 
-	for (bool first = true;; first = false) {
-		struct ty_msg *msg;
+	while (goes_on && settle(thread, actor)) {
+		uint32_t most;
 
-		if (actor->timers_changed) {
-			if (actor->failing) {
-				finish(thread, actor, since);
-				return TY_RAN_DEAD;
-			}
-			ty_timers_sync(thread, actor);
-		}
-		msg = first ? take_handed(actor, budget) : NULL;
-		if (msg)
-			ty_stamp_message(thread);
-		else
-			msg = take_next(thread, actor, budget, &run, &ran);
-		if (!msg)
-			return ran;
-		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY)) {
-			if (msg == &actor->stop_msg) {
-				if (puts_off_stop(thread, actor))
-					continue;
-				finish(thread, actor, since);
-				return TY_RAN_DEAD;
-			}
-			msg = special(thread, actor, msg, &run.done);
-			if (!msg)
-				continue;
-		}
-		handle(thread, actor, msg);
-		run.done++;
+		look(actor); /* also for what is urgent */
+		if (!ty_actor_pending(actor))
+			return TY_RAN_EMPTY;
+		most = ty_stamp_group(thread);
+		if (run.done >= budget || (run.done && thread->stamp - run.began > thread->rt->budget_ticks))
+			return TY_RAN_MORE;
+		goes_on = handle_next(thread, actor, most < budget - run.done ? most : budget - run.done, &run);
 	}
+	finish(thread, actor, since);
+	return TY_RAN_DEAD;
 }
 
 struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor)
@@ -344,7 +442,9 @@ struct ty_msg *ty_actor_take(struct ty_thread *thread, struct ty_actor *actor)
 		look(actor);
 		if (!ty_actor_pending(actor))
 			return NULL;
-		msg = next(thread, actor);
+		msg = actor->due_last ? next_due(thread, actor) : NULL;
+		if (!msg)
+			msg = take_first(actor);
 		if (msg == &actor->stop_msg)
 			continue; /* a port is closed by its thread */
 		if (msg->flags & (TY_MSG_INTERNAL | TY_MSG_REPLY))

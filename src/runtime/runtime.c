@@ -15,7 +15,7 @@
 #include "runtime/runtime.h"
 
 #define DEFAULT_WORKERS 8
-#define DEFAULT_BUDGET 64
+#define DEFAULT_BUDGET 512
 #define DEFAULT_BUDGET_US 200
 #define SPIN_NS 20000      /* what a wake-up costs, or a little less */
 #define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */

@@ -29,8 +29,8 @@
 #define TY_LINE 64
 #define TY_MAX_WORKERS 64
 #define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
-#define TY_LOOK_EVERY 8        /* messages between two looks into the mailbox for urgent ones */
-#define TY_STAMP_EVERY 8       /* a power of two: messages of one run between two readings of the ticks, at most, */
+#define TY_STAMP_EVERY 16      /* a power of four: messages of one run between two readings of the ticks and looks into the */
+                               /* mailbox for urgent ones, at most, */
 #define TY_QUICK_TICKS 4000    /* if those before took less than this: 1 to 4 us, by the counter's rate */
 #define TY_MAX_STATE ((size_t)1 << 40)
 
@@ -76,6 +76,13 @@ static inline void ty_seat_begin(struct ty_seat *seat, const struct ty_class *cl
 	atomic_store_explicit(&seat->what, what, memory_order_release);
 }
 
+/* Whoever holds the seat: was this the last that began? */
+static inline bool ty_seat_says(const struct ty_seat *seat, const char *what, uint64_t ticks)
+{
+	return atomic_load_explicit(&seat->what, memory_order_relaxed) == what &&
+		atomic_load_explicit(&seat->since, memory_order_relaxed) == ticks;
+}
+
 static inline void ty_seat_end(struct ty_seat *seat)
 {
 	atomic_store_explicit(&seat->what, NULL, memory_order_relaxed);
@@ -108,8 +115,7 @@ struct ty_thread {
 	bool open;                /* the recorder has a BEGIN without its END */
 	bool sent;                /* since it was last cleared */
 	bool stamped;             /* the stamp is of this moment, and not used yet */
-	uint8_t stamp_uses;       /* how many more messages of this run may begin at the same stamp */
-	uint8_t stamp_group;      /* as many as that at the last reading: TY_STAMP_EVERY - 1 at most */
+	uint8_t stamp_group;      /* how many messages shared the last one: TY_STAMP_EVERY at most */
 	uint64_t stamp;           /* ticks: when what the thread does now began */
 	struct ty_heap alarms;    /* of actors, by ty_actor.alarm */
 	alignas(TY_LINE) _Atomic(struct ty_msg *) nudges; /* nudge_msg of actors: pushed by anyone, taken whole by the thread */
@@ -404,27 +410,24 @@ static inline uint64_t ty_stamp_begin(struct ty_thread *thread)
 	return thread->stamp;
 }
 
-/* The same for a message, before it is looked at. Reading the counter costs a third of a hop: in a run whose messages are
- * quick the second shares a stamp with the third, then four do, then TY_STAMP_EVERY. So what is slow shares its stamp
- * with no more messages than were quick before it. */
-static inline uint64_t ty_stamp_message(struct ty_thread *thread)
+/* The same for messages that come next; says how many may share the stamp. Reading the counter costs a third of a hop: in a
+ * run whose messages are quick four share a stamp, then TY_STAMP_EVERY. So what is slow shares it with no more than four times
+ * as many as were quick before it. */
+static inline uint32_t ty_stamp_group(struct ty_thread *thread)
 {
 	uint64_t before = thread->stamp;
 
 	if (thread->stamped) {
 		thread->stamped = false;
-		thread->stamp_uses = thread->stamp_group = 0;
-	} else if (thread->stamp_uses) {
-		thread->stamp_uses--;
-	} else {
-		thread->stamp = ty_ticks(thread->rt);
-		if (thread->stamp - before >= TY_QUICK_TICKS)
-			thread->stamp_group = 0;
-		else if (thread->stamp_group < TY_STAMP_EVERY - 1)
-			thread->stamp_group = (uint8_t)(2 * thread->stamp_group + 1);
-		thread->stamp_uses = thread->stamp_group;
+		thread->stamp_group = 1;
+		return 1;
 	}
-	return thread->stamp;
+	thread->stamp = ty_ticks(thread->rt);
+	if (thread->stamp - before >= TY_QUICK_TICKS)
+		thread->stamp_group = 1;
+	else if (thread->stamp_group < TY_STAMP_EVERY)
+		thread->stamp_group = (uint8_t)(4 * thread->stamp_group);
+	return thread->stamp_group;
 }
 
 static inline void ty_record(struct ty_thread *thread, enum ty_event_kind kind, uint64_t when,

@@ -45,12 +45,12 @@ static void on_fill(void *self, struct ty_msg *msg)
 	struct block *block = ty_container_of(msg, struct block, msg);
 	struct lane *lane = block->lane;
 	struct ty_bundle bundle = {0};
+	uint64_t next = lane->next, end = lane->end - next > BLOCK ? next + BLOCK : lane->end;
 
 	(void)self;
-	for (int i = 0; i < BLOCK && lane->next < lane->end; i++) {
-		struct item *item = &block->items[i];
-
-		item->value = lane->next++;
+	lane->next = end;
+	for (struct item *item = block->items; next < end; item++) {
+		item->value = next++;
 		ty_bundle_add(&bundle, &item->msg, ITEM);
 	}
 	must(ty_send_bundle(block->to, &bundle));
