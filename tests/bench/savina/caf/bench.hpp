@@ -36,6 +36,7 @@ u64 run_fjcreate(caf::actor_system &, const params &);
 u64 run_big(caf::actor_system &, const params &);
 u64 run_chameneos(caf::actor_system &, const params &);
 u64 run_bndbuffer(caf::actor_system &, const params &);
+u64 run_bndcrates(caf::actor_system &, const params &);
 u64 run_philosophers(caf::actor_system &, const params &);
 u64 run_concdict(caf::actor_system &, const params &);
 u64 run_wake(caf::actor_system &, const params &);

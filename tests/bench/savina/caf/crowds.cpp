@@ -4,6 +4,7 @@
 #include "bench.hpp"
 
 #include <deque>
+#include <numeric>
 #include <unordered_map>
 
 using namespace caf;
@@ -125,20 +126,24 @@ u64 run_chameneos(actor_system &system, const params &p)
 	return check;
 }
 
-struct buffer_state {
+// What a message brings: one item, or a crate of them.
+template <class Load> struct buffer_state {
 	std::vector<actor> idle, hungry;
-	std::deque<u64> full;
+	std::deque<Load> full;
 	u64 used = 0, consumed = 0, sum = 0;
 };
 
-u64 run_bndbuffer(actor_system &system, const params &p)
+// `size` places for a Load each; produce(next, end) makes one of items from `next` on and moves `next`; consume
+// says how many there were and what is their sum.
+template <class Load, class Produce, class Consume>
+u64 bounded_buffer(actor_system &system, const params &p, u64 size, Produce produce, Consume consume)
 {
-	u64 size = p[2], expected = p[0] * p[3], each = p[3];
-	auto buffer = system.spawn([size, expected](stateful_actor<buffer_state> *self) -> behavior {
+	u64 expected = p[0] * p[3], each = p[3];
+	auto buffer = system.spawn([size, expected](stateful_actor<buffer_state<Load>> *self) -> behavior {
 		auto &state = self->state;
 		auto pump = [self, size, &state] {
 			while (!state.full.empty() && !state.idle.empty()) {
-				self->send(state.idle.back(), state.full.front());
+				self->send(state.idle.back(), std::move(state.full.front()));
 				state.idle.pop_back();
 				state.full.pop_front();
 				state.used--;
@@ -150,16 +155,17 @@ u64 run_bndbuffer(actor_system &system, const params &p)
 			}
 		};
 
-		return {[=, &state](stored_atom, u64 value, bool more) {
-				state.full.push_back(value);
+		return {[=, &state](stored_atom, Load &load, bool more) {
+				state.full.push_back(std::move(load));
 				if (more)
 					state.hungry.push_back(sender_of(self));
 				pump();
 			},
-			[=, &state](freed_atom, u64 value) {
-				state.sum += value;
+			[=, &state](freed_atom, u64 count, u64 sum) {
+				state.sum += sum;
 				state.idle.push_back(sender_of(self));
-				if (++state.consumed == expected) {
+				state.consumed += count;
+				if (state.consumed == expected) {
 					finished(state.sum);
 					state.idle.clear();
 					self->quit();
@@ -179,16 +185,22 @@ u64 run_bndbuffer(actor_system &system, const params &p)
 	std::vector<actor> producers, consumers;
 
 	for (u64 i = 0; i < p[0]; i++)
-		producers.push_back(system.spawn([buffer, each](event_based_actor *self) -> behavior {
-			return {[self, buffer, each, next = u64{0}](go_atom) mutable {
-				self->send(buffer, stored_atom::value, next, next + 1 < each);
-				if (++next == each)
+		producers.push_back(system.spawn([=](event_based_actor *self) -> behavior {
+			return {[=, next = u64{0}](go_atom) mutable {
+				Load load = produce(next, each);
+
+				self->send(buffer, stored_atom::value, std::move(load), next < each);
+				if (next == each)
 					self->quit();
 			}};
 		}));
 	for (u64 i = 0; i < p[1]; i++)
-		consumers.push_back(system.spawn([buffer](event_based_actor *self) -> behavior {
-			return {[self, buffer](u64 value) { self->send(buffer, freed_atom::value, value); }};
+		consumers.push_back(system.spawn([=](event_based_actor *self) -> behavior {
+			return {[=](const Load &load) {
+				auto eaten = consume(load);
+
+				self->send(buffer, freed_atom::value, eaten.first, eaten.second);
+			}};
 		}));
 	clock_start();
 	for (auto &who : consumers)
@@ -199,6 +211,32 @@ u64 run_bndbuffer(actor_system &system, const params &p)
 	for (auto &who : consumers)
 		end(who);
 	return check;
+}
+
+u64 run_bndbuffer(actor_system &system, const params &p)
+{
+	return bounded_buffer<u64>(
+		system, p, p[2], [](u64 &next, u64) { return next++; },
+		[](u64 item) { return std::pair<u64, u64>(1, item); });
+}
+
+u64 run_bndcrates(actor_system &system, const params &p)
+{
+	static constexpr u64 crate = 10; // items
+	using items = std::vector<u64>;
+
+	return bounded_buffer<items>(
+		system, p, p[2] / crate,
+		[](u64 &next, u64 end) {
+			items made(end - next < crate ? end - next : crate);
+
+			for (auto &item : made)
+				item = next++;
+			return made;
+		},
+		[](const items &some) {
+			return std::pair<u64, u64>(some.size(), std::accumulate(some.begin(), some.end(), u64{0}));
+		});
 }
 
 struct table_state {

@@ -51,7 +51,7 @@ int main(int argc, char **argv)
 	static const std::map<std::string, u64 (*)(caf::actor_system &, const params &)> programs = {
 		{"pingpong", run_pingpong}, {"counting", run_counting}, {"threadring", run_threadring},
 		{"fjthroughput", run_fjthroughput}, {"fjcreate", run_fjcreate}, {"big", run_big},
-		{"chameneos", run_chameneos}, {"bndbuffer", run_bndbuffer}, {"philosophers", run_philosophers},
+		{"chameneos", run_chameneos}, {"bndbuffer", run_bndbuffer}, {"bndcrates", run_bndcrates}, {"philosophers", run_philosophers},
 		{"concdict", run_concdict}, {"wake", run_wake}};
 	auto program = argc > 3 ? programs.find(argv[1]) : programs.end();
 	params p;

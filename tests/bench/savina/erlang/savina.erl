@@ -6,6 +6,7 @@
 -export([main/1]).
 
 -define(KEYS, 65536).
+-define(CRATE, 10). % items
 
 main([Name | Args]) ->
     process_flag(priority, normal),
@@ -87,13 +88,9 @@ program(chameneos, [K, N]) ->
 %% ---- one owner
 
 program(bndbuffer, [P, C, B, N]) ->
-    Main = self(),
-    timed(fun() ->
-        Buffer = crowded(fun() -> buffer([], [], {[], []}, 0, B, P * N, 0, Main) end),
-        [spawn(fun() -> Buffer ! {hungry, self()}, produce(0, N, Buffer) end) || _ <- lists:seq(1, P)],
-        [spawn(fun() -> Buffer ! {free, self()}, consume(Buffer) end) || _ <- lists:seq(1, C)],
-        sum(1, over, 0)
-    end);
+    bounded(P, C, B, N, fun produce/3, fun consume/1);
+program(bndcrates, [P, C, B, N]) ->
+    bounded(P, C, B div ?CRATE, N, fun fill_crates/3, fun empty_crates/1);
 program(philosophers, [K, N]) ->
     Main = self(),
     timed(fun() ->
@@ -194,6 +191,16 @@ creature(Color, Mall, Main, Meetings) ->
 
 %% ---- bounded buffer. Used: stored, or on its way from a producer who was told to.
 
+bounded(P, C, Places, N, Produce, Consume) ->
+    Main = self(),
+    timed(fun() ->
+        Buffer = crowded(fun() -> buffer([], [], {[], []}, 0, Places, P * N, 0, Main) end),
+        [spawn(fun() -> Buffer ! {hungry, self()}, Produce(0, N, Buffer) end) || _ <- lists:seq(1, P)],
+        [spawn(fun() -> Buffer ! {free, self()}, Consume(Buffer) end) || _ <- lists:seq(1, C)],
+        sum(1, over, 0)
+    end).
+
+%% A place holds an item or a crate of them.
 buffer(_, _, _, _, _, 0, Sum, Main) ->
     Main ! {over, Sum};
 buffer([P | Hungry], Idle, Full, Used, Size, Left, Sum, Main) when Used < Size ->
@@ -214,7 +221,7 @@ buffer_wait(Hungry, Idle, {Front, Back} = Full, Used, Size, Left, Sum, Main) ->
     receive
         {stored, P, V, true} -> buffer([P | Hungry], Idle, {Front, [V | Back]}, Used, Size, Left, Sum, Main);
         {stored, _, V, false} -> buffer(Hungry, Idle, {Front, [V | Back]}, Used, Size, Left, Sum, Main);
-        {freed, C, V} -> buffer(Hungry, [C | Idle], Full, Used, Size, Left - 1, Sum + V, Main);
+        {freed, C, Count, S} -> buffer(Hungry, [C | Idle], Full, Used, Size, Left - Count, Sum + S, Main);
         {hungry, P} -> buffer([P | Hungry], Idle, Full, Used, Size, Left, Sum, Main);
         {free, C} -> buffer(Hungry, [C | Idle], Full, Used, Size, Left, Sum, Main)
     end.
@@ -224,7 +231,15 @@ produce(I, N, Buffer) ->
     receive produce -> Buffer ! {stored, self(), I, I + 1 < N}, produce(I + 1, N, Buffer) end.
 
 consume(Buffer) ->
-    receive {take, V} -> Buffer ! {freed, self(), V}, consume(Buffer) end.
+    receive {take, V} -> Buffer ! {freed, self(), 1, V}, consume(Buffer) end.
+
+fill_crates(N, N, _) -> ok;
+fill_crates(I, N, Buffer) ->
+    To = min(I + ?CRATE, N),
+    receive produce -> Buffer ! {stored, self(), lists:seq(I, To - 1), To < N}, fill_crates(To, N, Buffer) end.
+
+empty_crates(Buffer) ->
+    receive {take, Crate} -> Buffer ! {freed, self(), length(Crate), lists:sum(Crate)}, empty_crates(Buffer) end.
 
 %% ---- philosophers: forks and who waits are in the process dictionary, which changes in place
 

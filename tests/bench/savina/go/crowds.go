@@ -20,6 +20,8 @@ const (
 	sated
 	read
 	write
+	stored
+	freed
 )
 
 func big(p []int) uint64 {
@@ -102,8 +104,82 @@ func chameneos(p []int) uint64 {
 	return sum
 }
 
-// The language has this one: a channel is a bounded buffer.
+// One goroutine is the buffer and tells each producer and consumer about each item, as the actors do.
 func bndbuffer(p []int) uint64 {
+	inbox, sums := make(chan message, p[0]+p[1]), make(chan uint64, p[1])
+	makes, takes := make([]chan struct{}, p[0]), make([]chan uint64, p[1])
+	for i := range makes {
+		makes[i] = make(chan struct{}, 1)
+		go func(who int32) {
+			for n := 0; n < p[3]; n++ {
+				<-makes[who]
+				inbox <- message{kind: stored, who: who, value: uint64(n)}
+			}
+		}(int32(i))
+	}
+	for i := range takes {
+		takes[i] = make(chan uint64, 1)
+		go func(who int32) {
+			var sum uint64
+			for n := range takes[who] {
+				sum += n
+				inbox <- message{kind: freed, who: who}
+			}
+			sums <- sum
+		}(int32(i))
+	}
+	clockStart()
+	go func() {
+		left := make([]int, p[0])
+		var hungry, idle []int32
+		for i := range makes {
+			left[i] = p[3]
+			hungry = append(hungry, int32(i))
+		}
+		for i := range takes {
+			idle = append(idle, int32(i))
+		}
+		items, first, count := make([]uint64, p[2]), 0, 0
+		for used, consumed := 0, 0; consumed < p[0]*p[3]; {
+			for ; count > 0 && len(idle) > 0; count-- {
+				takes[idle[len(idle)-1]] <- items[first]
+				idle = idle[:len(idle)-1]
+				first = (first + 1) % p[2]
+				used--
+			}
+			for used < p[2] && len(hungry) > 0 {
+				who := hungry[len(hungry)-1]
+				hungry = hungry[:len(hungry)-1]
+				used++
+				left[who]--
+				makes[who] <- struct{}{}
+			}
+			m := <-inbox
+			if m.kind == stored {
+				items[(first+count)%p[2]] = m.value
+				count++
+				if left[m.who] > 0 {
+					hungry = append(hungry, m.who)
+				}
+			} else {
+				consumed++
+				idle = append(idle, m.who)
+			}
+		}
+		for i := range takes {
+			close(takes[i])
+		}
+	}()
+	var sum uint64
+	for range takes {
+		sum += <-sums
+	}
+	clockStop()
+	return sum
+}
+
+// The language has this one: a channel is a bounded buffer, and whoever runs fills or empties it before another does.
+func bndcrates(p []int) uint64 {
 	buffer, sums := make(chan uint64, p[2]), make(chan uint64, p[1])
 	made := make(chan struct{}, p[0])
 	for i := 0; i < p[1]; i++ {

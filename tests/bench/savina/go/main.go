@@ -17,7 +17,7 @@ import (
 var programs = map[string]func(p []int) uint64{
 	"pingpong": pingpong, "counting": counting, "threadring": threadring, "fjthroughput": fjthroughput,
 	"fjcreate": fjcreate, "big": big, "chameneos": chameneos, "bndbuffer": bndbuffer,
-	"philosophers": philosophers, "concdict": concdict, "wake": wake,
+	"bndcrates": bndcrates, "philosophers": philosophers, "concdict": concdict, "wake": wake,
 }
 
 var (

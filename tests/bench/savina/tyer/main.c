@@ -23,10 +23,11 @@ static const struct {
 	{"big", run_big, 2},
 	{"chameneos", run_chameneos, 2},
 	{"bndbuffer", run_bndbuffer, 4},
-	{"bndbuffer1", run_bndbuffer1, 4},
+	{"bndcrates", run_bndcrates, 4},
 	{"philosophers", run_philosophers, 2},
 	{"concdict", run_concdict, 3},
 	{"wake", run_wake, 1},
+	{"wakehere", run_wakehere, 1},
 };
 
 struct latency wake_latency, futex_latency;
@@ -120,6 +121,8 @@ int main(int argc, char **argv)
 	options.workers = (uint32_t)strtoul(argv[2], NULL, 10);
 	for (int i = 3; i < argc; i++)
 		params[i - 3] = strtoull(argv[i], NULL, 10);
+	if (programs[which].run == run_wake || programs[which].run == run_wakehere)
+		place_sleepers(programs[which].run == run_wakehere);
 	must(ty_runtime_create(&options, &rt, NULL));
 	check = programs[which].run(rt, params);
 	ty_runtime_destroy(rt);

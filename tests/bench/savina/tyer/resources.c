@@ -8,9 +8,9 @@ enum { PRODUCE = 1, TAKE, STORED, FREED, HUNGRY, SATED, EAT, READ, WRITE, ANSWER
 
 /* ---- bounded buffer: P producers, C consumers, a buffer of B, N items a producer --------------
  *
- * The buffer owns its places and lends them: a crate of free ones to a producer, who fills it, and of full ones to a
- * consumer, who empties it. What is lent is taken, so there are never more than B items. Whoever has waited
- * longest is next. */
+ * The buffer owns its places and lends them, one at a time or in crates: free ones to a producer, who fills them, full ones
+ * to a consumer, who empties them. What is lent is taken, so there are never more than B items. Whoever has
+ * waited longest is next. */
 
 #define CRATE 10 /* places in a crate, at most */
 
@@ -195,12 +195,12 @@ static uint64_t bounded_buffer(struct ty_runtime *rt, const uint64_t *params, ui
 
 uint64_t run_bndbuffer(struct ty_runtime *rt, const uint64_t *params)
 {
-	return bounded_buffer(rt, params, CRATE);
+	return bounded_buffer(rt, params, 1);
 }
 
-uint64_t run_bndbuffer1(struct ty_runtime *rt, const uint64_t *params)
+uint64_t run_bndcrates(struct ty_runtime *rt, const uint64_t *params)
 {
-	return bounded_buffer(rt, params, 1);
+	return bounded_buffer(rt, params, CRATE);
 }
 
 /* ---- dining philosophers: K philosophers, N meals each, one table that gives out the forks ---- */

@@ -2,12 +2,14 @@
  *
  * Wake from idle: N times, a thread that is no worker sleeps a while and sends a message to an actor of a
  * runtime that has gone to sleep: time from before the send until the handler runs. In between, the same with
- * a bare futex.
+ * a bare futex. Whoever sleeps does so on one CPU, whoever sends is on another, if there are two (wakehere: on the
+ * same): where the kernel places a thread makes more of a difference than how it is woken.
  */
 #include "bench.h"
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -82,6 +84,38 @@ static int64_t collect(int64_t began)
 	return at - began;
 }
 
+static size_t sender_cpu = CPU_SETSIZE; /* CPU_SETSIZE: nobody is placed */
+
+/* This thread, and what it creates from now on. */
+static void stay_on(size_t cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	sched_setaffinity(0, sizeof cpus, &cpus); /* it may not be allowed: then nothing is placed */
+}
+
+void place_sleepers(bool here)
+{
+	size_t first = CPU_SETSIZE, last = 0;
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	sched_getaffinity(0, sizeof cpus, &cpus);
+	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &cpus))
+			continue;
+		if (first == CPU_SETSIZE)
+			first = cpu;
+		last = cpu;
+	}
+	if (first == CPU_SETSIZE)
+		return;
+	sender_cpu = here ? last : first;
+	stay_on(last);
+}
+
 uint64_t run_wake(struct ty_runtime *rt, const uint64_t *params)
 {
 	static const struct ty_handler handlers[] = {{"tick", on_tick}};
@@ -96,6 +130,8 @@ uint64_t run_wake(struct ty_runtime *rt, const uint64_t *params)
 
 	if (pthread_create(&thread, NULL, sleeper, NULL))
 		must(TY_LIMIT);
+	if (sender_cpu != CPU_SETSIZE)
+		stay_on(sender_cpu);
 	nap();
 	clock_start();
 	for (uint64_t i = 0; i < count; i++) {
@@ -115,4 +151,9 @@ uint64_t run_wake(struct ty_runtime *rt, const uint64_t *params)
 	ty_actor_unref(actor);
 	ty_runtime_stats(rt, &stats);
 	return stats.messages;
+}
+
+uint64_t run_wakehere(struct ty_runtime *rt, const uint64_t *params)
+{
+	return run_wake(rt, params);
 }
