@@ -160,6 +160,11 @@ class Service:
     def counter(self, name):
         return until(self.status)["counters"][name]
 
+    def busy(self, *names):
+        """Is any of these numbers, whatever its labels, not 0? Yes too if nobody answers."""
+        status = self.status()
+        return not status or any(value for name, value in status["counters"].items() if name.split("{")[0] in names)
+
     def returned(self):
         """Waits until all that comes back is back."""
         until(lambda: self.counter("tyer_return_pieces") == 0)
