@@ -328,7 +328,9 @@ static void run(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 10, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, moved = 0;
+	const char *turn = getenv("TYER_SEED"); /* each turn has seeds of its own */
+	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 10;
+	uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : turn ? strtoull(turn, NULL, 10) * seeds + 1 : 1, moved = 0;
 
 	ty_log_setup(TY_LOG_ERROR, false);
 	for (uint64_t seed = first; seed < first + seeds; seed++) {

@@ -766,7 +766,9 @@ static void run(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+	const char *turn = getenv("TYER_SEED"); /* each turn has seeds of its own */
+	uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20;
+	uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : turn ? strtoull(turn, NULL, 10) * seeds + 1 : 1;
 	uint64_t checked = 0, half = 0, stored = 0, timeouts = 0, flushed = 0, failures = 0, left = 0;
 
 	urcu_memb_register_thread(); /* it reads the index, as the runtime's own threads do */

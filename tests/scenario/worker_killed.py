@@ -14,7 +14,7 @@ from outside import Probe, Service, check, finish, read
 parser = argparse.ArgumentParser()
 parser.add_argument("programs", nargs=3)
 parser.add_argument("--rounds", type=int, default=10)
-parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--seed", type=int, default=int(os.environ.get("TYER_SEED", 1)))
 parser.add_argument("--any-memory", action="store_true", help="a sanitizer keeps what was freed")
 arguments = parser.parse_args()
 tyerd, tyer, probe = arguments.programs
