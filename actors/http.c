@@ -85,6 +85,61 @@ static enum ty_code parse_address(const char *text, union address *out, struct t
 		(int)host_length, text);
 }
 
+static in_port_t port_of(const union address *address)
+{
+	return ntohs(address->any.sa_family == AF_INET6 ? address->v6.sin6_port : address->v4.sin_port);
+}
+
+static bool same_host(const union address *a, const union address *b)
+{
+	if (a->any.sa_family != b->any.sa_family)
+		return false;
+	return a->any.sa_family == AF_INET6 ? memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof a->v6.sin6_addr) == 0
+					    : a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+}
+
+/* False: it is no socket that listens. */
+static bool where_it_listens(int fd, union address *out)
+{
+	socklen_t length = sizeof *out, size = sizeof(int);
+	int listens = 0;
+
+	return getsockname(fd, &out->any, &length) == 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+}
+
+static enum ty_code open_listener(const char *text, const union address *address, int *out, struct ty_error *err)
+{
+	socklen_t length = address->any.sa_family == AF_INET6 ? sizeof address->v6 : sizeof address->v4;
+	int one = 1, fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+		(address->any.sa_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0) &&
+		bind(fd, &address->any, length) == 0 && listen(fd, SOMAXCONN) == 0) {
+		*out = fd;
+		return TY_OK;
+	}
+	enum ty_code code = ty_fail(err, errno == EADDRINUSE ? TY_EXISTS : TY_IO, "http: cannot serve on %s: %s", text, strerror(errno));
+
+	if (fd >= 0)
+		close(fd);
+	return code;
+}
+
+enum ty_code ty_http_listen(const char *text, int kept, int *out, struct ty_error *err)
+{
+	union address wanted, found;
+	enum ty_code code = parse_address(text, &wanted, err);
+
+	if (code == TY_OK && kept >= 0 && where_it_listens(kept, &found) && same_host(&wanted, &found) &&
+		(port_of(&wanted) == 0 || port_of(&wanted) == port_of(&found))) {
+		*out = kept;
+		return TY_OK;
+	}
+	if (kept >= 0)
+		close(kept); /* the configuration has changed */
+	return code == TY_OK ? open_listener(text, &wanted, out, err) : code;
+}
+
 /* ---- answers -------------------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status, const char *type, const char *body,
@@ -258,46 +313,40 @@ static void server_says(void *user, const char *fmt, va_list args)
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
-static enum ty_code start_daemon(struct ty_http *http, const char *text, const union address *address, struct ty_error *err)
+static enum ty_code start_daemon(struct ty_http *http, const char *text, int listener, struct ty_error *err)
 {
 	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-	const union MHD_DaemonInfo *info;
 
-	if (address->any.sa_family == AF_INET6)
-		flags |= MHD_USE_IPv6;
 	errno = 0;
 	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, http,
 		MHD_OPTION_EXTERNAL_LOGGER, server_says, NULL, /* first: it takes what the others say */
-		MHD_OPTION_SOCK_ADDR, &address->any,
+		MHD_OPTION_LISTEN_SOCKET, listener,
 		MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)TY_HTTP_CONNECTIONS,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)TY_HTTP_CONNECTION_BYTES,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TY_HTTP_TIMEOUT_S,
 		MHD_OPTION_END);
 	if (http->daemon == NULL)
-		return ty_fail(err, errno == EADDRINUSE ? TY_EXISTS : TY_IO, "http: cannot serve on %s: %s", text,
+		return ty_fail(err, TY_IO, "http: cannot serve on %s: %s", text,
 			errno ? strerror(errno) : "the server did not start (the log says more)");
-	info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_BIND_PORT);
-	http->port = info ? info->port : 0;
 	return TY_OK;
 }
 
-enum ty_code ty_http_start(struct ty_service *service, const char *address, struct ty_http **out, struct ty_error *err)
+enum ty_code ty_http_start(struct ty_service *service, const char *address, int listener, struct ty_http **out,
+	struct ty_error *err)
 {
-	union address parsed;
-	enum ty_code code = parse_address(address, &parsed, err);
-	struct ty_http *http;
+	struct ty_http *http = calloc(1, sizeof *http);
+	union address bound;
+	enum ty_code code;
 
 	*out = NULL;
-	if (code != TY_OK)
-		return code;
-	http = calloc(1, sizeof *http);
 	if (http == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for the HTTP server");
 	http->service = service;
+	http->port = where_it_listens(listener, &bound) ? port_of(&bound) : 0;
 	http->drained = eventfd(0, EFD_CLOEXEC);
 	code = http->drained < 0 ? ty_fail(err, TY_IO, "http: eventfd: %s", strerror(errno))
-				 : start_daemon(http, address, &parsed, err);
+				 : start_daemon(http, address, listener, err);
 	if (code != TY_OK) {
 		if (http->drained >= 0)
 			close(http->drained);
@@ -317,6 +366,7 @@ uint16_t ty_http_port(const struct ty_http *http)
 void ty_http_stop(struct ty_http *http)
 {
 	uint64_t ignored;
+	int listener;
 
 	if (http == NULL)
 		return;
@@ -324,7 +374,10 @@ void ty_http_stop(struct ty_http *http)
 	if (atomic_fetch_or_explicit(&http->out, CLOSING, memory_order_acq_rel) != 0)
 		while (read(http->drained, &ignored, sizeof ignored) < 0 && errno == EINTR)
 			;
+	listener = MHD_quiesce_daemon(http->daemon); /* else it would be shut down, for whoever keeps a copy too */
 	MHD_stop_daemon(http->daemon);
+	if (listener >= 0)
+		close(listener);
 	close(http->drained);
 	free(http);
 }

@@ -24,14 +24,17 @@ struct ty_scrape {
 
 extern const struct ty_class ty_metrics_class; /* arg: struct ty_service */
 
-/* The HTTP server (actors/http.c): libmicrohttpd, GET and HEAD only. address is "IP:PORT", an IPv6 one in brackets; port 0 means
- * one that is free, which the log tells. Its thread asks service->metrics, so it is started after that actor and stopped before
- * the runtime is. ty_http_stop waits for the pages that metrics is making (main's thread, no handler). */
+/* The HTTP server (actors/http.c): libmicrohttpd, GET and HEAD only. Its thread asks service->metrics, so it is started after that
+ * actor and stopped before the runtime is. ty_http_stop waits for the pages that metrics is making (main's thread, no handler). */
 #define TY_HTTP_CONNECTIONS 64
 #define TY_HTTP_CONNECTION_BYTES 16384 /* memory of one connection: its request's headers have to fit */
 #define TY_HTTP_TIMEOUT_S 10           /* a connection that says nothing for so long is closed */
 struct ty_http;
-TY_MUST_USE enum ty_code ty_http_start(struct ty_service *service, const char *address, struct ty_http **out,
+/* A socket that listens on address: "IP:PORT", an IPv6 one in brackets; port 0 means one that is free. `kept` (-1: none) is one that a
+ * process before this one listened with: it is taken if it listens there, else closed, in any case. */
+TY_MUST_USE enum ty_code ty_http_listen(const char *address, int kept, int *out, struct ty_error *err);
+/* Serve on such a socket, which is the server's on TY_OK, else still the caller's; the log tells where. */
+TY_MUST_USE enum ty_code ty_http_start(struct ty_service *service, const char *address, int listener, struct ty_http **out,
 	struct ty_error *err);
 uint16_t ty_http_port(const struct ty_http *http); /* the real one */
 void ty_http_stop(struct ty_http *http); /* null is allowed */

@@ -31,6 +31,7 @@ struct service { /* what only this file sees */
 	struct ty_events_socket *events;      /* likewise */
 	struct ty_clients_socket *attach;
 	struct ty_http *http;
+	int listener; /* for it, until it has it; -1: none */
 	struct starts starts;
 	struct ty_gpu_arg gpu_args[TY_MAX_DEVICES];
 	char calibration[256]; /* directory; "": none */
@@ -199,6 +200,8 @@ static void tear_down(struct service *s)
 	struct ty_service *base = &s->base;
 
 	ty_http_stop(s->http);
+	if (s->listener >= 0)
+		close(s->listener);
 	if (base->rt) {
 		ty_runtime_destroy(base->rt);
 		/* Only now: until its end an actor may send to any other. */
@@ -268,6 +271,22 @@ static void log_misfit(void *unused, const struct ty_misfit *misfit)
 		misfit->expected);
 }
 
+/* The socket for the pages: that of the process before, if it listens where they are to be. */
+static enum ty_code open_listener(struct service *s, const struct ty_heritage *heritage, struct ty_error *err)
+{
+	const char *address = s->base.config->http;
+	int kept = heritage ? heritage->http : -1;
+	enum ty_code code = TY_OK;
+
+	if (strcmp(address, "off") != 0)
+		code = ty_http_listen(address, kept, &s->listener, err);
+	else if (kept >= 0)
+		close(kept);
+	if (code == TY_OK && s->listener != kept && heritage && heritage->keep)
+		heritage->keep("tyer-http", s->listener);
+	return code;
+}
+
 enum ty_code ty_service_start(const struct ty_config *config, const struct ty_heritage *heritage, struct ty_service **out,
 	struct ty_error *err)
 {
@@ -292,10 +311,13 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	s->base.config = config;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
 	s->base.record_fd = -1;
+	s->listener = -1;
 	s->base.fault_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->base.faulted = faulted;
 	code = s->base.fault_fd < 0 ? ty_fail(err, TY_IO, "eventfd: %s", strerror(errno))
-				    : ty_service_open_cache(&s->base, heritage, err);
+				    : open_listener(s, heritage, err);
+	if (code == TY_OK)
+		code = ty_service_open_cache(&s->base, heritage, err);
 	if (code == TY_OK)
 		code = ty_index_create(&s->base.index, err);
 	if (code == TY_OK)
@@ -314,10 +336,15 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		code = ty_runtime_create(&options, &s->base.rt, err);
 	if (code == TY_OK) {
 		s->base.started = ty_runtime_now(s->base.rt);
+		if (heritage && heritage->ended)
+			s->base.restart.pause = s->base.started - heritage->ended;
 		code = spawn_all(s, err);
 	}
-	if (code == TY_OK && strcmp(config->http, "off") != 0)
-		code = ty_http_start(&s->base, config->http, &s->http, err);
+	if (code == TY_OK && s->listener >= 0) {
+		code = ty_http_start(&s->base, config->http, s->listener, &s->http, err);
+		if (code == TY_OK)
+			s->listener = -1; /* the server's */
+	}
 	if (code != TY_OK) {
 		tear_down(s);
 		return code;

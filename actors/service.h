@@ -27,8 +27,10 @@
 /* What a process before this one left, for this one to go on with. */
 struct ty_heritage {
 	int arena, slots, record; /* descriptors of arena, slot table and record, -1: none */
+	int http;            /* a socket that listens on what was --http, -1: none */
 	uint32_t restarts;   /* processes that ended and were started again */
 	char reason[200];    /* why the last of them ended; "": none did */
+	int64_t ended;       /* when that was, ns of the monotonic clock; 0: not known */
 	/* Called with each descriptor that the next process is to be given, before anything is served. */
 	void (*keep)(const char *name, int fd);
 };
@@ -37,6 +39,7 @@ struct ty_heritage {
 struct ty_restart {
 	uint32_t restarts;
 	char reason[200];
+	int64_t pause;               /* ns from the end of the last one until this one listened */
 	bool adopted;                /* arena and table were taken over ... */
 	struct ty_slots_found found; /* ... with this in them ... */
 	char refused[244];           /* ... or were not, for this reason; "": there were none */

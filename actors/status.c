@@ -147,6 +147,21 @@ static bool add_operations(Tyer__V1__StatusReply *status, const struct ty_view *
 	return true;
 }
 
+/* Absent if there was none. */
+static bool add_restart(Tyer__V1__StatusReply *status, const struct ty_restart *restart)
+{
+	if (!restart->restarts)
+		return true;
+	status->restart = malloc(sizeof *status->restart);
+	if (status->restart == NULL)
+		return false;
+	tyer__v1__restart_status__init(status->restart);
+	status->restart->restarts = restart->restarts;
+	status->restart->reason = copy_text(restart->reason, sizeof restart->reason);
+	status->restart->pause_us = (uint64_t)restart->pause / 1000;
+	return status->restart->reason != NULL;
+}
+
 struct counters {
 	struct ty_metric_sink sink;
 	Tyer__V1__StatusReply *status;
@@ -209,7 +224,8 @@ static bool fill(Tyer__V1__StatusReply *status, const struct ty_view *view)
 	for (uint32_t i = 0; i < view->device_count; i++)
 		if (!add_device(status, view, i))
 			return false;
-	if (!add_clients(status, view) || !add_operations(status, view))
+	if (!add_clients(status, view) || !add_operations(status, view) ||
+		!add_restart(status, &view->service->restart))
 		return false;
 	for (size_t i = 0; i < ty_metric_count; i++)
 		ty_metrics[i].read(view, &ty_metrics[i], &counters.sink);
@@ -300,7 +316,12 @@ void ty_status_write_json(struct ty_text *out, const Tyer__V1__StatusReply *s, u
 		ty_text_add(out, i ? "," : "");
 		json_operation(out, s->operations[i]);
 	}
-	ty_text_add(out, "],\"counters\":{");
+	ty_text_add(out, "],");
+	if (s->restart) {
+		ty_text_add(out, "\"restart\":{\"restarts\":%u,\"pause_us\":%" PRIu64 ",", s->restart->restarts, s->restart->pause_us);
+		json_string(out, "reason", s->restart->reason, "},");
+	}
+	ty_text_add(out, "\"counters\":{");
 	for (size_t i = 0; i < s->n_counters; i++) {
 		char name[512];
 

@@ -5,6 +5,7 @@
 # to the next tyerd (LISTEN_FDS), with our own supervisor in between and without it. Strangers' descriptors are not taken.
 import array
 import os
+import re
 import signal
 import socket
 import sys
@@ -54,7 +55,7 @@ for supervise in ("on", "off"):
     manager = Manager()
     service = Service(tyerd, tyer, "--supervise", supervise, environment={"NOTIFY_SOCKET": manager.path})
     manager.until_ready()
-    check(f"supervise {supervise}: handed over", sorted(manager.kept) == ["tyer-arena", "tyer-record", "tyer-slots"], manager.kept)
+    check(f"supervise {supervise}: handed over", sorted(manager.kept) == ["tyer-arena", "tyer-http", "tyer-record", "tyer-slots"], manager.kept)
     client = Probe(probe, service).open()
     check("stored", client.store(1000, 16) == ["ok", "16"])
     worker = service.worker() if supervise == "on" else service.process.pid
@@ -67,5 +68,7 @@ for supervise in ("on", "off"):
     client.reopen()
     service.returned()
     check("the next one serves what was committed", client.check(1000, 16) == ["ok", "16", "0"], service.log()[-2000:])
+    ports = re.findall(r"http: serving on (.*)", service.log())
+    check("and its pages are where they were", len(ports) == 2 and len(set(ports)) == 1, ports)
     check("it stops as it should", service.stop() == 0, service.log()[-1500:])
 finish()

@@ -65,7 +65,7 @@ void h_start(struct h_service *s)
 void h_restart(struct h_service *s, void (*between)(int arena, int slots))
 {
 	struct ty_heritage heritage = {
-		.arena = dup(s->service->arena.fd), .slots = dup(ty_slots_fd(s->service->slots)), .record = -1, .restarts = 1, .reason = "a test",
+		.arena = dup(s->service->arena.fd), .slots = dup(ty_slots_fd(s->service->slots)), .record = -1, .http = -1, .restarts = 1, .reason = "a test",
 	};
 	struct ty_error err = {.code = TY_OK};
 

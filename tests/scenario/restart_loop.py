@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # restart_loop.py TYERD TYER PROBE: workers that die again and again are started later and later, and the log says why; one that
-# died for once is followed at once; a cache over which three die before they are ready is given up.
+# died for once is followed at once; a cache over which three die before they are ready is given up. Between two of them somebody
+# answers over HTTP, always at the same address.
 import os
 import re
 import signal
+import subprocess
 import sys
 
 from outside import Probe, Service, check, finish, until
@@ -24,6 +26,11 @@ client.reopen()
 service.returned()
 check("the cache is still there", client.check(1000, 4) == ["ok", "4", "0"])
 check("/healthz says how often, and why", "restarted 5 times, the last one because: signal 9" in service.page("healthz")[1])
+status = service.status()["restart"]
+check("STATUS says how often, why, and how long it took", status["restarts"] == 5 and status["reason"] == "signal 9 (Killed)"
+      and status["pause_us"] >= 400000, status)
+text = subprocess.run([tyer, "status", "--connect", service.url], capture_output=True, text=True).stdout
+check("tyer status too", re.search(r"^Restarts 5, the last one because: signal 9 \(Killed\); it took \d+ ms$", text, re.M), text)
 # Nothing can be opened by a worker whose attach path is somebody else's directory: it dies before it is ready.
 service.kill_worker(signal.SIGSTOP)  # so that its sockets stay until we are done here
 stopped = service.worker()
@@ -32,9 +39,19 @@ os.mkdir(service.attach)
 os.kill(stopped, signal.SIGKILL)
 until(lambda: "it is given up" in service.log())
 check("a cache over which three workers died is given up", "3 workers in a row died over the cache" in service.log())
+said = until(lambda: [p for p in [service.page("healthz")] if p[1].startswith("restarting")])[0]
+check("/healthz answers while no worker is there, and says why", said[0] == 503 and re.fullmatch(
+    r"restarting: the last worker ended \(exit status 1\); the next one starts in \d+ ms; short lives in a row: \d+; restarts: \d+\n",
+    said[1]), said)
+said = until(lambda: [p for p in [service.page("metrics")] if "tyer_healthy 0" in p[1]])[0]
+check("/metrics too", said[0] == 200 and re.search(r"^tyer_ready 0$", said[1], re.M) and said[1].endswith("# EOF\n") and
+      int(re.search(r"^tyer_restarts_total (\d+)$", said[1], re.M)[1]) >= 8, said)
 os.rmdir(service.attach)
 service.ready(7)
 client.reopen()
 check("and the service is there again, empty", client.check(1000, 4) == ["ok", "0", "0"] and client.store(1000, 4) == ["ok", "4"])
+check("/healthz is the worker's again", service.page("healthz")[0] == 200)
+ports = set(re.findall(r"http: serving on (.*)", service.log()))
+check("all workers served at one address", len(ports) == 1, ports)
 check("it stops as it should", service.stop() == 0, service.log()[-1500:])
 finish()

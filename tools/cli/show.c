@@ -186,6 +186,9 @@ bool cli_show_text(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 	double hits, chunks, rate;
 
 	fprintf(out, "Tyer     %s, boot %016" PRIx64 ", up %s\n", clean(text, s->version), boot, time_text(up, s->uptime_us));
+	if (s->restart)
+		fprintf(out, "Restarts %" PRIu32 ", the last one because: %s; it took %s\n", s->restart->restarts,
+			clean(text, s->restart->reason), time_text(up, s->restart->pause_us));
 	show_arena(out, s->arena);
 	if (hit_rate(s, &hits, &chunks, &rate))
 		fprintf(out, "Hits     %.0f of %.0f chunks looked up (%.1f %%)\n", hits, chunks, 100 * rate);
@@ -276,6 +279,13 @@ static json_t *operation_of(const Tyer__V1__Operation *o)
 		count_of(o->age_us), "chunks", count_of(o->chunks), "answered", o->answered, "device", string_of(o->device));
 }
 
+static json_t *restart_of(const Tyer__V1__RestartStatus *r)
+{
+	return r ? json_pack("{s:o, s:o, s:o}", "restarts", count_of(r->restarts), "reason", string_of(r->reason), "pause_us",
+			   count_of(r->pause_us))
+		 : json_null();
+}
+
 bool cli_show_json(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 {
 	json_t *devices = json_array(), *clients = json_array(), *operations = json_array(), *counters = json_object(), *root;
@@ -296,8 +306,8 @@ bool cli_show_json(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 			good = !json_object_set_new(counters, clean(name, s->counters[i]->name), value);
 	}
 	/* json_pack takes every reference, also when it fails */
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", string_of(s->version), "boot",
-		identity_of(boot), "uptime_us", count_of(s->uptime_us), "arena", arena_of(s->arena), "devices", devices,
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", string_of(s->version), "boot",
+		identity_of(boot), "uptime_us", count_of(s->uptime_us), "restart", restart_of(s->restart), "arena", arena_of(s->arena), "devices", devices,
 		"clients", clients, "operations", operations, "hit_rate", hit_rate(s, &hits, &chunks, &rate) ? json_real(rate) : json_null(), "counters",
 		counters);
 	good = good && root && !json_dumpf(root, out, JSON_INDENT(2)) && fputc('\n', out) != EOF && !ferror(out);

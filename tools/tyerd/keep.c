@@ -13,6 +13,7 @@
 
 const char *const ty_kept_names[TY_KEPT_COUNT] = {
 	[TY_KEPT_ARENA] = "tyer-arena", [TY_KEPT_SLOTS] = "tyer-slots", [TY_KEPT_RECORD] = "tyer-record",
+	[TY_KEPT_HTTP] = "tyer-http",
 };
 
 int ty_kept_find(const char *name)

@@ -8,7 +8,8 @@
 
 #include <stdbool.h>
 
-enum ty_kept_name { TY_KEPT_ARENA, TY_KEPT_SLOTS, TY_KEPT_RECORD, TY_KEPT_COUNT };
+enum ty_kept_name { TY_KEPT_ARENA, TY_KEPT_SLOTS, TY_KEPT_RECORD, TY_KEPT_HTTP, TY_KEPT_COUNT };
+#define TY_KEPT_CACHE TY_KEPT_HTTP /* those before it are the cache */
 
 struct ty_kept {
 	int fd[TY_KEPT_COUNT]; /* -1: none */

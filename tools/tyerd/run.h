@@ -17,6 +17,7 @@
 #define TY_SUPERVISOR_ENV "TYER_SUPERVISOR" /* the socket between the two, in the worker */
 #define TY_RESTARTS_ENV "TYER_RESTARTS"     /* workers before this one */
 #define TY_REASON_ENV "TYER_RESTART_REASON" /* why the last one ended */
+#define TY_ENDED_ENV "TYER_RESTART_ENDED"   /* when: ms of the monotonic clock */
 
 int ty_worker_run(const struct ty_config *config, struct ty_kept *kept);
 int ty_supervisor_run(const struct ty_config *config, char **argv, struct ty_kept *kept);

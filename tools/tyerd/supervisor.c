@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The supervisor: one thread that calls no driver, reads no request and touches no page of the arena, so that little can end
- * it. It starts the worker, keeps the descriptors that the worker hands it, and starts another one on them when that ends:
- * at once the first time, then later and later, for as long as workers do not live. SIGHUP: the worker is asked to stop, and
+ * The supervisor: one thread that calls no driver, reads no client's request and touches no page of the arena, so that little can
+ * end it. It starts the worker, keeps the descriptors that the worker hands it, and starts another one on them when that ends:
+ * at once the first time, then later and later, for as long as workers do not live. While none serves it answers on their
+ * HTTP socket (pages.h). SIGHUP: the worker is asked to stop, and
  * this process becomes the program that now lies at its path, on the same descriptors.
  *
  * Its death is the worker's (PR_SET_PDEATHSIG): no worker is left behind that holds sockets and GPUs.
@@ -26,6 +27,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "notify.h"
+#include "pages.h"
 #include "run.h"
 
 #define SETTLED_MS 10000     /* a worker that lived for so long did not die of its start */
@@ -56,7 +58,9 @@ struct supervisor {
 	int64_t next_start;          /* while there is no worker */
 	uint32_t restarts, in_a_row; /* workers that ended and were followed by another; of them, short lives just now */
 	uint32_t unready;            /* in a row, of those that were given a cache */
-	char reason[REASON_MAX];     /* why the last one ended */
+	char reason[REASON_MAX];     /* why the last one ended ... */
+	int64_t ended;               /* ... and when, ms */
+	struct ty_pages pages;
 };
 
 static int64_t now_ms(void)
@@ -80,7 +84,8 @@ static bool set_number(const char *name, uint64_t value)
 /* What the next program is to know of those before it. */
 static bool export_history(const struct supervisor *s)
 {
-	return set_number(TY_RESTARTS_ENV, s->restarts) && setenv(TY_REASON_ENV, s->reason, 1) == 0;
+	return set_number(TY_RESTARTS_ENV, s->restarts) && setenv(TY_REASON_ENV, s->reason, 1) == 0 &&
+	       set_number(TY_ENDED_ENV, (uint64_t)s->ended);
 }
 
 /* In the new process. It dies with its parent, and has no signal blocked that it did not block itself. */
@@ -239,7 +244,7 @@ static void give_up_cache(struct supervisor *s)
 	ty_log(TY_LOG_ERROR, "supervisor", "%u workers in a row died over the cache before they were ready: it is given up",
 		s->unready);
 	s->unready = 0;
-	for (int i = 0; i < TY_KEPT_COUNT; i++)
+	for (int i = 0; i < TY_KEPT_CACHE; i++)
 		keep(s, ty_kept_names[i], -1);
 }
 
@@ -279,6 +284,7 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 {
 	bool refused = WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2);
 
+	s->ended = now_ms();
 	while (receive(s)) /* its last words */
 		;
 	close(s->channel);
@@ -398,12 +404,36 @@ static bool on_signal(struct supervisor *s, int *exit_status)
 	}
 }
 
-/* How long to wait for something to happen. */
-static int patience(const struct supervisor *s)
+/* How long to wait for something to happen, which at the latest does at `until`. */
+static int patience(const struct supervisor *s, int64_t until)
 {
-	int64_t at = s->pid ? s->kill_at : s->next_start, left = at == INT64_MAX ? INT_MAX : at - now_ms();
+	int64_t at = s->pid ? s->kill_at : s->next_start, left;
 
+	at = until < at ? until : at;
+	left = at == INT64_MAX ? INT_MAX : at - now_ms();
 	return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+}
+
+/* Where the pages are asked for, while no worker answers there; else -1. */
+static int listener(const struct supervisor *s)
+{
+	return s->pid && s->ready ? -1 : s->kept->fd[TY_KEPT_HTTP];
+}
+
+static void serve_pages(struct supervisor *s)
+{
+	char why[REASON_MAX + 160], before[REASON_MAX + 80] = "";
+	int64_t now = now_ms();
+
+	if (s->restarts)
+		snprintf(before, sizeof before, "the last worker ended (%s)", s->reason);
+	if (s->pid)
+		snprintf(why, sizeof why, "starting: %s%sa worker is not ready after %lld ms; restarts: %u", before, s->restarts ? "; " : "",
+			(long long)(now - s->started), s->restarts);
+	else
+		snprintf(why, sizeof why, "restarting: %s; the next one starts in %lld ms; short lives in a row: %u; restarts: %u", before,
+			(long long)(s->next_start > now ? s->next_start - now : 0), s->in_a_row, s->restarts);
+	ty_pages_serve(&s->pages, listener(s), now, why, s->restarts);
 }
 
 static int supervise(struct supervisor *s)
@@ -421,15 +451,17 @@ static int supervise(struct supervisor *s)
 			s->kill_at = INT64_MAX;
 		}
 
-		struct pollfd p[] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->channel, .events = POLLIN}};
+		struct pollfd p[2 + TY_PAGES_POLLED] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->channel, .events = POLLIN}};
+		int64_t until = ty_pages_poll(&s->pages, listener(s), now_ms(), p + 2);
 
-		(void)poll(p, 2, patience(s));
+		(void)poll(p, 2 + TY_PAGES_POLLED, patience(s, until));
 		while (s->channel >= 0 && p[1].revents & POLLIN && receive(s))
 			;
 		if (p[1].revents & POLLHUP && s->channel >= 0 && !(p[1].revents & POLLIN)) {
 			close(s->channel); /* it says nothing more; its end comes as a signal */
 			s->channel = -1;
 		}
+		serve_pages(s);
 		if (p[0].revents && on_signal(s, &status))
 			return status;
 		if (reap(s, &status))
@@ -461,6 +493,7 @@ int ty_supervisor_run(const struct ty_config *config, char **argv, struct ty_kep
 	s.argv = argv;
 	s.kept = kept;
 	s.channel = -1;
+	ty_pages_open(&s.pages);
 	length = readlink("/proc/self/exe", s.path, sizeof s.path - 1);
 	if (length < 0) {
 		perror("tyerd: /proc/self/exe");

@@ -190,15 +190,17 @@ static void log_option(void *user, const char *name, const char *value)
 
 static void inherit(struct ty_heritage *heritage, const struct ty_kept *kept)
 {
-	const char *restarts = getenv(TY_RESTARTS_ENV), *reason = getenv(TY_REASON_ENV);
-	uint64_t count = 0;
+	const char *restarts = getenv(TY_RESTARTS_ENV), *reason = getenv(TY_REASON_ENV), *ended = getenv(TY_ENDED_ENV);
+	uint64_t count = 0, ms = 0;
 
 	*heritage = (struct ty_heritage){
 		.arena = kept->fd[TY_KEPT_ARENA], .slots = kept->fd[TY_KEPT_SLOTS],
-		.record = kept->fd[TY_KEPT_RECORD], .keep = ty_notify_keep,
+		.record = kept->fd[TY_KEPT_RECORD], .http = kept->fd[TY_KEPT_HTTP], .keep = ty_notify_keep,
 	};
 	if (restarts && ty_parse_count(restarts, UINT32_MAX, &count, NULL) == TY_OK)
 		heritage->restarts = (uint32_t)count;
+	if (ended && ty_parse_count(ended, INT64_MAX / 1000000, &ms, NULL) == TY_OK)
+		heritage->ended = (int64_t)ms * 1000000;
 	snprintf(heritage->reason, sizeof heritage->reason, "%s", reason ? reason : "");
 }
 

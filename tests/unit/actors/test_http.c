@@ -80,8 +80,10 @@ static void go_on(void)
 static void start(void)
 {
 	struct ty_error err = {0};
+	int listener;
 
-	if (ty_http_start(house.service, "127.0.0.1:0", &http, &err) != TY_OK)
+	if (ty_http_listen("127.0.0.1:0", -1, &listener, &err) != TY_OK ||
+		ty_http_start(house.service, "127.0.0.1:0", listener, &http, &err) != TY_OK)
 		fail_msg("%s", err.text);
 	assert_true(ty_http_port(http) > 0);
 }
@@ -381,13 +383,13 @@ static void test_stop_while_pages_are_made(void **state)
 
 static void refused(const char *address, enum ty_code code, const char *says)
 {
-	struct ty_http *other;
+	int other = -1;
 	struct ty_error err = {0};
-	enum ty_code got = ty_http_start(house.service, address, &other, &err);
+	enum ty_code got = ty_http_listen(address, -1, &other, &err);
 
 	if (got != code)
 		fail_msg("%s: expected %s, got %s: %s", address, ty_code_name(code), ty_code_name(got), err.text);
-	assert_null(other);
+	assert_int_equal(other, -1);
 	if (!strstr(err.text, says))
 		fail_msg("\"%s\" does not say \"%s\"", err.text, says);
 }
@@ -397,6 +399,7 @@ static void test_addresses(void **state)
 	char taken[32];
 	struct ty_http *v6;
 	struct ty_error err;
+	int listener;
 
 	(void)state;
 	refused("", TY_INVALID, "IP:PORT");
@@ -415,10 +418,37 @@ static void test_addresses(void **state)
 	ty_log_setup(TY_LOG_ERROR, false);
 	snprintf(taken, sizeof taken, "127.0.0.1:%u", ty_http_port(http));
 	refused(taken, TY_EXISTS, taken);
-	if (access("/proc/net/if_inet6", F_OK) == 0 && ty_http_start(house.service, "[::1]:0", &v6, &err) == TY_OK) {
+	if (access("/proc/net/if_inet6", F_OK) == 0 && ty_http_listen("[::1]:0", -1, &listener, &err) == TY_OK) {
+		assert_int_equal(ty_http_start(house.service, "[::1]:0", listener, &v6, &err), TY_OK);
 		assert_true(ty_http_port(v6) > 0);
 		ty_http_stop(v6);
 	}
+}
+
+/* A socket that was kept is taken where it listens, and nowhere else. The server's end does not end it for others. */
+static void test_kept_sockets(void **state)
+{
+	char there[32], elsewhere[32];
+	struct ty_error err;
+	int plain = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), kept, got, copy;
+
+	(void)state;
+	assert_int_equal(ty_http_listen("127.0.0.1:0", plain, &kept, &err), TY_OK); /* one that does not listen */
+	assert_int_equal(ty_http_listen("127.0.0.1:0", kept, &got, &err), TY_OK);
+	assert_int_equal(got, kept);
+	copy = dup(kept);
+	ty_http_stop(http);
+	assert_int_equal(ty_http_start(house.service, "127.0.0.1:0", kept, &http, &err), TY_OK);
+	snprintf(there, sizeof there, "127.0.0.1:%u", ty_http_port(http));
+	snprintf(elsewhere, sizeof elsewhere, "127.0.0.2:%u", ty_http_port(http));
+	ty_http_stop(http);
+	assert_int_equal(ty_http_listen(there, copy, &got, &err), TY_OK);
+	assert_int_equal(got, copy);
+	copy = dup(got);
+	assert_int_equal(ty_http_start(house.service, there, got, &http, &err), TY_OK);
+	test_head(state);
+	assert_int_equal(ty_http_listen(elsewhere, copy, &got, &err), TY_OK);
+	close(got);
 }
 
 int main(void)
@@ -434,6 +464,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_leaves_while_it_waits, set_up_slow, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_while_pages_are_made, set_up_slow, tear_down),
 		cmocka_unit_test_setup_teardown(test_addresses, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_kept_sockets, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
