@@ -418,7 +418,7 @@ const struct ty_metric ty_metrics[] = {
 		"Of those found, parts whose memory could not be registered, or that are here twice: dropped."),
 	{"tyer_restarts", TY_COUNTER, "", restarts, 0, "Workers that ended before this one and were followed by another."},
 	{"tyer_checksum_bytes", TY_COUNTER, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, bytes),
-		"Stored bytes that were summed up."},
+		"Stored bytes that were summed up, after a restart also what came back without a sum."},
 	{"tyer_checksum_seconds", TY_COUNTER, "seconds", checksum_ns, offsetof(struct ty_checksum_stats, ns),
 		"Time of the checksum threads that it took."},
 	{"tyer_checksum_waiting_bytes", TY_GAUGE, "bytes", checksum_u64, offsetof(struct ty_checksum_stats, waiting),
