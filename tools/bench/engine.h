@@ -8,6 +8,7 @@
 
 #include "calls.h"
 #include "options.h"
+#include "policy.h"
 #include "pool.h"
 
 struct bench_engine {
@@ -20,6 +21,7 @@ struct bench_engine {
 	uint32_t registration;
 	struct bench_contents contents;
 	const struct bench_trace *trace; /* replay */
+	const struct bench_history *history; /* --hints; null: nothing is said */
 	uint32_t parts;                  /* chunks of the service in a block of the trace */
 	uint32_t window;                 /* chunks of the pool that belong to one session */
 };

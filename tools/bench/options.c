@@ -8,7 +8,7 @@
 
 #include "base/config.h"
 
-enum kind { TEXT, COUNT, SIZE, TIME, REAL, FLAG, GEOMETRY, SPEED, DEAL, TOLERATE };
+enum kind { TEXT, COUNT, SIZE, TIME, REAL, FLAG, GEOMETRY, SPEED, DEAL, HINTS, TOLERATE };
 
 #define R (1u << BENCH_REPLAY)
 #define T (1u << BENCH_TRACE)
@@ -62,6 +62,9 @@ static const struct option table[] = {
 	{"deal", "HOW", R, DEAL, FIELD(deal), 0, 0, "round-robin",
 		"which client takes which request: round-robin (request i goes to client i mod N) or next (the next one in "
 		"order goes to whichever client has room)"},
+	{"hints", "WHICH", R, HINTS, FIELD(hints), 0, 0, "none",
+		"what END_SESSION says, who knows the trace: none; alive: that another turn of the conversation follows, where one "
+		"does; both: and that none does"},
 	{"limit", "N", R | Y, COUNT, FIELD(limit), 0, UINT32_MAX, "0", "only the first N requests; 0 = all"},
 	{"block-tokens", "N", R | T | Y, COUNT, FIELD(block_tokens), 1, 65536, "512", "tokens that one id of the trace stands for"},
 	{"ping-every", "TIME", R, TIME, FIELD(ping_every_us), 0, 60 * SECOND, "10ms",
@@ -157,6 +160,16 @@ static enum ty_code parse_speed(const char *value, double *out, struct ty_error 
 	return TY_OK;
 }
 
+static enum ty_code parse_hints(const char *value, enum bench_hints *out, struct ty_error *err)
+{
+	static const char *const names[BENCH_HINTS] = {"none", "alive", "both"};
+
+	for (*out = BENCH_HINTS_NONE; *out < BENCH_HINTS; (*out)++)
+		if (strcmp(value, names[*out]) == 0)
+			return TY_OK;
+	return ty_fail(err, TY_INVALID, "--hints: found \"%.40s\", expected none, alive or both", value);
+}
+
 static enum ty_code parse_tolerate(const char *value, uint32_t *out, struct ty_error *err)
 {
 	char copy[256], *rest = copy, *part;
@@ -233,6 +246,8 @@ static enum ty_code set_option(struct bench_options *o, const struct option *opt
 		if (strcmp(value, "next") != 0 && strcmp(value, "round-robin") != 0)
 			return ty_fail(err, TY_INVALID, "--deal: found \"%.40s\", expected round-robin or next", value);
 		return TY_OK;
+	case HINTS:
+		return parse_hints(value, field, err);
 	case TOLERATE:
 		return parse_tolerate(value, field, err);
 	}

@@ -13,6 +13,8 @@
 #include "trace.h"
 
 enum bench_command { BENCH_REPLAY, BENCH_TRACE, BENCH_COPY, BENCH_PING, BENCH_POLICY, BENCH_COMMANDS };
+/* What the engine says when a request ends: nothing; that another turn comes, if one does; or also that none comes. */
+enum bench_hints { BENCH_HINTS_NONE, BENCH_HINTS_ALIVE, BENCH_HINTS_BOTH, BENCH_HINTS };
 enum bench_deal { BENCH_DEAL_ROUND_ROBIN, BENCH_DEAL_NEXT };
 
 struct bench_options {
@@ -37,6 +39,7 @@ struct bench_options {
 	double speed; /* 0 = as fast as it goes */
 	uint64_t concurrency, clients, limit, block_tokens;
 	enum bench_deal deal;
+	enum bench_hints hints;
 	uint64_t ping_every_us; /* 0 = no PINGs beside the load */
 	bool store_early, require_ceiling;
 	uint32_t tolerate; /* bit 1 << code: an honest miss, not a failure */

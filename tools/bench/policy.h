@@ -33,9 +33,6 @@ struct bench_simulation {
 	uint64_t bytes;  /* of the policy's memory at the end, beside the entries */
 };
 
-/* What the engine says when a request ends: nothing; that another turn comes, if one does; or also that none comes. */
-enum bench_hints { BENCH_HINTS_NONE, BENCH_HINTS_ALIVE, BENCH_HINTS_BOTH, BENCH_HINTS };
-
 TY_MUST_USE enum ty_code bench_simulate(const struct bench_history *history, const struct ty_policy_class *cls, uint32_t size,
 	enum bench_hints hints, struct bench_simulation *out, struct ty_error *err);
 /* What no policy can beat: who knows the future evicts what is used last, and keeps out what is not used again. */

@@ -18,6 +18,7 @@
 struct replay {
 	const struct bench_options *options;
 	struct bench_trace trace;
+	struct bench_history history; /* --hints */
 	unsigned clients;
 };
 
@@ -69,6 +70,7 @@ static void run_client(struct bench_child *child)
 
 	if (bench_engine_open(&engine, replay->options, child->stats, child->number, true)) {
 		engine.trace = &replay->trace;
+		engine.history = replay->options->hints ? &replay->history : NULL;
 		if (prepare(&engine) && bench_child_start(child))
 			bench_replay_client(&engine, child->control, child->number);
 	}
@@ -172,6 +174,8 @@ static bool read_trace(struct replay *replay, struct bench_report *report)
 		fclose(in);
 	if (code == TY_OK)
 		code = bench_trace_ceiling(&replay->trace, &report->ceiling, &err);
+	if (code == TY_OK && o->hints)
+		code = bench_history_open(&replay->trace, (uint32_t)o->block_tokens, true, &replay->history, &err);
 	report->trace_blocks = replay->trace.id_count;
 	if (code != TY_OK)
 		fprintf(stderr, "tyer-bench: %s\n", err.text);
@@ -189,6 +193,7 @@ int bench_replay(const struct bench_options *o)
 		fputs("tyer-bench: no memory\n", stderr);
 	else if (read_trace(&replay, &report))
 		code = replay_and_report(&replay, &report, sum);
+	bench_history_close(&replay.history);
 	bench_trace_free(&replay.trace);
 	free(sum);
 	return code;

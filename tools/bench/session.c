@@ -13,8 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/order.h"
+
 #define FIRST_BACKOFF_NS 1000000ll /* before a BUSY request is sent again; doubles */
 #define LAST_BACKOFF_NS 50000000ll
+#define ALIVE_S (TY_HEAD_START_S << (TY_BAND_ALIVE - TY_BAND_RAISED)) /* what ALIVE means where nothing else is said */
 
 static void next_window(struct bench_session *s);
 static void finish(struct bench_session *s);
@@ -82,12 +85,34 @@ static enum bench_row verb_of(const struct bench_session *s)
 	}
 }
 
+/* What becomes of the conversation, as far as the engine is to say. The head start that ALIVE gives is meant in the trace's
+ * time, and said in the service's: as close to it as there is one; the least when nobody knows how fast time goes. */
+static struct ty_hint_said hint_of(const struct bench_session *s)
+{
+	const struct bench_history *h = s->engine->history;
+	const struct bench_options *o = s->engine->options;
+	struct ty_hint_said said = {.kind = TY_HINT_NONE};
+
+	if (h && h->alive[s->request_number]) {
+		said.kind = TY_HINT_ALIVE;
+		said.keep_s = o->speed > 0 && ALIVE_S / o->speed > 1 ? (uint32_t)(ALIVE_S / o->speed) : 1;
+		if (said.keep_s > TY_KEEP_MAX_S)
+			said.keep_s = TY_KEEP_MAX_S;
+	} else if (h && o->hints == BENCH_HINTS_BOTH) {
+		said.kind = TY_HINT_DONE;
+	}
+	return said;
+}
+
 static void send_step(struct bench_session *s)
 {
 	struct bench_engine *e = s->engine;
 	uint32_t block_count = s->count * e->pool->shape.blocks_per_chunk;
 	const uint32_t *blocks = s->blocks;
 	struct ty_chain chain = {.hashes = s->hashes, .chunk_count = s->chunks};
+	struct ty_lookup lookup = {.session = s->id, .chain = &chain,
+		.conversation = e->history ? e->history->conversations[s->request_number] : 0};
+	struct ty_hint_said hint = hint_of(s);
 	struct ty_transfer transfer = {
 		.session = s->id,
 		.registration = e->registration,
@@ -106,14 +131,14 @@ static void send_step(struct bench_session *s)
 	s->waiting = true;
 	s->retry_at = 0;
 	if (verb == BENCH_ROW_LOOKUP) {
-		code = ty_client_lookup(e->client, s->id, &chain, bench_call_done, call, &err);
+		code = ty_client_lookup_with(e->client, &lookup, bench_call_done, call, &err);
 	} else if (verb == BENCH_ROW_RETRIEVE) {
 		code = ty_client_retrieve(e->client, &transfer, bench_call_done, call, &err);
 	} else if (verb == BENCH_ROW_STORE) {
 		transfer.ready = s->ready;
 		code = ty_client_store(e->client, &transfer, bench_call_done, call, &err);
 	} else {
-		code = ty_client_end_session(e->client, s->id, bench_call_done, call, &err);
+		code = ty_client_end_session_as(e->client, s->id, &hint, bench_call_done, call, &err);
 	}
 	if (code != TY_OK) {
 		struct ty_result refused = {.code = code, .error = err.text};

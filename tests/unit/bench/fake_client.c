@@ -53,7 +53,7 @@ struct ty_client {
 };
 
 static struct chunk chunks[CHUNKS_MAX];
-static uint32_t chunk_count, served, candidates;
+static uint32_t chunk_count, served, candidates, lookups, ends;
 
 /* Is this one to be served badly? */
 static bool faulty(enum fake_fault fault)
@@ -184,14 +184,27 @@ enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration, ty
 	return add(c, (struct request){.verb = UNREGISTER, .done = done, .user = user});
 }
 
-enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session, const struct ty_chain *chain, ty_done_fn done,
-	void *user, struct ty_error *err)
+enum ty_code ty_client_lookup_with(struct ty_client *c, const struct ty_lookup *lookup, ty_done_fn done, void *user,
+	struct ty_error *err)
 {
+	const struct ty_chain *chain = lookup->chain;
+	uint64_t session = lookup->session;
+
 	(void)err;
 	assert(session && chain->hashes && chain->chunk_count);
+	assert(lookup->conversation == (fake.said ? fake.said[lookups].conversation : 0));
+	lookups++;
 	return add(c, (struct request){.verb = LOOKUP, .done = done, .user = user, .session = session,
 				      .hashes = copy_of(chain->hashes, chain->chunk_count * TY_KEY_BYTES),
 				      .chunks = chain->chunk_count});
+}
+
+enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session, const struct ty_chain *chain, ty_done_fn done,
+	void *user, struct ty_error *err)
+{
+	const struct ty_lookup lookup = {.session = session, .chain = chain};
+
+	return ty_client_lookup_with(c, &lookup, done, user, err);
 }
 
 static enum ty_code add_transfer(struct ty_client *c, enum verb verb, const struct ty_transfer *t, ty_done_fn done,
@@ -222,11 +235,19 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 	return add_transfer(c, STORE, t, done, user);
 }
 
+enum ty_code ty_client_end_session_as(struct ty_client *c, uint64_t session, const struct ty_hint_said *hint, ty_done_fn done,
+	void *user, struct ty_error *err)
+{
+	(void)err;
+	assert((hint ? hint->kind : TY_HINT_NONE) == (fake.said ? fake.said[ends].hint : TY_HINT_NONE));
+	ends++;
+	return add(c, (struct request){.verb = END, .done = done, .user = user, .session = session});
+}
+
 enum ty_code ty_client_end_session(struct ty_client *c, uint64_t session, ty_done_fn done, void *user,
 	struct ty_error *err)
 {
-	(void)err;
-	return add(c, (struct request){.verb = END, .done = done, .user = user, .session = session});
+	return ty_client_end_session_as(c, session, NULL, done, user, err);
 }
 
 /* ---- serving ------------------------------------------------------------------------------- */

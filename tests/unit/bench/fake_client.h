@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <tyer/client.h>
 
 enum fake_fault {
 	FAKE_HONEST,
@@ -32,6 +33,10 @@ struct fake {
 	uint32_t capacity;    /* chunks; 0 = no end */
 	uint32_t busy_every;  /* every so many requests answer BUSY; 0 = none */
 	bool refuse;          /* no connection */
+	const struct fake_said { /* what each session must say, in order; null: nothing */
+		uint64_t conversation;
+		enum ty_hint_kind hint;
+	} *said;
 };
 extern struct fake fake;
 

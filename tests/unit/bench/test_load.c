@@ -144,6 +144,26 @@ static void test_good_replay(void **state)
 	free_run(&run);
 }
 
+/* Who knows the trace says what becomes of each conversation. */
+static void test_hints(void **state)
+{
+	static const struct fake_said both[] = {{1, TY_HINT_DONE}, {2, TY_HINT_ALIVE}, {3, TY_HINT_ALIVE}, {2, TY_HINT_DONE},
+		{3, TY_HINT_DONE}};
+	static const struct fake_said alive[] = {{1, TY_HINT_NONE}, {2, TY_HINT_ALIVE}, {3, TY_HINT_ALIVE}, {2, TY_HINT_NONE},
+		{3, TY_HINT_NONE}};
+	struct run run;
+
+	(void)state;
+	fake.said = both;
+	run = run_bench("replay", "--concurrency 1 --require-ceiling --hints both");
+	assert_good_replay(&run, 1);
+	free_run(&run);
+	fake.said = alive;
+	run = run_bench("replay", "--concurrency 1 --require-ceiling --hints=alive");
+	assert_good_replay(&run, 1);
+	free_run(&run);
+}
+
 /* Chunks of 128 tokens (four to a block of the trace), operations of at most 3, and a pool with room for 2 a session. */
 static void test_windows_and_parts(void **state)
 {
@@ -357,6 +377,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_good_replay, reset_fake),
+		cmocka_unit_test_setup(test_hints, reset_fake),
 		cmocka_unit_test_setup(test_windows_and_parts, reset_fake),
 		cmocka_unit_test_setup(test_many_sessions_by_the_clock, reset_fake),
 		cmocka_unit_test_setup(test_clients_and_dealing, reset_fake),

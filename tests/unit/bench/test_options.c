@@ -89,6 +89,7 @@ static void test_refusals(void **state)
 		{"replay a --speed 0", "--speed: found \"0\""},
 		{"replay a --speed fast", "--speed: found \"fast\""},
 		{"replay a --pool-bytes 1XB", "--pool-bytes: found"},
+		{"replay a --hints some", "--hints: found \"some\""},
 		{"replay a --deal all", "--deal: found \"all\""},
 		{"replay a --tolerate OOPS", "--tolerate: found \"OOPS\""},
 		{"replay a --store-early=yes", "--store-early: takes no value"},
