@@ -182,6 +182,12 @@ static enum step step(struct prefetch *p, struct ty_fetch *f)
 	}
 	if (f->asked == f->known)
 		return ask(p, f);
+	/* Its tier does not answer: a load would only wait in it, for room in its window or for itself. */
+	if (p->tiers[f->key[f->asked].tier].suspect) {
+		f->known = f->asked;
+		f->tier = (uint8_t)(f->key[f->asked].tier + 1);
+		return GO_ON;
+	}
 	return load_begin(p, f, f->asked) ? GO_ON : WAIT;
 }
 

@@ -141,13 +141,32 @@ static void drop_first(struct writeback *w, struct lane *lane)
 	take_first(lane);
 }
 
+/* Is it there, or with the tier? A chunk that was evicted while it waited, and stored again, waits twice. */
+static bool has_gone(const struct lane *lane, const struct ty_chunk *chunk)
+{
+	/* relaxed: a hint */
+	if (atomic_load_explicit(&chunk->below, memory_order_relaxed) >> lane->tier->index & 1)
+		return true;
+	for (const struct put *put = lane->out; put; put = put->next)
+		if (put->chunk == chunk)
+			return true;
+	return false;
+}
+
 /* Give the tier the next one. False: it takes no more now. */
 static bool submit_first(struct writeback *w, struct lane *lane)
 {
 	struct waiting *item = lane->first;
 	struct ty_chunk *chunk = item->pinned ? item->pinned : ty_index_pin(w->service->index, &item->key);
-	struct put *put = chunk ? make_put(w, lane->tier, chunk) : NULL;
+	struct put *put;
 
+	if (chunk && has_gone(lane, chunk)) {
+		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
+		forget(lane->tier, chunk, item->pin_bytes);
+		take_first(lane);
+		return true;
+	}
+	put = chunk ? make_put(w, lane->tier, chunk) : NULL;
 	if (put && ty_tier_submit(lane->tier, &put->io)) {
 		put->since = ty_now();
 		put->pin_bytes = item->pin_bytes;

@@ -198,6 +198,34 @@ static void test_hanging_load(void **state)
 	world_close();
 }
 
+/* Loads that nobody waits for any more fill the window of one that hangs: who has not begun asks the next tier. */
+static void test_full_window(void **state)
+{
+	struct world_fetch first = {0}, second = {0};
+
+	(void)state;
+	open_world("fault:0,ops=1", "fault:1", 1);
+	store(1, 10);
+	store(2, 10);
+	push_out(10);
+	fault[0].delay_ns = SECOND / 100;
+	world_fetch(&first, 1, 0, 10);
+	world_fetch(&second, 2, 0, 10);
+	for (int i = 0; i < 10000 && (second.fetch->known < 10 || !world.service->prefetch_stats.in_flight); i++)
+		world_steps(1);
+	assert_true(!first.back && second.fetch->known == 10 && second.fetch->asked == 0);
+	fault[0].hang = true;
+	atomic_store(&first.fetch->cancelled, true);
+	pass(2 * SECOND);
+	assert_true(first.back && second.back);
+	world_fetched(&first);
+	assert_int_equal(world_fetched(&second), 10);
+	fault[0].hang = false;
+	fault_let(tier(0));
+	pass(SECOND);
+	world_close();
+}
+
 /* Every second operation fails, other bytes come back, it is full: a miss each, never wrong bytes, and all pins come back. */
 static void test_faults(void **state)
 {
@@ -350,115 +378,39 @@ static void test_wait_ends(void **state)
 	world_close();
 }
 
-/* ---- at random ---------------------------------------------------------------------------------------------- */
-
-#define FAMILIES 40
-#define CHUNKS 12
-#define SMALL (MIB / 4)
-#define SEEDS 15
-
-static uint64_t rng;
-
-static uint32_t rnd(uint32_t below)
+/* Evicted while it waits, and stored again: it waits twice, and goes once. */
+static void test_coalesced(void **state)
 {
-	return (uint32_t)(next_random(&rng) >> 33) % below;
-}
-
-static void misbehave(void)
-{
-	struct fault *f = &fault[rnd(2)];
-
-	f->fail = rnd(8) == 0;
-	f->full = rnd(8) == 0;
-	f->fail_every = rnd(4) == 0 ? 2 + rnd(5) : 0;
-	f->wrong_every = rnd(4) == 0 ? 2 + rnd(5) : 0;
-	f->delay_ns = rnd(3) ? 1000 * (int64_t)(1 + rnd(1000000)) : 0;
-	f->hang = rnd(6) == 0;
-	if (!f->hang)
-		fault_let(tier((int)(f - fault)));
-}
-
-static void run(uint64_t seed)
-{
-	struct world_options options = {.seed = seed, .pieces = 1, .tier = {"fault:0,queue=32,pins=16MiB,ops=8",
-		seed % 2 ? "fault:1,write=evict" : "fault:1,write=evict,wait=300ms"}};
-	struct world_op *ops[8] = {0};
-	struct world_fetch fetches[8] = {0};
-
-	rng = seed;
-	world_open(&options);
-	for (int i = 0; i < 600; i++) {
-		uint32_t at = rnd(8), family = rnd(FAMILIES), first = rnd(4);
-
-		if (rnd(40) == 0)
-			misbehave();
-		if (rnd(2)) {
-			if (!ops[at]) {
-				ops[at] = world_store(family, 0, 1 + rnd(CHUNKS), SMALL, 0, 1);
-			} else if (ops[at]->back) {
-				world_free(ops[at]);
-				ops[at] = NULL;
-			}
-		} else if (!fetches[at].out) {
-			world_fetch(&fetches[at], family, first, 1 + rnd(CHUNKS));
-		} else if (fetches[at].back) {
-			world_fetched(&fetches[at]);
-		} else if (rnd(5) == 0) {
-			atomic_store(&fetches[at].fetch->cancelled, true);
-		}
-		if (world.at_gpu && rnd(2))
-			world_copied(world.at_gpu, rnd(10) ? TY_OK : TY_DEVICE_FAILED);
-		world_steps(rnd(60));
+	(void)state;
+	open_world("fault:0,ops=8", NULL, 1);
+	fault[0].hang = true;
+	store(9, 8); /* with the tier, which has no room for more */
+	for (uint32_t round = 0; round < 3; round++) {
+		store(1, 4);
+		store(10 + 2 * round, 40);
+		store(11 + 2 * round, 40);
+		assert_false(world_here(1, 0));
 	}
-	for (int i = 0; i < FAULTS; i++) {
-		fault[i] = (struct fault){.gets = fault[i].gets, .puts = fault[i].puts};
-		fault_let(tier(i));
-	}
-	pass(40 * SECOND);
-	while (world.at_gpu) {
-		world_copied(world.at_gpu, TY_OK);
-		pass(SECOND);
-	}
+	store(1, 4);
+	fault[0].hang = false;
+	fault_let(tier(0));
 	pass(SECOND);
-	for (int i = 0; i < 8; i++) {
-		if (ops[i])
-			world_free(ops[i]);
-		if (fetches[i].out) {
-			assert_true(fetches[i].back);
-			world_fetched(&fetches[i]);
-		}
-	}
-	pass(SECOND);
-	for (int i = 0; i < FAULTS; i++) {
-		assert_int_equal(tier(i)->stats.pinned_bytes, 0);
-		assert_int_equal(tier(i)->stats.in_flight[0] + tier(i)->stats.in_flight[1], 0);
-	}
-	assert_int_equal(world.service->prefetch_stats.in_flight, 0);
-	world_check(FAMILIES, CHUNKS + 4);
+	assert_int_equal(tier(0)->stats.queued, 0);
+	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
+	assert_int_equal(fault[0].puts, tier(0)->stats.chunks);
+	assert_int_equal(fetch(1, 0, 4), 4);
 	world_close();
 }
 
-static void test_random(void **state)
-{
-	(void)state;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		print_message("seed %llu\r", (unsigned long long)seed);
-		run(seed);
-	}
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_prefix), cmocka_unit_test(test_shared_load),
 		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
+		cmocka_unit_test(test_full_window), cmocka_unit_test(test_coalesced),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
-		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends),
 	};
 
-	if (argc > 1) {
-		run(strtoull(argv[1], NULL, 10));
-		return 0;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
