@@ -171,6 +171,8 @@ static void set_out(struct engine *e, struct flight *f, struct ty_actor *to, uin
 	f->op.id = ++e->last_op;
 	f->op.mover = e->service->gpu[f->registration->device];
 	f->op.mover_type = TY_GPU_TRANSFER;
+	f->op.copied = f->op.kind == TY_OP_STORE ? e->service->eviction : f->op.home;
+	f->op.copied_type = f->op.kind == TY_OP_STORE ? TY_EVICTION_COMMIT : f->op.home_type;
 	f->op.client = f->peer->member->client;
 	f->op.weight = f->peer->member->weight;
 	f->next = e->flights;

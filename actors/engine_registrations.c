@@ -190,7 +190,8 @@ void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	r->id = ++e->last_registration;
 	r->state = REG_MAPPING;
 	r->exchange = x;
-	r->map.engine = ty_self();
+	r->map.home = ty_self();
+	r->map.home_type = TY_ENGINE_MAPPED;
 	r->map.registration = r->id;
 	r->map.layout = r->layout;
 	r->next = e->registrations;
@@ -241,6 +242,7 @@ void engine_close_registration(struct engine *e, struct registration *r)
 		return;
 	r->state = REG_UNMAPPING;
 	r->away = true;
+	r->map.home_type = TY_ENGINE_UNMAPPED;
 	enum ty_code sent = ty_send(e->service->gpu[r->device], &r->map.msg, TY_GPU_UNMAP);
 	assert(sent == TY_OK);
 }

@@ -50,7 +50,9 @@ void ty_lease_free(struct ty_lease *lease);
 struct ty_piece {
 	struct ty_msg msg;
 	uint32_t index;
-	struct ty_actor *gpu; /* the owner that registers it */
+	struct ty_actor *gpu; /* the owner that registers it ... */
+	struct ty_actor *home; /* ... and who hears of it, as what message */
+	uint32_t home_type;
 	uint32_t tries;       /* eviction's: owners that were asked */
 	const struct ty_found_piece *found; /* what a process before this one left in it; null: nothing */
 	uint32_t damaged;     /* populate's: so many of its slots, the last ones, do not hold what was summed up */

@@ -96,6 +96,8 @@ static bool ask_for_piece(struct eviction *e, uint32_t index, const struct ty_fo
 	piece->index = index;
 	piece->found = found;
 	piece->gpu = service->gpu[gpu];
+	piece->home = service->eviction;
+	piece->home_type = TY_EVICTION_PIECE;
 	piece->tries = 1;
 	if (ty_send(service->populate[populate], &piece->msg, TY_POPULATE_PIECE) != TY_OK) {
 		free(piece); /* it stops, and so do we */

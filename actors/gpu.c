@@ -78,7 +78,7 @@ static bool do_map(struct gpu *g, struct ty_map *map)
 	ty_record_note(g->record, TY_RECORD_MAP, false, map->code, 0, map->registration);
 	if (map->code == TY_OK)
 		gpu_count(&g->stats->mappings, 1);
-	send_home(map->engine, &map->msg, TY_ENGINE_MAPPED);
+	send_home(map->home, &map->msg, map->home_type);
 	return true;
 }
 
@@ -89,7 +89,7 @@ static bool do_unmap(struct gpu *g, struct ty_map *map)
 	map->mapping = NULL;
 	ty_record_note(g->record, TY_RECORD_UNMAP, false, TY_OK, 0, map->registration);
 	gpu_count(&g->stats->mappings, (uint64_t)-1);
-	send_home(map->engine, &map->msg, TY_ENGINE_UNMAPPED);
+	send_home(map->home, &map->msg, map->home_type);
 	return true;
 }
 
@@ -101,7 +101,9 @@ static void do_piece(struct gpu *g, struct ty_piece *piece)
 			      ? ty_fail(&piece->error, g->failure.code, "%s", g->failure.text)
 			      : ty_device_register_host(g->dev, base, TY_PIECE_BYTES, &piece->error);
 	ty_record_note(g->record, TY_RECORD_PIECE, false, piece->code, 0, piece->index);
-	send_home(g->service->eviction, &piece->msg, TY_EVICTION_PIECE);
+	if (piece->code == TY_OK)
+		g->registered[piece->index / 8] |= (uint8_t)(1u << piece->index % 8);
+	send_home(piece->home, &piece->msg, piece->home_type);
 }
 
 static bool slow_wanted(const struct gpu *g, int64_t now)
@@ -264,7 +266,7 @@ static void on_start(void *self, struct ty_msg *msg)
 	gpu_set_state(g, code == TY_OK ? TY_GPU_SERVING : TY_GPU_FAILED);
 	g->ready.code = code;
 	/* CLOSED: the service was stopped while the device opened, and nobody asks any more. */
-	if (ty_send(g->service->clients, &g->ready.msg, TY_CLIENTS_DEVICE) != TY_OK)
+	if (ty_send(*g->ready_to, &g->ready.msg, g->ready_type) != TY_OK)
 		ty_log(TY_LOG_INFO, "gpu", "%s: opened too late", g->options.name);
 }
 
@@ -276,6 +278,11 @@ static enum ty_code start(void *self, void *arg)
 	g->service = a->service;
 	g->index = a->device;
 	g->options = a->options;
+	g->ready_to = a->ready_to;
+	g->ready_type = a->ready_type;
+	g->registered = calloc(g->service->arena.pieces / 8 + 1, 1);
+	if (!g->registered)
+		return TY_NO_MEMORY;
 	g->stats = &g->service->gpu_stats[g->index];
 	g->ready.device = g->index;
 	snprintf(g->stats->info.name, sizeof g->stats->info.name, "%s", g->options.name);
@@ -296,8 +303,9 @@ static void refuse(void *self, struct ty_msg *msg)
 	struct ty_piece *piece = ty_container_of(msg, struct ty_piece, msg);
 
 	assert(msg->type == TY_GPU_PIECE);
+	(void)g;
 	piece->code = ty_fail(&piece->error, TY_STOPPING, "the service stops");
-	send_home(g->service->eviction, &piece->msg, TY_EVICTION_PIECE);
+	send_home(piece->home, &piece->msg, piece->home_type);
 }
 
 static void stop(void *self)
@@ -308,9 +316,13 @@ static void stop(void *self)
 	for (struct ty_msg *msg = msgs_pop(&g->slow); msg; msg = msgs_pop(&g->slow))
 		refuse(g, msg);
 	if (g->dev) {
+		for (uint32_t i = 0; i < g->service->arena.pieces; i++)
+			if (g->registered[i / 8] >> i % 8 & 1)
+				ty_device_unregister_host(g->dev, g->service->arena.base + i * TY_PIECE_BYTES);
 		atomic_store_explicit(&g->stats->device, NULL, memory_order_release);
 		ty_device_close(g->dev);
 	}
+	free(g->registered);
 }
 
 static const struct ty_handler handlers[] = {

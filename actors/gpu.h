@@ -38,10 +38,11 @@ struct ty_gpu_stuck ty_gpu_stuck(const struct ty_gpu_stats *stats);
 /* Longer than --gpu-stall-after: requests that are late for it are so for its sake. Any thread. */
 bool ty_gpu_stalled(const struct ty_service *service, uint32_t device);
 
-/* Import or close a client's pool; owned by the engine actor, which sends it and gets it back. */
+/* Import or close a client's pool; owned by whoever sends it and gets it back. */
 struct ty_map {
 	struct ty_msg msg;
-	struct ty_actor *engine;
+	struct ty_actor *home;  /* where it comes back to, and as what message: set each time that it is sent */
+	uint32_t home_type;     /* TY_ENGINE_MAPPED, TY_ENGINE_UNMAPPED */
 	uint32_t registration;
 	const struct ty_layout *layout;
 	const struct ty_region *regions; /* the engine's; their descriptors are closed by it after MAPPED */
@@ -51,7 +52,7 @@ struct ty_map {
 	struct ty_error error;
 };
 
-/* Sent once by each owner to clients, when its device is open or failed to. Lives in the owner's state. */
+/* Sent once by each owner, when its device is open or failed to. Lives in the owner's state. */
 struct ty_gpu_ready {
 	struct ty_msg msg;
 	uint32_t device; /* index in the service */
@@ -61,6 +62,8 @@ struct ty_gpu_ready {
 struct ty_gpu_arg {
 	struct ty_service *service;
 	uint32_t device; /* index in the service */
+	struct ty_actor **ready_to; /* who is told when it is open, looked up then; and as what message */
+	uint32_t ready_type;        /* TY_CLIENTS_DEVICE */
 	struct ty_device_options options;
 };
 extern const struct ty_class ty_gpu_class; /* arg: struct ty_gpu_arg */

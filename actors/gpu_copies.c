@@ -122,12 +122,8 @@ static void finish(struct gpu *g, struct ty_op *op)
 	/* A failed store's blocks may be reused as well; a failed retrieve's hold nothing to announce. */
 	if (store || op->code == TY_OK)
 		ty_op_raise_done(op);
-	enum ty_code sent;
+	enum ty_code sent = ty_send(op->copied, &op->msg, op->copied_type);
 
-	if (!store)
-		sent = ty_send(op->home, &op->msg, op->home_type);
-	else
-		sent = ty_send(g->service->eviction, &op->msg, TY_EVICTION_COMMIT);
 	assert(sent == TY_OK); /* all of them outlive the ops they sent out */
 }
 

@@ -60,6 +60,9 @@ struct gpu {
 	struct ty_device *dev; /* null: could not be opened */
 	struct ty_error failure; /* why ops cannot be served, when code is not TY_OK */
 	struct ty_gpu_ready ready;
+	struct ty_actor **ready_to;
+	uint32_t ready_type;
+	uint8_t *registered; /* bits: pieces of the arena that this owner registered, and takes back at its end */
 
 	struct ops waiting;     /* for their ready words */
 	struct share queue[2];  /* by enum ty_direction */

@@ -77,6 +77,8 @@ struct ty_op {
 	uint32_t home_type;        /* TY_ENGINE_OP_DONE; TY_PREFETCH_LANDED */
 	struct ty_actor *mover;    /* who moves its bytes, and as what message it gets the op */
 	uint32_t mover_type;       /* TY_GPU_TRANSFER; TY_PREFETCH_RESERVED */
+	struct ty_actor *copied;   /* where it goes when a device has moved them, and as what message */
+	uint32_t copied_type;      /* TY_EVICTION_COMMIT; RETRIEVE: home's */
 	uint16_t space;            /* STORE: whose chunks (cache/space.h) */
 	uint64_t client;           /* whose it is ... */
 	uint32_t weight;           /* ... and how much of the device it gets beside others: 1..TY_WEIGHT_MAX */

@@ -86,6 +86,8 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 		s->gpu_args[i] = (struct ty_gpu_arg){
 			.service = &s->base,
 			.device = i,
+			.ready_to = &s->base.clients,
+			.ready_type = TY_CLIENTS_DEVICE,
 			.options = {.name = config->device[i], .driver = config->cuda_driver, .staging_bytes = config->staging,
 				.sharing = sharing[config->gpu_sharing], .calibration = s->calibration[0] ? s->calibration : NULL},
 		};

@@ -171,6 +171,8 @@ static void send_op(uint32_t index, int dir)
 	f->op.weight = c->weight;
 	f->op.home = w.engine;
 	f->op.home_type = TY_ENGINE_OP_DONE;
+	f->op.copied = dir ? w.engine : w.service->eviction;
+	f->op.copied_type = dir ? TY_ENGINE_OP_DONE : TY_EVICTION_COMMIT;
 	f->op.deadline = TY_NEVER;
 	f->op.ready = (struct ty_mark){1, 1};
 	f->op.timeline = &w.timeline;
@@ -264,7 +266,7 @@ static void start(uint64_t seed)
 	assert(ty_spawn(w.rt, &clients_class, NULL, &pool, &w.service->clients) == TY_OK);
 	assert(ty_spawn(w.rt, &engine_class, NULL, &pool, &w.engine) == TY_OK);
 	assert(ty_spawn(w.rt, &eviction_class, NULL, &pool, &w.service->eviction) == TY_OK);
-	gpu = (struct ty_gpu_arg){.service = w.service, .options = {.name = "host"}};
+	gpu = (struct ty_gpu_arg){.service = w.service, .ready_to = &w.service->clients, .ready_type = TY_CLIENTS_DEVICE, .options = {.name = "host"}};
 	assert(ty_spawn(w.rt, &ty_gpu_class, &gpu, &own, &w.service->gpu[0]) == TY_OK);
 	w.service->gpu_count = 1;
 	go = (struct ty_msg)TY_MSG_INIT;
@@ -286,7 +288,8 @@ static void run(uint64_t seed)
 	w.slots = aligned_alloc(4096, 4 * chunk_bytes());
 	memset(w.slots, 1, 4 * chunk_bytes());
 	layout = make_pool(&fd);
-	w.map.engine = w.engine;
+	w.map.home = w.engine;
+	w.map.home_type = TY_ENGINE_MAPPED;
 	w.map.layout = layout;
 	assert(ty_send(w.service->gpu[0], &w.map.msg, TY_GPU_MAP) == TY_OK);
 	while (!w.mapped)
@@ -312,6 +315,7 @@ static void run(uint64_t seed)
 	}
 	while (ty_runtime_step(w.rt)) /* small: all of it, with nothing behind it */
 		;
+	w.map.home_type = TY_ENGINE_UNMAPPED;
 	assert(ty_send(w.service->gpu[0], &w.map.msg, TY_GPU_UNMAP) == TY_OK);
 	while (!w.unmapped)
 		steps(1);

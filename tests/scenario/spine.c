@@ -684,7 +684,7 @@ static void start_service(uint64_t seed)
 	s->bytework_count = 1;
 	assert(ty_spawn(w.rt, &ty_populate_class, s, &own, &s->populate[0]) == TY_OK);
 	s->populate_count = 1;
-	gpu = (struct ty_gpu_arg){.service = s, .options = {.name = "host", .fault = device[4] ? device + 5 : NULL}};
+	gpu = (struct ty_gpu_arg){.service = s, .ready_to = &s->clients, .ready_type = TY_CLIENTS_DEVICE, .options = {.name = "host", .fault = device[4] ? device + 5 : NULL}};
 	assert(ty_spawn(w.rt, &ty_gpu_class, &gpu, &own, &s->gpu[0]) == TY_OK);
 	s->gpu_count = 1;
 	static struct ty_msg start_gpu, start_eviction;
