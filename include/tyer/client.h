@@ -36,6 +36,7 @@ struct ty_client; /* opaque */
 
 #define TY_KEY_BYTES 32
 #define TY_UUID_BYTES 16
+#define TY_OWNER_BYTES 16
 #define TY_IPC_HANDLE_BYTES 64
 #define TY_BLOCK_SKIP UINT32_MAX /* a block id that RETRIEVE does not write */
 #define TY_TIMELINE_WORDS 512    /* words of a client's timeline page; word 0 is the service's */
@@ -173,14 +174,16 @@ struct ty_segment {
 	uint64_t bytes; /* of the whole piece: what it was created with */
 };
 /* Memory is one of three: a sealed memfd (host device), a legacy CUDA IPC handle, or pieces made with cuMemCreate, which the
- * service maps one behind the other; a single piece may be given as `fd` too. Descriptors stay the caller's. */
+ * service maps one behind the other; a single piece may be given as `fd` too. Descriptors stay the caller's. With an owner in
+ * this process (embed.h) it is none of them, but an address. */
 struct ty_region {
-	bool is_fd;                             /* fd, else ipc_handle, unless there are segments */
+	bool is_fd;                             /* fd, else ipc_handle, unless there are segments, or an address */
 	int fd;
 	uint8_t ipc_handle[TY_IPC_HANDLE_BYTES];
 	uint64_t allocation_bytes, offset, length;
 	uint32_t segment_count;                 /* 0: none */
 	const struct ty_segment *segments;      /* in the order of their addresses; allocation_bytes is their sum */
+	uint64_t address;                       /* of the allocation, in this process; 0: none. Never goes over the wire */
 };
 struct ty_plane {
 	uint32_t region;
@@ -202,6 +205,8 @@ struct ty_pool {
 	const char *format; /* the order inside a run, e.g. "NHD"; null = "" */
 	uint32_t step_count;   /* of RETRIEVEs layer by layer, at most 256; 0 = none */
 	const uint32_t *steps; /* step by step, in each for each group: how many of its planes are there by then */
+	uint8_t owner[TY_OWNER_BYTES]; /* the owner in this process that moves the pool's blocks, ... */
+	uint64_t memory;               /* ... and what it calls the pool: ty_embed_offer fills both. All zero: the service's own owner */
 };
 /* The registration's number is the client's own, good until UNREGISTER, also for a service that comes back. Descriptors are
  * kept, as duplicates, for that time. UNREGISTER while the service is away returns TY_CLOSED and forgets the pool. */

@@ -4,6 +4,9 @@
  * the driver is asked for that; the same one is opened once however many regions and mappings use it. Pieces of physical memory
  * (cuMemCreate, exported as descriptors): those of all regions of a mapping are mapped one behind the other into one stretch of
  * addresses, so that planes in regions of one size lie at one pitch; the driver maps no more of a piece than there is.
+ *
+ * And memory of this process, by its address, for an owner that lives in the engine's: nothing is opened, the driver only says how much
+ * there is.
  */
 #include "cuda_private.h"
 
@@ -32,7 +35,7 @@ static void close_import(struct cuda_device *dev, struct cuda_import *import)
 {
 	struct cuda_import **at = &dev->imports;
 
-	if (import->pieces) { /* they are unmapped with the stretch */
+	if (import->pieces || import->own) { /* unmapped with the stretch; never mapped by us */
 		free(import);
 		return;
 	}
@@ -85,6 +88,45 @@ static enum ty_code open_import(struct cuda_device *dev, const struct ty_region 
 	else
 		*out = import;
 	return code;
+}
+
+/* ---- this process's own ------------------------------------------------------------------------------- */
+
+#define OWN_RANGES 4096 /* physical pieces of one region: more than that is not looked at */
+
+/* Is there memory as far as the region says? It may be several allocations, mapped one behind the other. */
+static enum ty_code open_own(struct cuda_device *dev, struct cuda_mapping *m, const struct ty_region *region, uint32_t index,
+	struct ty_error *err)
+{
+	struct cuda_import *import = calloc(1, sizeof *import);
+	uint32_t ranges = 0;
+
+	if (!import)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for a region");
+	import->own = true;
+	import->uses = 1;
+	import->address = region->address;
+	m->imports[index] = import;
+	while (import->bytes < region->allocation_bytes && ranges < OWN_RANGES) {
+		cu_address start = 0, at = region->address + import->bytes;
+		size_t bytes = 0;
+		cu_result result = CU(dev, cuMemGetAddressRange, &start, &bytes, at);
+
+		if (result != CU_SUCCESS && ty_cuda_sticky(result))
+			return ty_cuda_slow_failed(dev, err, "cuMemGetAddressRange", result);
+		if (result != CU_SUCCESS || at < start || at - start >= bytes)
+			break;
+		if (!ranges++)
+			import->first = start;
+		import->bytes += bytes - (at - start);
+	}
+	if (!ranges)
+		return ty_fail(err, TY_INVALID, "regions[%u].address: %#llx is no memory of %s in this process", index,
+			(unsigned long long)region->address, dev->base.info.name);
+	/* a strided copy is kept inside of one allocation */
+	if (ranges > 1)
+		m->stretch.rows_end = true;
+	return TY_OK;
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------ */
@@ -231,7 +273,9 @@ enum ty_code ty_cuda_import(struct cuda_device *dev, struct cuda_mapping *m, con
 
 		if (calls == TY_CUDA_MAP_CALLS)
 			return TY_BUSY;
-		if (!has_pieces(r)) {
+		if (r->address) {
+			code = open_own(dev, m, r, m->region, err);
+		} else if (!has_pieces(r)) {
 			code = open_import(dev, r, m->region, &m->imports[m->region], err);
 		} else {
 			struct ty_segment segment = piece_of(r, m->segment);

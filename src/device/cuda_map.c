@@ -68,7 +68,9 @@ bool ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
 
 static bool same_allocation(const struct cuda_mapping *m, uint32_t a, uint32_t b)
 {
-	return m->imports[a] == m->imports[b] || (m->imports[a]->pieces && m->imports[b]->pieces);
+	const struct cuda_import *x = m->imports[a], *y = m->imports[b];
+
+	return x == y || (x->pieces && y->pieces) || (x->own && y->own && x->first == y->first);
 }
 
 /* Which ways m's groups can go; its regions are those of `of`, itself or the mapping that it is a part of. */

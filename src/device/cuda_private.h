@@ -93,6 +93,8 @@ struct cuda_import {
 	uint64_t bytes; /* from address to the allocation's real end */
 	uint32_t uses;  /* regions of mappings */
 	bool pieces;    /* not a handle */
+	bool own;          /* this process's memory ... */
+	cu_address first;  /* ... in the allocation that begins here */
 };
 
 /* Where a mapping's pieces of memory lie (cuMemMap), one behind the other. */

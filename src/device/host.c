@@ -224,10 +224,44 @@ static enum ty_code check_descriptor(const struct ty_region *r, uint32_t index, 
 	if (st.st_size < 0 || (uint64_t)st.st_size < r->allocation_bytes)
 		return ty_fail(err, TY_INVALID, "regions[%u].allocation_bytes: %llu, but the memfd has %lld", index,
 			(unsigned long long)r->allocation_bytes, (long long)st.st_size);
+	return TY_OK;
+}
+
+static enum ty_code check_extent(const struct ty_region *r, uint32_t index, uint64_t length, struct ty_error *err)
+{
 	if (r->offset > r->allocation_bytes || r->length > r->allocation_bytes - r->offset)
 		return ty_fail(err, TY_INVALID, "regions[%u]: offset %llu + length %llu passes allocation_bytes %llu", index,
 			(unsigned long long)r->offset, (unsigned long long)r->length,
 			(unsigned long long)r->allocation_bytes);
+	if (r->length != length)
+		return ty_fail(err, TY_INVALID, "regions[%u].length: %llu, but the layout was checked with %llu", index,
+			(unsigned long long)r->length, (unsigned long long)length);
+	return TY_OK;
+}
+
+/* A region's memory as the processor reaches it: this process's already, or mapped now. */
+static enum ty_code reach(struct host_mapping *m, const struct ty_layout *layout, const struct ty_region *r, uint32_t i,
+	uint64_t *address, struct ty_error *err)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = r->offset - r->offset % page;
+	enum ty_code code = r->address ? TY_OK : check_descriptor(r, i, err);
+	void *memory;
+
+	if (code == TY_OK)
+		code = check_extent(r, i, layout->region_length[i], err);
+	if (code != TY_OK)
+		return code;
+	if (r->address) {
+		*address = r->address + r->offset;
+		return TY_OK;
+	}
+	m->bytes[i] = r->offset - from + r->length;
+	memory = mmap(NULL, m->bytes[i], PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, (off_t)from);
+	if (memory == MAP_FAILED)
+		return ty_fail(err, errno == ENOMEM ? TY_NO_MEMORY : TY_INVALID,
+			"regions[%u]: mmap of %zu bytes for reading and writing: %s", i, m->bytes[i], strerror(errno));
+	m->memory[i] = memory;
+	*address = (uint64_t)(uintptr_t)memory + (r->offset - from);
 	return TY_OK;
 }
 
@@ -235,35 +269,17 @@ static enum ty_code host_map(struct ty_device *base, const struct ty_layout *lay
 	struct ty_mapping **out, struct ty_error *err)
 {
 	struct host_mapping *m = calloc(1, sizeof *m + layout->plane_count * sizeof m->planes[0]);
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), address[TY_MAX_REGIONS];
+	uint64_t address[TY_MAX_REGIONS];
 	enum ty_code code = TY_OK;
 
 	if (!m)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a mapping of %u planes", layout->plane_count);
 	m->base.device = base;
 	m->base.layout = layout;
-	for (uint32_t i = 0; i < layout->region_count; i++) {
-		const struct ty_region *r = &regions[i];
-		uint64_t from = r->offset - r->offset % page;
-		void *memory;
-
-		code = check_descriptor(r, i, err);
-		if (code == TY_OK && r->length != layout->region_length[i])
-			code = ty_fail(err, TY_INVALID, "regions[%u].length: %llu, but the layout was checked with %llu", i,
-				(unsigned long long)r->length, (unsigned long long)layout->region_length[i]);
-		if (code != TY_OK)
-			goto out;
-		m->bytes[i] = r->offset - from + r->length;
-		memory = mmap(NULL, m->bytes[i], PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, (off_t)from);
-		if (memory == MAP_FAILED) {
-			code = ty_fail(err, errno == ENOMEM ? TY_NO_MEMORY : TY_INVALID,
-				"regions[%u]: mmap of %zu bytes for reading and writing: %s", i, m->bytes[i],
-				strerror(errno));
-			goto out;
-		}
-		m->memory[i] = memory;
-		address[i] = (uint64_t)(uintptr_t)memory + (r->offset - from);
-	}
+	for (uint32_t i = 0; i < layout->region_count && code == TY_OK; i++)
+		code = reach(m, layout, &regions[i], i, &address[i], err);
+	if (code != TY_OK)
+		goto out;
 	for (uint32_t i = 0; i < layout->plane_count; i++)
 		m->planes[i] = address[layout->planes[i].region] + layout->planes[i].offset;
 	code = ty_mapping_split(&m->base, host_make_part, err);

@@ -9,6 +9,8 @@
 #include "wire/attach.h"
 #include "wire/request.h"
 
+static const uint8_t no_owner[TY_OWNER_BYTES];
+
 static enum ty_code check_count(const char *field, size_t found, size_t max, struct ty_error *err)
 {
 	if (found == 0)
@@ -67,7 +69,8 @@ static enum ty_code read_segments(const Tyer__V1__Segments *in, size_t index, st
 	return code;
 }
 
-static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, struct ty_region *out, struct taken *t,
+/* own: of the client's process, which alone reaches it. */
+static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, bool own, struct ty_region *out, struct taken *t,
 	struct ty_error *err)
 {
 	char field[48];
@@ -76,6 +79,8 @@ static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, struct
 	out->offset = in->offset;
 	out->length = in->length;
 	out->fd = -1;
+	if (own && in->memory_case != TYER__V1__REGION__MEMORY__NOT_SET)
+		return ty_fail(err, TY_INVALID, "Register.regions[%zu].memory is there, expected none with an owner", index);
 	switch (in->memory_case) {
 	case TYER__V1__REGION__MEMORY_IPC_HANDLE:
 		if (in->ipc_handle.len != TY_IPC_HANDLE_BYTES)
@@ -91,6 +96,8 @@ static enum ty_code read_region(const Tyer__V1__Region *in, size_t index, struct
 	case TYER__V1__REGION__MEMORY_SEGMENTS:
 		return read_segments(in->segments, index, out, t, err);
 	default:
+		if (own)
+			return TY_OK;
 		return ty_fail(err, TY_INVALID,
 			"Register.regions[%zu].memory is absent, expected ipc_handle, attached_fd or segments", index);
 	}
@@ -119,6 +126,10 @@ static enum ty_code check_register(const Tyer__V1__Register *reg, size_t *plane_
 		code = check_count(field, reg->groups[g]->n_planes, TY_MAX_PLANES, err);
 		*plane_count += reg->groups[g]->n_planes;
 	}
+	if (code == TY_OK && reg->owner.len != 0 && reg->owner.len != TY_OWNER_BYTES)
+		code = ty_fail(err, TY_INVALID, "Register.owner has %zu bytes, expected %d or none", reg->owner.len, TY_OWNER_BYTES);
+	if (code == TY_OK && reg->owner.len != 0 && memcmp(reg->owner.data, no_owner, sizeof no_owner) == 0)
+		code = ty_fail(err, TY_INVALID, "Register.owner is all zero, expected an owner's number, or nothing");
 	if (code == TY_OK && reg->n_steps > TY_MAX_STEPS)
 		code = ty_fail(err, TY_LIMIT, "Register.steps has %zu entries, expected at most %d", reg->n_steps, TY_MAX_STEPS);
 	for (g = 0; code == TY_OK && g < reg->n_steps; g++)
@@ -155,6 +166,9 @@ enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool
 	if (b == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "Register: no memory for %zu planes", planes);
 	memcpy(b->pool.device, reg->device.data, TY_UUID_BYTES);
+	if (reg->owner.len != 0)
+		memcpy(b->pool.owner, reg->owner.data, TY_OWNER_BYTES);
+	b->pool.memory = reg->memory;
 	b->pool.region_count = (uint32_t)reg->n_regions;
 	b->pool.group_count = (uint32_t)reg->n_groups;
 	b->pool.regions = b->regions;
@@ -170,7 +184,7 @@ enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool
 		memcpy(b->format, reg->format, strlen(reg->format)); /* its length is checked */
 	taken.segments = b->segments;
 	for (i = 0; i < reg->n_regions; i++) {
-		code = read_region(reg->regions[i], i, &b->regions[i], &taken, err);
+		code = read_region(reg->regions[i], i, reg->owner.len != 0, &b->regions[i], &taken, err);
 		if (code != TY_OK) {
 			free(b);
 			return code;
@@ -250,7 +264,7 @@ struct register_block {
 	Tyer__V1__Segments pieces[TY_MAX_REGIONS];
 	Tyer__V1__Segment segments[TY_ATTACH_DESCRIPTORS], *segment_at[TY_ATTACH_DESCRIPTORS];
 	uint32_t segment_count;
-	uint8_t device[TY_UUID_BYTES];
+	uint8_t device[TY_UUID_BYTES], owner[TY_OWNER_BYTES];
 	uint8_t handles[TY_MAX_REGIONS][TY_IPC_HANDLE_BYTES];
 	char format[TY_FORMAT_MAX + 1];
 	Tyer__V1__Plane planes[]; /* then one pointer to each */
@@ -288,6 +302,8 @@ static void write_region(struct register_block *b, uint32_t i, const struct ty_r
 	out->allocation_bytes = in->allocation_bytes;
 	out->offset = in->offset;
 	out->length = in->length;
+	if (b->reg.owner.len != 0) /* nobody but this process reaches it */
+		return;
 	if (in->segment_count != 0) {
 		out->memory_case = TYER__V1__REGION__MEMORY_SEGMENTS;
 		out->segments = &b->pieces[i];
@@ -335,6 +351,11 @@ enum ty_code ty_register_from_pool(const struct ty_pool *pool, const uint32_t *n
 	memcpy(b->device, pool->device, TY_UUID_BYTES);
 	b->reg.device.len = TY_UUID_BYTES;
 	b->reg.device.data = b->device;
+	if (ty_pool_has_owner(pool)) {
+		memcpy(b->owner, pool->owner, TY_OWNER_BYTES);
+		b->reg.owner = (ProtobufCBinaryData){.len = TY_OWNER_BYTES, .data = b->owner};
+		b->reg.memory = pool->memory;
+	}
 	if (pool->format != NULL)
 		memcpy(b->format, pool->format, strlen(pool->format)); /* its length is checked */
 	b->reg.format = b->format;
@@ -369,13 +390,18 @@ void ty_register_free(Tyer__V1__Register *reg)
 	free(reg);
 }
 
+bool ty_pool_has_owner(const struct ty_pool *pool)
+{
+	return memcmp(pool->owner, no_owner, sizeof no_owner) != 0;
+}
+
 /* ---- descriptors ------------------------------------------------------------------------------------------------------ */
 
 uint32_t ty_pool_descriptors(const struct ty_pool *pool, int **out)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < pool->region_count; i++) {
+	for (uint32_t i = 0; i < pool->region_count && !ty_pool_has_owner(pool); i++) {
 		/* its own copies, or the caller's to change */
 		struct ty_region *region = (struct ty_region *)(uintptr_t)&pool->regions[i];
 		struct ty_segment *segments = (struct ty_segment *)(uintptr_t)region->segments;

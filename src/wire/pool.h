@@ -17,6 +17,8 @@
 TY_MUST_USE enum ty_code ty_pool_from_register(const Tyer__V1__Register *reg, struct ty_pool **out, struct ty_error *err);
 /* Where the pool's descriptors (or their numbers) stand, region by region: at most TY_ATTACH_DESCRIPTORS pointers into it. */
 uint32_t ty_pool_descriptors(const struct ty_pool *pool, int **out);
+/* Is it an owner in the client's process that moves its blocks? */
+bool ty_pool_has_owner(const struct ty_pool *pool);
 /* Null is allowed. Descriptors are not touched. */
 void ty_pool_free(struct ty_pool *pool);
 
