@@ -24,6 +24,7 @@ enum {
 	DESCRIPTOR_BYTES = AT_BODY + 4,
 	DESCRIPTOR_OK_BYTES = AT_BODY + 4 + 4,
 	TIMELINE_BYTES = AT_BODY,
+	EMBED_BYTES = AT_BODY,
 };
 
 _Static_assert(REFUSED_FIXED_BYTES + TY_ATTACH_TEXT_MAX <= TY_ATTACH_FRAME_MAX, "the longest frame fits");
@@ -77,7 +78,7 @@ static uint64_t get64(const uint8_t *at)
 
 bool ty_attach_carries_fd(enum ty_attach_type type)
 {
-	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR || type == TY_ATTACH_TIMELINE;
+	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR || type == TY_ATTACH_TIMELINE || type == TY_ATTACH_EMBED;
 }
 
 size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_ATTACH_FRAME_MAX])
@@ -113,6 +114,9 @@ size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_AT
 		break;
 	case TY_ATTACH_TIMELINE:
 		length = TIMELINE_BYTES;
+		break;
+	case TY_ATTACH_EMBED:
+		length = EMBED_BYTES;
 		break;
 	}
 	assert(length != 0);
@@ -220,6 +224,10 @@ enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach
 	case TY_ATTACH_TIMELINE:
 		if (length != TIMELINE_BYTES)
 			return ty_fail(err, TY_PROTOCOL, "attach TIMELINE has %zu bytes, expected %d", length, TIMELINE_BYTES);
+		return TY_OK;
+	case TY_ATTACH_EMBED:
+		if (length != EMBED_BYTES)
+			return ty_fail(err, TY_PROTOCOL, "attach EMBED has %zu bytes, expected %d", length, EMBED_BYTES);
 		return TY_OK;
 	default:
 		return ty_fail(err, TY_PROTOCOL, "attach: unknown frame type %u", type);

@@ -9,6 +9,8 @@
  *   client  -> service  TIMELINE + its memfd                             before HELLO: use this page, which an earlier service
  *                                                                        made, instead of WELCOME's
  *   service -> client   DESCRIPTOR_OK {number, code}                     one for each
+ *   owner   -> service  EMBED + one end of a socket pair                 instead of all that: an owner in an engine's process (owner.h).
+ *                                                                        What follows is said there, and this connection ends
  *
  * Every frame is little-endian and begins with magic, version, type and its own whole length; a frame of another length than
  * its type has, with other descriptors than its type carries, or with an unknown type, is a violation, and ends the connection.
@@ -37,6 +39,7 @@ enum ty_attach_type {
 	TY_ATTACH_DESCRIPTOR = 3,
 	TY_ATTACH_DESCRIPTOR_OK = 4,
 	TY_ATTACH_TIMELINE = 5,
+	TY_ATTACH_EMBED = 6,
 };
 
 struct ty_attach_frame {
