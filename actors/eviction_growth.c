@@ -150,6 +150,8 @@ enum ty_code eviction_growth_open(struct eviction *e)
 	e->found = ty_slots_found(e->service->slots, &e->found_count);
 	for (uint32_t i = 0; i < e->found_count; i++)
 		e->is_found[e->found[i].piece] = true;
+	for (uint32_t i = 0; i < e->service->arena.pieces; i++)
+		e->is_found[i] |= ty_slots_aside(e->service->slots, i); /* or is not to be used */
 	e->returning = e->found_count;
 	e->began = ty_now();
 	return TY_OK;

@@ -96,8 +96,9 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 			(void)ty_slots_found(base->slots, &pieces);
 			atomic_init(&base->eviction_stats.returning, pieces); /* seen from the start; eviction's from then on */
 			ty_log(r->found.damaged ? TY_LOG_WARN : TY_LOG_INFO, "main",
-				"the cache of the process before is taken over: %u parts; %u unfinished ones are gone, %u damaged ones%s",
-				r->found.ready, r->found.unfinished, r->found.damaged,
+				"the cache of the process before is taken over: %u parts; %u unfinished ones are gone, %u damaged ones; %u "
+				"pieces are set aside, for an engine may still copy into them%s",
+				r->found.ready, r->found.unfinished, r->found.damaged, r->found.aside,
 				r->found.nameless ? "; whose some are is not known any more" : "");
 			return code;
 		}

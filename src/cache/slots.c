@@ -45,12 +45,24 @@ void ty_slots_add_piece(struct ty_slots *slots, uint32_t piece)
 
 	assert(piece < slots->piece_count && p->state == PIECE_ABSENT);
 	p->state = p->bits ? PIECE_CUT : PIECE_FREE;
+	atomic_store_explicit(&p->usable, true, memory_order_release); /* pairs with ty_slots_usable */
 	if (p->state == PIECE_FREE) {
 		list_push(slots, &slots->free_head, piece);
 		slots->free_count++;
 	} else if (p->used < p->capacity) {
 		list_push(slots, &slots->class_head[p->capacity], piece);
 	}
+}
+
+bool ty_slots_usable(const struct ty_slots *slots, uint32_t piece)
+{
+	/* acquire: the piece's pages are there; pairs with ty_slots_add_piece */
+	return atomic_load_explicit(&slots->pieces[piece].usable, memory_order_acquire);
+}
+
+bool ty_slots_aside(const struct ty_slots *slots, uint32_t piece)
+{
+	return slots->pieces[piece].aside;
 }
 
 void ty_slots_lose_piece(struct ty_slots *slots, uint32_t piece)

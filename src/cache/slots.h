@@ -48,6 +48,7 @@ struct ty_space_record *ty_slots_spaces(const struct ty_slots *slots, uint32_t *
 struct ty_slots_found {
 	uint32_t ready;      /* were committed: here again, as soon as their piece is */
 	uint32_t unfinished; /* were being filled, or their record was being written: cleared */
+	uint32_t aside;      /* pieces that are not used, for somebody else may still copy into them */
 	uint32_t damaged;    /* their records contradict themselves or one another: cleared */
 	uint32_t nameless;   /* namespaces of them whose identity is damaged: not known */
 };
@@ -55,6 +56,17 @@ struct ty_slots_found {
  * (TY_INVALID, TY_UNSUPPORTED: the text says why). `fd` is the slots' on TY_OK, else still the caller's. */
 TY_MUST_USE enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out,
 	struct ty_slots_found *found, struct ty_error *err);
+
+/* Processes that copy to slots by themselves (docs/embed.md), remembered in the table: whoever takes it over leaves alone the pieces with
+ * slots that were being filled, while one of them lives. One thread calls these two. The place's number; TY_BORROWERS: none is
+ * free, or there is no such process. */
+#define TY_BORROWERS 64
+uint32_t ty_slots_lend(struct ty_slots *slots, uint32_t pid);
+void ty_slots_lent_over(struct ty_slots *slots, uint32_t place); /* nothing of the process's is under way any more */
+/* Is the piece left alone for that? Its slots are not there for this process. */
+bool ty_slots_aside(const struct ty_slots *slots, uint32_t piece);
+/* Any thread: are there slots in this piece? Once it is usable it stays so. */
+bool ty_slots_usable(const struct ty_slots *slots, uint32_t piece);
 
 /* The pieces in which something was found, that with the youngest slot first, and their slots, the youngest first: the order
  * in which they should become usable. Until ty_slots_add_piece or ty_slots_lose_piece a piece's list belongs to whoever

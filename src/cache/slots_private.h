@@ -19,7 +19,16 @@ struct piece {
 	uint32_t class_bytes;    /* of its slots, at most 64 MiB */
 	uint32_t capacity, used; /* slots */
 	uint32_t previous, next; /* in its list: of the free pieces, or of its class, if it has room */
-	enum piece_state state;
+	uint8_t state;           /* enum piece_state */
+	bool aside;              /* somebody else may still copy into it: not used by this process */
+	_Atomic bool usable;     /* slots may be in it. Eviction: release; any: acquire */
+};
+
+/* A process that may copy to slots beside ours. In the table's first page, behind the header; pid 0: free. */
+struct borrower {
+	uint64_t start; /* of the process, in the kernel's ticks since boot: with the number it names one process */
+	_Atomic uint32_t pid;
+	uint32_t unused;
 };
 
 struct ty_slots {
@@ -29,6 +38,8 @@ struct ty_slots {
 	struct ty_space_record *spaces;
 	uint32_t space_count; /* of them, that may say something */
 	struct ty_slot_record *table;
+	struct borrower *borrowers; /* TY_BORROWERS */
+	bool lent; /* when the table was taken over, a process that another one had lent slots to was there still */
 	int fd;
 	uint32_t piece_count, free_count, free_head;
 	uint32_t used;

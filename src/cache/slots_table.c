@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,6 +33,10 @@ struct header {
 	uint32_t spaces, space_bytes;
 	uint64_t check;       /* of the other fields */
 };
+
+#define BORROWERS_AT 1024u
+static_assert(BORROWERS_AT >= sizeof(struct header) && BORROWERS_AT + TY_BORROWERS * sizeof(struct borrower) <= TY_SLOTS_HEADER_BYTES,
+	"both fit into the first page");
 
 /* SipHash with a fixed key: it finds torn and scribbled words, it authenticates nothing. */
 static uint64_t siphash(const void *bytes, size_t length)
@@ -162,6 +167,7 @@ static bool map(struct ty_slots *slots)
 	}
 	slots->spaces = (struct ty_space_record *)(void *)((char *)slots->memory + TY_SLOTS_HEADER_BYTES);
 	slots->table = (struct ty_slot_record *)(void *)((char *)slots->memory + TY_SLOTS_RECORDS_AT);
+	slots->borrowers = (struct borrower *)(void *)((char *)slots->memory + BORROWERS_AT);
 	return true;
 }
 
@@ -307,7 +313,10 @@ static enum ty_code judge(struct ty_slots *slots, uint32_t slot, struct ty_slots
 		return TY_OK;
 	if (record->state == TY_SLOT_FREE || (record->state == TY_SLOT_FILLING && ty_slots_record_whole(record))) {
 		found->unfinished++;
-		ty_slot_record_clear(record);
+		if (slots->lent) /* and may be written to yet: it stays, for whoever comes after us */
+			p->aside = true;
+		else
+			ty_slot_record_clear(record);
 		return TY_OK;
 	}
 	if (!ty_slots_record_whole(record) || !plausible(record, number)) {
@@ -341,12 +350,83 @@ static enum ty_code judge_piece(struct ty_slots *slots, uint32_t piece, struct t
 	for (; code == TY_OK && next_stretch(slots, &slot_list, &first, &last, end); first = last)
 		for (uint64_t slot = first; slot < last && code == TY_OK; slot++)
 			code = judge(slots, (uint32_t)slot, found, &contradicts);
-	if (contradicts) { /* and nobody can say which of them are right */
+	if (slots->pieces[piece].aside) {
+		found->ready -= slots->pieces[piece].used;
+		found->aside++;
+		ty_slots_lose_piece(slots, piece);
+	} else if (contradicts) { /* and nobody can say which of them are right */
 		found->ready -= slots->pieces[piece].used;
 		found->damaged += slots->pieces[piece].used;
 		ty_slots_lose_piece(slots, piece);
 	}
 	return code;
+}
+
+/* ---- lending ------------------------------------------------------------------------------------------- */
+
+/* When the process began, in ticks since boot; 0: there is none of this number. */
+static uint64_t process_start(uint32_t pid)
+{
+	char path[32], text[512];
+	unsigned long long start = 0;
+	const char *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%u/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	at = strrchr(text, ')'); /* the end of its name, the 2nd field, which may be anything; the 22nd is its start */
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, " %llu", &start) == 1 ? start : 0;
+}
+
+/* Those of the process before: is any of them still there? */
+static bool look_at_borrowers(struct ty_slots *slots)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < TY_BORROWERS; i++) {
+		struct borrower *b = &slots->borrowers[i];
+		uint32_t pid = atomic_load_explicit(&b->pid, memory_order_relaxed);
+
+		if (pid && process_start(pid) == b->start)
+			any = true;
+		else
+			atomic_store_explicit(&b->pid, 0, memory_order_relaxed);
+	}
+	return any;
+}
+
+uint32_t ty_slots_lend(struct ty_slots *slots, uint32_t pid)
+{
+	uint64_t start = process_start(pid);
+
+	for (uint32_t i = 0; start && i < TY_BORROWERS; i++) /* of the process before ours: it has come back */
+		if (slots->borrowers[i].start == start &&
+			atomic_load_explicit(&slots->borrowers[i].pid, memory_order_relaxed) == pid)
+			return i;
+	for (uint32_t i = 0; start && i < TY_BORROWERS; i++) {
+		struct borrower *b = &slots->borrowers[i];
+
+		if (atomic_load_explicit(&b->pid, memory_order_relaxed))
+			continue;
+		b->start = start;
+		/* release: the number last, for a process that finds the table */
+		atomic_store_explicit(&b->pid, pid, memory_order_release);
+		return i;
+	}
+	return TY_BORROWERS;
+}
+
+void ty_slots_lent_over(struct ty_slots *slots, uint32_t place)
+{
+	assert(place < TY_BORROWERS);
+	atomic_store_explicit(&slots->borrowers[place].pid, 0, memory_order_release);
 }
 
 static int younger_slot(const void *a, const void *b, void *user)
@@ -442,6 +522,8 @@ enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slot
 		memcpy(&header, slots->memory, sizeof header);
 		code = check_header(&header, &expected, err);
 	}
+	if (code == TY_OK)
+		slots->lent = look_at_borrowers(slots);
 	for (uint32_t piece = 0; code == TY_OK && piece < slots->piece_count; piece++) {
 		uint64_t first = (uint64_t)piece * TY_SLOTS_PER_PIECE, last;
 
