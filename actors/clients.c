@@ -331,6 +331,31 @@ static bool replace_timeline(struct clients *c, struct connection *conn, int fd)
 	return true;
 }
 
+/* An owner in an engine's process: what follows is between it and embedded, over this socket. */
+static void hand_over(struct clients *c, struct connection *conn, int fd)
+{
+	const struct ty_client_slot *slot = &c->service->client_slots[conn->index];
+	struct ty_embed_request *embed = NULL;
+	enum ty_code sent;
+
+	if (conn->hello)
+		connection_refuse(c, conn, TY_PROTOCOL, "attach: EMBED after HELLO");
+	else if (!ty_uids_have(&c->service->config->embed_uid, slot->uid))
+		connection_refuse(c, conn, TY_DENIED, "this user's engines may have no owner of their own: only those of --embed-uid may");
+	else if (!(embed = calloc(1, sizeof *embed)))
+		connection_refuse(c, conn, TY_NO_MEMORY, "no memory for an owner");
+	if (!embed) {
+		close(fd);
+		return;
+	}
+	embed->msg = (struct ty_msg)TY_MSG_INIT;
+	embed->fd = fd;
+	embed->uid = slot->uid;
+	connection_end(c, conn, "it is an engine's owner, and goes on as that");
+	sent = ty_send(c->service->gpu[TY_EMBEDDED_DEVICE], &embed->msg, TY_GPU_EMBED);
+	assert(sent == TY_OK); /* it outlives clients */
+}
+
 static void read_frames(struct clients *c, struct connection *conn)
 {
 	struct ty_attach_frame frame;
@@ -350,6 +375,10 @@ static void read_frames(struct clients *c, struct connection *conn)
 			if (!replace_timeline(c, conn, fd))
 				return;
 			continue;
+		}
+		if (code == TY_OK && frame.type == TY_ATTACH_EMBED) {
+			hand_over(c, conn, fd);
+			return;
 		}
 		if (code != TY_OK || frame.type != TY_ATTACH_DESCRIPTOR) {
 			if (code == TY_OK && fd >= 0)

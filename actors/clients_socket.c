@@ -60,7 +60,7 @@ enum ty_code ty_clients_listen(struct ty_service *service, struct ty_clients_soc
 	code = ty_socket_path_take(service->config, "attach", path, SOCK_SEQPACKET, err);
 	if (code == TY_OK)
 		/* whoever may not attach is refused by his credentials; with nobody but our own user the path says so too */
-		code = bind_and_listen(s, &address, service->config->allow_uid_count ? 0666 : 0600, err);
+		code = bind_and_listen(s, &address, service->config->allow_uid.count ? 0666 : 0600, err);
 	if (code != TY_OK) {
 		ty_clients_close(s);
 		return code;

@@ -122,6 +122,8 @@ static bool same_memory(const struct registration *a, const struct registration 
 	const struct ty_region *x = &a->map.regions[0], *y = &b->map.regions[0];
 	bool x_fd = x->is_fd || x->segment_count, y_fd = y->is_fd || y->segment_count;
 
+	if (a->device == TY_EMBEDDED_DEVICE)
+		return a->pool->memory == b->pool->memory && memcmp(a->pool->owner, b->pool->owner, TY_OWNER_BYTES) == 0;
 	if (x_fd != y_fd || x->offset != y->offset)
 		return false;
 	return x_fd ? a->identity[1] && memcmp(a->identity, b->identity, sizeof a->identity) == 0
@@ -152,9 +154,14 @@ static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer
 
 	if (code != TY_OK)
 		return code;
+	r->map.pool = r->pool;
+	r->map.pid = r->peer->member->slot->pid;
 	r->map.regions = r->pool->regions;
 	r->map.region_count = r->pool->region_count;
-	code = find_device(e, r->pool->device, &r->device, err);
+	if (ty_pool_has_owner(r->pool))
+		r->device = TY_EMBEDDED_DEVICE;
+	else
+		code = find_device(e, r->pool->device, &r->device, err);
 	if (code == TY_OK)
 		code = ty_layout_create(r->pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
 	if (code == TY_OK)

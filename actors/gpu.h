@@ -9,6 +9,8 @@
 #include "messages.h"
 #include "op.h"
 
+#define TY_MAX_DEVICES 16 /* of a service */
+
 struct ty_service;
 struct ty_piece;
 
@@ -44,6 +46,8 @@ struct ty_map {
 	struct ty_actor *home;  /* where it comes back to, and as what message: set each time that it is sent */
 	uint32_t home_type;     /* TY_ENGINE_MAPPED, TY_ENGINE_UNMAPPED */
 	uint32_t registration;
+	const struct ty_pool *pool; /* the engine's: what REGISTER said ... */
+	uint32_t pid;               /* ... and whose client it is; for owners in engines' processes */
 	const struct ty_layout *layout;
 	const struct ty_region *regions; /* the engine's; their descriptors are closed by it after MAPPED */
 	uint32_t region_count;

@@ -108,6 +108,8 @@ static void finish(struct gpu *g, struct ty_op *op)
 	bool store = op->kind == TY_OP_STORE;
 
 	assert(op->finished == op->submitted);
+	if (op->holds && !store && !op->holds(op))
+		ty_op_fail(op, TY_CLOSED, "its slots may hold something else by now");
 	if (op->code == TY_OK) {
 		uint64_t bytes = op->copy_count * op->layout->chunk_bytes;
 
@@ -292,7 +294,7 @@ static void step_done(struct ty_op *op, const struct batch *b)
 	op->step_left[b->step] -= b->base.count;
 	while (op->steps_done < op->layout->step_count && !op->step_left[op->steps_done])
 		op->steps_done++;
-	if (op->code == TY_OK && op->steps_done > before)
+	if (op->code == TY_OK && op->steps_done > before && (!op->holds || op->holds(op)))
 		ty_op_raise_layers(op, op->steps_done);
 }
 

@@ -43,6 +43,7 @@ enum ty_message {
 	TY_GPU_MAP,                /* struct ty_map      from engine */
 	TY_GPU_UNMAP,              /* struct ty_map      from engine, when no op of the mapping is out */
 	TY_GPU_PIECE,              /* struct ty_piece    from populate: register it */
+	TY_GPU_EMBED,              /* struct ty_embed_request  from clients, to `embedded` alone: an owner in an engine's process */
 
 	/* eviction: the arena's space and the index. */
 	TY_EVICTION_START = 0x180,   /* struct ty_msg    from main: everybody is there, let the arena grow */
@@ -71,6 +72,16 @@ enum ty_message {
 
 	/* bytework: passes over many bytes. */
 	TY_BYTEWORK_RUN = 0x200,     /* struct ty_bytework from anyone, through ty_bytework_send */
+
+	/* link: in an engine's process it is what its owner knows of the service (src/embed/). */
+	TY_LINK_READY = 0x220,       /* struct ty_gpu_ready from gpu */
+	TY_LINK_PIECE,               /* struct ty_piece  from gpu */
+	TY_LINK_MAPPED,              /* struct ty_map    from gpu */
+	TY_LINK_UNMAPPED,            /* struct ty_map    from gpu */
+	TY_LINK_COPIED,              /* struct ty_op     from gpu */
+	TY_LINK_OFFER,               /* struct link_memory from a thread of the engine's */
+	TY_LINK_WITHDRAW,            /* struct link_withdrawal likewise */
+	TY_LINK_DOWN,                /* the gpu actor has ended */
 
 	/* tier: every actor of a tier, whatever its kind. */
 	TY_TIER_START = 0x300,       /* struct ty_msg      from main: everybody is there */

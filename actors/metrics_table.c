@@ -195,6 +195,11 @@ static void events(const struct ty_view *v, const struct ty_metric *m, struct ty
 	put(m, sink, "", whole(load64(&v->service->events_stats, m->offset)));
 }
 
+static void embedded(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->embedded_stats, m->offset)));
+}
+
 static void rpc_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load32(&v->service->rpc_stats, m->offset)));
@@ -342,6 +347,7 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 #define LIMIT(name, unit, read, field, help) {"tyer_limit_" name, TY_GAUGE, unit, read, offsetof(struct ty_config, field), help}
 #define CONSTANT(name, unit, value, help) {"tyer_limit_" name, TY_GAUGE, unit, limit_constant, value, help}
 #define RUNTIME(name, type, field, help) {"tyer_runtime_" name, type, "", runtime, offsetof(struct ty_runtime_stats, field), help}
+#define EMBEDDED(name, type, field, help) {"tyer_embedded_" name, type, "", embedded, offsetof(struct ty_embedded_stats, field), help}
 #define RPC(name, type, read, field, help) {"tyer_" name, type, "", read, offsetof(struct ty_rpc_stats, field), help}
 #define CACHE(name, type, unit, field, help) \
 	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
@@ -393,6 +399,15 @@ const struct ty_metric ty_metrics[] = {
 	{"tyer_arena_size_bytes", TY_GAUGE, "bytes", arena_size, 0, "Size of the arena."},
 	{"tyer_arena_huge_pages", TY_GAUGE, "", arena_huge, 0, "1 when the arena lies in huge pages."},
 	{"tyer_events", TY_COUNTER, "", events, offsetof(struct ty_events_stats, events), "Events told to subscribers (--events)."},
+	EMBEDDED("owners", TY_GAUGE, owners, "Owners in engines' processes that are connected (--embed-uid)."),
+	EMBEDDED("owners_lost", TY_GAUGE, lost, "Of those that were, with operations out and a process that has not ended."),
+	EMBEDDED("operations", TY_GAUGE, out, "Operations that are out with an owner in an engine's process ..."),
+	EMBEDDED("operations_quarantined", TY_GAUGE, quarantined,
+		"... that is lost: their slots are kept until its process has ended."),
+	EMBEDDED("stored_bytes", TY_COUNTER, stored_bytes, "Bytes that owners in engines' processes stored."),
+	EMBEDDED("retrieved_bytes", TY_COUNTER, retrieved_bytes, "Bytes that they retrieved."),
+	EMBEDDED("refused", TY_COUNTER, refused, "Owners that were refused."),
+	EMBEDDED("violations", TY_COUNTER, violations, "Owners whose connection was ended for what they said."),
 	{"tyer_events_subscribers", TY_GAUGE, "", events, offsetof(struct ty_events_stats, subscribers), "Who follows them."},
 	CACHE("arena_ready_bytes", TY_GAUGE, "bytes", ready_bytes, "Touched and registered: usable."),
 	CACHE("arena_failed_bytes", TY_GAUGE, "bytes", failed_bytes, "Pieces whose registration failed: never used."),
@@ -521,6 +536,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("gpu_stall_after_seconds", "seconds", limit_us, gpu_stall_after_us, "--gpu-stall-after"),
 	LIMIT("gpu_stall_limit_seconds", "seconds", limit_us, gpu_stall_limit_us, "--gpu-stall-limit, 0 for never"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
+	CONSTANT("embedded_owners", "", TY_EMBEDDED_MAX, "Owners in engines' processes at once."),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),
 	CONSTANT("http_connections", "", TY_HTTP_CONNECTIONS, "HTTP connections open at once."),
 };

@@ -163,6 +163,7 @@ void ty_view_take(struct ty_view *view, const struct ty_service *service)
 	view->device_count = service->gpu_count < TY_MAX_DEVICES ? service->gpu_count : TY_MAX_DEVICES;
 	for (uint32_t i = 0; i < view->device_count; i++)
 		view_device(view, i, monotonic);
+	snprintf(view->devices[TY_EMBEDDED_DEVICE].name, sizeof view->devices[0].name, "embedded");
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
 		uint32_t state = atomic_load_explicit(&service->client_slots[i].state, memory_order_relaxed);
 

@@ -24,7 +24,7 @@ struct ty_view {
 	uint64_t uptime_ns;
 	bool stopping;
 	uint32_t device_count;
-	struct ty_device_view devices[TY_MAX_DEVICES];
+	struct ty_device_view devices[TY_MAX_DEVICES + 1]; /* the last one is embedded: its name alone, for operations */
 	uint32_t attached, joined;
 	struct ty_runtime_stats runtime;
 	struct ty_running running;

@@ -79,6 +79,9 @@ struct ty_op {
 	uint32_t mover_type;       /* TY_GPU_TRANSFER; TY_PREFETCH_RESERVED */
 	struct ty_actor *copied;   /* where it goes when a device has moved them, and as what message */
 	uint32_t copied_type;      /* TY_EVICTION_COMMIT; RETRIEVE: home's */
+	/* The owner's, before it says that blocks hold their contents: do the slots still hold what they did? Null: nobody else could
+	 * have changed them. */
+	bool (*holds)(const struct ty_op *op);
 	uint16_t space;            /* STORE: whose chunks (cache/space.h) */
 	uint64_t client;           /* whose it is ... */
 	uint32_t weight;           /* ... and how much of the device it gets beside others: 1..TY_WEIGHT_MAX */

@@ -207,7 +207,7 @@ static int set_tls(struct ty_rpc_edge *edge, const char **what)
 int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
 {
 	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
-	int mode = edge->service->config->allow_uid_count && !edge->private ? 0666 : 0600;
+	int mode = edge->service->config->allow_uid.count && !edge->private ? 0666 : 0600;
 	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 
 	*what = "nng_aio_alloc";

@@ -152,6 +152,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	if (code == TY_OK)
 		code = spawn_owners(s, err);
 	if (code == TY_OK)
+		code = spawn(s, &ty_embedded_class, base, TY_DEDICATED, "embedded", &base->gpu[TY_EMBEDDED_DEVICE], err);
+	if (code == TY_OK)
 		code = spawn_tiers(s, err);
 	if (code == TY_OK)
 		code = spawn(s, &ty_metrics_class, base, TY_POOL, NULL, &base->metrics, err);
@@ -211,7 +213,7 @@ static void tear_down(struct service *s)
 		release(&base->rpc);
 		release(&base->clients);
 		release(&base->metrics);
-		for (uint32_t i = 0; i < TY_MAX_DEVICES; i++)
+		for (uint32_t i = 0; i <= TY_EMBEDDED_DEVICE; i++)
 			release(&base->gpu[i]);
 		for (uint32_t i = 0; i < sizeof base->populate / sizeof base->populate[0]; i++)
 			release(&base->populate[i]);

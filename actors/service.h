@@ -8,6 +8,7 @@
 
 #include "bytework.h"
 #include "clients.h"
+#include "embedded.h"
 #include "engine.h"
 #include "events.h"
 #include "eviction.h"
@@ -21,7 +22,6 @@
 #include "base/config.h"
 #include "cache/space.h"
 
-#define TY_MAX_DEVICES 16
 #define TY_MAX_CLIENTS 1024
 
 /* What a process before this one left, for this one to go on with. */
@@ -72,13 +72,14 @@ struct ty_service {
 	struct ty_actor *prefetch, *writeback; /* null without tiers */
 	struct ty_tier *tiers[TY_MAX_TIERS];
 	uint32_t tier_count;
-	struct ty_actor *gpu[TY_MAX_DEVICES];
+	struct ty_actor *gpu[TY_MAX_DEVICES + 1]; /* the last one: embedded */
 	uint32_t gpu_count;
 	uint32_t registrars; /* bits: devices whose registration of the arena counts for all; 0: for each of them it does */
 
 	/* Statistics: each block is written by its actor alone, but lookup_stats by every engine and
 	 * checksum_stats by every bytework actor. */
-	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES];
+	struct ty_gpu_stats gpu_stats[TY_MAX_DEVICES + 1]; /* of embedded: its name alone */
+	struct ty_embedded_stats embedded_stats;
 	struct ty_eviction_stats eviction_stats;
 	struct ty_checksum_stats checksum_stats;
 	struct ty_prefetch_stats prefetch_stats;

@@ -19,7 +19,7 @@ static enum ty_code make_directory(const struct ty_config *config, const char *w
 	memcpy(directory, path, (size_t)(slash - path));
 	directory[slash - path] = '\0';
 	if (mkdir(directory, 0700) == 0)
-		return config->allow_uid_count == 0 || chmod(directory, 0711) == 0 ? TY_OK
+		return config->allow_uid.count == 0 || chmod(directory, 0711) == 0 ? TY_OK
 			: ty_fail(err, TY_IO, "%s: cannot open the directory \"%s\" for others: %s", what, directory, strerror(errno));
 	if (errno != EEXIST)
 		return ty_fail(err, TY_IO, "%s: cannot make the directory \"%s\": %s", what, directory, strerror(errno));

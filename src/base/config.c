@@ -28,6 +28,8 @@ static const struct ty_option options[] = {
 	  "where requests are answered: ipc://PATH, tls+tcp://IP:PORT, or tcp://IP:PORT with --tcp-insecure" },
 	{ "allow-uid", UIDS, FIELD(allow_uid), 0, 0, NULL, "none",
 	  "UID[,UID]...: users who may be clients, beside root and the one that the service runs as; each is a tenant of its own" },
+	{ "embed-uid", UIDS, FIELD(embed_uid), 0, 0, NULL, "none",
+	  "UID[,UID]...: users whose engines may move their blocks themselves: those can read and change all of the cache" },
 	{ "tcp-insecure", CHOICE, FIELD(tcp_insecure), ON_OFF, 0, "off", NULL,
 	  "allow tcp:// without TLS: whoever reaches the port may send requests, as any client" },
 	{ "tls-cert", TEXT, FIELD(tls_cert), 0, 0, NULL, "none", "PEM file with the certificate and its key, for tls+tcp://" },
@@ -379,10 +381,11 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 			}
 			break;
 		case UIDS: {
+			const struct ty_uids *uids = (const struct ty_uids *)(const void *)((const char *)config + o->offset);
 			char text[TY_CONFIG_UIDS * 12] = "";
 
-			for (uint32_t u = 0; u < config->allow_uid_count; u++)
-				snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRIu32, u ? "," : "", config->allow_uid[u]);
+			for (uint32_t u = 0; u < uids->count; u++)
+				snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRIu32, u ? "," : "", uids->uid[u]);
 			if (text[0])
 				line(user, o->name, text);
 			break;

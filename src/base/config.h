@@ -25,11 +25,15 @@ enum ty_config_verify { TY_CONFIG_VERIFY_NONE, TY_CONFIG_VERIFY_SAMPLE, TY_CONFI
 
 enum ty_config_policy { TY_CONFIG_POLICY_ARC, TY_CONFIG_POLICY_LRU, TY_CONFIG_POLICY_S3FIFO };
 
+struct ty_uids {
+	uint32_t count, uid[TY_CONFIG_UIDS];
+};
+
 struct ty_config {
 	char listen[256];       /* --listen        nng URL; default ipc:///run/tyer/tyer.sock (or under XDG_RUNTIME_DIR, if not root) */
 	char attach[108];       /* --attach        UNIX socket path; default beside it: attach.sock */
-	uint32_t allow_uid[TY_CONFIG_UIDS]; /* --allow-uid  users who may attach beside the service's own and root: "UID,UID..." */
-	uint32_t allow_uid_count;
+	struct ty_uids allow_uid; /* --allow-uid  users who may attach beside the service's own and root: "UID,UID..." */
+	struct ty_uids embed_uid; /* --embed-uid  users whose engines may have an owner of their own over the whole arena (docs/embed.md) */
 	int tcp_insecure;       /* --tcp-insecure  off, on: allow tcp:// without TLS; default off */
 	char tls_cert[256];     /* --tls-cert      file with the certificate and its key, for tls+tcp:// */
 	char tls_ca[256];       /* --tls-ca        file with certificates: clients must have one that these signed */
@@ -99,6 +103,8 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 
 /* May a process of this user be a client: the service's own user, root, and those of --allow-uid. */
 bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid);
+/* Is the user one of these? */
+bool ty_uids_have(const struct ty_uids *uids, uint32_t uid);
 
 /* Where the service listens when nothing else was said: under /run/tyer for root, else $XDG_RUNTIME_DIR/tyer, else
  * /tmp/tyer-UID. What tools connect to when nothing else was said. */

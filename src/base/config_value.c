@@ -277,15 +277,16 @@ static enum ty_code add_quota(struct ty_config *config, const struct ty_option *
 static enum ty_code set_uids(struct ty_config *config, const struct ty_option *o, const char *value,
 	const struct ty_config_source *from, struct ty_error *err)
 {
+	struct ty_uids *uids = (struct ty_uids *)(void *)((char *)config + o->offset);
 	char found[TY_SHOWN_MAX], number[16];
 	const char *at = value;
 
-	config->allow_uid_count = 0;
+	uids->count = 0;
 	for (;;) {
 		size_t length = strcspn(at, ",");
 		uint64_t uid;
 
-		if (config->allow_uid_count == TY_CONFIG_UIDS)
+		if (uids->count == TY_CONFIG_UIDS)
 			return ty_config_refuse(from, o->name, err, "found more than %d users", TY_CONFIG_UIDS);
 		if (length >= sizeof number)
 			break;
@@ -293,7 +294,7 @@ static enum ty_code set_uids(struct ty_config *config, const struct ty_option *o
 		number[length] = '\0';
 		if (!is_number(number, UINT32_MAX - 1) || ty_parse_count(number, UINT32_MAX - 1, &uid, NULL) != TY_OK)
 			break;
-		config->allow_uid[config->allow_uid_count++] = (uint32_t)uid;
+		uids->uid[uids->count++] = (uint32_t)uid;
 		if (at[length] == '\0')
 			return TY_OK;
 		at += length + 1;
@@ -301,14 +302,17 @@ static enum ty_code set_uids(struct ty_config *config, const struct ty_option *o
 	return ty_config_refuse(from, o->name, err, "found \"%s\", expected UID[,UID]...", ty_config_shown(found, value, strlen(value)));
 }
 
-bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid)
+bool ty_uids_have(const struct ty_uids *uids, uint32_t uid)
 {
-	if (uid == 0 || uid == geteuid())
-		return true;
-	for (uint32_t i = 0; i < config->allow_uid_count; i++)
-		if (config->allow_uid[i] == uid)
+	for (uint32_t i = 0; i < uids->count; i++)
+		if (uids->uid[i] == uid)
 			return true;
 	return false;
+}
+
+bool ty_config_allows_uid(const struct ty_config *config, uint32_t uid)
+{
+	return uid == 0 || uid == geteuid() || ty_uids_have(&config->allow_uid, uid);
 }
 
 enum ty_code ty_config_set(struct ty_config *config, const struct ty_option *o, const char *value,
