@@ -3,6 +3,7 @@
  * Requests in flight, and their completions.
  */
 #include "client/internal.h"
+#include "client/timeline.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -394,6 +395,11 @@ enum ty_client_state ty_client_state(const struct ty_client *client, struct ty_e
 void *ty_client_timeline(struct ty_client *client)
 {
 	return client->timeline;
+}
+
+int ty_client_timeline_fd(const struct ty_client *client)
+{
+	return client->timeline != NULL ? client->timeline_fd : -1;
 }
 
 static _Atomic uint64_t *word_of(const struct ty_client *client, uint32_t word)

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The connection, and the owner's life: it is spawned when there is an arena, and ends with the connection; another service may
+ * have another arena.
+ */
+#include "link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "wire/attach.h"
+
+#define FRAMES_MAX 64          /* in one turn */
+#define BACKOFF_MIN_NS 10000000
+#define BACKOFF_MAX_NS 1000000000
+#define ATTEMPT_NS 30000000000 /* from connecting to the device's being open */
+
+enum { EVENT_WAKE, EVENT_ATTACH, EVENT_STREAM };
+
+/* ---- the end of a connection ---------------------------------------------------------------------------------------------- */
+
+static void set_state(struct link *l, enum ty_code code)
+{
+	atomic_store_explicit(&l->embed->state, (int)code, memory_order_relaxed);
+}
+
+static void close_attach(struct link *l)
+{
+	if (l->attach_fd >= 0)
+		close(l->attach_fd); /* leaves the epoll set with it */
+	l->attach_fd = -1;
+}
+
+void link_lose(struct link *l, enum ty_code code, const char *why)
+{
+	if (l->lost || l->phase == LINK_AWAY)
+		return;
+	(void)ty_fail(&l->why, code, "%s", why);
+	if (!l->opener && !l->stopping)
+		ty_log(TY_LOG_WARN, "embed", "the service is away: %s", l->why.text);
+	l->lost = true;
+	l->phase = LINK_ENDING;
+	set_state(l, code);
+	close_attach(l);
+	if (l->stream.fd >= 0) /* it is closed when nothing of it is out: an owner may look at it */
+		epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, l->stream.fd, NULL);
+	link_end_all(l);
+}
+
+static void tell_opener(struct link *l, enum ty_code code)
+{
+	struct link_told *told = &l->embed->told;
+
+	if (!l->opener)
+		return;
+	told->code = code;
+	told->error = l->why;
+	if (ty_send(l->opener, &told->msg, LINK_TOLD) != TY_OK)
+		ty_log(TY_LOG_DEBUG, "embed", "nobody waits for it any more");
+	l->opener = NULL;
+}
+
+/* All is back, and there is no owner. */
+static void away(struct link *l)
+{
+	uint32_t doublings = l->attempts < 7 ? l->attempts : 7;
+
+	ty_owner_stream_close(&l->stream);
+	l->waits = false;
+	if (l->service->arena.base)
+		ty_arena_close(&l->service->arena);
+	free(l->pieces);
+	l->pieces = NULL;
+	atomic_store_explicit(&l->embed->pieces, 0, memory_order_relaxed);
+	l->phase = LINK_AWAY;
+	l->lost = false;
+	l->connect_at = ty_now() + ((int64_t)BACKOFF_MIN_NS << doublings);
+	if (l->connect_at > ty_now() + BACKOFF_MAX_NS)
+		l->connect_at = ty_now() + BACKOFF_MAX_NS;
+	l->attempts++;
+	if (l->opener) { /* one attempt, and no more */
+		l->connect_at = TY_NEVER;
+		tell_opener(l, l->why.code);
+	}
+	if (l->stopping)
+		ty_actor_end();
+}
+
+void link_settle(struct link *l)
+{
+	if (l->phase != LINK_ENDING || l->jobs || l->pools || l->pieces_out)
+		return;
+	if (!l->lost && l->stream.out_sent < l->stream.out_length) /* what it has to say goes out first */
+		return;
+	if (!l->gpu) {
+		away(l);
+		return;
+	}
+	if (!l->gpu_stopped)
+		ty_actor_stop(l->gpu);
+	l->gpu_stopped = true;
+}
+
+static void on_down(void *self, struct ty_msg *msg)
+{
+	struct link *l = self;
+
+	(void)msg;
+	l->watched = false;
+	ty_actor_unref(l->gpu);
+	l->gpu = NULL;
+	l->gpu_stopped = false;
+	if (l->phase != LINK_ENDING) /* it could not even start */
+		link_lose(l, TY_NO_MEMORY, "the owner could not be started");
+	link_settle(l);
+}
+
+/* ---- connecting ----------------------------------------------------------------------------------------------------------- */
+
+static bool watch(struct link *l, int fd, uint32_t what)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = what};
+
+	return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void connect_attach(struct link *l)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path = l->embed->options.attach_path;
+	char text[200];
+
+	l->phase = LINK_ATTACHED;
+	l->deadline = ty_now() + ATTEMPT_NS;
+	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
+	l->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->attach_fd >= 0 && connect(l->attach_fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
+		watch(l, l->attach_fd, EVENT_ATTACH))
+		return;
+	snprintf(text, sizeof text, "attach socket %.100s: %s", path, strerror(errno));
+	link_lose(l, errno == ENOENT || errno == ECONNREFUSED ? TY_CLOSED : errno == EACCES ? TY_DENIED : TY_IO, text);
+}
+
+static void wait_for_room(struct link *l, bool wait)
+{
+	struct epoll_event event = {.events = wait ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.u32 = EVENT_STREAM};
+
+	if (l->waits != wait && epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->stream.fd, &event) == 0)
+		l->waits = wait;
+}
+
+static void flush(struct link *l)
+{
+	struct ty_error err;
+	enum ty_code code = ty_owner_flush(&l->stream, &err);
+
+	if (code == TY_OK || code == TY_BUSY)
+		wait_for_room(l, code == TY_BUSY);
+	else if (code != TY_CLOSED) /* its end is read from it */
+		link_lose(l, code, err.text);
+}
+
+void link_send(struct link *l, const struct ty_owner_frame *frame)
+{
+	struct ty_error err;
+
+	if (l->lost || l->stream.fd < 0)
+		return;
+	if (ty_owner_put(&l->stream, frame, &err) != TY_OK)
+		link_lose(l, err.code, err.text);
+	else
+		flush(l);
+}
+
+/* The service greets every connection as a client's. Ours is another, and goes on over a socket pair, whose end the kernel knows as
+ * this process's. */
+static void hand_over(struct link *l)
+{
+	struct ty_attach_frame embed = {.type = TY_ATTACH_EMBED};
+	struct ty_owner_frame hello = {.type = TY_OWNER_HELLO};
+	const char *name = l->embed->options.name;
+	struct ty_error err;
+	enum ty_code code;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+		link_lose(l, TY_IO, "socketpair failed");
+		return;
+	}
+	code = ty_attach_send(l->attach_fd, &embed, pair[1], &err);
+	close(pair[1]);
+	ty_owner_stream_open(&l->stream, pair[0], TY_OWNER_TO_OWNER_MAX);
+	if (code == TY_OK && !watch(l, pair[0], EVENT_STREAM))
+		code = ty_fail(&err, TY_IO, "epoll_ctl failed");
+	if (code != TY_OK) {
+		link_lose(l, code, err.text);
+		return;
+	}
+	l->phase = LINK_HELLO;
+	memcpy(hello.hello.id, l->embed->id, TY_OWNER_BYTES);
+	snprintf(hello.hello.name, sizeof hello.hello.name, "%.*s", TY_OWNER_NAME_MAX, name);
+	link_send(l, &hello);
+}
+
+static void read_attach(struct link *l)
+{
+	while (l->attach_fd >= 0) {
+		struct ty_attach_frame frame;
+		struct ty_error err;
+		int fd;
+		enum ty_code code = ty_attach_recv(l->attach_fd, &frame, &fd, &err);
+
+		if (code == TY_BUSY)
+			return;
+		if (fd >= 0)
+			close(fd); /* a timeline page: clients have those */
+		if (code == TY_CLOSED && l->phase >= LINK_HELLO)
+			close_attach(l); /* handed over */
+		else if (code != TY_OK)
+			link_lose(l, code, err.text);
+		else if (frame.type == TY_ATTACH_REFUSED)
+			link_lose(l, frame.refused.code, frame.refused.text);
+		else if (frame.type != TY_ATTACH_WELCOME || l->phase != LINK_ATTACHED)
+			link_lose(l, TY_PROTOCOL, "attach: a frame that was not asked for");
+		else
+			hand_over(l);
+	}
+}
+
+/* ---- the owner ------------------------------------------------------------------------------------------------------------ */
+
+static void on_welcome(struct link *l, const struct ty_owner_frame *frame)
+{
+	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_DEDICATED, .thread_name = "tyer-owner", .cpu = -1};
+	int fd = l->stream.received_fd;
+	struct ty_error err;
+	enum ty_code code = TY_OK;
+
+	if (l->phase != LINK_HELLO || fd < 0 || frame->welcome.piece_bytes != TY_PIECE_BYTES)
+		code = ty_fail(&err, TY_PROTOCOL, "the service's WELCOME came twice, without an arena, or with pieces of another size");
+	if (code == TY_OK)
+		code = ty_arena_adopt(frame->welcome.arena_bytes, fd, &l->service->arena, &err);
+	if (code == TY_OK) {
+		l->stream.received_fd = -1; /* the arena's */
+		l->pieces = calloc(l->service->arena.pieces, 1);
+		code = l->pieces ? ty_spawn(l->embed->rt, &ty_gpu_class, &l->gpu_arg, &options, &l->gpu)
+				 : TY_NO_MEMORY;
+		if (code != TY_OK)
+			(void)ty_fail(&err, code, "the owner could not be started");
+	}
+	if (code != TY_OK) {
+		link_lose(l, code, err.text);
+		return;
+	}
+	l->phase = LINK_OPENING;
+	l->watched = true;
+	ty_monitor(l->gpu, &l->down, TY_LINK_DOWN);
+	l->gpu_start = (struct ty_msg)TY_MSG_INIT;
+	if (ty_send(l->gpu, &l->gpu_start, TY_GPU_START) != TY_OK)
+		abort(); /* nobody but us stops it */
+}
+
+static void on_ready(void *self, struct ty_msg *msg)
+{
+	const struct ty_gpu_ready *ready = ty_container_of(msg, struct ty_gpu_ready, msg);
+	struct link *l = self;
+
+	if (l->phase != LINK_OPENING)
+		return;
+	if (ready->code != TY_OK) {
+		link_lose(l, ready->code, l->service->gpu_stats[0].note);
+		link_settle(l);
+		return;
+	}
+	l->phase = LINK_UP;
+	l->attempts = 0;
+	set_state(l, TY_OK);
+	tell_opener(l, TY_OK);
+}
+
+/* ---- what the service says ------------------------------------------------------------------------------------------------ */
+
+/* While it ends: nothing new begins, but everything has an answer. */
+static enum ty_code decline(struct link *l, const struct ty_owner_frame *frame)
+{
+	if (frame->type == TY_OWNER_GRANT)
+		link_tell_end(l, TY_OWNER_DONE, frame->grant.op, TY_CANCELLED, "the owner is being closed");
+	else if (frame->type == TY_OWNER_MAP)
+		link_tell_end(l, TY_OWNER_MAPPED, frame->map.map, TY_CANCELLED, "the owner is being closed");
+	else if (frame->type == TY_OWNER_CANCEL)
+		link_on_cancel(l, frame);
+	return TY_OK;
+}
+
+static enum ty_code obey(struct link *l, const struct ty_owner_frame *frame, struct ty_error *err)
+{
+	if (frame->type == TY_OWNER_REFUSED)
+		return ty_fail(err, frame->end.code, "%s", frame->end.text);
+	if (frame->type == TY_OWNER_WELCOME) {
+		on_welcome(l, frame);
+		return TY_OK;
+	}
+	if (l->phase == LINK_ENDING)
+		return decline(l, frame);
+	if (l->phase != LINK_OPENING && l->phase != LINK_UP)
+		return ty_fail(err, TY_PROTOCOL, "owner: frame %d before WELCOME", (int)frame->type);
+	switch (frame->type) {
+	case TY_OWNER_PIECE:
+		return link_on_piece(l, frame, err);
+	case TY_OWNER_MAP:
+		return link_on_map(l, frame, err);
+	case TY_OWNER_UNMAP:
+		return link_on_unmap(l, frame, err);
+	case TY_OWNER_GRANT:
+		return link_on_grant(l, frame, err);
+	case TY_OWNER_CANCEL:
+		link_on_cancel(l, frame);
+		return TY_OK;
+	default:
+		return ty_fail(err, TY_PROTOCOL, "owner: frame %d is not the service's to send", (int)frame->type);
+	}
+}
+
+static void read_stream(struct link *l)
+{
+	struct ty_owner_frame frame;
+	struct ty_error err;
+
+	for (int i = 0; i < FRAMES_MAX && !l->lost && l->stream.fd >= 0; i++) {
+		enum ty_code code = ty_owner_take(&l->stream, &frame, &err);
+
+		if (code == TY_BUSY)
+			return;
+		if (code == TY_OK)
+			code = obey(l, &frame, &err);
+		if (code == TY_CLOSED && l->phase == LINK_HELLO)
+			read_attach(l); /* says why, if it can */
+		if (code != TY_OK)
+			link_lose(l, code, err.text);
+	}
+}
+
+/* ---- waiting -------------------------------------------------------------------------------------------------------------- */
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct link *l = self;
+	struct pollfd p = {.fd = l->epoll_fd, .events = POLLIN};
+	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_runtime_now(l->embed->rt);
+	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+	uint64_t count;
+
+	if (deadline != TY_NEVER && left <= 0)
+		return;
+	ppoll(&p, 1, deadline == TY_NEVER ? NULL : &ts, NULL);
+	/* a wake that came is served by this return; one that comes after this read ends the next wait */
+	(void)!read(atomic_load_explicit(&l->wake_fd, memory_order_relaxed) - 1, &count, sizeof count);
+}
+
+static void wake(void *self)
+{
+	struct link *l = self;
+	const uint64_t one = 1;
+	int fd = atomic_load_explicit(&l->wake_fd, memory_order_acquire);
+
+	if (fd != 0) /* else it has not begun to wait: it looks at its mailbox before it does */
+		(void)!write(fd - 1, &one, sizeof one);
+}
+
+static int64_t poll_link(void *self, int64_t now)
+{
+	struct link *l = self;
+	struct epoll_event events[4];
+	int n = epoll_wait(l->epoll_fd, events, 4, 0);
+
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.u32 == EVENT_ATTACH) {
+			read_attach(l);
+		} else if (events[i].data.u32 == EVENT_STREAM && !l->lost && l->stream.fd >= 0) {
+			if (events[i].events & EPOLLOUT)
+				flush(l);
+			read_stream(l);
+		}
+	}
+	if (l->phase == LINK_AWAY && !l->stopping && now >= l->connect_at)
+		connect_attach(l);
+	if (l->phase > LINK_AWAY && l->phase < LINK_UP && now >= l->deadline)
+		link_lose(l, TY_TIMEOUT, "the service or the device took too long");
+	link_settle(l);
+	if (l->phase == LINK_AWAY)
+		return l->stopping ? TY_NEVER : l->connect_at;
+	return l->phase < LINK_UP ? l->deadline : TY_NEVER;
+}
+
+/* ---- messages, life ------------------------------------------------------------------------------------------------------- */
+
+static void on_piece(void *self, struct ty_msg *msg)
+{
+	link_piece_back(self, ty_container_of(msg, struct ty_piece, msg));
+	link_settle(self);
+}
+
+static void on_mapped(void *self, struct ty_msg *msg)
+{
+	link_mapped(self, ty_container_of(msg, struct ty_map, msg));
+	link_settle(self);
+}
+
+static void on_unmapped(void *self, struct ty_msg *msg)
+{
+	link_unmapped(self, ty_container_of(msg, struct ty_map, msg));
+	link_settle(self);
+}
+
+static void on_copied(void *self, struct ty_msg *msg)
+{
+	link_copied(self, ty_container_of(msg, struct ty_op, msg));
+	link_settle(self);
+}
+
+static void on_offer(void *self, struct ty_msg *msg)
+{
+	struct link_memory *m = ty_container_of(msg, struct link_memory, msg);
+	struct link *l = self;
+
+	m->next = l->memories;
+	l->memories = m;
+}
+
+static void on_withdraw(void *self, struct ty_msg *msg)
+{
+	struct link_withdrawal *w = ty_container_of(msg, struct link_withdrawal, msg);
+	struct link *l = self;
+
+	for (struct link_memory **at = &l->memories; *at; at = &(*at)->next) {
+		struct link_memory *m = *at;
+
+		if (m->number != w->number)
+			continue;
+		m->withdrawn = true;
+		if (!m->uses) {
+			*at = m->next;
+			link_free_memory(m);
+		}
+		break;
+	}
+	free(w);
+}
+
+static enum ty_code start(void *self, void *arg)
+{
+	struct link *l = self;
+	const struct link_arg *a = arg;
+	const struct ty_embed_options *o = &a->embed->options;
+	static const enum ty_sharing sharing[] = {
+		[TY_EMBED_AUTO] = TY_SHARING_AUTO, [TY_EMBED_QUIET] = TY_SHARING_QUIET, [TY_EMBED_FAST] = TY_SHARING_FAST,
+	};
+	int wake_fd;
+
+	l->embed = a->embed;
+	l->service = &a->embed->service;
+	l->opener = a->opener;
+	l->self = ty_self();
+	l->attach_fd = -1;
+	ty_owner_stream_open(&l->stream, -1, 0);
+	l->gpu_arg = (struct ty_gpu_arg){
+		.service = l->service, .ready_to = &l->self, .ready_type = TY_LINK_READY,
+		.options = {.name = o->device, .driver = o->driver, .staging_bytes = o->staging_bytes, .sharing = sharing[o->sharing],
+			.calibration = o->calibration, .fault = o->fault},
+	};
+	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (l->epoll_fd < 0 || wake_fd < 0 || !watch(l, wake_fd, EVENT_WAKE)) {
+		if (l->epoll_fd >= 0)
+			close(l->epoll_fd);
+		if (wake_fd >= 0)
+			close(wake_fd);
+		return TY_IO;
+	}
+	/* release: pairs with wake */
+	atomic_store_explicit(&l->wake_fd, wake_fd + 1, memory_order_release);
+	return TY_OK;
+}
+
+/* What has begun ends, the service hears of it, and then this ends. */
+static void stopping(void *self)
+{
+	struct link *l = self;
+
+	l->stopping = true;
+	if (l->phase == LINK_AWAY) {
+		ty_actor_end();
+		return;
+	}
+	if (l->phase != LINK_ENDING) {
+		set_state(l, TY_STOPPING);
+		l->phase = LINK_ENDING;
+		close_attach(l);
+		link_end_all(l);
+	}
+	link_settle(l);
+}
+
+static void stop(void *self)
+{
+	struct link *l = self;
+	int wake_fd = atomic_exchange_explicit(&l->wake_fd, 0, memory_order_relaxed);
+
+	if (!wake_fd) /* it did not even start */
+		return;
+	assert(!l->gpu && !l->jobs && !l->pools);
+	while (l->memories) {
+		struct link_memory *m = l->memories;
+
+		l->memories = m->next;
+		link_free_memory(m);
+	}
+	close(l->epoll_fd);
+	close(wake_fd - 1);
+}
+
+/* What the engine's threads sent too late. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	if (msg->type == TY_LINK_OFFER)
+		link_free_memory(ty_container_of(msg, struct link_memory, msg));
+	else if (msg->type == TY_LINK_WITHDRAW)
+		free(ty_container_of(msg, struct link_withdrawal, msg));
+}
+
+static const struct ty_handler handlers[] = {
+	[TY_LINK_READY - TY_LINK_READY] = {"ready", on_ready},
+	[TY_LINK_PIECE - TY_LINK_READY] = {"piece", on_piece},
+	[TY_LINK_MAPPED - TY_LINK_READY] = {"mapped", on_mapped},
+	[TY_LINK_UNMAPPED - TY_LINK_READY] = {"unmapped", on_unmapped},
+	[TY_LINK_COPIED - TY_LINK_READY] = {"copied", on_copied},
+	[TY_LINK_OFFER - TY_LINK_READY] = {"offer", on_offer},
+	[TY_LINK_WITHDRAW - TY_LINK_READY] = {"withdraw", on_withdraw},
+	[TY_LINK_DOWN - TY_LINK_READY] = {"down", on_down},
+};
+
+const struct ty_class link_class = {
+	.name = "link",
+	.state_size = sizeof(struct link),
+	.first_type = TY_LINK_READY,
+	.type_count = sizeof handlers / sizeof handlers[0],
+	.handlers = handlers,
+	.start = start,
+	.stopping = stopping,
+	.stop = stop,
+	.refuse = refuse,
+	.poll = poll_link,
+	.wait = {wait_for_events, wake},
+};
