@@ -398,7 +398,6 @@ const struct ty_metric ty_metrics[] = {
 
 	{"tyer_arena_size_bytes", TY_GAUGE, "bytes", arena_size, 0, "Size of the arena."},
 	{"tyer_arena_huge_pages", TY_GAUGE, "", arena_huge, 0, "1 when the arena lies in huge pages."},
-	{"tyer_events", TY_COUNTER, "", events, offsetof(struct ty_events_stats, events), "Events told to subscribers (--events)."},
 	EMBEDDED("owners", TY_GAUGE, owners, "Owners in engines' processes that are connected (--embed-uid)."),
 	EMBEDDED("owners_lost", TY_GAUGE, lost, "Of those that were, with operations out and a process that has not ended."),
 	EMBEDDED("operations", TY_GAUGE, out, "Operations that are out with an owner in an engine's process ..."),
@@ -408,6 +407,7 @@ const struct ty_metric ty_metrics[] = {
 	EMBEDDED("retrieved_bytes", TY_COUNTER, retrieved_bytes, "Bytes that they retrieved."),
 	EMBEDDED("refused", TY_COUNTER, refused, "Owners that were refused."),
 	EMBEDDED("violations", TY_COUNTER, violations, "Owners whose connection was ended for what they said."),
+	{"tyer_events", TY_COUNTER, "", events, offsetof(struct ty_events_stats, events), "Events told to subscribers (--events)."},
 	{"tyer_events_subscribers", TY_GAUGE, "", events, offsetof(struct ty_events_stats, subscribers), "Who follows them."},
 	CACHE("arena_ready_bytes", TY_GAUGE, "bytes", ready_bytes, "Touched and registered: usable."),
 	CACHE("arena_failed_bytes", TY_GAUGE, "bytes", failed_bytes, "Pieces whose registration failed: never used."),

@@ -88,6 +88,21 @@ def path_busy():
         judge(case, "step beside both", ratio(r["both_step_us"], report["step_both_us"]), None)
 
 
+def embedded():
+    report = load("embedded")
+    if not report:
+        return
+    tell("owner in the engine's process", "the engine's step alone, us", f"{report['step_alone_us']:.0f}")
+    for r in report["rows"]:
+        case = f"owner in the engine's process, {r['way']}, {kib(r['run_bytes'])}{' cross-layer' if r['cross_layer'] else ''}"
+        judged = r["way"] == "fast"  # there is no other process whose time slices would be taken
+        for d in ("store", "retrieve", "both"):
+            judge(case, d, ratio(r[d + "_gbs"], r[d + "_limit_gbs"]), 0.97 if judged and d != "both" else None)
+            judge(case, f"step beside {d}, of alone", ratio(r[d + "_step_us"], r["step_alone_us"]), 1.03 if judged and d != "both" else None,
+                  least=False)
+            judge(case, f"step beside plain {d}, of alone", ratio(r[d + "_plain_step_us"], r["step_alone_us"]), None)
+
+
 def ways():
     for name in sorted(os.path.basename(p)[:-5] for p in glob.glob(os.path.join(result, "*.json"))):
         if not name.startswith(("ways-", "tiles-")):
@@ -228,18 +243,17 @@ def main():
         for line in f:
             name, outcome, seconds, note = line.rstrip("\n").split("\t")
             steps.append({"step": name, "result": outcome, "seconds": int(seconds), "note": "" if outcome == "passed" else note})
-    for part in (path_alone, path_busy, device, latency, loads, copies, several, ways, checked):
+    for part in (path_alone, path_busy, embedded, device, latency, loads, copies, several, ways, checked):
         try:
             part()
         except (KeyError, StopIteration, TypeError) as error:
             tell(part.__name__, "its report is not whole", repr(error))
     failed = [s["step"] for s in steps if s["result"] not in ("passed", "skipped", "not run")]
-    embedded = load("embedded")
     with open(os.path.join(result, "machine.txt")) as f:
         machine = f.read()
     missed = [f"{c}: {w}" for c, w, _, _, v in rows if v == "MISS"]
     with open(os.path.join(result, "summary.json"), "w") as f:
-        json.dump({"machine": machine, "steps": steps, "failed": failed, "wrong": wrong, "missed": missed, "embedded": embedded,
+        json.dump({"machine": machine, "steps": steps, "failed": failed, "wrong": wrong, "missed": missed,
                    "rows": [dict(zip(("case", "what", "measured", "wanted", "verdict"), r)) for r in rows],
                    "reports": {os.path.basename(p)[:-5]: load(os.path.basename(p)[:-5])
                                for p in glob.glob(os.path.join(result, "*.json")) if not p.endswith("summary.json")}}, f, indent=1)

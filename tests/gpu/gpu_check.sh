@@ -12,7 +12,7 @@ stage=$(mktemp -d "${TMPDIR:-/tmp}/tyer-gpu-check.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 mkdir "$stage/bin" "$stage/exe" "$stage/tests" "$stage/scenario"
 cp "$build/tools/tyerd/tyerd" "$build/tools/cli/tyer" "$build/tools/bench/tyer-bench" "$stage/bin/"
-for name in gpu/kernel_check gpu/device_check gpu/path_check bench/gpu_load bench/gpu_threads scenario/probe; do
+for name in gpu/kernel_check gpu/device_check gpu/path_check gpu/embedded_check bench/gpu_load bench/gpu_threads scenario/probe; do
 	ln -s "$build/tests/$name" "$stage/tests/${name#*/}"
 done
 ln -s "$build/tests/gpu/kernel_check" "$stage/exe/kernel_check"
@@ -32,7 +32,7 @@ fi
 (($#)) && exit 0
 if ((devices == 1)); then
 	wanted=('alone, fast' 'busy, quiet' 'RETRIEVE of one chunk' '16 clients, Tyer' '16 clients, 16 threads' 'beyond a bare context'
-		'longest call in steady state' 'a client over nng')
+		'longest call in steady state' 'a client over nng' "owner in the engine's process, quiet")
 else
 	wanted=("$devices GPUs, Tyer, split: store" "$devices GPUs, Tyer, cross-layer: both" "$devices GPUs, 16 threads" 'one GPU hangs'
 		'one client killed' '16 clients, 16 threads')

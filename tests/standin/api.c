@@ -3,6 +3,7 @@
  * The driver's functions. What the real ones answer to wrong arguments is answered alike; what they let pass and then go wrong
  * over, ends the process.
  */
+#include <pthread.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,35 @@
 static struct cu_context_object contexts[STANDIN_DEVICES]; /* each its owner's; references under the lock */
 static _Atomic pid_t initialized; /* process that called cuInit; relaxed, the caller orders its own calls */
 
+/* Several threads in one context, where that is allowed: one after the other, as a driver's own lock has it. */
+static pthread_mutex_t driver_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static pthread_mutex_t *lock_driver(void)
+{
+	if (!standin_settings.any_thread)
+		return NULL;
+	pthread_mutex_lock(&driver_lock);
+	return &driver_lock;
+}
+
+static void unlock_driver(pthread_mutex_t **lock)
+{
+	if (*lock)
+		pthread_mutex_unlock(*lock);
+}
+
 /* A function that may fail: ENTER(name, context, queues) returns what was injected. */
 #define ENTER(name, context, queues)                                                                                   \
 	cu_result injected = standin_enter(STANDIN_##name, context, queues);                                           \
 	if (injected != CU_SUCCESS && injected != STANDIN_HANG)                                                        \
-	return injected
+		return injected;                                                                                       \
+	__attribute__((cleanup(unlock_driver), unused)) pthread_mutex_t *locked = lock_driver()
 
 /* A call that really waits for all work of the context: not between batches. */
 static void would_wait(const char *name)
 {
-	if (!standin_idle(standin_current()))
+	/* where several threads share a context what is queued may be the engine's */
+	if (!standin_settings.any_thread && !standin_idle(standin_current()))
 		standin_misuse("%s while work is queued: it would wait", name);
 }
 
@@ -174,7 +194,7 @@ cu_result cuDevicePrimaryCtxRelease(cu_device device)
 
 	ENTER(cuDevicePrimaryCtxRelease, false, false);
 	standin_lock();
-	if (c->references < 1 || c->owner != gettid())
+	if (c->references < 1 || (c->owner != gettid() && !standin_settings.any_thread))
 		standin_misuse("device %d's context is released by a thread that has none", device);
 	if (--c->references == 0 && (c->streams || c->used))
 		standin_misuse("device %d's context is released with streams or memory in it", device);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -28,13 +29,20 @@
 /* Shared. The engine writes; the parent reads. A sample is there when `steps` is past it (release, read by acquire); the error is
  * when the pipe has ended without a word. */
 struct shared {
+	_Atomic bool stop; /* of a thread: the parent's, relaxed */
 	_Atomic uint64_t steps;
 	char error[256];
 	float samples[SAMPLES]; /* milliseconds, of step i at i % SAMPLES */
 };
 
 static struct shared *shared;
-static pid_t engine;
+static pid_t engine; /* 0: none, or a thread */
+static struct {
+	pthread_t thread;
+	bool runs, tiny;
+	const char *driver;
+	int ordinal, ready;
+} here;
 
 struct run {
 	struct ty_cuda api;
@@ -49,6 +57,8 @@ struct run {
 static _Noreturn void give_up(const struct run *r, const char *what, cu_result result)
 {
 	snprintf(shared->error, sizeof shared->error, "the busy engine: %s: %s (%d)", what, ty_cuda_error_name(&r->api, result), result);
+	if (here.runs) /* nobody else tells */
+		fprintf(stderr, "%s\n", shared->error);
 	_exit(1);
 }
 
@@ -109,7 +119,7 @@ static void finish_step(struct run *r, uint64_t step)
 		give_up(r, "cuEventQuery", result);
 }
 
-static _Noreturn void work(const char *driver, int ordinal, bool tiny, int ready)
+static void work(const char *driver, int ordinal, bool tiny, int ready)
 {
 	static struct run r;
 	uint64_t step = 1;
@@ -119,7 +129,7 @@ static _Noreturn void work(const char *driver, int ordinal, bool tiny, int ready
 	finish_step(&r, AHEAD); /* the events' first records */
 	while (step < AHEAD)
 		queue_step(&r, step++);
-	for (;; step++) {
+	for (; !atomic_load_explicit(&shared->stop, memory_order_relaxed); step++) {
 		uint64_t done = step - AHEAD + 1; /* queued long before this one */
 		float *sample = &shared->samples[done % SAMPLES];
 
@@ -139,24 +149,34 @@ static _Noreturn void work(const char *driver, int ordinal, bool tiny, int ready
 	}
 }
 
-enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
+/* Both: where the engine's first byte comes. */
+static enum ty_code prepare(int ready[2], struct ty_error *err)
 {
-	int ready[2];
-	ssize_t got;
-	char byte;
-
 	engine = 0;
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return ty_fail(err, TY_NO_MEMORY, "the busy engine: %s", strerror(errno));
 	if (pipe2(ready, O_CLOEXEC) != 0)
 		return ty_fail(err, TY_IO, "the busy engine: pipe: %s", strerror(errno));
+	return TY_OK;
+}
+
+enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err)
+{
+	int ready[2];
+	enum ty_code code = prepare(ready, err);
+	ssize_t got;
+	char byte;
+
+	if (code != TY_OK)
+		return code;
 	engine = fork();
 	if (engine == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		signal(SIGALRM, SIG_DFL);
 		close(ready[0]);
 		work(driver, ordinal, tiny, ready[1]);
+		_exit(0);
 	}
 	close(ready[1]);
 	do
@@ -170,8 +190,47 @@ enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty
 	return got == 1 ? TY_OK : ty_fail(err, TY_DEVICE_FAILED, "%s", shared->error[0] ? shared->error : "the busy engine ended");
 }
 
+static void *work_here(void *unused)
+{
+	(void)unused;
+	work(here.driver, here.ordinal, here.tiny, here.ready);
+	return NULL;
+}
+
+enum ty_code ty_busy_start_here(const char *driver, int ordinal, bool tiny, struct ty_error *err)
+{
+	int ready[2];
+	enum ty_code code = prepare(ready, err);
+	ssize_t got;
+	char byte;
+
+	if (code != TY_OK)
+		return code;
+	here.driver = driver;
+	here.ordinal = ordinal;
+	here.tiny = tiny;
+	here.ready = ready[1];
+	here.runs = true;
+	if (pthread_create(&here.thread, NULL, work_here, NULL) != 0) {
+		here.runs = false;
+		got = -1;
+	} else {
+		do
+			got = read(ready[0], &byte, 1);
+		while (got < 0 && errno == EINTR);
+	}
+	close(ready[0]);
+	close(ready[1]);
+	return got == 1 ? TY_OK : ty_fail(err, TY_IO, "the busy engine: no thread could be made for it");
+}
+
 void ty_busy_stop(void)
 {
+	if (here.runs) {
+		atomic_store_explicit(&shared->stop, true, memory_order_relaxed);
+		pthread_join(here.thread, NULL);
+		here.runs = false;
+	}
 	if (engine > 0) {
 		kill(engine, SIGKILL);
 		waitpid(engine, NULL, 0);

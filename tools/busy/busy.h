@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An engine at work, in a process of its own: steps of about 1.6 ms, each a row of kernels that read weights. For calibrating and
- * measuring beside it; no service starts one. One at a time.
+ * An engine at work, in a process of its own or on a thread of this one: steps of about 1.6 ms, each a row of kernels that read
+ * weights. For calibrating and measuring beside it; no service starts one. One at a time.
  */
 #ifndef TY_BUSY_H
 #define TY_BUSY_H
@@ -13,6 +13,9 @@
 
 /* Start it, before this process calls the driver; returns when it steps. `tiny`: a few kernels over a little memory. */
 TY_MUST_USE enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err);
+/* The same on a thread of this process, in the device's primary context: for an owner in the engine's process. An error of the driver
+ * ends the process. */
+TY_MUST_USE enum ty_code ty_busy_start_here(const char *driver, int ordinal, bool tiny, struct ty_error *err);
 /* After any start, also one that failed. */
 void ty_busy_stop(void);
 
