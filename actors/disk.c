@@ -30,7 +30,9 @@ struct disk_actor {
 	uint64_t coming;           /* bytes of the files that are being written */
 	uint64_t temps;            /* numbers for temporary names */
 	uint64_t wrong;            /* files so far */
-	uint32_t isolated[DISK_FOLDERS];
+	uint32_t isolated;         /* numbers for names in quarantine */
+	uint64_t aside;            /* bytes of what is there */
+	uint32_t bytework_turn;
 	struct ty_timer tick;
 	bool ticking, stopping;
 };
@@ -45,6 +47,7 @@ static void publish(struct disk_actor *a)
 	ty_tier_tell(a->tier);
 	atomic_store_explicit(&a->tier->stats.chunks, a->index.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.used_bytes, a->index.bytes, memory_order_relaxed);
+	atomic_store_explicit(&a->tier->stats.quarantine_bytes, a->aside, memory_order_relaxed);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------------------------- */
@@ -91,7 +94,7 @@ static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_ke
 		return false;
 	if (work == DISK_ISOLATE)
 		snprintf(job->temp, sizeof job->temp, "quarantine/%.64s.%016llx-%u", job->name + 3, (unsigned long long)a->disk->boot,
-			a->isolated[folder]++);
+			a->isolated++);
 	begin(a, job);
 	return true;
 }
@@ -99,8 +102,8 @@ static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_ke
 /* Is a file of that key being removed? A new one could be taken for it. */
 static bool is_leaving(const struct disk_actor *a, const struct ty_key *key)
 {
-	for (const struct disk_job *job = a->errands ? a->jobs : NULL; job; job = job->next)
-		if (!job->io && memcmp(&job->shape.key, key, sizeof *key) == 0)
+	for (const struct disk_job *job = a->jobs; job; job = job->next)
+		if ((job->work == DISK_REMOVE || job->work == DISK_ISOLATE) && memcmp(&job->shape.key, key, sizeof *key) == 0)
 			return true;
 	return false;
 }
@@ -152,16 +155,19 @@ static void forget(struct disk_actor *a, struct disk_entry *entry)
 static void isolate(struct disk_actor *a, const struct disk_job *job)
 {
 	struct disk_entry *entry = entry_of(a, job);
+	bool keep;
 
 	if (!entry)
 		return;
 	if (is_power_of_two(++a->wrong)) /* the first, and then ever more seldom */
 		ty_log(TY_LOG_WARN, "tier", "disk: wrong (%llu so far): %s/%s: %s", (unsigned long long)a->wrong,
 			a->disk->folder[job->folder].path, job->name, job->why);
+	keep = a->aside + entry->bytes <= a->disk->quarantine;
+	a->aside += keep ? entry->bytes : 0;
 	disk_index_remove(&a->index, entry);
 	ty_tier_gone(a->tier, &job->shape.key, TYER__V1__EVENT__KIND__WRONG);
 	count(&a->tier->stats.quarantined, 1);
-	(void)errand(a, a->isolated[job->folder] < DISK_QUARANTINE ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
+	(void)errand(a, keep ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
 }
 
 /* ---- operations -------------------------------------------------------------------------------------------- */
@@ -251,7 +257,8 @@ static void get(struct disk_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
 		return;
 	}
-	disk_index_touch(&a->index, entry);
+	if (!io->aside)
+		disk_index_touch(&a->index, entry);
 	job->io = io;
 	job->serial = entry->serial;
 	set_shape(job, io);
@@ -272,6 +279,19 @@ static void delete(struct disk_actor *a, struct ty_tier_io *io)
 	begin(a, job);
 }
 
+static void list(struct disk_actor *a, struct ty_tier_io *io)
+{
+	if (disk_index_page(&a->index, a->disk->names, io->page))
+		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+	else
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory for a page");
+}
+
+static uint16_t name_of(struct disk_actor *a, const struct ty_identity *identity)
+{
+	return identity ? disk_names_number(a->disk->names, identity) : 0;
+}
+
 static void finish(struct disk_actor *a, struct disk_job *job)
 {
 	struct ty_tier_io *io = job->io;
@@ -282,7 +302,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 	a->job_count--;
 	a->errands -= !io;
 	if (job->work == DISK_PUT) {
-		struct disk_shape shape = {job->shape.key, job->shape.parts, job->shape.length};
+		struct disk_shape shape = {job->shape.key, name_of(a, io->identity), job->shape.parts, job->shape.length};
 
 		a->coming -= ty_envelope_total(&job->shape);
 		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
@@ -303,6 +323,37 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 	disk_job_free(job);
 }
 
+static void disk_check(struct ty_service *service, struct ty_bytework *work)
+{
+	(void)service;
+	disk_job_perform(ty_container_of(work, struct disk_job, bytework));
+}
+
+/* Verify what was read: here, where it is wanted soonest; if nobody waits for it, where it is in nobody's way. */
+static void check(struct disk_actor *a, struct disk_job *job)
+{
+	job->bytework.home = ty_self();
+	job->bytework.home_type = DISK_CHECKED;
+	job->bytework.run = disk_check;
+	if (job->io->aside && ty_bytework_send(a->tier->service, &job->bytework, &a->bytework_turn))
+		return;
+	disk_job_perform(job);
+	disk_job_next(job);
+	finish(a, job);
+}
+
+/* On its way in the ring. */
+static void go_on(struct disk_actor *a, struct disk_job *job)
+{
+	disk_job_next(job);
+	if (job->step == DISK_OVER)
+		finish(a, job);
+	else if (job->step == DISK_CHECK)
+		check(a, job);
+	else
+		begin_in_ring(a, job);
+}
+
 /* ---- the actor --------------------------------------------------------------------------------------------- */
 
 static int64_t poll_ring(void *self, int64_t now)
@@ -320,13 +371,8 @@ static int64_t poll_ring(void *self, int64_t now)
 		next = held->next_held;
 		begin_in_ring(a, held);
 	}
-	for (int i = 0; ring->on && i < REAP_MAX && (job = disk_ring_reap(ring)); i++) {
-		disk_job_next(job);
-		if (job->step == DISK_OVER)
-			finish(a, job);
-		else
-			begin_in_ring(a, job);
-	}
+	for (int i = 0; ring->on && i < REAP_MAX && (job = disk_ring_reap(ring)); i++)
+		go_on(a, job);
 	if (ring->on)
 		disk_ring_submit(ring);
 	publish(a);
@@ -392,6 +438,9 @@ static void on_io(void *self, struct ty_msg *msg)
 	case TY_TIER_DELETE:
 		delete(a, io);
 		break;
+	case TY_TIER_LIST:
+		list(a, io);
+		break;
 	}
 }
 
@@ -418,6 +467,16 @@ static void on_worked(void *self, struct ty_msg *msg)
 	finish(self, ty_container_of(msg, struct disk_job, msg));
 }
 
+static void on_checked(void *self, struct ty_msg *msg)
+{
+	struct ty_bytework *work = ty_container_of(msg, struct ty_bytework, msg);
+	struct disk_job *job = ty_container_of(work, struct disk_job, bytework);
+
+	if (!work->ran)
+		disk_job_perform(job);
+	go_on(self, job);
+}
+
 static void on_found(void *self, struct ty_msg *msg)
 {
 	struct disk_actor *a = self;
@@ -426,6 +485,7 @@ static void on_found(void *self, struct ty_msg *msg)
 	for (uint32_t i = 0; i < found->count; i++) {
 		struct disk_shape *shape = &found->item[i];
 
+		shape->name = name_of(a, disk_names_at(&found->names, shape->name));
 		/* What was written meanwhile is newer, what is being removed is not there. */
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);
@@ -467,6 +527,7 @@ static enum ty_code start(void *self, void *arg)
 
 	a->tier = arg;
 	a->disk = a->tier->state;
+	a->aside = atomic_load_explicit(&a->tier->stats.quarantine_bytes, memory_order_relaxed); /* what open() found */
 	if (disk_index_init(&a->index))
 		return TY_OK;
 	ty_log(TY_LOG_ERROR, "tier", "disk: no memory to start with");
@@ -503,6 +564,7 @@ static const struct ty_handler handlers[] = {
 	[DISK_WORKED - TY_TIER_START] = {"worked", on_worked},
 	[DISK_FOUND - TY_TIER_START] = {"found", on_found},
 	[DISK_TICK - TY_TIER_START] = {"tick", on_tick},
+	[DISK_CHECKED - TY_TIER_START] = {"checked", on_checked},
 };
 
 static const struct ty_class disk_class = {

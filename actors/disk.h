@@ -21,9 +21,9 @@
 #define DISK_FOLDERS 8
 #define DISK_HASH_FOLDERS 256       /* in each: by the key's first byte */
 #define DISK_WORKERS 8              /* at most, where there is no io_uring */
-#define DISK_QUARANTINE 64          /* wrong files that are kept, per folder and process */
+#define DISK_QUARANTINE ((uint64_t)1 << 30) /* quarantine=, bytes of wrong files that are kept */
 #define DISK_NAME_MAX 128
-#define DISK_FILES (2 * 1024 + 64) /* open at once: as many as a tier may have reads and writes, and errands */
+#define DISK_FILES (TY_TIER_LANES * 1024 + 64) /* open at once: as many as a tier may have operations, and errands */
 #define DISK_FORMAT "tyer-disk"     /* the file that says what a folder is, and ... */
 #define DISK_FORMAT_TEXT "tyer-disk 1\n"
 #define DISK_SUFFIX ".tyer"
@@ -42,6 +42,8 @@ struct disk_ring {
 	const struct ty_arena *arena;
 };
 
+struct disk_names;
+
 /* What open() found; constant while actors run, but for `direct` and the ring, which is the actor's. */
 struct disk {
 	struct ty_tier *tier;
@@ -50,6 +52,8 @@ struct disk {
 	struct disk_ring ring;
 	int event_fd;               /* told by the ring's completions and by whoever sends to the actor */
 	bool sync;
+	uint64_t quarantine;        /* bytes of wrong files that are kept, of all folders together */
+	struct disk_names *names;   /* the actor's: whose the chunks are that it has seen */
 	uint64_t boot;              /* in the names of temporary files: those of others are leftovers */
 	struct ty_actor *worker[DISK_WORKERS], *scanner;
 };
@@ -61,8 +65,19 @@ void disk_close(struct ty_tier *tier);
 
 /* ---- disk_index.c ---- */
 
+/* Whose chunks are, by number. */
+struct disk_names {
+	struct ty_identity *name[TY_MAX_SPACES];
+	uint32_t count;
+};
+
+uint16_t disk_names_number(struct disk_names *names, const struct ty_identity *identity); /* a new one if need be; 0: no room */
+const struct ty_identity *disk_names_at(const struct disk_names *names, uint16_t number); /* null: not known */
+void disk_names_clear(struct disk_names *names);
+
 struct disk_shape { /* of a chunk */
 	struct ty_key key;
+	uint16_t name;                      /* whose it is; 0: not known */
 	uint32_t parts;
 	uint64_t *length;
 };
@@ -73,7 +88,7 @@ struct disk_entry {
 	struct ty_key key;
 	uint64_t bytes;                     /* of the file */
 	uint64_t serial;                    /* another entry of the same key has another one */
-	uint16_t folder, parts;
+	uint16_t folder, parts, name;
 	uint64_t length[];
 };
 
@@ -91,15 +106,17 @@ struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_k
 struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest);
 void disk_index_touch(struct disk_index *x, struct disk_entry *entry);
 void disk_index_remove(struct disk_index *x, struct disk_entry *entry); /* and free it */
+bool disk_index_page(const struct disk_index *x, const struct disk_names *names, struct ty_tier_page *page); /* a LIST's. False: no memory */
 
 /* ---- disk_job.c ---- */
 
 enum disk_work { DISK_PUT, DISK_GET, DISK_REMOVE, DISK_ISOLATE };
-enum disk_step { DISK_OPEN, DISK_MOVE, DISK_SYNC, DISK_CLOSE, DISK_RENAME, DISK_UNLINK, DISK_OVER };
+enum disk_step { DISK_OPEN, DISK_MOVE, DISK_SYNC, DISK_CLOSE, DISK_CHECK, DISK_RENAME, DISK_UNLINK, DISK_OVER };
 
 struct disk_job {
 	alignas(TY_ENVELOPE_ALIGN) uint8_t header[TY_ENVELOPE_BYTES];
 	struct ty_msg msg;                  /* to a worker and back */
+	struct ty_bytework bytework;        /* the CHECK step, where others wait for this actor */
 	struct disk *disk;
 	struct ty_actor *home;              /* the disk actor */
 	struct ty_tier_io *io;              /* null: an errand of the tier's own */
@@ -137,10 +154,10 @@ uint32_t disk_job_gather(struct disk_job *job, const struct disk_move *moves, ui
 	const struct iovec **vector);
 /* A result of the current step: bytes or a descriptor, or -errno. */
 void disk_job_result(struct disk_job *job, int result);
-/* All results of the step are here: which step follows. At OVER outcome and why are set, and a GET is verified. */
+/* All results of the step are here: which step follows. At OVER outcome and why are set. */
 void disk_job_next(struct disk_job *job);
 int disk_job_open_flags(const struct disk_job *job);
-/* Do the current step by system calls, and record its results. Takes its time: workers only. */
+/* Do the current step, by system calls or (CHECK: what was read is verified) in memory, and record its results. Takes its time. */
 void disk_job_perform(struct disk_job *job);
 
 /* ---- disk_ring.c ---- */
@@ -162,7 +179,8 @@ struct disk_found { /* what lies in one hash folder; travels between scanner and
 	uint32_t folder, hash;      /* which one was read */
 	bool last;
 	uint32_t count, room;
-	struct disk_shape *item;    /* their lengths are allocated */
+	struct disk_shape *item;    /* their lengths are allocated, their names numbers in the message's own: */
+	struct disk_names names;
 };
 
 void disk_found_free(struct disk_found *found);
@@ -173,6 +191,7 @@ enum {
 	DISK_WORKED = TY_TIER_OWN, /* struct disk_job    from a worker: all its steps are done */
 	DISK_FOUND,                /* struct disk_found  from the scanner */
 	DISK_TICK,                 /* its timer, while jobs are out */
+	DISK_CHECKED,              /* a job's struct ty_bytework: home again */
 };
 
 #endif

@@ -12,6 +12,7 @@
 #define SEGMENT (1u << 14)
 #define SEGMENTS (1u << 12)
 #define FIRST_ROUND 1024u
+#define LOOKS_MAX 4096 /* classes that one page looks at */
 
 static uint64_t hash_of(const struct ty_key *key)
 {
@@ -91,6 +92,22 @@ struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_k
 	return entry;
 }
 
+/* The table as it would be with `round` buckets (a power of two): what hashes alike there is together in the buckets at that
+ * distance, however often the table has grown since. So a page is of whole such classes, and the cursor is a class and its round. */
+bool disk_index_page(const struct disk_index *x, const struct disk_names *names, struct ty_tier_page *page)
+{
+	uint64_t round = page->cursor ? page->cursor >> 32 : x->round, class = page->cursor & UINT32_MAX;
+	uint32_t looks = LOOKS_MAX;
+
+	for (; class < round && page->count < page->wanted && looks; class++, looks--)
+		for (uint64_t bucket = class; bucket < x->buckets; bucket += round)
+			for (const struct disk_entry *e = *bucket_at(x, (uint32_t)bucket); e; e = e->next)
+				if (!ty_tier_page_add(page, &e->key, disk_names_at(names, e->name), e->bytes))
+					return false;
+	page->cursor = class < round ? round << 32 | class : 0;
+	return true;
+}
+
 /* ---- the order of use ---- */
 
 static void order_remove(struct disk_index *x, struct disk_entry *entry)
@@ -140,6 +157,7 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	for (uint32_t i = 0; i < shape->parts; i++)
 		entry->bytes += ty_envelope_padded(shape->length[i]);
 	entry->serial = ++x->serials;
+	entry->name = shape->name;
 	entry->folder = (uint16_t)folder;
 	entry->parts = (uint16_t)shape->parts;
 	memcpy(entry->length, shape->length, shape->parts * sizeof entry->length[0]);
@@ -152,4 +170,32 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	if (x->count > x->buckets)
 		grow(x);
 	return entry;
+}
+
+/* ---- whose they are ---- */
+
+uint16_t disk_names_number(struct disk_names *names, const struct ty_identity *identity)
+{
+	struct ty_identity *copy;
+
+	for (uint32_t i = 0; i < names->count; i++)
+		if (ty_identity_is(names->name[i], identity))
+			return (uint16_t)(i + 1);
+	copy = names->count < TY_MAX_SPACES ? malloc(sizeof *copy) : NULL;
+	if (!copy)
+		return 0;
+	*copy = *identity;
+	names->name[names->count++] = copy;
+	return (uint16_t)names->count;
+}
+
+const struct ty_identity *disk_names_at(const struct disk_names *names, uint16_t number)
+{
+	return number ? names->name[number - 1] : NULL;
+}
+
+void disk_names_clear(struct disk_names *names)
+{
+	while (names->count)
+		free(names->name[--names->count]);
 }

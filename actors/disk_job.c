@@ -70,9 +70,10 @@ uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUN
 	job->expected = TY_ENVELOPE_BYTES;
 	for (uint32_t i = 0; i < job->shape.parts; i++) {
 		uint64_t bytes = ty_envelope_padded(job->shape.length[i]);
+		uint8_t *data = job->io->part[i].data;
 
-		if (job->io->part[i].data) {
-			moves[count++] = (struct disk_move){job->io->part[i].data, bytes, offset, true};
+		if (data) {
+			moves[count++] = (struct disk_move){data, bytes, offset, !job->io->aside};
 			job->expected += bytes;
 		}
 		offset += bytes;
@@ -159,8 +160,6 @@ static void over(struct disk_job *job)
 	job->outcome = outcome_of(job);
 	if (job->error)
 		conclude(job, job->outcome, "%s: %s", job->work == DISK_PUT ? job->temp : job->name, strerror(job->error));
-	else if (job->work == DISK_GET)
-		verify(job);
 }
 
 /* The file system takes no O_DIRECT after all: say so once, and begin anew without. */
@@ -196,10 +195,15 @@ void disk_job_next(struct disk_job *job)
 		break;
 	case DISK_CLOSE:
 		job->fd = -1;
-		if (job->work != DISK_PUT)
+		if (job->work == DISK_PUT)
+			job->step = job->error ? DISK_UNLINK : DISK_RENAME;
+		else if (job->error)
 			over(job);
 		else
-			job->step = job->error ? DISK_UNLINK : DISK_RENAME;
+			job->step = DISK_CHECK;
+		break;
+	case DISK_CHECK:
+		job->step = DISK_OVER;
 		break;
 	case DISK_RENAME:
 		if (job->work == DISK_PUT && job->error)
@@ -214,7 +218,7 @@ void disk_job_next(struct disk_job *job)
 	}
 }
 
-/* ---- by system calls --------------------------------------------------------------------------------------- */
+/* ---- by system calls, and in memory --------------------------------------------------------------------------------------- */
 
 static int move_all(struct disk_job *job)
 {
@@ -264,6 +268,9 @@ void disk_job_perform(struct disk_job *job)
 		break;
 	case DISK_CLOSE:
 		disk_job_result(job, or_errno(close(job->fd)));
+		break;
+	case DISK_CHECK:
+		verify(job);
 		break;
 	case DISK_RENAME:
 		disk_job_result(job, or_errno(job->work == DISK_PUT ? renameat(folder, job->temp, folder, job->name)

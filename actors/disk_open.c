@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -100,6 +101,26 @@ static enum ty_code probe_direct(struct disk_folder *f, struct ty_error *err)
 	return code;
 }
 
+/* Bytes of the files that a process before this one put aside. */
+static uint64_t count_quarantine(const struct disk_folder *f)
+{
+	int fd = openat(f->fd, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	uint64_t bytes = 0;
+	struct stat st;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	for (struct dirent *entry; (entry = readdir(dir));)
+		if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+			bytes += (uint64_t)st.st_size;
+	closedir(dir);
+	return bytes;
+}
+
 static enum ty_code open_folder(struct disk_folder *f, struct ty_error *err)
 {
 	char name[4];
@@ -131,6 +152,7 @@ static enum ty_code take_arguments(struct disk *d, const char **io, struct ty_er
 	uint64_t number;
 
 	*io = "auto";
+	d->quarantine = DISK_QUARANTINE;
 	d->worker_count = WORKERS_DEFAULT;
 	for (uint32_t i = 0; i < c->arg_count; i++) {
 		const char *name = c->args[i].name, *value = c->args[i].value;
@@ -141,9 +163,11 @@ static enum ty_code take_arguments(struct disk *d, const char **io, struct ty_er
 			d->sync = value[0] == 'y';
 		} else if (strcmp(name, "threads") == 0 && ty_parse_count(value, DISK_WORKERS, &number, err) == TY_OK && number) {
 			d->worker_count = (uint32_t)number;
+		} else if (strcmp(name, "quarantine") == 0 && ty_parse_bytes(value, &number, err) == TY_OK) {
+			d->quarantine = number;
 		} else {
-			return ty_fail(err, TY_INVALID, "--tier: disk: found \"%s=%.60s\", expected io=auto|uring|plain, sync=yes|no or"
-				" threads=1..%d", name, value, DISK_WORKERS);
+			return ty_fail(err, TY_INVALID, "--tier: disk: found \"%s=%.60s\", expected io=auto|uring|plain, sync=yes|no,"
+				" threads=1..%d or quarantine=BYTES", name, value, DISK_WORKERS);
 		}
 	}
 	return TY_OK;
@@ -194,11 +218,14 @@ enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err)
 	for (uint32_t i = 0; i < DISK_FOLDERS; i++)
 		d->folder[i].fd = d->folder[i].lock_fd = -1;
 	randombytes_buf(&d->boot, sizeof d->boot);
-	code = take_arguments(d, &io, err);
+	d->names = calloc(1, sizeof *d->names);
+	code = d->names ? take_arguments(d, &io, err) : ty_fail(err, TY_NO_MEMORY, "no memory for a disk tier");
 	if (code == TY_OK)
 		code = take_folders(d, err);
 	for (uint32_t i = 0; i < d->folder_count && code == TY_OK; i++) {
 		code = open_folder(&d->folder[i], err);
+		atomic_fetch_add_explicit(&tier->stats.quarantine_bytes, code == TY_OK ? count_quarantine(&d->folder[i]) : 0,
+			memory_order_relaxed);
 		direct += atomic_load_explicit(&d->folder[i].direct, memory_order_relaxed);
 	}
 	if (code == TY_OK)
@@ -207,7 +234,7 @@ enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err)
 		disk_close(tier);
 		return code;
 	}
-	tier->capabilities = TY_TIER_LASTING | TY_TIER_LOCAL | (direct == d->folder_count ? TY_TIER_DIRECT : 0);
+	tier->capabilities = TY_TIER_LASTING | TY_TIER_LOCAL | TY_TIER_LISTS | (direct == d->folder_count ? TY_TIER_DIRECT : 0);
 	snprintf(tier->stats.note, sizeof tier->stats.note, "%s%s%s", d->ring.on ? "io_uring" : "worker threads: ",
 		d->ring.on ? "" : why,
 		direct == d->folder_count ? ", O_DIRECT" : ", through the page cache: a file system takes no O_DIRECT");
@@ -227,6 +254,9 @@ void disk_close(struct ty_tier *tier)
 		if (d->folder[i].fd >= 0)
 			close(d->folder[i].fd);
 	}
+	if (d->names)
+		disk_names_clear(d->names);
+	free(d->names);
 	free(d);
 	tier->state = NULL;
 }

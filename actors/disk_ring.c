@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,6 +149,8 @@ static void chain_moves(struct disk_ring *r, struct disk_job *job)
 
 		i += prepare_move(r, job, sqe, &moves[i], count - i);
 		sqe->flags |= IOSQE_FIXED_FILE;
+		if (job->io->aside)
+			sqe->ioprio = IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT; /* where the device's scheduler knows of it */
 		chain(sqe, job, DISK_MOVE, false);
 	}
 }

@@ -242,6 +242,15 @@ static void aim(struct engine *e, struct flight *f, const struct session *s, uin
 	}
 }
 
+/* A chunk may have been found wrong since it was leased. */
+static enum ty_code check_chunks(const struct session *s, const struct demand *d, struct ty_error *err)
+{
+	for (uint32_t i = d->first; i < d->first + d->count; i++)
+		if (ty_chunk_state(s->lease->chunks[i]) != TY_CHUNK_READY)
+			return ty_fail(err, TY_NOT_LEASED, "first, count: chunk %u was damaged in memory: it is lost, LOOKUP again", i);
+	return TY_OK;
+}
+
 void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Retrieve *q = x->request->retrieve;
@@ -260,6 +269,8 @@ void engine_retrieve(struct engine *e, struct peer *peer, struct ty_exchange *x)
 			code = ty_fail(&err, TY_NOT_LEASED, "first, count: chunks %u..%llu; the session's last LOOKUP found %u", d.first,
 				(unsigned long long)d.first + d.count, leased);
 	}
+	if (code == TY_OK)
+		code = check_chunks(s, &d, &err);
 	if (code == TY_OK) {
 		f = build(&d, r, x, &err);
 		code = f ? take_credit(e, f, &err) : err.code;

@@ -66,6 +66,8 @@ static void hold(struct eviction *e, struct ty_op *op, uint32_t from)
 	for (uint32_t i = from; i < op->count; i++) {
 		struct ty_chunk *chunk = ty_index_find(e->service->index, &op->chunks[i].key);
 
+		if (chunk && eviction_discard(e, chunk))
+			chunk = NULL;
 		if (chunk && chunk->filling) /* held already: by an op that fills it, or the key is here twice */
 			chunk = NULL;
 		if (chunk)
@@ -140,6 +142,8 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, const struct ev
 
 	if (chunk && chunk->parts != layout->parts)
 		return NO_ROOM; /* the fingerprint is part of the key, so this takes a key of somebody else's making */
+	if (chunk && ty_chunk_state(chunk) == TY_CHUNK_WRONG)
+		return NO_ROOM; /* somebody has it still */
 	if (chunk)
 		eviction_claim(e, chunk, owner);
 	if (chunk && chunk->slots[layout->part] != TY_NO_SLOT) {
@@ -342,8 +346,10 @@ static void on_release(void *self, struct ty_msg *msg)
 		eviction_claim(e, chunk, &owner);
 		if (i >= lease->again)
 			eviction_used(e, chunk, &lease->hint);
-		eviction_offer(e, chunk, TY_TIER_WRITE_REUSE);
+		if (ty_chunk_state(chunk) == TY_CHUNK_READY)
+			eviction_offer(e, chunk, TY_TIER_WRITE_REUSE);
 		ty_chunk_unpin(chunk);
+		(void)eviction_discard(e, chunk);
 	}
 	publish(e);
 	if (ty_send(lease->engine, &lease->msg, TY_ENGINE_RELEASED) != TY_OK)
@@ -404,6 +410,12 @@ static void on_control_late(void *self, struct ty_msg *msg)
 static void on_tier_io(void *self, struct ty_msg *msg)
 {
 	eviction_deleted(msg);
+	publish(self);
+}
+
+static void on_scrub(void *self, struct ty_msg *msg)
+{
+	eviction_scrub(self, ty_container_of(msg, struct ty_scrub_ask, msg));
 	publish(self);
 }
 
@@ -519,6 +531,7 @@ static const struct ty_handler handlers[] = {
 	{"tier io", on_tier_io},
 	{"fetched", on_fetched},
 	{"look", on_look},
+	{"scrub", on_scrub},
 };
 
 const struct ty_class ty_eviction_class = {

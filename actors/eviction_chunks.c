@@ -57,6 +57,16 @@ uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *c
 	return bytes;
 }
 
+struct ty_chunk *eviction_chunk_at(const struct eviction *e, uint32_t slot)
+{
+	struct ty_chunk *chunk = ty_index_find(e->service->index, &ty_slots_record(e->service->slots, slot)->key);
+
+	for (uint32_t part = 0; chunk && part < chunk->parts; part++)
+		if (chunk->slots[part] != TY_NO_SLOT)
+			return chunk->slots[part] == slot ? chunk : NULL;
+	return NULL; /* a piece of a process before this one, whose parts are not all back */
+}
+
 void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner)
 {
 	if (chunk->space || !owner->space)
@@ -205,6 +215,23 @@ bool eviction_remove(struct eviction *e, struct ty_chunk *chunk)
 	remove_chunk(e, chunk, true);
 	e->visible -= visible;
 	return true;
+}
+
+void eviction_condemn(struct eviction *e, struct ty_chunk *chunk)
+{
+	static const struct ty_hint done = {.band = TY_BAND_DONE};
+
+	(void)eviction_keep(e, chunk, false);
+	ty_chunk_condemn(chunk);
+	ty_events_add(e->service, &e->events, TYER__V1__EVENT__KIND__EVICTED, &chunk->key, 0);
+	e->visible--;
+	chunk->entry.owner = TY_DOOMED;
+	eviction_hint(e, chunk, &done);
+}
+
+bool eviction_discard(struct eviction *e, struct ty_chunk *chunk)
+{
+	return ty_chunk_state(chunk) == TY_CHUNK_WRONG && !chunk->filling && eviction_remove(e, chunk);
 }
 
 bool eviction_evict(struct eviction *e, struct ty_chunk *chunk)

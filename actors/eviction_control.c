@@ -300,17 +300,6 @@ static void walk_keys(struct job *job)
 	job->walked = job->at == job->select.key_count;
 }
 
-/* A chunk has several slots, and is looked at once: at its first. */
-static struct ty_chunk *chunk_at(struct eviction *e, uint32_t slot)
-{
-	struct ty_chunk *chunk = ty_index_find(e->service->index, &ty_slots_record(e->service->slots, slot)->key);
-
-	for (uint32_t part = 0; chunk && part < chunk->parts; part++)
-		if (chunk->slots[part] != TY_NO_SLOT)
-			return chunk->slots[part] == slot ? chunk : NULL;
-	return NULL; /* a piece of a process before this one, whose parts are not all back */
-}
-
 /* A slice of the slot table. */
 static void walk_slots(struct job *job)
 {
@@ -325,7 +314,7 @@ static void walk_slots(struct job *job)
 			job->at = at;
 			return;
 		}
-		chunk = chunk_at(job->e, slot);
+		chunk = eviction_chunk_at(job->e, slot);
 		if (chunk && !eviction_selects(job->e, &job->select, chunk))
 			chunk = NULL;
 		if (chunk && deletes(job) && !delete_below(job, &chunk->key))

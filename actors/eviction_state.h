@@ -19,6 +19,7 @@
 #include "cache/order.h"
 #include "eviction.h"
 #include "events.h"
+#include "scrub.h"
 #include "service.h"
 
 /* A search for victims, for one op. */
@@ -94,6 +95,8 @@ struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key
 /* It is known now whose it is, if it was not (a key has one namespace: it cannot be somebody else's). */
 void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner);
 uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *chunk); /* of its slots */
+/* The chunk that has its first slot here, so that a walk over the slots finds it once. Null: none has. */
+struct ty_chunk *eviction_chunk_at(const struct eviction *e, uint32_t slot);
 void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot);
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
 /* The last one: back into the order. */
@@ -103,6 +106,9 @@ void eviction_commit_part(struct eviction *e, const struct ty_op *op, const stru
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part);
 /* Take away a chunk that is not OUT of the order, and not kept. False: somebody has it pinned, and nothing is changed. */
 bool eviction_remove(struct eviction *e, struct ty_chunk *chunk);
+/* A visible one's bytes are wrong: nobody finds it from now on, and it goes as soon as nobody has it. */
+void eviction_condemn(struct eviction *e, struct ty_chunk *chunk);
+bool eviction_discard(struct eviction *e, struct ty_chunk *chunk); /* has it gone now? False for those that were not condemned */
 /* The same for want of space: also false if a tier wants what the arena drops, and writeback has pinned it. */
 bool eviction_evict(struct eviction *e, struct ty_chunk *chunk);
 void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint);
@@ -145,6 +151,7 @@ bool eviction_sums_pin(const struct eviction *e, struct ty_op *op);
 void eviction_summed(struct eviction *e, struct ty_msg *msg);
 /* Go on from unsummed_at with the sums that the process before this one left unmade. */
 void eviction_sum_missing(struct eviction *e);
+void eviction_scrub(struct eviction *e, struct ty_scrub_ask *ask); /* answers */
 
 /* ---- eviction_configure.c ---- */
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #define SHARE 16 /* of the arena, that may be on its way: a sixteenth */
-#define LOOKS 4096 /* slots that are looked at in one message, for sums that are missing */
+#define LOOKS 4096 /* slots that are looked at in one message, for sums that are missing, or for the scrubber */
 #define AT_ONCE 2  /* missing sums that are made at a time, by a bytework thread */
 
 struct sum {
@@ -142,4 +142,33 @@ void eviction_summed(struct eviction *e, struct ty_msg *msg)
 	tell(e);
 	free(sum);
 	eviction_sum_missing(e);
+}
+
+/* ---- what is held against its sums later ------------------------------------------------------------------ */
+
+/* Chunks whose bytes are not what they were are condemned; then the next one that is visible, pinned. */
+void eviction_scrub(struct eviction *e, struct ty_scrub_ask *ask)
+{
+	uint32_t budget = LOOKS, slot;
+
+	if (ask->chunk) {
+		if (ty_chunk_state(ask->chunk) == TY_CHUNK_READY)
+			eviction_condemn(e, ask->chunk);
+		ty_chunk_unpin(ask->chunk);
+		(void)eviction_discard(e, ask->chunk);
+		ask->chunk = NULL;
+	}
+	while (budget && !ask->chunk && ask->at != TY_NO_SLOT) {
+		struct ty_chunk *chunk;
+
+		slot = ty_slots_next(e->service->slots, ask->at, &budget, &ask->at);
+		chunk = slot == TY_NO_SLOT ? NULL : eviction_chunk_at(e, slot);
+		if (chunk && ty_chunk_state(chunk) == TY_CHUNK_READY) {
+			ty_chunk_pin(chunk);
+			ask->chunk = chunk;
+		}
+	}
+	enum ty_code sent = ty_send(ask->home, &ask->msg, TY_SCRUB_CHUNK);
+	assert(sent == TY_OK); /* it waits for this before it stops */
+	(void)sent;
 }

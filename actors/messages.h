@@ -59,6 +59,7 @@ enum ty_message {
 	TY_EVICTION_TIER_IO,         /* struct ty_tier_io from a tier: a DELETE is over */
 	TY_EVICTION_FETCHED,         /* struct ty_fetch  from prefetch: what WARM asked for */
 	TY_EVICTION_LOOK,            /* its own timer: go on looking for checksums that are missing */
+	TY_EVICTION_SCRUB,           /* struct ty_scrub_ask from scrub: the next chunk; the last one is wrong, if there is one */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */
@@ -106,6 +107,14 @@ enum ty_message {
 	TY_WRITEBACK_IO,             /* struct ty_tier_io  from a tier */
 	TY_WRITEBACK_TICK,           /* its timer, while something waits */
 	TY_WRITEBACK_STOP,           /* struct ty_stop     from main: tell when nothing is out */
+
+	/* scrub: reads what lies there, and verifies it. */
+	TY_SCRUB_START = 0x360,      /* struct ty_msg      from main: everybody is there */
+	TY_SCRUB_IO,                 /* struct ty_tier_io  from a tier */
+	TY_SCRUB_CHUNK,              /* struct ty_scrub_ask from eviction: a chunk, pinned */
+	TY_SCRUB_SUMMED,             /* struct ty_bytework from bytework */
+	TY_SCRUB_TICK,               /* its timer */
+	TY_SCRUB_STOP,               /* struct ty_stop     from main: tell when nothing is out */
 
 	/* events: tells subscribers what is stored and evicted. */
 	TY_EVENTS_START = 0x3e0,     /* struct ty_msg      from main: everybody is there, accept */

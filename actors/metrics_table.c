@@ -355,6 +355,8 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 	{"tyer_lookup_" name, type, "", lookup, offsetof(struct ty_lookup_stats, field), help}
 #define TIER(name, type, unit, read, field, help) \
 	{"tyer_tier_" name, type, unit, read, offsetof(struct ty_tier_stats, field), help}
+#define SCRUB(name, type, unit, read, field, help) \
+	{"tyer_scrub_" name, type, unit, read, offsetof(struct ty_scrub_stats, field), help}
 #define PREFETCH(name, type, unit, field, help) \
 	{"tyer_prefetch_" name, type, unit, ty_read_prefetch, offsetof(struct ty_prefetch_stats, field), help}
 #define WRITEBACK(name, type, unit, field, help) \
@@ -453,12 +455,22 @@ const struct ty_metric ty_metrics[] = {
 	TIER("read_bytes", TY_COUNTER, "bytes", ty_read_tier, get_bytes, "Bytes of chunks that came up."),
 	TIER("evicted", TY_COUNTER, "", ty_read_tier, evicted, "Chunks that the tier took away to keep to its size."),
 	TIER("quarantined", TY_COUNTER, "", ty_read_tier, quarantined, "Chunks that were wrong and were put aside."),
+	TIER("quarantine_bytes", TY_GAUGE, "bytes", ty_read_tier, quarantine_bytes, "Of those, what is kept aside."),
 	TIER("foreign", TY_COUNTER, "", ty_read_tier, foreign, "Things found in the tier that are none of its chunks."),
 	TIER("dropped", TY_COUNTER, "", ty_read_tier, dropped, "Chunks that did not go down because the tier was too slow."),
 	TIER("queued", TY_GAUGE, "", ty_read_tier, queued, "Chunks that wait to go down."),
 	TIER("pinned_bytes", TY_GAUGE, "bytes", ty_read_tier, pinned_bytes, "Bytes of victims that wait to go down."),
 	TIER("in_flight", TY_GAUGE, "", ty_read_tier_lanes, in_flight, "Operations under way."),
 	TIER("in_flight_bytes", TY_GAUGE, "bytes", ty_read_tier_lanes, in_flight_bytes, "Bytes of them."),
+	SCRUB("bytes", TY_COUNTER, "bytes", ty_read_scrub, bytes, "Bytes read and found right."),
+	SCRUB("chunks", TY_COUNTER, "", ty_read_scrub, chunks, "Chunks read and found right."),
+	SCRUB("wrong", TY_COUNTER, "", ty_read_scrub, wrong, "Chunks found wrong: put aside, or dropped."),
+	SCRUB("gone", TY_COUNTER, "", ty_read_scrub, gone, "Chunks that were gone when their turn came."),
+	SCRUB("failed", TY_COUNTER, "", ty_read_scrub, failed, "Chunks that could not be read."),
+	SCRUB("position", TY_GAUGE, "", ty_read_scrub, position, "Chunks that this pass, or the last one, has looked at."),
+	SCRUB("passes", TY_COUNTER, "", ty_read_scrub, passes, "Full passes."),
+	SCRUB("last_pass", TY_GAUGE, "", ty_read_scrub, last_pass, "When the last of them ended, in seconds since 1970; 0: none has."),
+	SCRUB("last_pass_seconds", TY_GAUGE, "seconds", ty_read_scrub_seconds, last_pass_ns, "How long it took."),
 	PREFETCH("fetches", TY_COUNTER, "", fetches, "LOOKUPs that looked below the arena."),
 	PREFETCH("fetches_active", TY_GAUGE, "", active, "Of these, under way."),
 	PREFETCH("fetches_cancelled", TY_COUNTER, "", cancelled, "Of these, cancelled by their session."),
@@ -530,6 +542,8 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("operation_chunks", "", limit_u32, max_operation_chunks, "--max-operation-chunks"),
 	LIMIT("operation_bytes", "bytes", limit_u64, max_operation_bytes, "--max-operation-bytes, per engine, in flight"),
 	CONSTANT("finished_operations", "", TY_FINISHED_OPERATIONS, "Operations that are over, remembered for each engine."),
+	LIMIT("scrub_rate_bytes", "bytes", limit_u64, scrub_rate, "--scrub-rate, a second"),
+	LIMIT("scrub_interval_seconds", "seconds", limit_us, scrub_interval_us, "--scrub-interval"),
 	LIMIT("prefetch_wait_seconds", "seconds", limit_us, prefetch_wait_us, "--prefetch-wait-us"),
 	LIMIT("drain_timeout_seconds", "seconds", limit_us, drain_timeout_us, "--drain-timeout-us"),
 	LIMIT("stop_timeout_seconds", "seconds", limit_us, stop_timeout_us, "--stop-timeout-us"),

@@ -68,7 +68,7 @@ void ty_read_tier_outcomes(const struct ty_view *v, const struct ty_metric *m, s
 	char base[64], labels[128];
 
 	for (uint32_t i = 0; i < v->service->tier_count; i++)
-		for (int verb = TY_TIER_PUT; verb <= TY_TIER_DELETE; verb++)
+		for (int verb = TY_TIER_PUT; verb < TY_TIER_VERBS; verb++)
 			for (int outcome = 0; outcome < TY_TIER_OUTCOMES; outcome++) {
 				snprintf(labels, sizeof labels, "%s,verb=\"%s\",outcome=\"%s\"", label(v->service->tiers[i], base),
 					ty_tier_verb_name((enum ty_tier_verb)verb), ty_tier_outcome_name((enum ty_tier_outcome)outcome));
@@ -82,7 +82,7 @@ void ty_read_tier_verbs(const struct ty_view *v, const struct ty_metric *m, stru
 	char base[64], labels[128];
 
 	for (uint32_t i = 0; i < v->service->tier_count; i++)
-		for (int verb = TY_TIER_PUT; verb <= TY_TIER_DELETE; verb++) {
+		for (int verb = TY_TIER_PUT; verb < TY_TIER_VERBS; verb++) {
 			uint64_t n = load(counter_at(&v->service->tiers[i]->stats, m->offset) + verb);
 
 			snprintf(labels, sizeof labels, "%s,verb=\"%s\"", label(v->service->tiers[i], base),
@@ -91,14 +91,15 @@ void ty_read_tier_verbs(const struct ty_view *v, const struct ty_metric *m, stru
 		}
 }
 
-/* Of the two counters at `offset`: reads, writes. */
+/* Of the counters at `offset`, by lane. */
 void ty_read_tier_lanes(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
+	static const char *const names[TY_TIER_LANES] = {"up", "down", "aside"};
 	char base[64], labels[128];
 
 	for (uint32_t i = 0; i < v->service->tier_count; i++)
-		for (int lane = 0; lane < 2; lane++) {
-			snprintf(labels, sizeof labels, "%s,direction=\"%s\"", label(v->service->tiers[i], base), lane ? "down" : "up");
+		for (int lane = 0; lane < TY_TIER_LANES; lane++) {
+			snprintf(labels, sizeof labels, "%s,direction=\"%s\"", label(v->service->tiers[i], base), names[lane]);
 			put(m, sink, labels, whole(load(counter_at(&v->service->tiers[i]->stats, m->offset) + lane)));
 		}
 }
@@ -111,4 +112,32 @@ void ty_read_prefetch(const struct ty_view *v, const struct ty_metric *m, struct
 void ty_read_writeback(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load(counter_at(&v->service->writeback_stats, m->offset))));
+}
+
+/* ---- scrub ---- */
+
+/* By where: the arena, or a tier. */
+static void each_scrubbed(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink, double scale)
+{
+	char base[64], labels[128];
+
+	for (uint32_t i = 0; i <= v->service->tier_count; i++) {
+		uint64_t n = load(counter_at(&v->service->scrub_stats[i], m->offset));
+
+		if (i && !(v->service->tiers[i - 1]->capabilities & TY_TIER_LISTS))
+			continue;
+		snprintf(labels, sizeof labels, "%s", i ? label(v->service->tiers[i - 1], base) : "tier=\"\",kind=\"arena\"");
+		put(m, sink, labels, scale != 1 ? (struct ty_value){.real = (double)n * scale} : whole(n));
+	}
+}
+
+void ty_read_scrub(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	each_scrubbed(v, m, sink, 1);
+}
+
+/* Of nanoseconds. */
+void ty_read_scrub_seconds(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	each_scrubbed(v, m, sink, 1e-9);
 }

@@ -22,7 +22,7 @@
 #define STALL_US 1000000 /* an actor that is at one message for longer is named in the log */
 
 struct starts { /* the START messages; they live as long as the service */
-	struct ty_msg rpc, admin, events, clients, eviction, gpu[TY_MAX_DEVICES], tier[TY_MAX_TIERS], tier_stop[TY_MAX_TIERS];
+	struct ty_msg rpc, admin, events, clients, eviction, scrub, gpu[TY_MAX_DEVICES], tier[TY_MAX_TIERS], tier_stop[TY_MAX_TIERS];
 };
 
 struct service { /* what only this file sees */
@@ -37,7 +37,7 @@ struct service { /* what only this file sees */
 	char calibration[256]; /* directory; "": none */
 	
 	struct ty_clients_arg clients_arg;
-	struct ty_stop writeback_stop, prefetch_stop;
+	struct ty_stop writeback_stop, prefetch_stop, scrub_stop;
 	int stop_fd;
 };
 
@@ -155,6 +155,8 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 		code = spawn(s, &ty_embedded_class, base, TY_DEDICATED, "embedded", &base->gpu[TY_EMBEDDED_DEVICE], err);
 	if (code == TY_OK)
 		code = spawn_tiers(s, err);
+	if (code == TY_OK && base->config->scrub_rate)
+		code = spawn(s, &ty_scrub_class, base, TY_POOL, NULL, &base->scrub, err);
 	if (code == TY_OK)
 		code = spawn(s, &ty_metrics_class, base, TY_POOL, NULL, &base->metrics, err);
 	s->clients_arg = (struct ty_clients_arg){base, s->attach};
@@ -180,6 +182,8 @@ static void start_all(struct service *s)
 		sent = ty_send(base->tiers[i]->actor, &s->starts.tier[i], TY_TIER_START);
 	if (sent == TY_OK)
 		sent = ty_send(base->eviction, &s->starts.eviction, TY_EVICTION_START);
+	if (sent == TY_OK && base->scrub)
+		sent = ty_send(base->scrub, &s->starts.scrub, TY_SCRUB_START);
 	if (sent == TY_OK)
 		sent = ty_send(base->clients, &s->starts.clients, TY_CLIENTS_START);
 	if (sent == TY_OK)
@@ -219,6 +223,7 @@ static void tear_down(struct service *s)
 			release(&base->populate[i]);
 		for (uint32_t i = 0; i < TY_MAX_BYTEWORKERS; i++)
 			release(&base->bytework[i]);
+		release(&base->scrub);
 		release(&base->prefetch);
 		release(&base->writeback);
 		for (uint32_t i = 0; i < base->tier_count; i++) {
@@ -386,14 +391,14 @@ static bool wait_stopped(int fd, uint64_t *seen, uint64_t count, uint32_t timeou
 static bool stop_tiers(struct service *s, int fd, uint64_t *seen, uint32_t timeout_us)
 {
 	struct ty_service *base = &s->base;
-	uint64_t all = *seen + 2;
+	uint64_t all = *seen + (base->tier_count ? 2 : 0) + (base->scrub ? 1 : 0);
 
-	if (!base->tier_count)
-		return true;
 	s->stop_fd = fd;
-	s->writeback_stop = s->prefetch_stop = (struct ty_stop){.stopped = stopped, .user = &s->stop_fd};
-	if (ty_send(base->writeback, &s->writeback_stop.msg, TY_WRITEBACK_STOP) != TY_OK ||
-		ty_send(base->prefetch, &s->prefetch_stop.msg, TY_PREFETCH_STOP) != TY_OK)
+	s->writeback_stop = s->prefetch_stop = s->scrub_stop = (struct ty_stop){.stopped = stopped, .user = &s->stop_fd};
+	if (base->scrub && ty_send(base->scrub, &s->scrub_stop.msg, TY_SCRUB_STOP) != TY_OK)
+		abort();
+	if (base->tier_count && (ty_send(base->writeback, &s->writeback_stop.msg, TY_WRITEBACK_STOP) != TY_OK ||
+		ty_send(base->prefetch, &s->prefetch_stop.msg, TY_PREFETCH_STOP) != TY_OK))
 		abort();
 	if (!wait_stopped(fd, seen, all, base->config->drain_timeout_us))
 		ty_log(TY_LOG_WARN, "main", "chunks are still on their way to a tier: leaving them");

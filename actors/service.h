@@ -17,6 +17,7 @@
 #include "record.h"
 #include "prefetch.h"
 #include "rpc.h"
+#include "scrub.h"
 #include "tier.h"
 #include "writeback.h"
 #include "base/config.h"
@@ -70,6 +71,7 @@ struct ty_service {
 	struct ty_spaces spaces;
 
 	struct ty_actor *prefetch, *writeback; /* null without tiers */
+	struct ty_actor *scrub; /* null: off */
 	struct ty_tier *tiers[TY_MAX_TIERS];
 	uint32_t tier_count;
 	struct ty_actor *gpu[TY_MAX_DEVICES + 1]; /* the last one: embedded */
@@ -85,6 +87,7 @@ struct ty_service {
 	struct ty_prefetch_stats prefetch_stats;
 	struct ty_writeback_stats writeback_stats;
 	struct ty_events_stats events_stats;
+	struct ty_scrub_stats scrub_stats[1 + TY_MAX_TIERS]; /* the arena's, the tiers' */
 	struct ty_rpc_stats rpc_stats;
 	struct ty_op_table operations;
 	struct ty_lookup_stats lookup_stats;

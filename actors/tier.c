@@ -17,7 +17,7 @@
 #define DEFAULT_TIMEOUT_US 30000000
 #define MAX_OPS 1024
 
-static const char *const verb_names[] = {"put", "get", "exists", "delete"};
+static const char *const verb_names[] = {"put", "get", "exists", "delete", "list"};
 static const char *const outcome_names[] = {"done", "missing", "corrupt", "full", "failed", "late", "stopped"};
 static const char *const write_names[] = {"commit", "reuse", "evict", "never"};
 
@@ -158,10 +158,11 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-/* Reads and writes have credits of their own. */
-static int lane_of(enum ty_tier_verb verb)
+static enum ty_tier_lane lane_of(const struct ty_tier_io *io)
 {
-	return verb == TY_TIER_PUT || verb == TY_TIER_DELETE;
+	if (io->aside || io->verb == TY_TIER_LIST)
+		return TY_TIER_ASIDE;
+	return io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE ? TY_TIER_DOWN : TY_TIER_UP;
 }
 
 static uint64_t weight_of(const struct ty_tier_io *io)
@@ -174,7 +175,7 @@ static uint64_t weight_of(const struct ty_tier_io *io)
 	return bytes;
 }
 
-static void give_credit(struct ty_tier *tier, int lane, uint64_t bytes)
+static void give_credit(struct ty_tier *tier, enum ty_tier_lane lane, uint64_t bytes)
 {
 	count(&tier->stats.in_flight[lane], (uint64_t)-1);
 	count(&tier->stats.in_flight_bytes[lane], (uint64_t)0 - bytes);
@@ -182,7 +183,7 @@ static void give_credit(struct ty_tier *tier, int lane, uint64_t bytes)
 
 /* Take first, then look: two that submit at once may both be refused, never both be let in. What is larger than the limit
  * may fly alone. */
-static bool take_credit(struct ty_tier *tier, int lane, uint64_t bytes)
+static bool take_credit(struct ty_tier *tier, enum ty_tier_lane lane, uint64_t bytes)
 {
 	struct ty_tier_stats *s = &tier->stats;
 	uint64_t ops = atomic_fetch_add_explicit(&s->in_flight[lane], 1, memory_order_relaxed);
@@ -197,9 +198,11 @@ static bool take_credit(struct ty_tier *tier, int lane, uint64_t bytes)
 bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 {
 	struct ty_tier_stats *s = &tier->stats;
-	int lane = lane_of(io->verb);
+	enum ty_tier_lane lane = lane_of(io);
 
-	assert(io->home && (io->verb == TY_TIER_EXISTS ? io->key_count <= TY_TIER_QUERY : io->key_count == 1));
+	assert(io->home && (io->verb == TY_TIER_EXISTS ? io->key_count <= TY_TIER_QUERY
+			    : io->verb == TY_TIER_LIST ? io->page && tier->capabilities & TY_TIER_LISTS
+						       : io->key_count == 1));
 	/* acquire: pairs with the tier's release */
 	if (atomic_load_explicit(&s->state, memory_order_acquire) != TY_TIER_SERVING)
 		return false;
@@ -259,7 +262,7 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 		vsnprintf(io->error, sizeof io->error, fmt, args);
 		va_end(args);
 	}
-	give_credit(tier, lane_of(io->verb), io->bytes);
+	give_credit(tier, lane_of(io), io->bytes);
 	count(&s->outcomes[io->verb][outcome], 1);
 	count(&s->busy_ns[io->verb], (uint64_t)(ty_now() - io->submitted));
 	if (outcome == TY_TIER_DONE && (io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE)) {
@@ -275,12 +278,6 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 	(void)sent;
 }
 
-static bool same_identity(const struct ty_identity *a, const struct ty_identity *b)
-{
-	return !strcmp(a->tenant, b->tenant) && !strcmp(a->model, b->model) && !strcmp(a->revision, b->revision) &&
-	       !strcmp(a->dtype, b->dtype) && !strcmp(a->quantization, b->quantization);
-}
-
 static bool same_shape(const struct ty_tier_io *io, const struct ty_envelope *e)
 {
 	if (memcmp(&e->key, io->keys, sizeof e->key) != 0 || e->parts != io->parts)
@@ -289,7 +286,7 @@ static bool same_shape(const struct ty_tier_io *io, const struct ty_envelope *e)
 		if (e->length[i] != io->part[i].length)
 			return false;
 	/* every identity has a model: without one it was not known when the chunk went down */
-	return !io->identity || !e->identity.model[0] || same_identity(&e->identity, io->identity);
+	return !io->identity || !e->identity.model[0] || ty_identity_is(&e->identity, io->identity);
 }
 
 enum ty_tier_outcome ty_tier_check(struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_error *err)
@@ -324,6 +321,28 @@ bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)
 		if (strcmp(id->tenant, tier->config.tenants[i]) == 0)
 			return true;
 	return false;
+}
+
+bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_key *key, const struct ty_identity *identity, uint64_t bytes)
+{
+	if (page->count == page->room) {
+		uint32_t room = page->room ? 2 * page->room : 64;
+		struct ty_tier_item *item = realloc(page->item, room * sizeof *item);
+
+		if (!item)
+			return false;
+		page->item = item;
+		page->room = room;
+	}
+	page->item[page->count++] = (struct ty_tier_item){*key, identity, bytes};
+	return true;
+}
+
+void ty_tier_page_clear(struct ty_tier_page *page)
+{
+	free(page->item);
+	page->item = NULL;
+	page->count = page->room = 0;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------ */

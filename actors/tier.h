@@ -8,7 +8,8 @@
  *
  * What a tier promises:
  *   - It never blocks its callers: an io is submitted with a message, answered with one, and past the tier's limits it is
- *     refused at once. GETs and EXISTS have credits of their own, so that writes cannot stand in their way.
+ *     refused at once. GETs and EXISTS have credits of their own, so that writes cannot stand in their way; and so has what
+ *     nobody waits for (LIST, and GETs that are `aside`), so that it stands in nobody's.
  *   - It ends every io: by its deadline where it can, and in any case when it is told to stop.
  *   - Between submit and completion it may read (PUT) or write (GET) the parts' memory, and not a moment after.
  *   - GET answers DONE only if every byte was checked against the checksums that came down with it, and the header is the
@@ -33,7 +34,8 @@ struct ty_service;
 #define TY_TIER_ARGS 8
 #define TY_TIER_QUERY 512 /* keys of one EXISTS */
 
-enum ty_tier_verb { TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_DELETE };
+enum ty_tier_verb { TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_DELETE, TY_TIER_LIST };
+#define TY_TIER_VERBS (TY_TIER_LIST + 1)
 
 enum ty_tier_outcome {
 	TY_TIER_DONE,
@@ -52,6 +54,18 @@ struct ty_tier_part {
 	uint64_t checksum;  /* PUT: of the contents; GET: answered. ty_checksum */
 };
 
+/* Of a LIST: chunks that the tier holds, in no order. What is there from the first page to the last is in one page, once. */
+struct ty_tier_page {
+	uint64_t cursor;   /* 0: from the beginning. Answered: for the next page, 0: that was all */
+	uint32_t wanted;   /* the page ends when it has so many, or the tier has looked for long enough; it may have more */
+	uint32_t count, room;
+	struct ty_tier_item { /* made by the tier; freed by ty_tier_page_clear */
+		struct ty_key key;
+		const struct ty_identity *identity; /* the tier's, as long as it is; null: not known */
+		uint64_t bytes;                     /* that it takes there */
+	} *item;
+};
+
 /* One operation. Allocated by whoever submits it, who keeps the keys, the identity and the parts' memory until it is home. */
 struct ty_tier_io {
 	struct ty_msg msg;
@@ -62,6 +76,8 @@ struct ty_tier_io {
 	_Atomic bool cancelled;      /* home: release; tier: acquire. Nobody wants it: end it early if that is easy */
 	const struct ty_key *keys;   /* EXISTS: of one chain, head first; all others: one */
 	uint32_t key_count;
+	bool aside;                  /* GET, EXISTS: this is no use of the chunk, nobody waits for it; memory need not be the arena's */
+	struct ty_tier_page *page;   /* LIST */
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
 
 	enum ty_tier_outcome outcome; /* set when it goes home */
@@ -109,25 +125,29 @@ TY_MUST_USE enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *
 
 enum ty_tier_state { TY_TIER_STARTING, TY_TIER_SERVING, TY_TIER_BROKEN };
 
+enum ty_tier_lane { TY_TIER_UP, TY_TIER_DOWN, TY_TIER_ASIDE, TY_TIER_LANES }; /* each with credits of its own */
+
 enum { /* capabilities */
 	TY_TIER_SHARED = 1,  /* others write to it too: a chunk that was not there may be there now */
 	TY_TIER_LASTING = 2, /* it outlives this process */
 	TY_TIER_LOCAL = 4,   /* of this machine */
 	TY_TIER_DIRECT = 8,  /* straight from and to the arena, without a copy of the operating system's */
+	TY_TIER_LISTS = 16,  /* it takes LIST */
 };
 
 /* Added to by whoever it happens to (relaxed), read by metrics. */
 struct ty_tier_stats {
 	_Atomic int state;                        /* enum ty_tier_state. The tier: release; others: acquire */
-	_Atomic uint64_t submitted[4], outcomes[4][TY_TIER_OUTCOMES]; /* by verb */
-	_Atomic uint64_t refused[4];              /* past a limit: answered at once */
+	_Atomic uint64_t submitted[TY_TIER_VERBS], outcomes[TY_TIER_VERBS][TY_TIER_OUTCOMES];
+	_Atomic uint64_t refused[TY_TIER_VERBS];  /* past a limit: answered at once */
 	_Atomic uint64_t put_bytes, get_bytes;
-	_Atomic uint64_t busy_ns[4];              /* sum of the times from submit to completion */
+	_Atomic uint64_t busy_ns[TY_TIER_VERBS];  /* sum of the times from submit to completion */
 	_Atomic uint64_t chunks, used_bytes;      /* that it holds, as far as it knows; set by the tier */
 	_Atomic uint64_t scanning;                /* 1 while it still finds out what it holds */
 	_Atomic uint64_t evicted;                 /* taken away by itself to make room */
+	_Atomic uint64_t quarantine_bytes;        /* of wrong ones that are kept aside */
 	_Atomic uint64_t quarantined, foreign;    /* wrong ones put aside; things found in it that are not its own */
-	_Atomic uint64_t in_flight[2], in_flight_bytes[2]; /* 0: reads, 1: writes. The limits' own count */
+	_Atomic uint64_t in_flight[TY_TIER_LANES], in_flight_bytes[TY_TIER_LANES]; /* the limits' own count */
 	_Atomic uint64_t queued, pinned_bytes;    /* chunks that wait to be written; bytes of victims among them. eviction, writeback */
 	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
 	_Atomic bool failing;                     /* its last write failed: no store waits for it. writeback; eviction (relaxed) */
@@ -168,6 +188,11 @@ struct ty_tier_class {
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
 extern const struct ty_tier_class ty_redis_tier;
 extern const struct ty_tier_class ty_disk_tier;
+
+/* For tiers: one more of a page. False: no memory. */
+TY_MUST_USE bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_key *key, const struct ty_identity *identity,
+	uint64_t bytes);
+void ty_tier_page_clear(struct ty_tier_page *page); /* its items are gone; the cursor stays */
 
 /* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.
  * Any actor. */

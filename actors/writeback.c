@@ -190,7 +190,7 @@ static bool has_credit(const struct lane *lane)
 {
 	const struct ty_tier_stats *s = &lane->tier->stats;
 
-	return atomic_load_explicit(&s->in_flight[1], memory_order_relaxed) < lane->tier->config.ops;
+	return atomic_load_explicit(&s->in_flight[TY_TIER_DOWN], memory_order_relaxed) < lane->tier->config.ops;
 }
 
 static void pump(struct writeback *w, struct lane *lane)

@@ -53,6 +53,8 @@ struct ty_config {
 	char tier[TY_CONFIG_TIERS][TY_CONFIG_TIER_MAX]; /* --tier  KIND:WHERE[,name=value]...; repeatable, in order; default none */
 	uint32_t tier_count;
 	uint32_t prefetch_wait_us; /* --prefetch-wait-us  of a LOOKUP, for the tiers; default 2 s */
+	uint64_t scrub_rate;       /* --scrub-rate    bytes a second, of the arena and of each tier that lists; default 8MiB; 0: off */
+	uint32_t scrub_interval_us; /* --scrub-interval  from one pass to the next; default 1 h */
 	uint32_t drain_timeout_us; /* --drain-timeout-us  of chunks on their way down, at the stop; default 5 s */
 	char cuda_driver[256];  /* --cuda-driver   default libcuda.so.1 */
 	uint64_t staging;       /* --staging       bytes of GPU memory per GPU; default 160MiB */

@@ -7,7 +7,8 @@
  *   unpin    n -> n - 1            release   pairs with kill's acquire: whoever reuses the slots comes after the last
  *                                            reader's use of them. Unpins and pins in between are read-modify-writes, so
  *                                            they carry the release of every earlier unpin on (a release sequence).
- *   kill     READY, 0 -> DEAD      acquire
+ *   condemn  READY, n -> WRONG, n  relaxed   only takes it out of pin's reach
+ *   kill     READY, 0 -> DEAD      acquire   (and WRONG, 0 -> DEAD)
  */
 #include "index.h"
 
@@ -187,12 +188,18 @@ struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key)
 	return chunk;
 }
 
+/* By those who have a pin. */
+static bool is_usable(uint64_t word)
+{
+	return (word & STATE_MASK) == TY_CHUNK_READY || (word & STATE_MASK) == TY_CHUNK_WRONG;
+}
+
 void ty_chunk_pin(struct ty_chunk *chunk)
 {
 	/* Relaxed: the caller's own pin ordered everything already; eviction's writes are its own. */
 	uint64_t before = atomic_fetch_add_explicit(&chunk->word, ONE_PIN, memory_order_relaxed);
 
-	assert((before & STATE_MASK) == TY_CHUNK_READY);
+	assert(is_usable(before));
 	(void)before;
 }
 
@@ -200,7 +207,7 @@ void ty_chunk_unpin(struct ty_chunk *chunk)
 {
 	uint64_t before = atomic_fetch_sub_explicit(&chunk->word, ONE_PIN, memory_order_release);
 
-	assert((before & STATE_MASK) == TY_CHUNK_READY && before >= ONE_PIN);
+	assert(is_usable(before) && before >= ONE_PIN);
 	(void)before;
 }
 
@@ -261,11 +268,20 @@ void ty_chunk_publish(struct ty_chunk *chunk)
 	atomic_store_explicit(&chunk->word, TY_CHUNK_READY, memory_order_release);
 }
 
+void ty_chunk_condemn(struct ty_chunk *chunk)
+{
+	static_assert(TY_CHUNK_WRONG > TY_CHUNK_READY, "the state is changed by adding to the word, which leaves the pins");
+	uint64_t before = atomic_fetch_add_explicit(&chunk->word, TY_CHUNK_WRONG - TY_CHUNK_READY, memory_order_relaxed);
+
+	assert((before & STATE_MASK) == TY_CHUNK_READY);
+	(void)before;
+}
+
 bool ty_chunk_kill(struct ty_chunk *chunk)
 {
-	uint64_t word = TY_CHUNK_READY;
+	uint64_t word = ty_chunk_state(chunk); /* changed by the caller alone; the word is this if there are no pins */
 
-	if (ty_chunk_state(chunk) == TY_CHUNK_FILLING) { /* nobody can pin it: nobody to race with */
+	if (word == TY_CHUNK_FILLING) { /* nobody can pin it: nobody to race with */
 		atomic_store_explicit(&chunk->word, TY_CHUNK_DEAD, memory_order_relaxed);
 		return true;
 	}

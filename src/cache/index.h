@@ -21,7 +21,8 @@
 #include "key.h"
 #include "policy.h"
 
-enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD };
+/* WRONG: it was READY, and its bytes are not what they were. Nobody pins it anew; it waits for its pins to go. */
+enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD, TY_CHUNK_WRONG };
 
 #define TY_CHUNK_MAX_PARTS 64
 
@@ -52,7 +53,7 @@ void ty_index_destroy(struct ty_index *index);
 
 /* The chunk, pinned, if it is READY; null otherwise. */
 struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key);
-void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin, or is eviction, and it is READY */
+void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin, or is eviction, and it is READY (or became WRONG since) */
 void ty_chunk_unpin(struct ty_chunk *chunk);
 uint64_t ty_chunk_pins(const struct ty_chunk *chunk);
 
@@ -61,7 +62,8 @@ struct ty_chunk *ty_index_find(struct ty_index *index, const struct ty_key *key)
 /* A new chunk in state FILLING, in the table; null: no memory. The key is not in the table. */
 struct ty_chunk *ty_index_add(struct ty_index *index, const struct ty_key *key, uint32_t parts);
 void ty_chunk_publish(struct ty_chunk *chunk);        /* FILLING -> READY */
-bool ty_chunk_kill(struct ty_chunk *chunk);           /* READY without pins, or FILLING -> DEAD; false: pinned */
+void ty_chunk_condemn(struct ty_chunk *chunk);        /* READY -> WRONG, with its pins */
+bool ty_chunk_kill(struct ty_chunk *chunk);           /* READY or WRONG without pins, or FILLING -> DEAD; false: pinned */
 enum ty_chunk_state ty_chunk_state(const struct ty_chunk *chunk);
 uint64_t ty_chunk_all_parts(const struct ty_chunk *chunk); /* what `committed` is when every part is here */
 void ty_index_remove(struct ty_index *index, struct ty_chunk *chunk); /* DEAD; freed after a grace period */

@@ -79,6 +79,12 @@ static enum ty_code set_field(char (*to)[256], const char *from, const char *nam
 	return TY_OK;
 }
 
+bool ty_identity_is(const struct ty_identity *a, const struct ty_identity *b)
+{
+	return !strcmp(a->tenant, b->tenant) && !strcmp(a->model, b->model) && !strcmp(a->revision, b->revision) &&
+	       !strcmp(a->dtype, b->dtype) && !strcmp(a->quantization, b->quantization);
+}
+
 enum ty_code ty_identity_set(struct ty_identity *id, const char *tenant, const char *model, const char *revision,
 	const char *dtype, const char *quantization, struct ty_error *err)
 {

@@ -31,6 +31,8 @@ struct ty_identity {
 TY_MUST_USE enum ty_code ty_identity_set(struct ty_identity *id, const char *tenant, const char *model,
 	const char *revision, const char *dtype, const char *quantization, struct ty_error *err);
 
+bool ty_identity_is(const struct ty_identity *a, const struct ty_identity *b); /* the same one */
+
 void ty_key_root(const struct ty_identity *id, const uint8_t fingerprint[TY_KEY_BYTES], const void *adapter,
 	size_t adapter_bytes, const void *media, size_t media_bytes, struct ty_key *root);
 

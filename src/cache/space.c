@@ -49,12 +49,6 @@ static void write_record(struct ty_space_record *record, const struct ty_identit
 
 /* ---- numbers ------------------------------------------------------------------------------------------- */
 
-static bool same(const struct ty_identity *a, const struct ty_identity *b)
-{
-	return !strcmp(a->tenant, b->tenant) && !strcmp(a->model, b->model) && !strcmp(a->revision, b->revision) &&
-	       !strcmp(a->dtype, b->dtype) && !strcmp(a->quantization, b->quantization);
-}
-
 void ty_spaces_open(struct ty_spaces *spaces, struct ty_space_record *records, uint32_t count)
 {
 	assert(count <= TY_MAX_SPACES);
@@ -71,7 +65,7 @@ uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *id
 	for (uint32_t i = spaces->count; i-- > 0;) {
 		const struct ty_identity *known = atomic_load_explicit(&spaces->identity[i], memory_order_relaxed);
 
-		if (known && same(known, identity))
+		if (known && ty_identity_is(known, identity))
 			return (uint16_t)(i + 1);
 		if (!known && ty_space_is_clear(&spaces->records[i]))
 			next = i;

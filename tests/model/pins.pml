@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: PIN_BLIND PIN_SPLIT KILL_SPLIT FREE_EARLY REUSE_EARLY USE_AFTER_UNPIN
+ * mutants: PIN_BLIND PIN_SPLIT KILL_SPLIT FREE_EARLY REUSE_EARLY USE_AFTER_UNPIN CONDEMN_SPLIT
  *
  * Pins against eviction (src/cache/index.c). Readers find the chunk of a key, pin it by compare-and-swap from READY only,
  * use its slot and unpin. Eviction kills by compare-and-swap from READY with no pins, takes the chunk out of the
  * table, reuses the slot for another chunk at once, and frees the chunk's memory after a grace period.
+ *
+ * A chunk may be found wrong: eviction condemns it, which keeps its pins and lets nobody pin it anew.
  *
  * Checked: whoever holds a pin sees the chunk's own contents in its slot, nobody touches a freed chunk, pins are never
  * negative, and everybody comes to an end. Each mutant breaks one rule of the code and must fail.
@@ -14,7 +16,7 @@
 #define GENERATIONS 3
 #define NONE 255
 
-mtype = { FILLING, READY, DEAD };
+mtype = { FILLING, READY, DEAD, WRONG };
 
 typedef chunk_t {
 	mtype state;       /* the word: state ... */
@@ -103,7 +105,7 @@ inline grace_period()
 
 proctype eviction()
 {
-	byte g, r;
+	byte g, r, pins;
 	mtype seen;
 	bool killed;
 
@@ -114,6 +116,18 @@ proctype eviction()
 		chunk[g].state = FILLING;
 		table = g;
 		chunk[g].state = READY;
+		/* It may be found wrong at any time. */
+		if
+		:: true ->
+#ifdef CONDEMN_SPLIT
+			pins = chunk[g].pins;
+			d_step { chunk[g].state = WRONG; chunk[g].pins = pins };
+#else
+			chunk[g].state = WRONG;
+#endif
+			pins = 0
+		:: true -> skip
+		fi;
 		/* Space is wanted: try until it can be had. */
 		killed = false;
 		do
@@ -128,7 +142,7 @@ proctype eviction()
 			:: chunk[g].pins != 0 -> skip
 			fi
 #else
-			atomic { chunk[g].state == READY && chunk[g].pins == 0 -> chunk[g].state = DEAD; killed = true }
+			atomic { (chunk[g].state == READY || chunk[g].state == WRONG) && chunk[g].pins == 0 -> chunk[g].state = DEAD; killed = true }
 #endif
 		od;
 		table = NONE;

@@ -6,9 +6,12 @@
 #include "harness.h"
 #include "actors/service.h"
 
+#include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/tiers/fault.h"
@@ -225,6 +228,72 @@ static void test_misbehaving_tiers(void **state)
 	h_close(&c);
 }
 
+static char files[8 * PROMPT][128];
+static int file_count;
+
+static int take_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)ftw;
+	if (type == FTW_F && strstr(path, ".tyer") && st->st_size > 4096)
+		strcpy(files[file_count++], path);
+	return 0;
+}
+
+static void scrubbed(uint32_t lane)
+{
+	uint64_t passes = atomic_load(&service.service->scrub_stats[lane].passes);
+
+	while (atomic_load(&service.service->scrub_stats[lane].passes) < passes + 2)
+		usleep(1000);
+}
+
+/* Files that were changed, cut short, exchanged and removed: found by themselves, put aside, and never served. */
+static void test_scrubs(void **state)
+{
+	char command[512];
+	struct h_client c;
+	uint32_t found = 0;
+	int fd;
+
+	(void)state;
+	add_disk();
+	service.config.scrub_rate = (uint64_t)1 << 40;
+	service.config.scrub_interval_us = 1000;
+	h_start(&service);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t p = 1; p <= 3; p++)
+		store(&c, p * 1000);
+	settle(0);
+	file_count = 0;
+	assert_int_equal(nftw(folder, take_file, 8, FTW_PHYS), 0);
+	assert_int_equal(file_count, 3 * PROMPT);
+	fd = open(files[0], O_WRONLY);
+	assert_int_equal(pwrite(fd, "x", 1, 5000), 1);
+	close(fd);
+	assert_int_equal(truncate(files[1], 6000), 0);
+	snprintf(command, sizeof command, "cp %s %s && rm %s", files[2], files[3], files[4]);
+	assert_int_equal(system(command), 0);
+	scrubbed(1);
+	assert_int_equal(service.service->scrub_stats[1].wrong, 3);
+	assert_true(service.service->scrub_stats[1].gone >= 1);
+	assert_int_equal(tier(0)->stats.chunks, 3 * PROMPT - 4);
+	assert_int_equal(tier(0)->stats.quarantined, 3);
+	scrubbed(0);
+	assert_int_equal(service.service->scrub_stats[0].wrong, 0);
+	for (uint32_t p = 1; p <= 3; p++)
+		assert_int_equal(find(&c, p * 1000), PROMPT); /* the arena has them all */
+	h_close(&c);
+	ty_service_stop(service.service);
+	h_start(&service);
+	scanned(0);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	for (uint32_t p = 1; p <= 3; p++)
+		found += find(&c, p * 1000);
+	assert_true(found < 3 * PROMPT);
+	assert_int_equal(atomic_load(&tier(0)->stats.quarantined), 0); /* they are out of the way */
+	h_close(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +301,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_outgrows_the_arena, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_misbehaving_tiers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_scrubs, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,8 +108,10 @@ static void get(struct actor *a, struct ty_tier_io *io, bool wrong)
 		if (io->part[i].data)
 			memcpy(io->part[i].data, s->bytes + ty_envelope_offset(&s->shape, i), ty_envelope_padded(s->shape.length[i]));
 	outcome = ty_tier_check(io, s->bytes, &err);
-	if (outcome == TY_TIER_CORRUPT)
+	if (outcome == TY_TIER_CORRUPT) {
+		ty_tier_gone(a->tier, &s->key, TYER__V1__EVENT__KIND__WRONG);
 		forget(a->state, link);
+	}
 	ty_tier_complete(a->tier, io, outcome, "%s", err.text);
 }
 
@@ -124,6 +126,22 @@ static void exists(struct actor *a, struct ty_tier_io *io)
 				io->part[i].length = s->shape.length[i];
 		}
 	}
+	ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+}
+
+/* A page is of whole buckets. */
+static void list(struct actor *a, struct ty_tier_io *io)
+{
+	struct ty_tier_page *page = io->page;
+	bool all = true;
+
+	for (; page->cursor < BUCKETS && page->count < page->wanted; page->cursor++)
+		for (const struct stored *s = a->state->stored[page->cursor]; s; s = s->next)
+			all &= ty_tier_page_add(page, &s->key, s->shape.identity.model[0] ? &s->shape.identity : NULL,
+				ty_envelope_total(&s->shape));
+	assert(all);
+	if (page->cursor == BUCKETS)
+		page->cursor = 0;
 	ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 }
 
@@ -163,6 +181,9 @@ static void carry_out(struct actor *a, struct ty_tier_io *io)
 		if (*link)
 			forget(a->state, link);
 		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
+		break;
+	case TY_TIER_LIST:
+		list(a, io);
 		break;
 	}
 }
@@ -284,6 +305,7 @@ static enum ty_code fault_open(struct ty_tier *tier, struct ty_error *err)
 	assert(tier->config.where[0] >= '0' && tier->config.where[0] < '0' + FAULTS);
 	memset(&fault[tier->config.where[0] - '0'], 0, sizeof fault[0]);
 	let_out[tier->config.where[0] - '0'] = false;
+	tier->capabilities = TY_TIER_LISTS;
 	tier->state = calloc(1, sizeof(struct state));
 	return tier->state ? TY_OK : TY_NO_MEMORY;
 }

@@ -13,6 +13,7 @@
 enum { DRIVER_RUN = 0x900, DRIVER_HOME };
 
 void (*house_home)(struct ty_tier_io *io);
+bool (*house_may)(const struct ty_tier_io *io);
 
 struct job {
 	struct ty_msg msg;
@@ -33,6 +34,8 @@ static void pump(struct driver *d)
 	while (d->next < d->job->count) {
 		struct ty_tier_io *io = d->job->ios[d->next];
 
+		if (house_may && !house_may(io))
+			break;
 		io->home = ty_self();
 		io->home_type = DRIVER_HOME;
 		io->deadline = ty_now() + d->house->tier->config.timeout;

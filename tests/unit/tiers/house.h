@@ -42,5 +42,7 @@ enum ty_tier_outcome house_do(struct house *h, enum ty_tier_verb verb, uint64_t 
 
 /* Called on the driver's thread when an io is home, before it is counted; may be null. */
 extern void (*house_home)(struct ty_tier_io *io);
+/* Called likewise before one is submitted: false: not before another one is home. May be null. */
+extern bool (*house_may)(const struct ty_tier_io *io);
 
 #endif

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "house.h"
+#include "actors/disk.h"
 #include "base/log.h"
 
 #define CHUNK 10000 /* no multiple of anything */
@@ -357,6 +358,207 @@ static void test_vanished(void **state)
 	house_close(&h);
 }
 
+/* A page by page, all of it: how often each of the chunks [0, count) is there. */
+static void list_all(struct house *h, uint8_t *seen, uint64_t count, struct ty_identity *identities)
+{
+	struct ty_tier_page page = {.wanted = 7};
+
+	memset(seen, 0, count);
+	do {
+		struct ty_tier_io *io = house_io(h, TY_TIER_LIST, 0, 0, 1, 0);
+
+		io->page = &page;
+		house_run(h, &io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		house_free(io);
+		for (uint32_t i = 0; i < page.count; i++)
+			for (uint64_t n = 0; n < count; n++) {
+				struct ty_key key = house_key(n);
+
+				if (memcmp(&key, &page.item[i].key, sizeof key) != 0)
+					continue;
+				seen[n]++;
+				assert_int_equal(page.item[i].bytes, TY_ENVELOPE_BYTES + ty_envelope_padded(CHUNK));
+				if (n % 3 == 2)
+					assert_null(page.item[i].identity);
+				else
+					assert_string_equal(page.item[i].identity->tenant, identities[n % 3].tenant);
+			}
+		ty_tier_page_clear(&page);
+	} while (page.cursor);
+}
+
+/* LIST tells what is there and whose it is, in this process and the next. */
+static void test_list(void **state)
+{
+	enum { COUNT = 40 };
+	struct ty_identity identities[2] = {{.tenant = "a", .model = "m"}, {.tenant = "b", .model = "m"}};
+	uint8_t seen[COUNT];
+	struct house h;
+
+	(void)state;
+	for (int life = 0; life < 2; life++) {
+		assert_int_equal(house_open(&h, spec), TY_OK);
+		house_scanned(&h);
+		for (uint64_t n = 0; n < COUNT && !life; n++) {
+			struct ty_tier_io *io = house_io(&h, TY_TIER_PUT, n, 0, 1, CHUNK);
+
+			io->identity = n % 3 == 2 ? NULL : &identities[n % 3];
+			house_run(&h, &io, 1);
+			assert_int_equal(io->outcome, TY_TIER_DONE);
+			house_free(io);
+		}
+		if (life)
+			assert_int_equal(house_do(&h, TY_TIER_DELETE, 3, 1, 0), TY_TIER_DONE);
+		list_all(&h, seen, COUNT, identities);
+		for (uint64_t n = 0; n < COUNT; n++)
+			assert_int_equal(seen[n], !life || n != 3);
+		house_close(&h);
+	}
+}
+
+/* Whatever the table grows to between two pages, what was there before is told once. */
+static void test_list_while_it_grows(void **state)
+{
+	enum { COUNT = 3000, MORE = 400 };
+	static uint8_t seen[COUNT];
+	struct disk_names *names = calloc(1, sizeof *names);
+	struct ty_tier_page page = {.wanted = 100};
+	uint64_t length = 1, next = COUNT;
+	struct disk_index x;
+
+	(void)state;
+	assert_true(disk_index_init(&x));
+	memset(seen, 0, sizeof seen);
+	for (uint64_t n = 0; n < COUNT; n++)
+		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length}, 0, false));
+	do {
+		assert_true(disk_index_page(&x, names, &page));
+		for (uint32_t i = 0; i < page.count; i++)
+			for (uint64_t n = 0; n < COUNT; n++) {
+				struct ty_key key = house_key(n);
+
+				if (memcmp(&key, &page.item[i].key, sizeof key) == 0)
+					seen[n]++;
+			}
+		ty_tier_page_clear(&page);
+		for (uint64_t n = 0; n < MORE; n++)
+			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length}, 0, false));
+	} while (page.cursor);
+	assert_true(x.buckets > 2 * COUNT);
+	for (uint64_t n = 0; n < COUNT; n++)
+		assert_int_equal(seen[n], 1);
+	disk_index_clear(&x);
+	free(names);
+}
+
+/* Read aside: into memory that is not the arena's, without being a use. */
+static void test_aside(void **state)
+{
+	uint64_t bytes = 20 << 20, room = 3; /* of such chunks in 64 MiB */
+	uint8_t *memory = aligned_alloc(TY_ENVELOPE_ALIGN, ty_envelope_padded(bytes));
+	char limited[320];
+	struct ty_tier_io *io;
+	struct house h;
+
+	(void)state;
+	snprintf(limited, sizeof limited, "%s,size=64MiB", spec);
+	assert_int_equal(house_open(&h, limited), TY_OK);
+	for (uint64_t n = 0; n < room; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, bytes), TY_TIER_DONE);
+	io = house_io(&h, TY_TIER_GET, 0, 0, 1, bytes);
+	io->part[0].data = memory;
+	io->aside = true;
+	house_run(&h, &io, 1);
+	assert_int_equal(io->outcome, TY_TIER_DONE);
+	assert_true(house_holds(memory, bytes, 0, 0));
+	house_free(io);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, room, 1, bytes), TY_TIER_DONE);
+	assert_int_equal(house_do(&h, TY_TIER_EXISTS, 0, 1, 0), TY_TIER_MISSING); /* it was the oldest all the same */
+	flip(1, TY_ENVELOPE_BYTES + 5);
+	io = house_io(&h, TY_TIER_GET, 1, 0, 1, bytes);
+	io->part[0].data = memory;
+	io->aside = true;
+	house_run(&h, &io, 1);
+	assert_int_equal(io->outcome, TY_TIER_CORRUPT);
+	house_free(io);
+	house_close(&h);
+	free(memory);
+}
+
+static _Atomic int deleted, read_first;
+
+static void note_home(struct ty_tier_io *io)
+{
+	if (io->verb == TY_TIER_DELETE)
+		deleted = 1;
+	else if (io->verb == TY_TIER_GET && !deleted)
+		read_first = 1;
+}
+
+static bool not_before_it_is_deleted(const struct ty_tier_io *io)
+{
+	return io->verb != TY_TIER_PUT || deleted;
+}
+
+/* While a file is read that is wrong, it is deleted, and the chunk stored anew: the new file is not taken for the old one. */
+static void test_replaced_while_it_is_read(void **state)
+{
+	uint64_t large = 24 << 20;
+	struct house h;
+	int raced = 0;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < 20 && !raced; n++) {
+		struct ty_tier_io *ios[3];
+
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, large), TY_TIER_DONE);
+		flip(n, TY_ENVELOPE_BYTES + 100);
+		deleted = read_first = 0;
+		ios[0] = house_io(&h, TY_TIER_GET, n, 0, 1, large);
+		ios[1] = house_io(&h, TY_TIER_DELETE, n, 0, 1, 0);
+		ios[2] = house_io(&h, TY_TIER_PUT, n, 4 * TY_PIECE_BYTES / 4096 - 4, 1, 4096);
+		house_home = note_home;
+		house_may = not_before_it_is_deleted;
+		house_run(&h, ios, 3);
+		house_home = NULL;
+		house_may = NULL;
+		assert_int_equal(ios[2]->outcome, TY_TIER_DONE);
+		raced = !read_first && ios[0]->outcome == TY_TIER_CORRUPT; /* its file was open by then */
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, 4096), TY_TIER_DONE);
+		assert_int_equal(h.tier->stats.quarantined, 0);
+		for (int i = 0; i < 3; i++)
+			house_free(ios[i]);
+	}
+	house_close(&h);
+}
+
+/* What is wrong is kept for people to look at, up to a limit, which holds for those that were there before too. */
+static void test_quarantine(void **state)
+{
+	char limited[320];
+	struct house h;
+
+	(void)state;
+	snprintf(limited, sizeof limited, "%s,quarantine=%u", spec, 3 * (TY_ENVELOPE_BYTES + 12288));
+	for (int life = 0; life < 2; life++) {
+		assert_int_equal(house_open(&h, limited), TY_OK);
+		house_scanned(&h);
+		for (uint64_t n = 0; n < 2; n++) {
+			assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+			flip(n, TY_ENVELOPE_BYTES + 1);
+			assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), TY_TIER_CORRUPT);
+		}
+		assert_int_equal(h.tier->stats.quarantined, 2);
+		assert_int_equal(house_do(&h, TY_TIER_PUT, 9, 1, CHUNK), TY_TIER_DONE); /* then what is published is so */
+		assert_int_equal(h.tier->stats.quarantine_bytes, (life ? 3 : 2) * (TY_ENVELOPE_BYTES + 12288));
+		house_close(&h);
+		assert_int_equal(files_in("quarantine"), life ? 3 : 2);
+	}
+}
+
 static void refused(const char *text, enum ty_code code, const char *says)
 {
 	struct house h;
@@ -410,6 +612,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_identity, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_many, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_vanished, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_list, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_list_while_it_grows, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_folder, make_dir, remove_dir),
 	};
 	enum { COUNT = sizeof one / sizeof one[0] };
