@@ -137,6 +137,15 @@ static bool evict_oldest(struct disk_actor *a)
 	return true;
 }
 
+/* A chunk may lie in two folders, if one was not there when it came again: one of them would outlive its removal. */
+static void drop_twin(struct disk_actor *a, const struct ty_key *key, uint32_t folder)
+{
+	const struct disk_entry *entry = disk_index_find(&a->index, key);
+
+	if (entry && entry->folder != folder && a->errands < ERRANDS_MAX && !is_leaving(a, key))
+		(void)errand(a, DISK_REMOVE, key, folder);
+}
+
 static bool is_power_of_two(uint64_t n)
 {
 	return (n & (n - 1)) == 0;
@@ -489,6 +498,7 @@ static void on_found(void *self, struct ty_msg *msg)
 		/* What was written meanwhile is newer, what is being removed is not there. */
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);
+		drop_twin(a, &shape->key, found->folder);
 		free(shape->length);
 	}
 	found->count = 0;
