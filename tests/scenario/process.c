@@ -75,6 +75,25 @@ void p_freeze(pid_t pid)
 	assert_true(WIFSTOPPED(status));
 }
 
+void p_clock_open(struct p_clock *clock)
+{
+	int fd;
+
+	strcpy(clock->path, "/tmp/tyer-clock-XXXXXX");
+	fd = mkstemp(clock->path);
+	assert_true(fd >= 0 && ftruncate(fd, 2 * sizeof *clock->ahead) == 0);
+	clock->ahead = mmap(NULL, 2 * sizeof *clock->ahead, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(clock->ahead, MAP_FAILED);
+	close(fd);
+	setenv("TYER_SHIFT_CLOCK", clock->path, 1);
+}
+
+void p_clock_close(struct p_clock *clock)
+{
+	munmap((void *)(uintptr_t)clock->ahead, 2 * sizeof *clock->ahead);
+	unlink(clock->path);
+}
+
 struct counter {
 	const char *name;
 	double value;

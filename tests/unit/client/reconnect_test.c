@@ -9,10 +9,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -339,87 +337,6 @@ static void test_close_while_away(void **state)
 	close_world(&w);
 }
 
-/* ---- a port that swallows SYNs (the incumbent's issue 4670: two minutes of nothing) ---------------------------------- */
-
-static uint16_t free_port(void)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof address;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-	close(fd);
-	return ntohs(address.sin_port);
-}
-
-/* Listens and accepts nobody, with a queue that is full: further SYNs get no answer. */
-struct swallower {
-	int listener, full[4];
-};
-
-static void swallow(struct swallower *s, uint16_t port)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
-	int one = 1;
-
-	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
-	assert_int_equal(bind(s->listener, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(listen(s->listener, 0), 0);
-	for (size_t i = 0; i < 4; i++) {
-		s->full[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		(void)connect(s->full[i], (struct sockaddr *)&address, sizeof address);
-	}
-}
-
-static void spit_out(struct swallower *s)
-{
-	for (size_t i = 0; i < 4; i++)
-		close(s->full[i]);
-	close(s->listener);
-}
-
-static void test_swallowed_syns(void **state)
-{
-	struct fake_options fo = {.answer = listen_to, .port = free_port(), .no_attach = true};
-	struct ty_error why = {.text = ""};
-	struct outcome o = {0};
-	struct ty_client_options co;
-	struct swallower s;
-	struct world w = {0};
-
-	(void)state;
-	fo.user = &w.ears;
-	fake_start(&w.fake, &fo);
-	co = fake_client_options(&w.fake);
-	co.attach_path = NULL;
-	co.changed = on_changed;
-	co.changed_user = &w;
-	assert_int_equal(ty_client_open(&co, &w.client, NULL), TY_OK);
-	fake_pause(&w.fake);
-	swallow(&s, fo.port);
-	/* an attempt is given up by itself: by the system's bound it would take 127 s, more than this test may */
-	while (why.code != TY_TIMEOUT) {
-		ty_client_poll(w.client, 0, STEP_US);
-		assert_int_equal(ty_client_state(w.client, &why) == TY_CLIENT_UP && w.away != 0, false);
-		if (w.away != 0)
-			assert_int_equal(ty_client_ping(w.client, on_done, &o, NULL), TY_CLOSED);
-	}
-	spit_out(&s);
-	fake_resume(&w.fake, FAKE_BOOT + 1);
-	poll_until_up(&w, 1);
-	assert_int_equal(finish(&w, ty_client_ping(w.client, on_done, &o, NULL), &o), TY_OK);
-	assert_int_equal(ty_client_info(w.client)->boot, FAKE_BOOT + 1);
-	close_world(&w);
-
-	/* opening is bounded too */
-	swallow(&s, fo.port);
-	co.connect_timeout_us = 100000;
-	assert_int_equal(ty_client_open(&co, &w.client, &why), TY_TIMEOUT);
-	spit_out(&s);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,7 +346,6 @@ int main(void)
 		cmocka_unit_test(test_register_refused),
 		cmocka_unit_test(test_from_callback),
 		cmocka_unit_test(test_close_while_away),
-		cmocka_unit_test(test_swallowed_syns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
