@@ -159,7 +159,7 @@ def shared(where, inside, chunks):
     """One service computes and stores, the other finds all of it."""
     first, second = (reaching(where, n) for n in inside)
     before = hits(first.replay(trace))
-    check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks))
+    check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks, first.read_log()[-1500:]))
     after = hits(second.replay(trace))
     check("the other finds all of them, the first did not", before < total == after, (before, after, total))
     first.stop()
