@@ -146,6 +146,13 @@ static void drop_twin(struct disk_actor *a, const struct ty_key *key, uint32_t f
 		(void)errand(a, DISK_REMOVE, key, folder);
 }
 
+/* The file system is full before the tier has its size: then what fits is what it may have, and the oldest go for what comes. */
+static void make_way(struct disk_actor *a, uint64_t bytes)
+{
+	for (uint64_t end = a->index.bytes > bytes ? a->index.bytes - bytes : 0; a->index.bytes > end && evict_oldest(a);)
+		;
+}
+
 static bool is_power_of_two(uint64_t n)
 {
 	return (n & (n - 1)) == 0;
@@ -296,6 +303,12 @@ static void list(struct disk_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory for a page");
 }
 
+/* This file, not the file system, cannot be read. */
+static bool is_unreadable(const struct disk_job *job)
+{
+	return job->error == EIO || job->error == EISDIR || job->error == ELOOP;
+}
+
 static uint16_t name_of(struct disk_actor *a, const struct ty_identity *identity)
 {
 	return identity ? disk_names_number(a->disk->names, identity) : 0;
@@ -316,11 +329,13 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		a->coming -= ty_envelope_total(&job->shape);
 		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
 			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
-	} else if (job->work == DISK_GET && (job->outcome == TY_TIER_CORRUPT || job->outcome == TY_TIER_MISSING)) {
+		if (job->outcome == TY_TIER_FULL)
+			make_way(a, 2 * ty_envelope_total(&job->shape));
+	} else if (job->work == DISK_GET) {
 		if (job->outcome == TY_TIER_CORRUPT)
 			isolate(a, job);
-		else
-			forget(a, entry_of(a, job));
+		else if (job->outcome == TY_TIER_MISSING || is_unreadable(job))
+			forget(a, entry_of(a, job)); /* so that it is written again */
 	}
 	if (io) {
 		if (job->outcome == TY_TIER_LATE && a->stopping)

@@ -159,7 +159,7 @@ static void over(struct disk_job *job)
 	job->step = DISK_OVER;
 	job->outcome = outcome_of(job);
 	if (job->error)
-		conclude(job, job->outcome, "%s: %s", job->work == DISK_PUT ? job->temp : job->name, strerror(job->error));
+		conclude(job, job->outcome, "%s: %.72s", strerror(job->error), job->name); /* the end may be cut off */
 }
 
 /* The file system takes no O_DIRECT after all: say so once, and begin anew without. */

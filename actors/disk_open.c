@@ -25,7 +25,7 @@ static enum ty_code bad_folder(const struct disk_folder *f, const char *what, st
 /* One service a folder: two would take each other's files away. */
 static enum ty_code lock(struct disk_folder *f, struct ty_error *err)
 {
-	f->lock_fd = openat(f->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	f->lock_fd = openat(f->fd, "lock", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600); /* a writer would keep it from being remounted */
 	if (f->lock_fd < 0)
 		return bad_folder(f, "lock", err);
 	if (flock(f->lock_fd, LOCK_EX | LOCK_NB) == 0)
