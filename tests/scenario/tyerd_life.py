@@ -69,7 +69,7 @@ def life():
         told.append(listener.recv(256))
     check("the manager is given what to keep, and told: ready",
           [m for m in told if m.startswith(b"FDSTORE=1")] == [b"FDSTORE=1\nFDNAME=tyer-" + name
-                                                              for name in (b"record", b"arena", b"slots")],
+                                                              for name in (b"http", b"record", b"arena", b"slots")],
           told)
     check("ping", s.tool(tyer, "ping").returncode == 0)
     status = s.tool(tyer, "status", "--json")
