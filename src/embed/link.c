@@ -45,7 +45,7 @@ void link_lose(struct link *l, enum ty_code code, const char *why)
 	if (l->lost || l->phase == LINK_AWAY)
 		return;
 	(void)ty_fail(&l->why, code, "%s", why);
-	if (!l->opener && !l->stopping)
+	if (!l->opener && !l->stopping && !l->attempts) /* the first time */
 		ty_log(TY_LOG_WARN, "embed", "the service is away: %s", l->why.text);
 	l->lost = true;
 	l->phase = LINK_ENDING;
