@@ -102,6 +102,9 @@ static enum ty_code decode_hello(const uint8_t *b, size_t length, struct ty_owne
 	n = strnlen((const char *)name, TY_OWNER_NAME_MAX);
 	if (memcmp(f->hello.id, none, sizeof none) == 0)
 		return ty_fail(err, TY_PROTOCOL, "owner's HELLO: id is all zero");
+	for (size_t i = n; i < TY_OWNER_NAME_MAX; i++)
+		if (name[i])
+			return ty_fail(err, TY_PROTOCOL, "owner's HELLO: something is behind the name");
 	if (!is_text(name, n))
 		return ty_fail(err, TY_PROTOCOL, "owner's HELLO: name is no printable text");
 	memcpy(f->hello.name, name, n);

@@ -8,8 +8,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cache/checksum.h"
@@ -555,6 +558,51 @@ static void test_looking_makes_no_pages(void **state)
 	assert_int_equal(after.st_blocks, before.st_blocks);
 }
 
+/* Somebody else may still copy into what was being filled: while he lives its pieces are left alone, by every process that comes. */
+static void test_lent_slots_are_left_alone(void **state)
+{
+	struct ty_slots_found found;
+	uint32_t filling, place, at;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	ty_slots_add_piece(slots, 0);
+	filling = take(1 << 20, 1);
+	ty_slots_commit(slots, take(1 << 20, 2), 2);
+	ty_slots_add_piece(slots, 1);
+	ty_slots_commit(slots, take(40 << 20, 3), 3);
+	place = ty_slots_lend(slots, (uint32_t)pid);
+	assert_true(place < TY_BORROWERS);
+	assert_int_equal(ty_slots_lend(slots, (uint32_t)pid), place); /* he has one */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(hand_over(&found), TY_OK);
+		assert_int_equal(found.aside, 1);
+		assert_int_equal(found.ready, 1);
+		assert_int_equal(found.unfinished, 1);
+		assert_true(ty_slots_aside(slots, ty_slots_piece(filling)));
+		assert_false(ty_slots_aside(slots, 1));
+		assert_int_equal(ty_slots_used(slots), 1);
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(hand_over(&found), TY_OK);
+	assert_int_equal(found.aside, 0);
+	assert_false(ty_slots_aside(slots, ty_slots_piece(filling)));
+	/* that was over before the service went */
+	at = ty_slots_lend(slots, (uint32_t)getpid());
+	ty_slots_add_piece(slots, 0);
+	(void)take(1 << 20, 4);
+	ty_slots_lent_over(slots, at);
+	assert_int_equal(hand_over(&found), TY_OK);
+	assert_int_equal(found.aside, 0);
+	assert_int_equal(ty_slots_lend(slots, 0), TY_BORROWERS); /* there is no such process */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -570,6 +618,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_damaged_namespace, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_namespaces_are_limited, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_descriptors_of_other_things, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_lent_slots_are_left_alone, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_looking_makes_no_pages, open_both, close_both),
 	};
 
