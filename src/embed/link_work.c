@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/tsan.h"
 
 static void send_owner(struct link *l, struct ty_msg *msg, uint32_t type)
 {
@@ -242,10 +243,23 @@ static void free_job(struct link_job *job)
 	free(job);
 }
 
+/* What the engine did to its blocks comes before the request that it sends, and what is done here before its answer. Between them lie
+ * sockets and the service, which ThreadSanitizer does not see through. */
+static void tell_order(const struct link_pool *p, bool came)
+{
+	uintptr_t at = (uintptr_t)p->memory->pool->regions[0].address;
+
+	if (came)
+		ty_tsan_acquire(at);
+	else
+		ty_tsan_release(at);
+}
+
 static void end_job(struct link *l, struct link_job *job)
 {
 	struct link_pool *p = job->pool;
 
+	tell_order(p, false);
 	link_tell_end(l, TY_OWNER_DONE, job->number, job->op.code, job->op.error);
 	*job->link = job->next;
 	if (job->next)
@@ -372,6 +386,7 @@ enum ty_code link_on_grant(struct link *l, const struct ty_owner_frame *frame, s
 		job->next->link = &job->next;
 	l->jobs = job;
 	p->jobs++;
+	tell_order(p, true);
 	go_on(l, job);
 	return TY_OK;
 }
