@@ -181,8 +181,10 @@ AROUND_VOID(ty_slots_set_checksum, (struct ty_slots *slots, uint32_t slot, uint6
 /* It goes down to the disk. */
 static void disk_point(const char *when, const struct disk_job *job)
 {
-	static const char *const works[] = {"PUT", "GET", "REMOVE", "ISOLATE"};
-	static const char *const steps[] = {"open", "move", "sync", "close", "rename", "unlink", "over"};
+	static const char *const works[] = {
+		[DISK_PUT] = "PUT", [DISK_GET] = "GET", [DISK_REMOVE] = "REMOVE", [DISK_ISOLATE] = "ISOLATE"};
+	static const char *const steps[] = {[DISK_OPEN] = "open", [DISK_MOVE] = "move", [DISK_SYNC] = "sync", [DISK_CLOSE] = "close",
+		[DISK_CHECK] = "check", [DISK_RENAME] = "rename", [DISK_UNLINK] = "unlink", [DISK_OVER] = "over"};
 	char name[NAME];
 
 	snprintf(name, sizeof name, "%s disk %s %s", when, works[job->work], steps[job->step]);
