@@ -25,7 +25,7 @@ static const struct ty_option options[] = {
 	{ "config", FILENAME, 0, 0, 0, 0, NULL, "none",
 	  "file with lines \"name = value\" (names as here without --; # starts a comment); the command line overrides it" },
 	{ "listen", URL, FIELD(listen), 0, 0, NULL, "ipc:///run/tyer/tyer.sock; see below if not root",
-	  "where requests are answered: ipc://PATH, tls+tcp://IP:PORT, or tcp://IP:PORT with --tcp-insecure" },
+	  "where requests are answered: ipc:///PATH, tls+tcp://IP:PORT, or tcp://IP:PORT with --tcp-insecure" },
 	{ "allow-uid", UIDS, FIELD(allow_uid), 0, 0, NULL, "none",
 	  "UID[,UID]...: users who may be clients, beside root and the one that the service runs as; each is a tenant of its own" },
 	{ "embed-uid", UIDS, FIELD(embed_uid), 0, 0, NULL, "none",

@@ -144,8 +144,8 @@ static bool is_url(const char *text)
 {
 	const char *port = strrchr(text, ':');
 
-	if (!strncmp(text, "ipc://", 6))
-		return text[6] && strlen(text + 6) < sizeof(((struct ty_config *)0)->attach);
+	if (!strncmp(text, "ipc://", 6)) /* a path from the root: what is derived from it lies beside it, wherever tyerd is started */
+		return text[6] == '/' && strlen(text + 6) < sizeof(((struct ty_config *)0)->attach);
 	if (!strncmp(text, "tls+", 4))
 		text += 4;
 	return !strncmp(text, "tcp://", 6) && port > text + 6 && is_number(port + 1, 65535);
@@ -186,7 +186,7 @@ static enum ty_code set_text(struct ty_config *config, const struct ty_option *o
 	const struct ty_config_source *from, struct ty_error *err)
 {
 	static const char *const expected[] = {
-		[URL] = "ipc://PATH (a path below 108 bytes), tls+tcp://IP:PORT or tcp://IP:PORT",
+		[URL] = "ipc:///PATH (a path below 108 bytes), tls+tcp://IP:PORT or tcp://IP:PORT",
 		[LOCAL] = "ipc:///PATH (a path below 108 bytes) or off",
 		[PATH] = "a path",
 		[ADDRESS] = "IP:PORT or off",
@@ -206,7 +206,7 @@ static enum ty_code set_text(struct ty_config *config, const struct ty_option *o
 	if (o->kind == URL)
 		good = good && is_url(value);
 	else if (o->kind == LOCAL)
-		good = good && (!strcmp(value, "off") || (!strncmp(value, "ipc:///", 7) && is_url(value)));
+		good = good && (!strcmp(value, "off") || (!strncmp(value, "ipc:", 4) && is_url(value)));
 	else if (o->kind == ADDRESS)
 		good = good && is_address(value);
 	else if (o->kind == DEVICE)
