@@ -48,7 +48,8 @@ enum ty_client_state {
 
 struct ty_client_options {
 	size_t size;             /* sizeof(struct ty_client_options); what is not set is zero */
-	const char *url;         /* of the service: "ipc:///run/tyer/tyer.sock", "tcp://127.0.0.1:9701" (a numeric address) */
+	const char *url;         /* of the service: "ipc:///run/tyer/tyer.sock", "tls+tcp://192.0.2.7:9701", "tcp://127.0.0.1:9701" (a
+	                            numeric address) */
 	const char *attach_path; /* its attach socket; null: a client that may only PING and STATUS */
 	const char *name;        /* for people; may be null */
 	uint8_t engine[16];      /* shared by the engine's processes; all zero = drawn at random */
@@ -61,6 +62,10 @@ struct ty_client_options {
 	 * what a completion may. */
 	void (*changed)(void *user, enum ty_client_state state);
 	void *changed_user;
+	/* For a url of tls+tcp://; else null. PEM files, read by ty_client_open: those that may have signed the service's certificate; what this
+	 * client shows, a certificate and its key in one file (null: nothing). And for whom the service's certificate must be good: a DNS
+	 * name, or a numeric address that stands in it as such; null: the address of the url. What fails is TY_DENIED. */
+	const char *tls_ca, *tls_cert, *tls_name;
 };
 
 /* What the service said in HELLO. The pointer is good as long as the client lives; what it points to changes with another service,

@@ -60,23 +60,25 @@ static bool parse_port(const char *text, in_port_t *port)
 	return value >= 1 && value <= 65535;
 }
 
-static enum ty_code parse_tcp(const char *url, struct ty_address *out, struct ty_error *err)
+/* `rest` is what follows the scheme. */
+static enum ty_code parse_tcp(const char *url, const char *rest, struct ty_address *out, struct ty_error *err)
 {
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&out->socket;
 	struct sockaddr_in *in = (struct sockaddr_in *)&out->socket;
-	const char *rest = url + strlen("tcp://"), *colon = strrchr(rest, ':');
-	char host[64];
+	const char *colon = strrchr(rest, ':');
+	char *host = out->host;
 	in_port_t port;
 	size_t length;
 
 	length = colon != NULL ? (size_t)(colon - rest) : 0;
-	if (colon == NULL || length == 0 || length >= sizeof host || !parse_port(colon + 1, &port))
-		return ty_fail(err, TY_INVALID, "options.url is \"%s\", expected tcp://ADDRESS:PORT", url);
+	if (colon == NULL || length == 0 || length >= sizeof out->host || !parse_port(colon + 1, &port))
+		return ty_fail(err, TY_INVALID, "options.url is \"%s\", expected %.*sADDRESS:PORT", url, (int)(rest - url), url);
 	memcpy(host, rest, length);
 	host[length] = '\0';
 	if (host[0] == '[' && host[length - 1] == ']') {
-		host[length - 1] = '\0';
-		if (inet_pton(AF_INET6, host + 1, &in6->sin6_addr) == 1) {
+		memmove(host, host + 1, length - 2); /* without its brackets */
+		host[length - 2] = '\0';
+		if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
 			in6->sin6_family = AF_INET6;
 			in6->sin6_port = port;
 			out->length = sizeof *in6;
@@ -98,8 +100,11 @@ enum ty_code ty_address_parse(const char *url, struct ty_address *out, struct ty
 	if (strncmp(url, "ipc://", 6) == 0)
 		return parse_ipc(url, out, err);
 	if (strncmp(url, "tcp://", 6) == 0)
-		return parse_tcp(url, out, err);
-	return ty_fail(err, TY_INVALID, "options.url is \"%s\", expected ipc://PATH or tcp://ADDRESS:PORT", url);
+		return parse_tcp(url, url + 6, out, err);
+	out->secure = strncmp(url, "tls+tcp://", 10) == 0;
+	if (out->secure)
+		return parse_tcp(url, url + 10, out, err);
+	return ty_fail(err, TY_INVALID, "options.url is \"%s\", expected ipc://PATH, tls+tcp://ADDRESS:PORT or tcp://ADDRESS:PORT", url);
 }
 
 /* ---- sending --------------------------------------------------------------------------------------------------------- */
@@ -156,16 +161,29 @@ static enum ty_code over(int error, struct ty_error *err)
 {
 	if (error == EPIPE || error == ECONNRESET || error == ENOTCONN)
 		return ty_fail(err, TY_CLOSED, "the connection to the service ended before the answer");
+	if (error == EPROTO)
+		return ty_fail(err, TY_PROTOCOL, "the connection to the service: what came is not what TLS sends");
 	if (error == ETIMEDOUT)
 		return ty_fail(err, TY_CLOSED, "the service's machine does not answer: the connection is lost");
 	return ty_fail(err, TY_IO, "the connection to the service: %s", strerror(error));
+}
+
+/* As send and recv. */
+static ssize_t transmit(struct ty_connection *c, const uint8_t *bytes, size_t length)
+{
+	return c->tls != NULL ? ty_tls_send(c->tls, bytes, length) : send(c->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t receive(struct ty_connection *c, uint8_t *bytes, size_t length)
+{
+	return c->tls != NULL ? ty_tls_recv(c->tls, bytes, length) : recv(c->fd, bytes, length, MSG_DONTWAIT);
 }
 
 enum ty_code ty_connection_flush(struct ty_connection *c, struct ty_error *err)
 {
 	while (c->out != NULL) {
 		struct ty_frame *f = c->out;
-		ssize_t n = send(c->fd, f->bytes + f->sent, f->size - f->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = transmit(c, f->bytes + f->sent, f->size - f->sent);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -227,13 +245,14 @@ static void set_tcp_options(int fd)
 		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address *address, int epoll_fd, struct ty_error *err)
+enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address *address, struct ty_tls *tls, int epoll_fd,
+	struct ty_error *err)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT};
 	int rv, error;
 
-	assert(c->fd < 0 && c->out == NULL);
-	*c = (struct ty_connection){.fd = -1, .epoll_fd = epoll_fd, .address = address, .waits = true};
+	assert(c->fd < 0 && c->out == NULL && address->secure == (tls != NULL));
+	*c = (struct ty_connection){.fd = -1, .epoll_fd = epoll_fd, .address = address, .tls = tls, .waits = true};
 	c->out_end = &c->out;
 	c->fd = socket(address->socket.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->fd < 0)
@@ -256,16 +275,39 @@ enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address
 	return dial_error(error, address->url, err);
 }
 
-enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err)
+/* Is the socket connected? */
+static enum ty_code connected(struct ty_connection *c, struct ty_error *err)
 {
 	socklen_t length = sizeof(int);
-	struct ty_frame *greeting;
 	int error = 0;
 
 	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
 		error = errno;
 	if (error != 0)
 		return dial_error(error, c->address->url, err);
+	c->connected = true;
+	return c->tls != NULL ? ty_tls_begin(c->tls, c->fd, c->address->url, err) : TY_OK;
+}
+
+static enum ty_code secured(struct ty_connection *c, struct ty_error *err)
+{
+	bool writes;
+	enum ty_code code = ty_tls_handshake(c->tls, &writes, err);
+
+	if (code == TY_BUSY)
+		wait_for_room(c, writes);
+	return code;
+}
+
+enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err)
+{
+	struct ty_frame *greeting;
+	enum ty_code code = c->connected ? TY_OK : connected(c, err);
+
+	if (code == TY_OK && c->tls != NULL)
+		code = secured(c, err);
+	if (code != TY_OK)
+		return code;
 	greeting = malloc(sizeof *greeting + GREETING_BYTES);
 	if (greeting == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "connecting to %s: no memory", c->address->url);
@@ -276,6 +318,8 @@ enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err)
 
 void ty_connection_close(struct ty_connection *c)
 {
+	if (c->fd >= 0 && c->tls != NULL)
+		ty_tls_end(c->tls);
 	if (c->fd >= 0)
 		close(c->fd); /* leaves the epoll set with it */
 	c->fd = -1;
@@ -370,13 +414,14 @@ enum ty_code ty_connection_take(struct ty_connection *c, uint32_t *id, const uin
 			return code;
 		if (!make_room(c, need))
 			return ty_fail(err, TY_NO_MEMORY, "no memory for a reply of %zu bytes", need);
-		n = recv(c->fd, c->in + c->in_to, c->in_room - c->in_to, MSG_DONTWAIT);
+		n = receive(c, c->in + c->in_to, c->in_room - c->in_to);
 		if (n > 0)
 			c->in_to += (size_t)n;
 		else if (n == 0)
 			return c->greeted ? over(ECONNRESET, err)
 					  : ty_fail(err, TY_PROTOCOL, "%s accepts connections, but does not answer as nng's REP "
-						  "protocol does: it closed this one", c->address->url);
+						  "protocol does: it closed this one%s", c->address->url,
+						  c->address->ipc || c->address->secure ? "" : " (does it speak TLS?)");
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return TY_BUSY;
 		else if (errno != EINTR)

@@ -16,14 +16,19 @@
 
 #include <tyer/result.h>
 
+#include "client/tls.h"
+
 struct ty_address {
 	const char *url; /* for texts; the caller's */
 	struct sockaddr_storage socket;
 	socklen_t length;
 	bool ipc; /* its frames carry a type */
+	bool secure; /* TLS; `host` is then what the certificate is for, if nothing else was said */
+	char host[64];
 };
 
-/* "ipc://PATH", "tcp://ADDRESS:PORT" (numeric, "[::1]" or "localhost": a name would wait for a resolver). TY_INVALID. */
+/* "ipc://PATH", "tcp://ADDRESS:PORT", "tls+tcp://ADDRESS:PORT" (numeric, "[::1]" or "localhost": a name would wait for a resolver).
+ * TY_INVALID. */
 TY_MUST_USE enum ty_code ty_address_parse(const char *url, struct ty_address *out, struct ty_error *err);
 
 struct ty_frame { /* on its way out; on the heap */
@@ -36,6 +41,8 @@ struct ty_frame { /* on its way out; on the heap */
 struct ty_connection {
 	int fd, epoll_fd; /* fd is -1: none */
 	const struct ty_address *address;
+	struct ty_tls *tls; /* null: none; the caller's */
+	bool connected; /* the socket is, TLS perhaps not yet */
 	bool greeted, waits; /* the peer's greeting is there; for room to send */
 	struct ty_frame *out, **out_end;
 	uint8_t *in;
@@ -45,11 +52,11 @@ struct ty_connection {
 /* Room for `body` bytes of a request with number `id` (its first bit set); *at is where they go. Null: no memory. */
 struct ty_frame *ty_frame_new(const struct ty_address *address, uint32_t id, size_t body, uint8_t **at);
 
-/* Begin to connect, with the descriptor in the epoll set. TY_OK: under way, writable when it is there. TY_BUSY: the peer's
- * backlog is full, try again soon. */
-TY_MUST_USE enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address *address, int epoll_fd,
+/* Begin to connect, with the descriptor in the epoll set. `tls` belongs to an address that is secure, and is null for others. TY_OK:
+ * under way, with an event when there is something to do. TY_BUSY: the peer's backlog is full, try again soon. */
+TY_MUST_USE enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address *address, struct ty_tls *tls, int epoll_fd,
 	struct ty_error *err);
-/* Writable: did it connect? Sends our greeting then. */
+/* An event: is it connected, and secure? TY_BUSY: not yet. Sends our greeting then. */
 TY_MUST_USE enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err);
 /* Queue the frame, which is the connection's from here on, and send what the socket takes. */
 TY_MUST_USE enum ty_code ty_connection_send(struct ty_connection *c, struct ty_frame *frame, struct ty_error *err);

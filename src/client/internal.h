@@ -6,6 +6,7 @@
  *   link.c        the way to the service and back: attach, dial, HELLO, REGISTER; what happens when it is lost
  *   attach.c      the attach connection
  *   connection.c  the connection for requests
+ *   tls.c         TLS on it
  *   client.c      requests in flight, and their completions
  *   pools.c       registered pools, to be registered again
  *   requests.c    the verbs
@@ -103,6 +104,7 @@ enum ty_link {
 struct ty_client {
 	struct ty_client_options options; /* its strings are ours */
 	struct ty_address address;
+	struct ty_tls *tls; /* null: the address is not secure */
 	struct ty_client_info info;
 	struct ty_device_info *devices;
 	uint32_t max_request_bytes;

@@ -82,7 +82,7 @@ static void dial(struct ty_client *c)
 {
 	int64_t now = ty_client_now();
 	struct ty_error err;
-	enum ty_code code = ty_connection_dial(&c->connection, &c->address, c->epoll_fd, &err);
+	enum ty_code code = ty_connection_dial(&c->connection, &c->address, c->tls, c->epoll_fd, &err);
 
 	c->dial_deadline = c->opened && now + TY_CLIENT_DIAL_NS < c->link_deadline ? now + TY_CLIENT_DIAL_NS : c->link_deadline;
 	ty_client_wake_at(c, c->dial_deadline);
@@ -307,6 +307,8 @@ void ty_link_events(struct ty_client *c, uint32_t events)
 
 	if (c->link == TY_LINK_DIALING) {
 		code = ty_connection_dialed(&c->connection, &err);
+		if (code == TY_BUSY)
+			return;
 		if (code == TY_OK)
 			c->link = TY_LINK_GREETING;
 	} else if (events & EPOLLOUT) {
@@ -352,6 +354,12 @@ static void too_late(struct ty_client *c)
 		break;
 	case TY_LINK_WELCOME:
 		ty_fail(&err, code, "no greeting from the attach socket %s in connect_timeout_us", o->attach_path);
+		break;
+	case TY_LINK_DIALING:
+		if (c->connection.connected)
+			code = ty_fail(&err, TY_TIMEOUT, "%s accepts connections, but the TLS handshake did not end in connect_timeout_us", o->url);
+		else
+			ty_fail(&err, code, "connecting to %s took longer than connect_timeout_us", o->url);
 		break;
 	case TY_LINK_GREETING:
 		code = ty_fail(&err, TY_PROTOCOL,

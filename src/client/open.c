@@ -49,8 +49,8 @@ static enum ty_code read_options(const struct ty_client_options *in, struct ty_c
 
 /* The strings of the options, each of which may be null. */
 #define STRINGS(o) {&(o)->url, &(o)->attach_path, &(o)->name, &(o)->tenant, &(o)->model, &(o)->revision, &(o)->dtype, \
-	&(o)->quantization}
-#define STRING_COUNT 8
+	&(o)->quantization, &(o)->tls_ca, &(o)->tls_cert, &(o)->tls_name}
+#define STRING_COUNT 11
 
 /* The user's may be gone when the client connects again. */
 static enum ty_code keep_options(struct ty_client *c, const struct ty_client_options *o, struct ty_error *err)
@@ -75,6 +75,20 @@ static enum ty_code keep_options(struct ty_client *c, const struct ty_client_opt
 		return ty_fail(err, TY_IO, "getrandom: %s", strerror(errno));
 	c->jitter = c->next_id;
 	return ty_address_parse(c->options.url, &c->address, err);
+}
+
+static enum ty_code open_tls(struct ty_client *c, struct ty_error *err)
+{
+	const struct ty_client_options *o = &c->options;
+
+	if (!c->address.secure) {
+		if (o->tls_ca != NULL || o->tls_cert != NULL || o->tls_name != NULL)
+			return ty_fail(err, TY_INVALID, "options.tls_ca, tls_cert and tls_name are for tls+tcp:// only, options.url is \"%s\"", o->url);
+		return TY_OK;
+	}
+	if (o->tls_ca == NULL)
+		return ty_fail(err, TY_INVALID, "options.tls_ca is absent: who signed the certificate of %s?", o->url);
+	return ty_tls_open(o->tls_ca, o->tls_cert, o->tls_name != NULL ? o->tls_name : c->address.host, &c->tls, err);
 }
 
 static void free_options(struct ty_client *c)
@@ -134,6 +148,7 @@ static void destroy(struct ty_client *c)
 {
 	assert(c->in_use == 0);
 	ty_connection_close(&c->connection);
+	ty_tls_close(c->tls);
 	ty_attach_close(c);
 	while (c->pools != NULL)
 		ty_pool_forget(c, c->pools);
@@ -176,6 +191,8 @@ enum ty_code ty_client_open(const struct ty_client_options *options, struct ty_c
 	if (c == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a client");
 	code = keep_options(c, &o, err);
+	if (code == TY_OK)
+		code = open_tls(c, err);
 	if (code == TY_OK)
 		code = make_waiting(c, err);
 	if (code == TY_OK)

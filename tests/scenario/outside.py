@@ -107,10 +107,10 @@ class Service:
     """tyerd on sockets in a folder of its own."""
 
     def __init__(self, tyerd, tyer, *options, size="256MiB", ahead="64MiB", chunk_tokens=64, environment=None, http=True,
-                 **popen):
+                 url=None, **popen):
         self.dir = tempfile.mkdtemp(prefix="tyer-outside-")
         atexit.register(self.clean)
-        self.url, self.attach = f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
+        self.url, self.attach = url or f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
         self.tyer = tyer
         self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--http", "127.0.0.1:0" if http else "off",
                           "--l1-size", size, "--l1-ahead", ahead, "--chunk-tokens", str(chunk_tokens), *options]

@@ -25,6 +25,9 @@ bool bench_engine_open(struct bench_engine *e, const struct bench_options *o, st
 	snprintf(name, sizeof name, "tyer-bench %s %u", bench_command_name(o->command), number);
 	c.url = o->connect;
 	c.attach_path = with_attach ? o->attach : NULL;
+	c.tls_ca = o->tls_ca[0] ? o->tls_ca : NULL;
+	c.tls_cert = o->tls_cert[0] ? o->tls_cert : NULL;
+	c.tls_name = o->tls_name[0] ? o->tls_name : NULL;
 	c.name = name;
 	c.tenant = o->tenant;
 	c.model = o->model;

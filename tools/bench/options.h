@@ -23,6 +23,7 @@ struct bench_options {
 
 	/* where */
 	char connect[256], attach[108];
+	char tls_ca[256], tls_cert[256], tls_name[256]; /* "": none */
 	char tenant[64], model[64];
 	uint64_t timeout_us, grace_us; /* of each request */
 	char json[512];      /* "" = none */

@@ -237,6 +237,9 @@ int main(int argc, char **argv)
 		.size = sizeof options,
 		.url = o.connect,
 		.name = "tyer",
+		.tls_ca = o.tls_ca[0] ? o.tls_ca : NULL,
+		.tls_cert = o.tls_cert[0] ? o.tls_cert : NULL,
+		.tls_name = o.tls_name[0] ? o.tls_name : NULL,
 		.timeout_us = (uint32_t)o.timeout_us,
 		.connect_timeout_us = (uint32_t)o.timeout_us,
 	};

@@ -27,7 +27,7 @@ static const struct {
 	{ "events", "where events are told, their number now, and the keys that are here" },
 };
 
-enum kind { CONNECT, TIMEOUT, JSON, NUMBER, KEY, PREFIX, NAMES, DEVICE, DRIVER, DIRECTORY, HELP, VERSION };
+enum kind { CONNECT, TIMEOUT, JSON, NUMBER, KEY, PREFIX, NAMES, DEVICE, WORDS, HELP, VERSION };
 #define ALL ((1u << CLI_COMMANDS) - 1)
 #define SERVICE (ALL & ~(1u << CLI_CALIBRATE))
 #define SELECTING (1u << CLI_LIST | 1u << CLI_PIN | 1u << CLI_UNPIN | 1u << CLI_DELETE | 1u << CLI_CLEAR | 1u << CLI_MOVE)
@@ -38,13 +38,17 @@ static const struct option {
 	enum kind kind;
 	unsigned commands;
 	const char *help;
-	size_t offset;     /* NUMBER, NAMES */
+	size_t offset;     /* NUMBER, NAMES, WORDS (256 bytes) */
 	uint64_t min, max; /* NUMBER */
 } options[] = {
 	{ "connect", "URL", CONNECT, SERVICE, "address of the service, for the administration's commands its --admin; default: where "
 	  "tyerd listens if the same user starts it", 0, 0, 0 },
 	{ "timeout", "TIME", TIMEOUT, SERVICE, "for connecting and for each answer: microseconds, or with us, ms or s; default 5s",
 	  0, 0, 0 },
+	{ "tls-ca", "FILE", WORDS, SERVICE, "PEM file: who may have signed the certificate of a tls+tcp:// service", FIELD(tls_ca), 0, 0 },
+	{ "tls-cert", "FILE", WORDS, SERVICE, "PEM file with a certificate and its key to show there; default: none", FIELD(tls_cert), 0, 0 },
+	{ "tls-name", "NAME", WORDS, SERVICE, "whom the service's certificate must name; default: the address of --connect", FIELD(tls_name),
+	  0, 0 },
 	{ "json", NULL, JSON, 1u << CLI_STATUS, "as one JSON object", 0, 0, 0 },
 	{ "count", "N", NUMBER, 1u << CLI_PING, "how many PINGs, one after the other; default 1", FIELD(count), 1, 1000000 },
 	{ "key", "HEX", KEY, SELECTING | 1u << CLI_WARM, "a chunk's key, 64 digits; may be given 64 times", 0, 0, 0 },
@@ -57,9 +61,9 @@ static const struct option {
 	{ "max", "N", NUMBER, 1u << CLI_LIST | 1u << CLI_EVENTS, "chunks to show; default: all", FIELD(max), 1, UINT64_MAX },
 	{ "tier", "N", NUMBER, 1u << CLI_MOVE, "which, in the order of the service's --tier, from 0; default 0", FIELD(tier), 0, 7 },
 	{ "device", "cuda:N", DEVICE, 1u << CLI_CALIBRATE, "the GPU; default cuda:0", 0, 0, 0 },
-	{ "cuda-driver", "LIB", DRIVER, 1u << CLI_CALIBRATE, "the driver's library; default libcuda.so.1", 0, 0, 0 },
-	{ "directory", "DIR", DIRECTORY, 1u << CLI_CALIBRATE, "where the result is kept; default: where tyerd looks, see its --calibration",
-	  0, 0, 0 },
+	{ "cuda-driver", "LIB", WORDS, 1u << CLI_CALIBRATE, "the driver's library; default libcuda.so.1", FIELD(driver), 0, 0 },
+	{ "directory", "DIR", WORDS, 1u << CLI_CALIBRATE, "where the result is kept; default: where tyerd looks, see its --calibration",
+	  FIELD(directory), 0, 0 },
 	{ "help", NULL, HELP, ALL, "show this and exit", 0, 0, 0 },
 	{ "version", NULL, VERSION, ALL, "show the version and exit", 0, 0, 0 },
 };
@@ -155,12 +159,11 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 		if (strncmp(value, "cuda:", 5) != 0 || ty_parse_count(value + 5, 255, &o->device, NULL) != TY_OK)
 			return ty_fail(err, TY_INVALID, "--device: found \"%s\", expected cuda:N", shown(found, value));
 		break;
-	case DRIVER:
-	case DIRECTORY:
+	case WORDS:
 		if (strlen(value) >= sizeof o->driver)
 			return ty_fail(err, TY_INVALID, "--%s: found %zu bytes, expected below %zu", option->name, strlen(value),
 				sizeof o->driver);
-		strcpy(option->kind == DRIVER ? o->driver : o->directory, value);
+		strcpy((char *)o + option->offset, value);
 		break;
 	case JSON:
 		o->json = true;

@@ -33,6 +33,7 @@ struct cli_key {
 struct cli_options {
 	enum cli_command command;
 	char connect[256];
+	char tls_ca[256], tls_cert[256], tls_name[256]; /* "": none */
 	uint64_t timeout_us;
 	uint64_t count; /* of PINGs */
 	uint64_t device; /* CALIBRATE: cuda:N's N ... */
