@@ -2,36 +2,24 @@
 #include "redis.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/secret.h"
 
 #define CONNECT_S 2 /* the first look at a server */
 
 /* A file with one line, which others may not read. */
 static enum ty_code read_secret(struct redis *r, const char *path, struct ty_error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	ssize_t n;
+	enum ty_code code = ty_secret_read("--tier: redis: password-file", path, r->secret, sizeof r->secret, err);
 
-	if (fd < 0)
-		return ty_fail(err, TY_IO, "--tier: redis: password-file %s: %s", path, strerror(errno));
-	if (fstat(fd, &st) == 0 && (st.st_mode & 077)) {
-		close(fd);
-		return ty_fail(err, TY_DENIED, "--tier: redis: password-file %s: mode %03o, expected 600: others may read it", path,
-			(unsigned)(st.st_mode & 0777));
-	}
-	n = read(fd, r->secret, sizeof r->secret - 1);
-	close(fd);
-	if (n < 0)
-		return ty_fail(err, TY_IO, "--tier: redis: password-file %s: %s", path, strerror(errno));
-	r->secret[n] = 0;
+	if (code != TY_OK)
+		return code;
 	r->secret[strcspn(r->secret, "\r\n")] = 0;
 	return r->secret[0] ? TY_OK : ty_fail(err, TY_INVALID, "--tier: redis: password-file %s: is empty", path);
 }
