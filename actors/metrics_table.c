@@ -443,7 +443,8 @@ const struct ty_metric ty_metrics[] = {
 	{"tyer_checksum_skipped", TY_COUNTER, "", checksum_u64, offsetof(struct ty_checksum_stats, skipped),
 		"Chunks that came too fast to be summed up."},
 
-	{"tyer_tier_serving", TY_GAUGE, "", ty_read_tier_serving, 0, "1 when the tier serves and does not hang."},
+	{"tyer_tier_serving", TY_GAUGE, "", ty_read_tier_serving, 0, "1 when the tier serves and neither hangs nor is down."},
+	TIER("down", TY_GAUGE, "", ty_read_tier, down, "1 while the tier's server does not answer."),
 	TIER("scanning", TY_GAUGE, "", ty_read_tier, scanning, "1 while the tier finds out what it holds."),
 	TIER("chunks", TY_GAUGE, "", ty_read_tier, chunks, "Chunks in the tier, as far as it knows."),
 	TIER("used_bytes", TY_GAUGE, "bytes", ty_read_tier, used_bytes, "What they take."),
@@ -451,6 +452,8 @@ const struct ty_metric ty_metrics[] = {
 	{"tyer_tier_operations", TY_COUNTER, "", ty_read_tier_outcomes, 0, "Operations that ended."},
 	TIER("operation_seconds", TY_COUNTER, "seconds", ty_read_tier_verbs, busy_ns, "Time that they took, together."),
 	TIER("refused", TY_COUNTER, "", ty_read_tier_verbs, refused, "Operations beyond the tier's limits: not begun."),
+	TIER("requests", TY_COUNTER, "", ty_read_tier, requests, "Requests sent to a server of the S3 API."),
+	TIER("retries", TY_COUNTER, "", ty_read_tier, retries, "Of these, sent again after the server failed or was silent."),
 	TIER("written_bytes", TY_COUNTER, "bytes", ty_read_tier, put_bytes, "Bytes of chunks that went down."),
 	TIER("read_bytes", TY_COUNTER, "bytes", ty_read_tier, get_bytes, "Bytes of chunks that came up."),
 	TIER("evicted", TY_COUNTER, "", ty_read_tier, evicted, "Chunks that the tier took away to keep to its size."),

@@ -50,7 +50,8 @@ void ty_read_tier_serving(const struct ty_view *v, const struct ty_metric *m, st
 		bool serving = atomic_load_explicit(&tier->stats.state, memory_order_acquire) == TY_TIER_SERVING;
 
 		put(m, sink, label(tier, labels),
-			whole(serving && !atomic_load_explicit(&tier->stats.hangs, memory_order_relaxed)));
+			whole(serving && !load(&tier->stats.down) &&
+				!atomic_load_explicit(&tier->stats.hangs, memory_order_relaxed)));
 	}
 }
 

@@ -31,7 +31,7 @@ struct ty_service;
 
 #define TY_MAX_TIERS 8
 #define TY_TIER_TENANTS 8
-#define TY_TIER_ARGS 8
+#define TY_TIER_ARGS 16
 #define TY_TIER_QUERY 512 /* keys of one EXISTS */
 
 enum ty_tier_verb { TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_DELETE, TY_TIER_LIST };
@@ -152,6 +152,8 @@ struct ty_tier_stats {
 	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
 	_Atomic bool failing;                     /* its last write failed: no store waits for it. writeback; eviction (relaxed) */
 	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
+	_Atomic uint64_t requests, retries;       /* to a server, where the tier has one: sent; of these, sent again. The tier */
+	_Atomic uint64_t down;                    /* 1 while the server does not answer and the tier fails what it is asked. The tier */
 	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
 };
 
@@ -187,6 +189,7 @@ struct ty_tier_class {
 
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
 extern const struct ty_tier_class ty_redis_tier;
+extern const struct ty_tier_class ty_s3_tier;
 extern const struct ty_tier_class ty_disk_tier;
 
 /* For tiers: one more of a page. False: no memory. */
