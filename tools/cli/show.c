@@ -123,6 +123,59 @@ static bool show_devices(FILE *out, const Tyer__V1__StatusReply *s)
 	return true;
 }
 
+/* A tier's counter: `name` of those labels, 0 if there is none. */
+static double of_tier(const Tyer__V1__StatusReply *s, const char *name, const char *labels)
+{
+	char whole[TEXT_MAX];
+	double value = 0;
+
+	snprintf(whole, sizeof whole, "%s{%s}", name, labels);
+	return counter(s, whole, &value) && value > 0 && value < 1e18 ? value : 0;
+}
+
+static const char *tier_state(const Tyer__V1__StatusReply *s, const char *labels)
+{
+	if (of_tier(s, "tyer_tier_down", labels) > 0)
+		return "down";
+	if (of_tier(s, "tyer_tier_serving", labels) > 0)
+		return of_tier(s, "tyer_tier_scanning", labels) > 0 ? "scanning" : "serving";
+	return "not serving";
+}
+
+/* Tiers are told by their counters alone: there is one that each has. */
+static bool show_tiers(FILE *out, const Tyer__V1__StatusReply *s)
+{
+	static const char *const headings[] = { "TIER", "KIND", "STATE", ">CHUNKS", ">USED", ">WRITTEN", ">READ", ">WAITING",
+		">DROPPED", ">WRONG", NULL };
+	bool any = false;
+	struct table t;
+
+	for (size_t i = 0; i < s->n_counters; i++) {
+		const char *name = s->counters[i]->name ? s->counters[i]->name : "";
+		char labels[64], number[8], kind[24], size[32];
+
+		if (sscanf(name, "tyer_tier_serving{%63[^}]}", labels) != 1 ||
+		    sscanf(labels, "tier=\"%7[^\"]\",kind=\"%23[^\"]\"", number, kind) != 2)
+			continue;
+		if (!any) {
+			fputc('\n', out);
+			table_begin(&t, headings);
+		}
+		any = true;
+		table_text(&t, number);
+		table_text(&t, kind);
+		table_text(&t, tier_state(s, labels));
+		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_chunks", labels));
+		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_used_bytes", labels)));
+		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_written_bytes_total", labels)));
+		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_read_bytes_total", labels)));
+		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_queued", labels));
+		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_dropped_total", labels));
+		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_quarantined_total", labels));
+	}
+	return !any || table_end(&t, out);
+}
+
 static bool show_clients(FILE *out, const Tyer__V1__StatusReply *s)
 {
 	static const char *const headings[] = { "CLIENT", ">PID", ">UID", "TENANT", "MODEL", ">REGISTRATIONS", ">SESSIONS",
@@ -195,7 +248,7 @@ bool cli_show_text(FILE *out, uint64_t boot, const Tyer__V1__StatusReply *s)
 	else
 		fprintf(out, "Hits     %s\n", chunks < 0 ? "not counted by this service" : "no chunk looked up");
 	fputc('\n', out);
-	if (!show_devices(out, s))
+	if (!show_devices(out, s) || !show_tiers(out, s))
 		return false;
 	fputc('\n', out);
 	if (!s->n_clients)

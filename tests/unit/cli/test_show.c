@@ -109,6 +109,40 @@ static void has(const char *text, const char *what)
 		fail_msg("not there: %s\nin:\n%s", what, text);
 }
 
+/* Tiers are shown from their counters; one whose name is none of a tier is left out, whatever it holds. */
+static void tiers(void **state)
+{
+	static const struct { const char *name; double value; } all[] = {
+		{"tyer_tier_serving{tier=\"0\",kind=\"disk\"}", 1}, {"tyer_tier_chunks{tier=\"0\",kind=\"disk\"}", 12},
+		{"tyer_tier_used_bytes{tier=\"0\",kind=\"disk\"}", 1048576}, {"tyer_tier_serving{tier=\"1\",kind=\"s3\"}", 0},
+		{"tyer_tier_down{tier=\"1\",kind=\"s3\"}", 1}, {"tyer_tier_written_bytes_total{tier=\"1\",kind=\"s3\"}", 2048},
+		{"tyer_tier_quarantined_total{tier=\"1\",kind=\"s3\"}", -1}, {"tyer_tier_serving{tier=\"2\",kind=\"redis\"}", 0},
+		{"tyer_tier_serving{tier=\"", 1}, {"tyer_tier_serving{tier=\"123456789\",kind=\"x\"}", 1}, {"tyer_tier_serving{\x1b}", 1},
+	};
+	Tyer__V1__Counter counter[sizeof all / sizeof all[0]], *list[sizeof all / sizeof all[0]];
+	Tyer__V1__StatusReply reply = full;
+	char *text;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		tyer__v1__counter__init(&counter[i]);
+		counter[i].name = (char *)(uintptr_t)all[i].name;
+		counter[i].value = all[i].value;
+		list[i] = &counter[i];
+	}
+	reply.n_counters = sizeof all / sizeof all[0];
+	reply.counters = list;
+	text = show(cli_show_text, &reply);
+	has(text, "\n\nTIER  KIND   STATE        CHUNKS     USED  WRITTEN  READ  WAITING  DROPPED  WRONG\n"
+		  "0     disk   serving          12  1.0 MiB      0 B   0 B        0        0      0\n"
+		  "1     s3     down              0      0 B  2.0 KiB   0 B        0        0      0\n"
+		  "2     redis  not serving       0      0 B      0 B   0 B        0        0      0\n\n");
+	free(text);
+	text = show(cli_show_text, &full);
+	assert_null(strstr(text, "TIER"));
+	free(text);
+}
+
 static void full_page(void **state)
 {
 	char *text = show(cli_show_text, &full);
@@ -254,6 +288,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(full_page, set_up),
+		cmocka_unit_test_setup(tiers, set_up),
 		cmocka_unit_test_setup(empty_page, set_up),
 		cmocka_unit_test_setup(full_json, set_up),
 		cmocka_unit_test_setup(hostile_strings, set_up),
