@@ -4,48 +4,20 @@
 # redis.py TYERD TYER TYER-BENCH: two services share chunks through a real redis-server, alone and as a cluster of three, each
 # service in a network namespace of its own where that is allowed; a server that needs a password, that goes away and comes back,
 # that is none, and that holds other bytes. Exit 77 (skipped) where there is no redis-server.
-import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-tyerd, tyer, bench = (os.path.abspath(p) for p in sys.argv[1:4])
+from shared_store import (Service, check, eventually, finish, folder, free_port, hits, namespaces, reaching, running, trace_of,
+                          tyerd)
+
 if not shutil.which("redis-server") or not shutil.which("redis-cli"):
     print("no redis-server here")
     sys.exit(77)
-folder = tempfile.TemporaryDirectory(prefix="tyer-redis-")
-passed = failed = 0
-running = []
-
-
-def check(name, good, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(good), failed + (not good)
-    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
-
-
-def free_port():
-    """One whose cluster bus, 10000 above it, is free too."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port < 50000:
-            return port
-
-
-def eventually(what, patience=60):
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 class Server:
@@ -70,94 +42,9 @@ class Server:
         self.process.wait()
 
 
-class Service:
-    def __init__(self, *tier, namespace=None):
-        self.dir = tempfile.mkdtemp(dir=folder.name)
-        self.url, self.admin = f"ipc://{self.dir}/rpc.sock", f"ipc://{self.dir}/rpc.sock.admin"
-        command = [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", "256MiB", "--l1-ahead", "64MiB",
-                   "--chunk-tokens", "512", "--prefetch-wait-us", "20s"]
-        for t in tier:
-            command += ["--tier", t]
-        self.inside = ["ip", "netns", "exec", namespace] if namespace else []
-        self.log = open(f"{self.dir}/log", "w+")
-        self.process = subprocess.Popen(self.inside + command, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        running.append(self.process)
-        self.ready = self.process.stdout.readline()
-        check("ready", self.ready.startswith("tyerd ready"), self.read_log())
-
-    def read_log(self):
-        return open(self.log.name).read()
-
-    def replay(self, trace, seed=1, *more):
-        out = f"{self.dir}/report.json"
-        done = subprocess.run([bench, "replay", trace, "--connect", self.url, "--no-progress", "--seed", str(seed), "--concurrency", "1",
-                               "--json", out, *more], capture_output=True, text=True, timeout=240)
-        check("nothing is wrong", done.returncode == 0, done.stdout + done.stderr + self.read_log())
-        return json.load(open(out))
-
-    def tool(self, *command):
-        return subprocess.run([tyer, *command, "--connect", self.admin], capture_output=True, text=True, timeout=60)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        check("stops cleanly", self.process.wait(timeout=60) == 0, self.read_log())
-
-
-def hits(report):
-    """Blocks found, whatever the report's shape calls them."""
-    def walk(value):
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                if key == "hits" and isinstance(inner, (int, float)):
-                    yield inner
-                yield from walk(inner)
-    return max(walk(report), default=0)
-
-
-def namespaces():
-    """Two network namespaces with a bridge, or none."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        return None
-    names = [f"tyer{os.getpid()}{i}" for i in "ab"]
-    bridge = f"tb{os.getpid()}"
-    commands = [["ip", "link", "add", bridge, "type", "bridge"], ["ip", "addr", "add", "10.231.77.1/24", "dev", bridge],
-                ["ip", "link", "set", bridge, "up"]]
-    for i, name in enumerate(names):
-        commands += [["ip", "netns", "add", name], ["ip", "link", "add", f"tv{os.getpid()}{i}", "type", "veth", "peer", "name", "eth0", "netns", name],
-                     ["ip", "link", "set", f"tv{os.getpid()}{i}", "master", bridge, "up"],
-                     ["ip", "-n", name, "addr", "add", f"10.231.77.{i + 2}/24", "dev", "eth0"],
-                     ["ip", "-n", name, "link", "set", "eth0", "up"], ["ip", "-n", name, "link", "set", "lo", "up"]]
-    for command in commands:
-        if subprocess.run(command, capture_output=True).returncode:
-            drop_namespaces(names, bridge)
-            return None
-    return names, bridge
-
-
-def drop_namespaces(names, bridge):
-    for name in names:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    subprocess.run(["ip", "link", "del", bridge], capture_output=True)
-
-
-def drained(service, count):
-    """Until so many chunks lie in the store."""
-    return eventually(count)
-
-
-def reaching(where, namespace):
-    """A service whose tier answered when it started: what is stored before it does stays in the arena. A network that was made a moment
-    ago may not carry anything yet."""
-    while True:
-        service = Service(f"redis:{where}", namespace=namespace)
-        if "0 of " not in service.read_log():
-            return service
-        service.stop()
-
-
 def shared(where, inside, chunks):
     """One service computes and stores, the other finds all of it."""
-    first, second = (reaching(where, n) for n in inside)
+    first, second = (reaching(f"redis:{where}", "0 of ", n) for n in inside)
     before = hits(first.replay(trace))
     check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks, first.read_log()[-1500:]))
     after = hits(second.replay(trace))
@@ -166,11 +53,7 @@ def shared(where, inside, chunks):
     return second
 
 
-trace = os.path.join(folder.name, "trace.jsonl")
-subprocess.run([bench, "trace", "--requests", "40", "--seed", "3", "--output", trace], check=True)
-lines = [json.loads(line) for line in open(trace)]
-blocks = len({i for line in lines for i in line["hash_ids"]})
-total = sum(len(line["hash_ids"]) for line in lines)
+trace, blocks, total = trace_of(40, 3)
 
 
 def alone(inside, bind):
@@ -284,6 +167,7 @@ def passwords():
     server.stop()
 
 
+spaces = None
 try:
     spaces = namespaces()
     print("network namespaces:", spaces)
@@ -292,11 +176,4 @@ try:
     cluster(inside, bind)
     passwords()
 finally:
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if spaces:
-        drop_namespaces(*spaces)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+    finish(spaces)
