@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-disk: how fast the disk tier puts, gets and scans. usage:
+ * bench-disk: how fast the disk tier puts, gets and scans; or another tier, if KIND:WHERE is given for the folder. usage:
  *
  *   bench-disk put|get FOLDER CHUNKS BYTES DEPTH [SETTINGS]   chunks 0.. of BYTES each, DEPTH in flight; one line of JSON
  *   bench-disk scan FOLDER [SETTINGS]                         until the index is complete
  *
- * tests/bench/disk/run compares it with fio on the same device.
+ * tests/bench/disk/run compares it with fio on the same device, tests/bench/s3/run with curl at the same server.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -82,7 +82,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	ty_log_setup(TY_LOG_WARN, false);
-	snprintf(spec, sizeof spec, "disk:%s,ops=%s,bytes=8GiB%s", argv[2], scan ? "64" : argv[5], settings);
+	snprintf(spec, sizeof spec, "%s%s,ops=%s,bytes=8GiB%s", strchr(argv[2], ':') ? "" : "disk:", argv[2],
+		scan ? "64" : argv[5], settings);
 	began = seconds();
 	if (house_open(&h, spec) != TY_OK) {
 		fprintf(stderr, "%s\n", h.error);
