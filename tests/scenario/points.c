@@ -31,8 +31,8 @@ struct points {
 	_Atomic uint64_t countdown; /* 0: nobody dies. Written after `armed`, release; the arrival that takes it to 0 dies */
 	char armed[NAME];
 	struct {
-		_Atomic uint64_t passed;
-		char name[NAME]; /* two threads that pass it first may both enter it */
+		_Atomic uint64_t passed; /* 0: nobody has it, or its name is being written; release, after the name */
+		char name[NAME];         /* two threads that pass it first may both enter it */
 	} seen[POINTS];
 	_Atomic uint64_t count;
 };
@@ -53,15 +53,16 @@ __attribute__((constructor)) static void open_points(void)
 
 static void count(const char *name)
 {
-	uint64_t n = atomic_load_explicit(&points->count, memory_order_acquire); /* pairs with the release below */
+	uint64_t n = atomic_load_explicit(&points->count, memory_order_relaxed);
 
 	for (uint64_t i = 0; i < n && i < POINTS; i++) {
-		if (strcmp(points->seen[i].name, name) == 0) {
+		/* acquire: pairs with the release below */
+		if (atomic_load_explicit(&points->seen[i].passed, memory_order_acquire) && strcmp(points->seen[i].name, name) == 0) {
 			atomic_fetch_add_explicit(&points->seen[i].passed, 1, memory_order_relaxed);
 			return;
 		}
 	}
-	n = atomic_fetch_add_explicit(&points->count, 1, memory_order_acq_rel);
+	n = atomic_fetch_add_explicit(&points->count, 1, memory_order_relaxed);
 	if (n < POINTS) {
 		snprintf(points->seen[n].name, NAME, "%s", name);
 		atomic_store_explicit(&points->seen[n].passed, 1, memory_order_release);
