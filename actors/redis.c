@@ -112,7 +112,7 @@ static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const ch
 	free_command(c);
 }
 
-static void on_reply(redisAsyncContext *ac, void *reply, void *data);
+static void on_reply(void *user, const redisReply *r);
 
 /* The command's words, anew for each node that it is sent to. */
 static bool send_to(struct redis_command *c, struct redis_node *node, bool asking)
@@ -122,7 +122,7 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 	size_t lengths[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
 	char name[REDIS_NAME_MAX], numbers[TY_CHUNK_MAX_PARTS][12];
 	uint8_t header[TY_ENVELOPE_BYTES];
-	int count = 0, sent;
+	int count = 0;
 
 	name_of(c->a, &io->keys[c->key], name);
 #define WORD(text, bytes) (words[count] = (const char *)(text), lengths[count++] = (bytes))
@@ -152,10 +152,10 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 			WORD(io->part[i].data, io->part[i].length);
 	}
 #undef WORD
-	if (asking && redisAsyncCommand(node->ac, NULL, NULL, "ASKING") != REDIS_OK)
+	if (asking && !redis_send(node->c, NULL, NULL, 0, 1, &(const char *){"ASKING"}, &(size_t){6}))
 		return false;
-	sent = redisAsyncCommandArgv(node->ac, on_reply, c, count, words, lengths);
-	return sent == REDIS_OK;
+	c->node = node;
+	return redis_send(node->c, on_reply, c, io->verb == TY_TIER_GET ? io->bytes : 0, count, words, lengths);
 }
 
 static void issue(struct redis_command *c)
@@ -208,16 +208,19 @@ static bool is_bytes(const redisReply *r, size_t length)
 }
 
 /* Wrong: it is out of the way for the next time. */
-static void drop(struct redis_actor *a, redisAsyncContext *ac, const struct ty_key *key, const char *why)
+static void drop(struct redis_command *c, const char *why)
 {
+	const char *words[2] = {"DEL"};
 	char name[REDIS_NAME_MAX];
 
-	name_of(a, key, name);
+	name_of(c->a, c->io->keys, name);
+	words[1] = name;
 	ty_log(TY_LOG_WARN, "tier", "redis: %s: %s", name, why);
-	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
-	ty_tier_gone(a->tier, key, TYER__V1__EVENT__KIND__WRONG);
-	ty_tier_tell(a->tier);
-	(void)redisAsyncCommand(ac, NULL, NULL, "DEL %s", name);
+	atomic_fetch_add_explicit(&c->a->tier->stats.quarantined, 1, memory_order_relaxed);
+	ty_tier_gone(c->a->tier, c->io->keys, TYER__V1__EVENT__KIND__WRONG);
+	ty_tier_tell(c->a->tier);
+	if (!redis_send(c->node->c, NULL, NULL, 0, 2, words, (size_t[]){3, strlen(name)}))
+		ty_log(TY_LOG_WARN, "tier", "redis: %s: no memory to delete it", name);
 }
 
 static enum ty_tier_outcome take_parts(struct ty_tier_io *io, const redisReply *r, struct ty_error *err)
@@ -243,13 +246,13 @@ static enum ty_tier_outcome take_parts(struct ty_tier_io *io, const redisReply *
 	return ty_tier_check(io, (const uint8_t *)r->element[0]->str, err);
 }
 
-static void got(struct redis_command *c, redisAsyncContext *ac, const redisReply *r)
+static void got(struct redis_command *c, const redisReply *r)
 {
 	struct ty_error err = {.text = ""};
 	enum ty_tier_outcome outcome = take_parts(c->io, r, &err);
 
 	if (outcome == TY_TIER_CORRUPT)
-		drop(c->a, ac, c->io->keys, err.text);
+		drop(c, err.text);
 	ty_tier_complete(c->a->tier, c->io, outcome, "%.100s", err.text);
 }
 
@@ -270,6 +273,17 @@ static void found(struct redis_command *c, const redisReply *r)
 		end_query(c->a, q);
 }
 
+/* HSET and DEL say how many fields and keys. */
+static void changed(struct redis_command *c, const redisReply *r)
+{
+	if (r->type != REDIS_REPLY_INTEGER)
+		ty_tier_complete(c->a->tier, c->io, TY_TIER_FAILED, "the reply is no number");
+	else if (c->io->verb == TY_TIER_DELETE && !r->integer)
+		ty_tier_complete(c->a->tier, c->io, TY_TIER_MISSING, NULL);
+	else
+		ty_tier_complete(c->a->tier, c->io, TY_TIER_DONE, NULL);
+}
+
 static void refused(struct redis_command *c, const char *text)
 {
 	bool moved = !strncmp(text, "MOVED ", 6), asked = !strncmp(text, "ASK ", 4);
@@ -279,10 +293,9 @@ static void refused(struct redis_command *c, const char *text)
 	fail(c, !strncmp(text, "OOM", 3) ? TY_TIER_FULL : TY_TIER_FAILED, text);
 }
 
-static void on_reply(redisAsyncContext *ac, void *reply, void *data)
+static void on_reply(void *user, const redisReply *r)
 {
-	struct redis_command *c = data;
-	const redisReply *r = reply;
+	struct redis_command *c = user;
 
 	if (c->query ? !c->query->io : !c->io) { /* answered already: late, or stopped */
 		if (c->query && --c->query->left == 0)
@@ -301,11 +314,9 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *data)
 	if (c->query)
 		found(c, r);
 	else if (c->io->verb == TY_TIER_GET)
-		got(c, ac, r);
+		got(c, r);
 	else
-		ty_tier_complete(c->a->tier, c->io,
-			c->io->verb == TY_TIER_DELETE && r->type == REDIS_REPLY_INTEGER && !r->integer ? TY_TIER_MISSING : TY_TIER_DONE,
-			NULL);
+		changed(c, r);
 	free_command(c);
 }
 
@@ -441,9 +452,7 @@ static void wait_for_events(void *self, int64_t deadline)
 
 static int64_t poll_servers(void *self, int64_t now)
 {
-	(void)now;
-	redis_poll(self);
-	return TY_NEVER;
+	return redis_poll(self) ? now : TY_NEVER;
 }
 
 static enum ty_code start(void *self, void *arg)
@@ -489,6 +498,14 @@ static const struct ty_class redis_class = {
 
 const struct ty_tier_class ty_redis_tier = {
 	.kind = "redis",
+	.open = redis_open,
+	.close = redis_close,
+	.actor = &redis_class,
+	.executor = TY_DEDICATED,
+};
+
+const struct ty_tier_class ty_rediss_tier = {
+	.kind = "rediss",
 	.open = redis_open,
 	.close = redis_close,
 	.actor = &redis_class,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The Valkey or Redis tier: --tier redis:HOST:PORT[+HOST:PORT...]. A hash a chunk, through hiredis on the actor's own epoll.
- * docs/redis.md. Shared by its files and nobody else:
+ * The Valkey or Redis tier: --tier redis:HOST:PORT[+HOST:PORT...]. A hash a chunk, on the actor's own epoll; rediss: the same
+ * over TLS. docs/redis.md. Shared by its files and nobody else:
  *
+ *   redis_connection.c  a socket, TLS, hiredis's reader and writer
  *   redis_open.c   what the configuration names, before anything runs
  *   redis_nodes.c  connections: made, lost, made again; which node has which slot of a cluster
  *   redis.c        operations as commands, and their replies
@@ -10,8 +11,7 @@
 #ifndef TY_ACTORS_REDIS_H
 #define TY_ACTORS_REDIS_H
 
-#include <hiredis/async.h>
-
+#include "redis_connection.h"
 #include "service.h"
 
 #define REDIS_SEEDS 8
@@ -27,10 +27,10 @@ struct redis_node {
 	struct redis_actor *a;
 	uint32_t index;
 	char host[64];              /* numeric */
+	const char *name;           /* that its certificate has to have */
 	int port;
-	redisAsyncContext *ac;      /* null: there is no connection */
+	struct redis_connection *c; /* null: there is none */
 	uint32_t events;            /* that epoll was asked for */
-	bool connected, in_epoll;
 	int64_t since;              /* when it was begun */
 	int64_t retry_at, backoff;  /* when the next may be begun */
 };
@@ -38,9 +38,11 @@ struct redis_node {
 /* What open() found; constant while actors run. */
 struct redis {
 	struct ty_tier *tier;
-	struct { char host[64]; int port; } seed[REDIS_SEEDS];
+	struct { char host[64], name[128]; int port; } seed[REDIS_SEEDS];
 	uint32_t seed_count;
 	char prefix[24], user[64], secret[REDIS_SECRET_MAX];
+	struct redis_tls *tls;      /* null: plain */
+	char tls_name[128];         /* of all nodes; empty: each has its own */
 	int wake_fd, epoll_fd;
 };
 
@@ -48,6 +50,7 @@ struct redis {
 struct redis_command {
 	struct redis_command *next, **link;
 	struct redis_actor *a;
+	struct redis_node *node;    /* that it was sent to */
 	struct ty_tier_io *io;
 	struct redis_query *query;  /* EXISTS: the io's other commands */
 	uint32_t key;               /* of the io's */
@@ -74,9 +77,11 @@ void redis_close(struct ty_tier *tier);
 struct redis_node *redis_node_of(struct redis_actor *a, const char *name);
 struct redis_node *redis_node_at(struct redis_actor *a, const char *host, int port); /* null: too many */
 bool redis_node_connect(struct redis_node *node); /* it is connected, or about to be */
+/* AUTH, if there is a password. */
+TY_MUST_USE bool redis_send_auth(const struct redis *r, struct redis_connection *c, redis_replied *replied, void *user);
 void redis_learn_slot(struct redis_actor *a, uint32_t slot, const struct redis_node *node);
 uint32_t redis_slot_of(const char *name);
-void redis_poll(struct redis_actor *a);
+bool redis_poll(struct redis_actor *a); /* true: at once again, replies have made more to be sent */
 void redis_nodes_check(struct redis_actor *a, int64_t now); /* those that take too long to connect */
 void redis_nodes_close(struct redis_actor *a);
 

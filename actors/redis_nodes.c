@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,7 +12,6 @@
 #define BACKOFF_MIN_NS INT64_C(50000000)
 #define BACKOFF_MAX_NS INT64_C(5000000000)
 #define EVENTS_MAX 16
-#define READS_MAX 64 /* of one connection before the others have their turn: 1 MiB */
 
 /* ---- slots ----------------------------------------------------------------------------------------------- */
 
@@ -48,6 +46,10 @@ struct redis_node *redis_node_at(struct redis_actor *a, const char *host, int po
 	node = &a->nodes[a->node_count];
 	*node = (struct redis_node){.a = a, .index = a->node_count++, .port = port};
 	strcpy(node->host, host);
+	node->name = a->redis->tls_name[0] ? a->redis->tls_name : node->host;
+	for (uint32_t i = 0; i < a->redis->seed_count && node->name == node->host; i++)
+		if (a->redis->seed[i].port == port && !strcmp(a->redis->seed[i].host, host))
+			node->name = a->redis->seed[i].name;
 	return node;
 }
 
@@ -59,7 +61,7 @@ struct redis_node *redis_node_of(struct redis_actor *a, const char *name)
 		return &a->nodes[known];
 	/* whoever answers says where it is */
 	for (uint32_t i = 0; i < a->node_count; i++)
-		if (a->nodes[i].connected)
+		if (a->nodes[i].c && redis_is_open(a->nodes[i].c))
 			return &a->nodes[i];
 	for (uint32_t i = 0; i < a->node_count; i++)
 		if (redis_node_connect(&a->nodes[i]))
@@ -67,200 +69,131 @@ struct redis_node *redis_node_of(struct redis_actor *a, const char *name)
 	return NULL;
 }
 
-/* ---- what hiredis asks of the loop ----------------------------------------------------------------------- */
-
-static void watch(struct redis_node *node, uint32_t events)
-{
-	struct epoll_event event = {.events = events, .data.u32 = node->index};
-	int epoll_fd = node->a->redis->epoll_fd, fd;
-
-	if (!node->ac || events == node->events) /* lost: it is not watched any more */
-		return;
-	fd = node->ac->c.fd;
-	if (!events)
-		(void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	else if (epoll_ctl(epoll_fd, node->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0)
-		ty_log(TY_LOG_ERROR, "tier", "redis: epoll_ctl: %m");
-	node->in_epoll = events != 0;
-	node->events = events;
-}
-
-static void add_read(void *data)
-{
-	struct redis_node *node = data;
-
-	watch(node, node->events | EPOLLIN);
-}
-
-static void del_read(void *data)
-{
-	struct redis_node *node = data;
-
-	watch(node, node->events & ~(uint32_t)EPOLLIN);
-}
-
-static void add_write(void *data)
-{
-	struct redis_node *node = data;
-
-	watch(node, node->events | EPOLLOUT);
-}
-
-static void del_write(void *data)
-{
-	struct redis_node *node = data;
-
-	watch(node, node->events & ~(uint32_t)EPOLLOUT);
-}
-
-static void cleanup(void *data)
-{
-	watch(data, 0);
-}
-
 /* ---- connections ------------------------------------------------------------------------------------------ */
 
-/* hiredis frees the context after this. */
-static void lost(struct redis_node *node, const char *why)
+static void lost(struct redis_node *node, const struct ty_error *why)
 {
-	if (node->connected || !node->backoff)
-		ty_log(TY_LOG_WARN, "tier", "redis: %s:%d: %s", node->host, node->port, why && *why ? why : "the connection is over");
-	watch(node, 0);
-	node->ac = NULL;
-	node->connected = false;
+	struct redis_connection *c = node->c;
+
+	if (!node->backoff)
+		ty_log(TY_LOG_WARN, "tier", "redis: %s:%d: %s", node->host, node->port, why->text);
+	node->c = NULL;
 	node->backoff = node->backoff ? node->backoff * 2 : BACKOFF_MIN_NS;
 	if (node->backoff > BACKOFF_MAX_NS)
 		node->backoff = BACKOFF_MAX_NS;
 	node->retry_at = ty_now() + node->backoff;
+	if (c)
+		redis_hang_up(c); /* its commands fail; epoll forgets it with its descriptor */
 }
 
-static void on_connect(const redisAsyncContext *ac, int status)
+static void on_auth(void *user, const redisReply *r)
 {
-	struct redis_node *node = ac->data;
+	struct redis_node *node = user;
 
-	if (status != REDIS_OK) {
-		lost(node, ac->errstr);
-		return;
-	}
-	node->connected = true;
-	node->backoff = 0;
+	if (r && r->type == REDIS_REPLY_ERROR)
+		ty_log(TY_LOG_ERROR, "tier", "redis: %s:%d: AUTH: %.100s", node->host, node->port, r->str);
 }
 
-static void on_disconnect(const redisAsyncContext *ac, int status)
+bool redis_send_auth(const struct redis *r, struct redis_connection *c, redis_replied *replied, void *user)
 {
-	struct redis_node *node = ac->data;
+	const char *words[3] = {"AUTH", r->user, r->secret};
+	size_t lengths[3] = {4, strlen(r->user), strlen(r->secret)};
 
-	if (node->ac == ac)
-		lost(node, status == REDIS_OK ? NULL : ac->errstr);
-}
-
-static void on_auth(redisAsyncContext *ac, void *reply, void *data)
-{
-	const redisReply *r = reply;
-
-	(void)data;
-	if (r && r->type == REDIS_REPLY_ERROR) {
-		ty_log(TY_LOG_ERROR, "tier", "redis: AUTH: %.100s", r->str);
-		redisAsyncDisconnect(ac);
-	}
+	if (!r->secret[0])
+		return true;
+	if (r->user[0])
+		return redis_send(c, replied, user, 0, 3, words, lengths);
+	words[1] = words[2];
+	lengths[1] = lengths[2];
+	return redis_send(c, replied, user, 0, 2, words, lengths);
 }
 
 bool redis_node_connect(struct redis_node *node)
 {
 	const struct redis *r = node->a->redis;
-	redisAsyncContext *ac;
+	struct epoll_event event = {.data.u32 = node->index};
+	struct ty_error err = {.text = ""};
 
-	if (node->ac)
+	if (node->c)
 		return true;
 	if (ty_now() < node->retry_at)
 		return false;
-	ac = redisAsyncConnect(node->host, node->port);
-	if (!ac || ac->err) {
-		lost(node, ac ? ac->errstr : "no memory");
-		if (ac)
-			redisAsyncFree(ac);
+	node->c = redis_connect(node->host, node->port, r->tls, node->name, &err);
+	if (node->c) {
+		event.events = redis_events(node->c);
+		if (epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, redis_fd(node->c), &event) != 0)
+			(void)ty_fail(&err, TY_IO, "epoll_ctl: %m");
+		else if (!redis_send_auth(r, node->c, on_auth, node))
+			(void)ty_fail(&err, TY_NO_MEMORY, "no memory");
+	}
+	if (err.text[0]) {
+		lost(node, &err);
 		return false;
 	}
-	node->ac = ac;
 	node->since = ty_now();
-	node->events = 0;
-	node->in_epoll = false;
-	ac->data = node;
-	ac->ev.data = node;
-	ac->ev.addRead = add_read;
-	ac->ev.delRead = del_read;
-	ac->ev.addWrite = add_write;
-	ac->ev.delWrite = del_write;
-	ac->ev.cleanup = cleanup;
-	(void)redisAsyncSetConnectCallback(ac, on_connect); /* asks for EPOLLOUT */
-	(void)redisAsyncSetDisconnectCallback(ac, on_disconnect);
-	if (r->secret[0] && r->user[0])
-		(void)redisAsyncCommand(ac, on_auth, NULL, "AUTH %s %s", r->user, r->secret);
-	else if (r->secret[0])
-		(void)redisAsyncCommand(ac, on_auth, NULL, "AUTH %s", r->secret);
+	node->events = event.events;
 	return true;
 }
 
-static void read_some(struct redis_node *node, const redisAsyncContext *ac)
+/* Let the connection go on, and have epoll wait for what it waits for. */
+static void step(struct redis_node *node)
 {
-	int waiting = 1, fd = ac->c.fd;
+	struct epoll_event event = {.data.u32 = node->index};
 
-	for (int i = 0; i < READS_MAX && node->ac == ac && (i == 0 || waiting > 0); i++) {
-		redisAsyncHandleRead(node->ac);
-		if (node->ac == ac && ioctl(fd, FIONREAD, &waiting) != 0)
-			return;
+	if (!redis_step(node->c)) {
+		lost(node, redis_error(node->c));
+		return;
 	}
+	if (redis_is_open(node->c))
+		node->backoff = 0;
+	event.events = redis_events(node->c);
+	if (event.events == node->events)
+		return;
+	if (epoll_ctl(node->a->redis->epoll_fd, EPOLL_CTL_MOD, redis_fd(node->c), &event) != 0)
+		ty_log(TY_LOG_ERROR, "tier", "redis: epoll_ctl: %m");
+	node->events = event.events;
 }
 
-void redis_poll(struct redis_actor *a)
+bool redis_poll(struct redis_actor *a)
 {
 	struct epoll_event events[EVENTS_MAX];
+	bool more = false;
 	int n = epoll_wait(a->redis->epoll_fd, events, EVENTS_MAX, 0);
 
 	for (int i = 0; i < n; i++) {
-		struct redis_node *node;
-		redisAsyncContext *ac;
-		uint32_t what = events[i].events;
+		uint64_t count;
 
-		if (events[i].data.u32 >= REDIS_NODES) { /* somebody sent us a message */
-			uint64_t count;
-
+		if (events[i].data.u32 >= REDIS_NODES) /* somebody sent us a message */
 			(void)!read(a->redis->wake_fd, &count, sizeof count);
-			continue;
-		}
-		node = &a->nodes[events[i].data.u32];
-		ac = node->ac;
-		if (!ac)
-			continue; /* lost by an event before */
-		if (what & (EPOLLOUT | EPOLLERR | EPOLLHUP) && node->events & EPOLLOUT)
-			redisAsyncHandleWrite(ac);
-		if (node->ac == ac && what & (EPOLLIN | EPOLLERR | EPOLLHUP) && node->events & EPOLLIN)
-			read_some(node, ac);
+		else if (a->nodes[events[i].data.u32].c) /* else: lost by an event before */
+			step(&a->nodes[events[i].data.u32]);
 	}
+	/* What messages and replies have made to be sent goes out before anybody waits. */
+	for (uint32_t i = 0; i < a->node_count; i++)
+		if (a->nodes[i].c && redis_wants_out(a->nodes[i].c))
+			step(&a->nodes[i]);
+	for (uint32_t i = 0; i < a->node_count; i++)
+		more |= a->nodes[i].c && redis_wants_out(a->nodes[i].c);
+	return more;
 }
 
 void redis_nodes_check(struct redis_actor *a, int64_t now)
 {
-	for (uint32_t i = 0; i < a->node_count; i++) {
-		struct redis_node *node = &a->nodes[i];
-		redisAsyncContext *ac = node->ac;
+	struct ty_error err;
 
-		if (!ac || node->connected || now - node->since < CONNECT_NS)
-			continue;
-		lost(node, "it does not answer");
-		redisAsyncFree(ac); /* its commands fail */
-	}
+	(void)ty_fail(&err, TY_TIMEOUT, "it does not answer");
+	for (uint32_t i = 0; i < a->node_count; i++)
+		if (a->nodes[i].c && !redis_is_open(a->nodes[i].c) && now - a->nodes[i].since >= CONNECT_NS)
+			lost(&a->nodes[i], &err);
 }
 
 void redis_nodes_close(struct redis_actor *a)
 {
 	for (uint32_t i = 0; i < a->node_count; i++) {
-		redisAsyncContext *ac = a->nodes[i].ac;
+		struct redis_connection *c = a->nodes[i].c;
 
-		a->nodes[i].ac = NULL;
-		if (ac) {
-			ac->ev.cleanup = NULL; /* the epoll set goes with the tier */
-			redisAsyncFree(ac);
-		}
+		a->nodes[i].c = NULL;
+		if (c)
+			redis_hang_up(c);
 	}
 }

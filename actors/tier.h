@@ -188,7 +188,7 @@ struct ty_tier_class {
 };
 
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
-extern const struct ty_tier_class ty_redis_tier;
+extern const struct ty_tier_class ty_redis_tier, ty_rediss_tier;
 extern const struct ty_tier_class ty_s3_tier;
 extern const struct ty_tier_class ty_disk_tier;
 

@@ -7,6 +7,7 @@
 const struct ty_tier_class *const ty_tier_kinds[] = {
 	&ty_disk_tier,
 	&ty_redis_tier,
+	&ty_rediss_tier,
 	&ty_s3_tier,
 	NULL,
 };

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # redis.py TYERD TYER TYER-BENCH: two services share chunks through a real redis-server, alone and as a cluster of three, each
-# service in a network namespace of its own where that is allowed; a server that needs a password, that goes away and comes back,
-# that is none, and that holds other bytes. Exit 77 (skipped) where there is no redis-server.
+# service in a network namespace of its own where that is allowed; over TLS, with certificates that are right and wrong; a server
+# that needs a password, that goes away and comes back, that is none, and that holds other bytes. Exit 77 (skipped) where there is no
+# redis-server.
 import os
 import shutil
 import socket
@@ -21,20 +22,20 @@ if not shutil.which("redis-server") or not shutil.which("redis-cli"):
 
 
 class Server:
-    def __init__(self, *options, bind="127.0.0.1", port=None):
-        self.port, self.bind = port or free_port(), bind
+    def __init__(self, *options, bind="127.0.0.1", tls=()):
+        self.port, self.bind, self.tls = free_port(), bind, tls
         self.dir = tempfile.mkdtemp(dir=folder.name)
         self.options = options
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", self.bind, "--dir", self.dir, "--save", "",
+        self.process = subprocess.Popen(["redis-server", *(("--port", "0", "--tls-port") if self.tls else ("--port",)), str(self.port), "--bind", self.bind, "--dir", self.dir, "--save", "",
                                          "--appendonly", "no", "--protected-mode", "no", *self.options], stdout=subprocess.DEVNULL)
         running.append(self.process)
         check("a server answers", eventually(lambda: self.cli("PING", raw=True).stdout.strip() in ("PONG", "NOAUTH Authentication required.")))
 
     def cli(self, *words, raw=False):
-        done = subprocess.run(["redis-cli", "-h", self.bind, "-p", str(self.port), *words], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["redis-cli", *self.tls, "-h", self.bind, "-p", str(self.port), *words], capture_output=True, text=True, timeout=60)
         return done if raw else done.stdout.strip()
 
     def stop(self):
@@ -42,9 +43,9 @@ class Server:
         self.process.wait()
 
 
-def shared(where, inside, chunks):
+def shared(where, inside, chunks, kind="redis"):
     """One service computes and stores, the other finds all of it."""
-    first, second = (reaching(f"redis:{where}", "0 of ", n) for n in inside)
+    first, second = (reaching(f"{kind}:{where}", "0 of ", n) for n in inside)
     before = hits(first.replay(trace))
     check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks, first.read_log()[-1500:]))
     after = hits(second.replay(trace))
@@ -114,15 +115,19 @@ def alone(inside, bind):
     server.stop()
 
 
-def cluster(inside, bind):
-    servers = [Server("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", bind=bind) for _ in range(3)]
-    done = subprocess.run(["redis-cli", "--cluster", "create", *(f"{bind}:{s.port}" for s in servers), "--cluster-yes"],
+def cluster(inside, bind, kind="redis", settings="", options=(), tls=()):
+    servers = [Server("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", *options, bind=bind, tls=tls) for _ in range(3)]
+    done = subprocess.run(["redis-cli", *tls, "--cluster", "create", *(f"{bind}:{s.port}" for s in servers), "--cluster-yes"],
                           capture_output=True, text=True, timeout=120)
     check("a cluster", done.returncode == 0, done.stdout + done.stderr)
     check("it serves", eventually(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in servers)))
-    service = shared(f"{bind}:{servers[0].port}", inside, lambda: sum(int(s.cli("DBSIZE")) for s in servers))
+    service = shared(f"{bind}:{servers[0].port}{settings}", inside, lambda: sum(int(s.cli("DBSIZE")) for s in servers), kind)
     check("every node has some", all(int(s.cli("DBSIZE")) > 0 for s in servers), [s.cli("DBSIZE") for s in servers])
     service.stop()
+    if tls:
+        for server in servers:
+            server.stop()
+        return
     # a slot that moves: the way is learnt anew
     service = Service(f"redis:{bind}:{servers[2].port}+{bind}:{servers[1].port}", namespace=inside[0])
     done = subprocess.run(["redis-cli", "--cluster", "reshard", f"{bind}:{servers[0].port}", "--cluster-from",
@@ -133,6 +138,78 @@ def cluster(inside, bind):
     service.stop()
     for server in servers:
         server.stop()
+
+
+def certificates(bind):
+    """A CA, and what it and another one signed: file names by what is in them."""
+    at = {}
+
+    def run(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+    def path(name):
+        return os.path.join(folder.name, name)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("ca", "other-ca"):
+        run("req", "-x509", *new_key, "-keyout", path(f"{name}.key"), "-out", path(f"{name}.pem"), "-subj", f"/CN={name}", "-days", "2")
+        at[name] = path(f"{name}.pem")
+    for name, days, names in (("server", "2", f"IP:{bind},IP:127.0.0.1,DNS:store.example"), ("late", "-1", f"IP:{bind}"),
+                              ("elsewhere", "2", "DNS:elsewhere.example"), ("client", "2", "DNS:client.example")):
+        run("req", *new_key, "-keyout", path(f"{name}.key"), "-out", path(f"{name}.csr"), "-subj", f"/CN={name}")
+        with open(path("names"), "w") as f:
+            f.write(f"subjectAltName={names}")
+        run("x509", "-req", "-in", path(f"{name}.csr"), "-CA", at["ca"], "-CAkey", path("ca.key"), "-CAcreateserial", "-days", days,
+            "-extfile", path("names"), "-out", path(f"{name}.crt"))
+        with open(path(f"{name}.pem"), "w") as f:
+            f.write(open(path(f"{name}.crt")).read() + open(path(f"{name}.key")).read())
+        at[name] = path(f"{name}.pem")
+    return at
+
+
+def over_tls(inside, bind):
+    at = certificates(bind)
+    tls = ("--tls", "--cacert", at["ca"], "--cert", at["client"], "--key", at["client"])
+
+    def options(name):
+        return "--tls-cert-file", at[name], "--tls-key-file", at[name], "--tls-ca-cert-file", at["ca"]
+
+    good = f",ca={at['ca']},cert={at['client']}"
+    server = Server(*options("server"), bind=bind, tls=tls)
+    service = shared(f"//{bind}:{server.port}{good}", inside, lambda: int(server.cli("DBSIZE")), "rediss")
+    server.stop()
+    service.replay(trace, 2)
+    server.start()
+    check("it is used again when it is back, over TLS",
+          eventually(lambda: (service.replay(trace, 100 + int(time.monotonic())), int(server.cli("DBSIZE")))[1] > 0))
+    service.stop()
+    plain = Server(bind=bind)
+    late, elsewhere = (Server(*options(name), bind=bind, tls=(*tls, "--insecure")) for name in ("late", "elsewhere"))
+    for tier, words in ((f"rediss:{bind}:{server.port},ca={at['other-ca']},cert={at['client']}", "NOT trusted"),
+                        (f"rediss:{bind}:{server.port},ca={at['ca']}", "ertificate"),
+                        (f"rediss:{bind}:{late.port}{good}", "expired"),
+                        (f"rediss:{bind}:{elsewhere.port}{good}", "does not match"),
+                        (f"rediss:{bind}:{server.port}{good},tls-name=other.example", "does not match"),
+                        (f"rediss:{bind}:{server.port},ca={folder.name}/none", "ca "), (f"rediss:{bind}:{server.port},cert={at['ca']},ca={at['ca']}", "cert "),
+                        (f"redis:{bind}:{server.port}{good}", "expected user=NAME")):
+        refused(tier, words)
+    for tier in (f"{bind}:{server.port}{good},tls-name=store.example", f"{bind}:{elsewhere.port}{good},tls-name=elsewhere.example"):
+        service = Service(f"rediss:{tier}")
+        check("the name that it was given", "1 of 1 servers answer" in service.read_log(), service.read_log())
+        service.stop()
+    for tier in (f"redis:{bind}:{server.port}", f"rediss:{bind}:{plain.port}{good}"):
+        service = Service(tier)
+        check("plain to TLS, or TLS to plain: it says so", "does it speak TLS?" in service.read_log(), service.read_log())
+        service.stop()
+    for one in (server, plain, late, elsewhere):
+        one.stop()
+    cluster(inside, bind, "rediss", good, (*options("server"), "--tls-cluster", "yes", "--tls-replication", "yes"), tls)
+
+
+def refused(tier, words):
+    done = subprocess.run([tyerd, "--listen", f"ipc://{folder.name}/x.sock", "--device", "host", "--http", "off", "--l1-size", "64MiB",
+                           "--tier", tier], capture_output=True, text=True, timeout=60)
+    check(f"refused: {tier.replace(folder.name, '')}", done.returncode and words in done.stderr, done.stderr)
 
 
 def passwords():
@@ -152,9 +229,7 @@ def passwords():
                         ("redis:127.0.0.1", "expected HOST:PORT"), ("redis:127.0.0.1:0", "expected HOST:PORT"),
                         ("redis:no.such.host.invalid:1", "no.such.host.invalid"), (f"{where},tls=yes", "expected user=NAME"),
                         (f"{where},size=1GiB", "maxmemory")):
-        done = subprocess.run([tyerd, "--listen", f"ipc://{folder.name}/x.sock", "--device", "host", "--http", "off", "--l1-size", "64MiB",
-                               "--tier", tier], capture_output=True, text=True, timeout=60)
-        check(f"refused: {tier.replace(folder.name, '')}", done.returncode and words in done.stderr, done.stderr)
+        refused(tier, words)
     service = Service(f"{where},password-file={secret}")
     service.replay(trace)
     check("with the password", eventually(lambda: int(server.cli("-a", "geheim", "--no-auth-warning", "DBSIZE")) >= blocks))
@@ -174,6 +249,7 @@ try:
     inside, bind = (spaces[0], "10.231.77.1") if spaces else ((None, None), "127.0.0.1")
     alone(inside, bind)
     cluster(inside, bind)
+    over_tls(inside, bind)
     passwords()
 finally:
     finish(spaces)
