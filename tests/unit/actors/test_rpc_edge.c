@@ -805,7 +805,8 @@ static void test_keep_alive(void **state)
 	for (int fd = 0; fd < 1024; fd++) {
 		struct sockaddr_in ours, theirs;
 		socklen_t length = sizeof ours, size = sizeof theirs, int_size = sizeof(int);
-		int idle = 0, on = 0;
+		int idle = 0, on = 0, interval = 0, probes = 0;
+		unsigned unacknowledged = 0;
 
 		if (getsockname(fd, (struct sockaddr *)&ours, &length) != 0 || getpeername(fd, (struct sockaddr *)&theirs, &size) != 0 ||
 			ours.sin_family != AF_INET || ntohs(ours.sin_port) != atoi(strrchr(house.config.listen, ':') + 1))
@@ -814,6 +815,12 @@ static void test_keep_alive(void **state)
 		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &int_size), 0);
 		assert_int_not_equal(on, 0);
 		assert_int_equal(idle, 30);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, &int_size), 0);
+		assert_int_equal(interval, 10);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, &int_size), 0);
+		assert_int_equal(probes, 3);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged, &int_size), 0);
+		assert_int_equal(unacknowledged, 30000);
 		found++;
 	}
 	assert_int_equal(found, 1);

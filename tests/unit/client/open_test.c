@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +236,47 @@ static void test_open_hello_fails(void **state)
 	}
 }
 
+static int option(int fd, int level, int name)
+{
+	socklen_t size = sizeof(int);
+	int value = -1;
+
+	assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
+	return value;
+}
+
+/* A machine that freezes is found by the kernel: the client's end of a tcp connection has the times that docs/client.md tells. */
+static void test_keep_alive(void **state)
+{
+	struct sockaddr_in free_one = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof free_one;
+	int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), found = 0;
+	struct pair p;
+
+	(void)state;
+	assert_int_equal(bind(probe, (struct sockaddr *)&free_one, sizeof free_one), 0);
+	assert_int_equal(getsockname(probe, (struct sockaddr *)&free_one, &length), 0);
+	close(probe);
+	pair_start(&p, (struct fake_options){.port = ntohs(free_one.sin_port)});
+	pair_open(&p);
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_in theirs = {.sin_port = 0};
+
+		length = sizeof theirs;
+		if (getpeername(fd, (struct sockaddr *)&theirs, &length) != 0 || theirs.sin_family != AF_INET ||
+			theirs.sin_port != free_one.sin_port)
+			continue;
+		assert_int_not_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+		assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 10);
+		assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+		assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
+		assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 10000);
+		found++;
+	}
+	assert_int_equal(found, 1);
+	pair_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -241,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_open_bad_options),
 		cmocka_unit_test(test_open_not_a_tyer),
 		cmocka_unit_test(test_open_hello_fails),
+		cmocka_unit_test(test_keep_alive),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
