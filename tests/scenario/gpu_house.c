@@ -42,6 +42,8 @@ void g_stop(struct g_house *g)
 {
 	h_stop(&g->service);
 	assert_int_equal(g->driver.live(), 0);
+	/* the arena's registrations too: the owner takes back what it made */
+	assert_int_equal(g->driver.count("cuMemHostUnregister"), g->driver.count("cuMemHostRegister"));
 	engine_free_all();
 }
 
