@@ -2,15 +2,12 @@
 #include "bytework.h"
 
 #include <assert.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "base/give_way.h"
 #include "service.h"
 #include "cache/checksum.h"
 
 #define SLICE_BYTES ((uint64_t)1 << 20) /* between two looks at whether the service stops: some 100 us */
-#define NICENESS 5
 
 struct bytework {
 	struct ty_service *service;
@@ -65,8 +62,7 @@ static enum ty_code start(void *self, void *arg)
 	struct bytework *b = self;
 
 	b->service = arg;
-	/* The thread's own, on Linux; without it the thread is merely less polite. */
-	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+	ty_give_way();
 	return TY_OK;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/give_way.h"
 #include "base/log.h"
 
 #define REAP_MAX 16           /* jobs that end in one poll: each may be verified here */
@@ -552,6 +553,7 @@ static enum ty_code start(void *self, void *arg)
 
 	a->tier = arg;
 	a->disk = a->tier->state;
+	ty_give_way(); /* with the kernel's workers that its ring begins: those who answer requests go first */
 	a->aside = atomic_load_explicit(&a->tier->stats.quarantine_bytes, memory_order_relaxed); /* what open() found */
 	if (disk_index_init(&a->index))
 		return TY_OK;

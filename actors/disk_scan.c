@@ -12,11 +12,10 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/give_way.h"
 #include "base/log.h"
 
 /* ---- workers ----------------------------------------------------------------------------------------------- */
@@ -45,8 +44,6 @@ const struct ty_class disk_worker_class = {
 };
 
 /* ---- the scan ----------------------------------------------------------------------------------------------- */
-
-#define NICENESS 5
 
 struct scanner {
 	struct disk *disk;
@@ -173,8 +170,7 @@ static void on_scan(void *self, struct ty_msg *msg)
 static enum ty_code start(void *self, void *arg)
 {
 	((struct scanner *)self)->disk = arg;
-	/* As for populate: on Linux this is the thread's own. */
-	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+	ty_give_way();
 	return TY_OK;
 }
 

@@ -3,10 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "base/give_way.h"
 #include "base/log.h"
 #include "base/numa.h"
 #include "service.h"
@@ -16,7 +14,6 @@
  * the middle: a slice is how long others that need the lock (an allocator that grows, a driver that maps memory) wait. */
 #define SLICE_BYTES ((uint64_t)1 << 20)
 #define SAMPLE 16    /* of the parts that are looked at by sample: every sixteenth */
-#define NICENESS 5 /* filling pages for later gives way to whoever has work now */
 
 struct populate {
 	struct ty_service *service;
@@ -27,8 +24,7 @@ static enum ty_code start(void *self, void *arg)
 	struct populate *p = self;
 
 	p->service = arg;
-	/* On Linux this is the thread's own. Raising it is always allowed; if not, the thread is merely less polite. */
-	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+	ty_give_way();
 	return TY_OK;
 }
 
