@@ -126,6 +126,12 @@ static struct disk_entry *entry_of(const struct disk_actor *a, const struct disk
 	return entry && entry->serial == job->serial && !is_coming(a, &entry->key) ? entry : NULL;
 }
 
+/* relaxed: it stands alone */
+static uint64_t size_of(const struct disk_actor *a)
+{
+	return atomic_load_explicit(&a->tier->size, memory_order_relaxed);
+}
+
 static bool evict_oldest(struct disk_actor *a)
 {
 	struct disk_entry *entry = a->index.oldest;
@@ -245,7 +251,7 @@ static void put(struct disk_actor *a, struct ty_tier_io *io)
 	job->io = io;
 	set_shape(job, io);
 	bytes = ty_envelope_total(&job->shape);
-	while (a->index.bytes + a->coming + bytes > a->tier->config.size)
+	while (a->index.bytes + a->coming + bytes > size_of(a))
 		if (!evict_oldest(a)) {
 			disk_job_free(job);
 			ty_tier_complete(a->tier, io, TY_TIER_FULL, "no room for it can be made");
@@ -387,8 +393,8 @@ static int64_t poll_ring(void *self, int64_t now)
 	struct disk_ring *ring = &a->disk->ring;
 	struct disk_job *job = NULL, *held;
 
-	/* More than it may hold, by what the scan found: a few at a time. */
-	while (a->index.bytes + a->coming > a->tier->config.size && evict_oldest(a))
+	/* More than it may hold, by what the scan found or because it may hold less now: a few at a time. */
+	while (a->index.bytes + a->coming > size_of(a) && evict_oldest(a))
 		;
 	held = a->held;
 	a->held = NULL;
@@ -628,6 +634,14 @@ static enum ty_code spawn_others(struct ty_tier *tier, struct ty_error *err)
 	return code;
 }
 
+static void resized(struct ty_tier *tier)
+{
+	struct disk *d = tier->state;
+	uint64_t one = 1;
+
+	(void)!write(d->event_fd, &one, sizeof one);
+}
+
 static void release_others(struct ty_tier *tier)
 {
 	struct disk *d = tier->state;
@@ -645,6 +659,7 @@ const struct ty_tier_class ty_disk_tier = {
 	.close = disk_close,
 	.actor = &disk_class,
 	.executor = TY_DEDICATED,
+	.resized = resized,
 	.spawn = spawn_others,
 	.release = release_others,
 };

@@ -15,7 +15,11 @@ struct settings {
 	struct ty_tenant_quota quotas[TY_TENANT_QUOTAS_MAX];
 	uint32_t quota_count, keep_percent;
 	uint64_t limit, ahead;
-	bool quotas_given;
+	bool quotas_given, arena_given; /* any of the above */
+	struct {
+		uint64_t size;
+		enum ty_tier_write write;
+	} tiers[TY_MAX_TIERS];
 };
 
 static uint64_t arena_size(const struct eviction *e)
@@ -45,12 +49,32 @@ static enum ty_code take_quota(struct settings *s, const char *value, struct ty_
 	return ty_quota_parse(value, &s->quotas[s->quota_count++], err);
 }
 
+/* "tier.N.size", "tier.N.write". */
+static enum ty_code take_tier(const struct eviction *e, struct settings *s, const char *name, const char *value,
+	struct ty_error *err)
+{
+	uint32_t count = e->service->tier_count, tier = (uint32_t)(name[0] - '0');
+
+	if (tier >= count || name[1] != '.')
+		return ty_fail(err, TY_INVALID, "there is no such tier; this service has %u", count);
+	if (!strcmp(name + 2, "write"))
+		return ty_tier_parse_write(value, &s->tiers[tier].write, err);
+	if (strcmp(name + 2, "size") != 0)
+		return ty_fail(err, TY_INVALID, "is none that can be changed; expected tier.%u.size or tier.%u.write", tier, tier);
+	if (!e->service->tiers[tier]->cls->resized)
+		return ty_fail(err, TY_UNSUPPORTED, "a tier of kind %s has no size of its own", e->service->tiers[tier]->config.kind);
+	return ty_tier_parse_size(value, &s->tiers[tier].size, err);
+}
+
 static enum ty_code take(const struct eviction *e, struct settings *s, const char *name, const char *value,
 	struct ty_error *err)
 {
 	uint64_t number;
 	enum ty_code code;
 
+	if (!strncmp(name, "tier.", 5))
+		return take_tier(e, s, name + 5, value, err);
+	s->arena_given = true;
 	if (!strcmp(name, "policy")) {
 		s->policy = ty_policy_find(value);
 		return s->policy ? TY_OK : ty_fail(err, TY_INVALID, "found \"%.40s\", expected arc, lru or s3-fifo", value);
@@ -67,7 +91,8 @@ static enum ty_code take(const struct eviction *e, struct settings *s, const cha
 			s->keep_percent = (uint32_t)number;
 		return code;
 	}
-	return ty_fail(err, TY_INVALID, "is none that can be changed; expected policy, quota, keep-percent, l1-size or l1-ahead");
+	return ty_fail(err, TY_INVALID, "is none that can be changed; expected policy, quota, keep-percent, l1-size,"
+		" l1-ahead, tier.N.size or tier.N.write");
 }
 
 static enum ty_code read_settings(const struct eviction *e, const Tyer__V1__Configure *q, struct settings *s,
@@ -132,6 +157,18 @@ static enum ty_code apply(struct eviction *e, const struct settings *s, struct t
 	return TY_OK;
 }
 
+/* A tier that may hold less than it does evicts down to it, some files at a time. */
+static void apply_tiers(struct eviction *e, const struct settings *s)
+{
+	for (uint32_t i = 0; i < e->service->tier_count; i++) {
+		struct ty_tier *tier = e->service->tiers[i];
+
+		tier->config.write = s->tiers[i].write;
+		if (atomic_exchange_explicit(&tier->size, s->tiers[i].size, memory_order_relaxed) != s->tiers[i].size)
+			tier->cls->resized(tier);
+	}
+}
+
 /* ---- the reply ---------------------------------------------------------------------------------------------- */
 
 static bool add_setting(Tyer__V1__ConfigureReply *reply, const char *name, const char *value)
@@ -146,6 +183,21 @@ static bool add_setting(Tyer__V1__ConfigureReply *reply, const char *name, const
 	return setting->name && setting->value;
 }
 
+static bool add_tier(Tyer__V1__ConfigureReply *reply, const struct ty_tier *tier)
+{
+	uint64_t size = atomic_load_explicit(&tier->size, memory_order_relaxed);
+	char name[24], text[TY_QUOTA_TEXT];
+
+	snprintf(text, sizeof text, "none");
+	if (size != UINT64_MAX)
+		ty_format_bytes(text, sizeof text, size);
+	snprintf(name, sizeof name, "tier.%u.size", tier->index);
+	if (tier->cls->resized && !add_setting(reply, name, text))
+		return false;
+	snprintf(name, sizeof name, "tier.%u.write", tier->index);
+	return add_setting(reply, name, ty_tier_write_name(tier->config.write));
+}
+
 static ProtobufCMessage *tell(const struct eviction *e)
 {
 	Tyer__V1__ConfigureReply *reply = (Tyer__V1__ConfigureReply *)eviction_new_message(&tyer__v1__configure_reply__descriptor);
@@ -154,7 +206,7 @@ static ProtobufCMessage *tell(const struct eviction *e)
 
 	if (!reply)
 		return NULL;
-	reply->settings = malloc((4 + TY_TENANT_QUOTAS_MAX) * sizeof *reply->settings);
+	reply->settings = malloc((4 + TY_TENANT_QUOTAS_MAX + 2 * TY_MAX_TIERS) * sizeof *reply->settings);
 	all = reply->settings && add_setting(reply, "policy", ty_order_policy(e->order));
 	for (uint32_t i = 0; i < e->quota_count && all; i++) {
 		ty_quota_format(text, &e->quotas[i]);
@@ -166,6 +218,8 @@ static ProtobufCMessage *tell(const struct eviction *e)
 	all = all && add_setting(reply, "l1-size", text);
 	ty_format_bytes(text, sizeof text, e->ahead);
 	all = all && add_setting(reply, "l1-ahead", text);
+	for (uint32_t i = 0; i < e->service->tier_count && all; i++)
+		all = add_tier(reply, e->service->tiers[i]);
 	if (all)
 		return (ProtobufCMessage *)reply;
 	protobuf_c_message_free_unpacked((ProtobufCMessage *)reply, NULL);
@@ -186,13 +240,18 @@ void eviction_configure(struct eviction *e, struct ty_exchange *x)
 	enum ty_code code;
 
 	memcpy(s.quotas, e->quotas, sizeof s.quotas);
+	for (uint32_t i = 0; i < e->service->tier_count; i++) {
+		s.tiers[i].size = atomic_load_explicit(&e->service->tiers[i]->size, memory_order_relaxed);
+		s.tiers[i].write = e->service->tiers[i]->config.write;
+	}
 	code = read_settings(e, q, &s, &err);
-	if (code == TY_OK && q->n_settings)
+	if (code == TY_OK && s.arena_given)
 		code = apply(e, &s, &err);
 	if (code != TY_OK) {
 		ty_exchange_refuse(x, code, "%s", err.text);
 		return;
 	}
+	apply_tiers(e, &s);
 	if (q->n_settings)
 		ty_log(TY_LOG_INFO, "eviction", "configured anew: policy %s, %u quotas, %u %% for pins, %llu bytes, %llu ahead",
 			s.policy->name, s.quota_count, s.keep_percent, (unsigned long long)s.limit,

@@ -60,8 +60,8 @@ void ty_read_tier_size(const struct ty_view *v, const struct ty_metric *m, struc
 	char labels[64];
 
 	for (uint32_t i = 0; i < v->service->tier_count; i++)
-		if (v->service->tiers[i]->config.size != UINT64_MAX)
-			put(m, sink, label(v->service->tiers[i], labels), whole(v->service->tiers[i]->config.size));
+		if (load(&v->service->tiers[i]->size) != UINT64_MAX)
+			put(m, sink, label(v->service->tiers[i], labels), whole(load(&v->service->tiers[i]->size)));
 }
 
 void ty_read_tier_outcomes(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)

@@ -33,14 +33,33 @@ const char *ty_tier_outcome_name(enum ty_tier_outcome outcome)
 
 /* ---- the configuration ------------------------------------------------------------------------------ */
 
-static enum ty_code parse_write(const char *value, enum ty_tier_write *out, struct ty_error *err)
+const char *ty_tier_write_name(enum ty_tier_write write)
+{
+	return write_names[write];
+}
+
+enum ty_code ty_tier_parse_size(const char *text, uint64_t *out, struct ty_error *err)
+{
+	enum ty_code code;
+
+	*out = UINT64_MAX;
+	if (strcmp(text, "none") == 0)
+		return TY_OK;
+	code = ty_parse_bytes(text, out, err);
+	if (code == TY_OK && *out < TY_PIECE_BYTES)
+		code = ty_fail(err, TY_INVALID, "found \"%.40s\", expected none, or %llu bytes or more", text,
+			(unsigned long long)TY_PIECE_BYTES);
+	return code;
+}
+
+enum ty_code ty_tier_parse_write(const char *value, enum ty_tier_write *out, struct ty_error *err)
 {
 	for (size_t i = 0; i < sizeof write_names / sizeof write_names[0]; i++)
 		if (strcmp(value, write_names[i]) == 0) {
 			*out = (enum ty_tier_write)i;
 			return TY_OK;
 		}
-	return ty_fail(err, TY_INVALID, "--tier: write: found \"%.40s\", expected commit, reuse, evict or never", value);
+	return ty_fail(err, TY_INVALID, "found \"%.40s\", expected commit, reuse, evict or never", value);
 }
 
 /* A number in [min, max], by the parser of its kind. */
@@ -97,10 +116,12 @@ static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty
 	if (!value || value == text || !value[1])
 		return ty_fail(err, TY_INVALID, "--tier: found \"%.60s\", expected name=value", text);
 	*value++ = '\0';
-	if (strcmp(text, "size") == 0)
-		return parse_number(text, value, ty_parse_bytes, TY_PIECE_BYTES, UINT64_MAX, &c->size, err);
-	if (strcmp(text, "write") == 0)
-		return parse_write(value, &c->write, err);
+	if (strcmp(text, "size") == 0 || strcmp(text, "write") == 0) {
+		struct ty_error why = {.text = ""};
+
+		code = text[0] == 's' ? ty_tier_parse_size(value, &c->size, &why) : ty_tier_parse_write(value, &c->write, &why);
+		return code == TY_OK ? TY_OK : ty_fail(err, code, "--tier: %s: %.150s", text, why.text);
+	}
 	if (strcmp(text, "tenant") == 0)
 		return add_tenant(c, value, err);
 	if (strcmp(text, "ops") == 0) {
@@ -385,6 +406,8 @@ static enum ty_code open_tier(struct ty_service *service, const char *text, stru
 	}
 	if (code == TY_OK)
 		limit_to_arena(&tier->config, service->config);
+	/* relaxed: nobody runs yet */
+	atomic_store_explicit(&tier->size, tier->config.size, memory_order_relaxed);
 	if (code == TY_OK)
 		code = tier->cls->open(tier, err);
 	if (code != TY_OK) {

@@ -104,8 +104,8 @@ enum ty_tier_write {
 
 struct ty_tier_config {
 	char kind[16], where[TY_CONFIG_TIER_MAX];
-	uint64_t size;                /* size=, bytes it may take; UINT64_MAX: no limit */
-	enum ty_tier_write write;     /* write=commit, reuse, evict, never */
+	uint64_t size;                /* size=, bytes it may take at the start; UINT64_MAX: no limit */
+	enum ty_tier_write write;     /* write=commit, reuse, evict, never. Read, and changed by CONFIGURE, by eviction alone */
 	char tenants[TY_TIER_TENANTS][256]; /* tenant=, repeatable: only their chunks go down; none: everybody's */
 	uint32_t tenant_count;
 	uint32_t ops;                 /* ops=, in flight, reads and writes each */
@@ -120,6 +120,11 @@ struct ty_tier_config {
 
 /* TY_INVALID names what of the text is wrong. */
 TY_MUST_USE enum ty_code ty_tier_parse(const char *text, struct ty_tier_config *out, struct ty_error *err);
+
+/* What the settings that may change later may be; the text says what was found and expected. */
+TY_MUST_USE enum ty_code ty_tier_parse_size(const char *text, uint64_t *out, struct ty_error *err); /* "none": no limit */
+TY_MUST_USE enum ty_code ty_tier_parse_write(const char *text, enum ty_tier_write *out, struct ty_error *err);
+const char *ty_tier_write_name(enum ty_tier_write write);
 
 /* ---- a tier ------------------------------------------------------------------------------------------------- */
 
@@ -162,6 +167,7 @@ struct ty_tier {
 	const struct ty_tier_class *cls;
 	uint32_t index;
 	struct ty_tier_config config;
+	_Atomic uint64_t size;  /* as configured, or changed since. eviction (CONFIGURE); the tier, metrics: relaxed, it stands alone */
 	uint32_t capabilities;  /* set by open */
 	struct ty_actor *actor;
 	void *state;            /* the library's, from open to close */
@@ -182,6 +188,8 @@ struct ty_tier_class {
 	 * From TY_TIER_OWN on types are its own. No io is out when the actor itself is stopped. */
 	const struct ty_class *actor;
 	enum ty_executor executor;
+	/* `size` has changed: have the actor look. Any thread. Null: how large it is is not the tier's to say. */
+	void (*resized)(struct ty_tier *tier);
 	/* Spawn what else it needs, before the actor itself; may be null. */
 	enum ty_code (*spawn)(struct ty_tier *tier, struct ty_error *err);
 	void (*release)(struct ty_tier *tier); /* drops the references to those; may be null */

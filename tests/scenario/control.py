@@ -83,15 +83,19 @@ def quiet(service):
     return now
 
 
+def settle(service):
+    while service.counter('tyer_tier_queued{tier="0",kind="disk"}') or \
+            service.counter('tyer_tier_in_flight{tier="0",kind="disk",direction="down"}'):
+        pass
+
+
 def follow_tier(service, trace):
     """A tier smaller than what goes down to it: events say at any time what is there."""
     subscriber = Subscriber(service.events)
     subscriber.start()
     for seed in (1, 2):
         service.load(seed, "acme", trace)
-    while service.counter('tyer_tier_queued{tier="0",kind="disk"}') or \
-            service.counter('tyer_tier_in_flight{tier="0",kind="disk",direction="down"}'):
-        pass
+    settle(service)
     final, _ = quiet(service)
     check("all events of a tier come", subscriber.wait_for(final), (subscriber.last(), final))
     below, kinds = set(), set()
@@ -103,8 +107,32 @@ def follow_tier(service, trace):
     check("a tier's chunks come and go", kinds >= {STORED, MOVED, DROPPED}, kinds)
     check("events say how many it has", len(below) == service.counter('tyer_tier_chunks{tier="0",kind="disk"}'),
           len(below))
+    service.refused("is none that can be changed", "configure", "tier.0.colour=red")
+    service.refused("there is no such tier", "configure", "tier.1.size=64MiB")
+    service.refused("or 67108864 bytes or more", "configure", "tier.0.size=1MiB")
+    service.refused("expected commit, reuse", "configure", "tier.0.size=128MiB", "tier.0.write=sometimes")
+    check("tiers are told", "tier.0.size=64MiB\ntier.0.write=commit\n" in service.said("configure"))
     noted = {line.split()[0] for line in service.said("list").splitlines() if " tier=0" in line}
     check("the arena's notes of it are right", noted == below & service.keys(), (len(noted), len(below)))
+
+
+def resize_tier(service, trace):
+    """While it serves, a tier is told to hold more, and less, and to be written to no more."""
+    chunks, size = 'tyer_tier_chunks{tier="0",kind="disk"}', 'tyer_tier_used_bytes{tier="0",kind="disk"}'
+    before = service.counter(chunks)
+    check("more", "tier.0.size=160MiB" in service.said("configure", "tier.0.size=160MiB"))
+    service.load(8, "acme", trace)
+    service.load(9, "acme", trace)
+    settle(service)
+    many = service.counter(chunks)
+    check("it holds more", many > before and service.counter(size) > 64 << 20, (before, many))
+    check("less", "tier.0.write=never" in service.said("configure", "tier.0.size=64MiB", "tier.0.write=never"))
+    while service.counter(size) > 64 << 20:  # by itself; the test's own limit of time is long
+        pass
+    written = service.counter('tyer_tier_written_bytes_total{tier="0",kind="disk"}')
+    service.load(10, "acme", trace)
+    settle(service)
+    check("nothing is written any more", service.counter('tyer_tier_written_bytes_total{tier="0",kind="disk"}') == written)
 
 
 def follow(service, trace):
@@ -240,6 +268,7 @@ who_may(service)
 check("stops cleanly", service.stop() == 0)
 service = Service("two", "--tier", f"disk:{folder.name}/disk,size=64MiB")
 follow_tier(service, trace)
+resize_tier(service, trace)
 check("stops cleanly with a tier", service.stop() == 0)
 refusals()
 print(f"{passed} passed, {failed} failed")

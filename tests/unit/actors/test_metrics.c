@@ -227,7 +227,7 @@ static void expect_sample(const char *name, double expected)
 static struct ty_device_stats device_stats;
 
 /* Every counter gets a number of its own, so that none can be mistaken for another. */
-static struct ty_tier tier = {.index = 0, .config = {.kind = "disk", .size = 5000}};
+static struct ty_tier tier = {.index = 0, .size = 5000, .config = {.kind = "disk"}};
 
 static void set_everything(void)
 {
