@@ -129,6 +129,9 @@ def large(inside, bind):
     check("chunks in pieces go down", eventually(lambda: len(store.keys()) >= number), (len(store.keys()), number, first.read_log()))
     first.stop()
     second = Service(f"{tier},write=never,retries=0", namespace=inside[1], environment=me)
+    # one by one, and again where a LOOKUP would not wait for a slow store
+    for key in store.keys():
+        check("WARM", eventually(lambda: second.tool("warm", "--key", key.removeprefix("tyer/")).stdout.startswith("1 chunks")), second.read_log())
     again = hits(second.replay(trace, 1, *shape))
     check("they come up again", again == number, (again, number, second.read_log()))
     check("STATUS shows the tier", re.search(r"^0 +s3 +serving ", second.status(), re.M), second.status())
