@@ -19,8 +19,9 @@ pid_t p_start(struct h_service *s, const char *const *more, const char *preload)
 {
 	char size[32], tokens[16], line[512] = "";
 	const char *argv[ARGS_MAX] = {getenv("TYERD"), "--listen", s->config.listen, "--attach", s->config.attach, "--http", "off",
-		"--device", s->config.device[0], "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", tokens, "--log-level", "error", "--supervise", "off"};
-	int n = 19, ready[2];
+		"--device", s->config.device[0], "--l1-size", size, "--l1-ahead", "64MiB", "--chunk-tokens", tokens, "--log-level", "error", "--supervise", "off",
+		"--admin", s->config.admin}; /* over tcp it would be one for all of a machine */
+	int n = 21, ready[2];
 	FILE *in;
 	pid_t pid;
 

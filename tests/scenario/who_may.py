@@ -41,8 +41,8 @@ class Service:
         os.chmod(self.dir, 0o755)
         self.log = f"{self.dir}/log"
         self.process = subprocess.Popen(
-            [tyerd, "--listen", self.url, "--attach", self.attach, "--device", "host", "--http", "off", "--l1-size", "64MiB",
-             *options], stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
+            [tyerd, "--listen", self.url, "--attach", self.attach, "--admin", f"ipc://{self.dir}/admin.sock",
+             "--device", "host", "--http", "off", "--l1-size", "64MiB", *options], stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
         self.ready = self.process.stdout.readline()
 
     def stop(self):
