@@ -3,6 +3,7 @@
 #
 # client_tls.py TYERD TYER PROBE TYER-BENCH: libtyer-client over TLS, through the tools that stand on it: whom it believes, what it says
 # of those that it does not believe, and that it does not hang with those that say nothing, or say it byte by byte.
+import json
 import os
 import re
 import socket
@@ -110,9 +111,26 @@ class Between(threading.Thread):
 
 
 check("byte by byte", ping(Between(int(service.url.rsplit(':', 1)[1])).url, *ca, "--timeout", "600s")[0] == 0)
+
+
+def pings():
+    """That this worker was asked for, those of `tyer` that asks left out."""
+    pings.asked += 1
+    r = subprocess.run([tyer, "status", "--json", "--connect", service.url, *ca], capture_output=True, text=True)
+    return json.loads(r.stdout)["counters"]['tyer_request_seconds_count{verb="PING"}'] - pings.asked if r.returncode == 0 else 0
+
+
+pings.asked = 0
+before = pings()
+engine = subprocess.Popen([bench, "ping", "--connect", service.url, *ca, "--rate", "200", "--duration", "3000s"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+until(lambda: pings() > before + 20)
 service.kill_worker()
 service.ready(2)
-check("the next worker too", until(lambda: ping(service.url, *ca)[0] == 0))
+pings.asked = 0
+check("a client comes back by itself", until(lambda: pings() > 20))
+engine.kill()
+engine.wait()
 service.stop()
 
 service = secure(certificate("old", ours, "IP:127.0.0.1", "-1"))
