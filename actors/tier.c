@@ -84,14 +84,15 @@ static enum ty_code parse_count(const char *text, uint64_t *out, struct ty_error
 
 static enum ty_code add_tenant(struct ty_tier_config *c, const char *value, struct ty_error *err)
 {
-	size_t length = strlen(value);
+	struct ty_error why = {.text = ""};
+	struct ty_identity any;
 
 	if (c->tenant_count == TY_TIER_TENANTS)
 		return ty_fail(err, TY_INVALID, "--tier: tenant: found more than %d", TY_TIER_TENANTS);
-	if (length >= sizeof c->tenants[0])
-		return ty_fail(err, TY_INVALID, "--tier: tenant: %zu bytes; expected at most %zu", length,
-			sizeof c->tenants[0] - 1);
-	memcpy(c->tenants[c->tenant_count++], value, length + 1);
+	/* one that no engine could say would match nothing, and nobody would know */
+	if (ty_identity_set(&any, value, "any", NULL, "any", NULL, &why) != TY_OK)
+		return ty_fail(err, TY_INVALID, "--tier: %.180s", why.text);
+	strcpy(c->tenants[c->tenant_count++], any.tenant);
 	return TY_OK;
 }
 
