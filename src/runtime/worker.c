@@ -148,6 +148,22 @@ static void leave_search(struct ty_worker *worker)
 		notify(rt, worker->index);
 }
 
+/* The queue has run dry: look at the others' once before anything is said, for a worker that is busy finds something most
+ * of the time, and all of them would change rt->searching then. Nobody relied on this look; but a thief that looked
+ * while it moved what it found saw that neither there nor here. */
+static struct ty_actor *steal_at_once(struct ty_worker *worker)
+{
+	struct ty_actor *actor = steal(worker);
+
+	if (!actor)
+		return NULL;
+	ty_thread_close(&worker->thread);
+	worker->thread.stamped = false; /* time passed */
+	if (ty_runq_stealable(&worker->queue))
+		notify(worker->thread.rt, worker->index);
+	return actor;
+}
+
 static struct ty_actor *search_once(struct ty_worker *worker)
 {
 	struct ty_actor *actor;
@@ -218,6 +234,8 @@ void *ty_worker_main(void *arg)
 		/* a thief that came while they were on their way from the inbox to the ring found nothing */
 		if (took_inbox && ty_runq_stealable(&worker->queue))
 			notify(thread->rt, worker->index);
+		if (!actor)
+			actor = steal_at_once(worker);
 		if (!actor)
 			actor = search(worker);
 		if (!actor) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: LOOK_BEFORE_PUSH CHECK_BEFORE_IDLE TICKET_LATE NO_CASCADE SEARCH_ENDS_LATE TAKEN_IN_SILENCE
+ * mutants: LOOK_BEFORE_PUSH CHECK_BEFORE_IDLE TICKET_LATE NO_CASCADE SEARCH_ENDS_LATE TAKEN_IN_SILENCE STOLEN_IN_SILENCE
  *
  * Parking and waking of the pool's workers (src/runtime/worker.c): two workers, two foreign threads that schedule actors
  * for worker 0. Run queues are counted: inbox, the first (its owner's alone), and ring, which only its owner fills.
@@ -105,10 +105,21 @@ inline pop()
 	fi
 }
 
+/* From the other's queue: one, and what was in its inbox behind it. Sets found. */
+inline steal(other)
+{
+	found = false;
+	if
+	:: atomic { inbox[other] > 0 -> taken = inbox[other] - 1; inbox[other] = 0; found = true };
+		put_taken()
+	:: atomic { ring[other] > 0 -> ring[other]--; found = true }
+	:: else -> skip
+	fi
+}
+
 /* One attempt: the own queue, then the other's. Sets found. */
 inline attempt(other)
 {
-	found = false;
 	atomic {
 		if
 		:: inbox[me] > 0 -> taken = inbox[me]; inbox[me] = 0
@@ -119,13 +130,7 @@ inline attempt(other)
 	pop();
 	if
 	:: found -> skip
-	:: else ->
-		if
-		:: atomic { inbox[other] > 0 -> taken = inbox[other] - 1; inbox[other] = 0; found = true };
-			put_taken()
-		:: atomic { ring[other] > 0 -> ring[other]--; found = true }
-		:: else -> skip
-		fi
+	:: else -> steal(other)
 	fi
 }
 
@@ -153,44 +158,56 @@ proctype worker(byte me)
 			fi;
 			handler()
 		:: else ->
-			searching++;
-			attempt(1 - me);
+			steal(1 - me); /* without a word: nobody relies on it */
 			if
 			:: found ->
-				leave_search();
+				if
+#ifndef MUTANT_STOLEN_IN_SILENCE
+				:: stealable(me) -> notify()
+#endif
+				:: else -> skip
+				fi;
 				handler()
 			:: else ->
-				/* park */
+				searching++;
+				attempt(1 - me);
+				if
+				:: found ->
+					leave_search();
+					handler()
+				:: else ->
+					/* park */
 #ifndef MUTANT_TICKET_LATE
-				ticket = wakes[me];
+					ticket = wakes[me];
 #endif
 #ifdef MUTANT_CHECK_BEFORE_IDLE
-				stay = stealable(0) || stealable(1);
-				idle[me] = true;
-				searching--;
+					stay = stealable(0) || stealable(1);
+					idle[me] = true;
+					searching--;
 #else
 #ifdef MUTANT_SEARCH_ENDS_LATE
-				idle[me] = true;
-				stay = stealable(0) || stealable(1);
-				searching--;
+					idle[me] = true;
+					stay = stealable(0) || stealable(1);
+					searching--;
 #else
-				idle[me] = true;
-				searching--;
-				stay = stealable(0);
-				stay = stay || stealable(1);
+					idle[me] = true;
+					searching--;
+					stay = stealable(0);
+					stay = stay || stealable(1);
 #endif
 #endif
 #ifdef MUTANT_TICKET_LATE
-				ticket = wakes[me];
+					ticket = wakes[me];
 #endif
-				if
-				:: stay -> skip
-				:: else ->
-					sleeping[me] = true;
-end:					wakes[me] != ticket;
-					sleeping[me] = false
-				fi;
-				idle[me] = false /* and then its own queue first */
+					if
+					:: stay -> skip
+					:: else ->
+						sleeping[me] = true;
+end:						wakes[me] != ticket;
+						sleeping[me] = false
+					fi;
+					idle[me] = false /* and then its own queue first */
+				fi
 			fi
 		fi
 	od
