@@ -7,7 +7,6 @@
 #ifndef SAVINA_BENCH_H
 #define SAVINA_BENCH_H
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -17,7 +16,7 @@
 typedef uint64_t program_fn(struct ty_runtime *rt, const uint64_t *params);
 
 program_fn run_pingpong, run_counting, run_threadring, run_fjthroughput, run_fjcreate, run_big, run_chameneos,
-	run_bndbuffer, run_bndcrates, run_philosophers, run_concdict, run_wake, run_wakehere;
+	run_bndbuffer, run_bndcrates, run_philosophers, run_concdict, run_wake;
 
 /* Every actor's state is the address of the struct that `arg` of its spawn was: the program's own memory. */
 struct actor_state {
@@ -58,8 +57,8 @@ static inline uint32_t next_random(uint32_t *state)
 	return *state >> 8;
 }
 
-/* wake and wakehere: before the runtime is created, whose threads inherit it */
-void place_sleepers(bool here);
+/* wake alone: before the runtime is created, whose threads inherit it */
+void place_sleepers(void);
 /* wake alone: what is printed beside the time */
 struct latency {
 	int64_t p50, p99;

@@ -27,7 +27,6 @@ static const struct {
 	{"philosophers", run_philosophers, 2},
 	{"concdict", run_concdict, 3},
 	{"wake", run_wake, 1},
-	{"wakehere", run_wakehere, 1},
 };
 
 struct latency wake_latency, futex_latency;
@@ -121,8 +120,8 @@ int main(int argc, char **argv)
 	options.workers = (uint32_t)strtoul(argv[2], NULL, 10);
 	for (int i = 3; i < argc; i++)
 		params[i - 3] = strtoull(argv[i], NULL, 10);
-	if (programs[which].run == run_wake || programs[which].run == run_wakehere)
-		place_sleepers(programs[which].run == run_wakehere);
+	if (programs[which].run == run_wake)
+		place_sleepers();
 	must(ty_runtime_create(&options, &rt, NULL));
 	check = programs[which].run(rt, params);
 	ty_runtime_destroy(rt);

@@ -2,8 +2,8 @@
  *
  * Wake from idle: N times, a thread that is no worker sleeps a while and sends a message to an actor of a
  * runtime that has gone to sleep: time from before the send until the handler runs. In between, the same with
- * a bare futex. Whoever sleeps does so on one CPU, whoever sends is on another, if there are two (wakehere: on the
- * same): where the kernel places a thread makes more of a difference than how it is woken.
+ * a bare futex. Whoever sleeps does so on one CPU, whoever sends is on another, if there are two: where the kernel
+ * places a thread makes more of a difference than how it is woken.
  */
 #include "bench.h"
 
@@ -96,7 +96,7 @@ static void stay_on(size_t cpu)
 	sched_setaffinity(0, sizeof cpus, &cpus); /* it may not be allowed: then nothing is placed */
 }
 
-void place_sleepers(bool here)
+void place_sleepers(void)
 {
 	size_t first = CPU_SETSIZE, last = 0;
 	cpu_set_t cpus;
@@ -112,7 +112,7 @@ void place_sleepers(bool here)
 	}
 	if (first == CPU_SETSIZE)
 		return;
-	sender_cpu = here ? last : first;
+	sender_cpu = first;
 	stay_on(last);
 }
 
@@ -151,9 +151,4 @@ uint64_t run_wake(struct ty_runtime *rt, const uint64_t *params)
 	ty_actor_unref(actor);
 	ty_runtime_stats(rt, &stats);
 	return stats.messages;
-}
-
-uint64_t run_wakehere(struct ty_runtime *rt, const uint64_t *params)
-{
-	return run_wake(rt, params);
 }
