@@ -185,8 +185,17 @@ static inline void show_drop(struct ty_actor *to, struct ty_msg *msg, struct ty_
 		ty_record(thread, TY_EVENT_DROP, thread->stamp, to, ty_index_of(to->cls, msg->type), (uintptr_t)msg);
 }
 
-/* Push a list, newest first. False: the mailbox is closed. */
-static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_msg *oldest)
+/* What ty_schedule comes to in most hops: a worker that has nothing to run next runs the receiver, and nobody is told. */
+static inline bool runs_next(struct ty_thread *thread, struct ty_actor *to)
+{
+	if (!thread || !thread->worker || thread->worker->queue.first)
+		return false;
+	thread->worker->queue.first = to;
+	return true;
+}
+
+/* Push a list, newest first. False: the mailbox is closed. `thread`: the witness, or null. */
+static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_msg *oldest, struct ty_thread *thread)
 {
 	bool pooled = !to->threaded;
 	enum ty_pushed pushed = ty_mailbox_push(&to->box, newest, oldest, pooled);
@@ -194,7 +203,8 @@ static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_ms
 	if (pushed == TY_PUSH_WOKE) {
 		if (pooled)
 			to->handed = newest;
-		ty_schedule(to);
+		if (!pooled || !runs_next(thread, to))
+			ty_schedule(to);
 	}
 	return pushed != TY_PUSH_CLOSED;
 }
@@ -223,7 +233,7 @@ static inline __attribute__((always_inline)) enum ty_code send(
 	msg->flags = flags | TY_MSG_QUEUED;
 	if (shown)
 		show_send(to, msg, thread);
-	if (push(to, msg, msg))
+	if (push(to, msg, msg, thread))
 		return TY_OK;
 	msg->flags = 0;
 	if (shown)
@@ -264,7 +274,7 @@ enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle)
 	if (!newest)
 		return TY_OK;
 	show_send(to, oldest, thread);
-	if (!push(to, newest, oldest)) {
+	if (!push(to, newest, oldest, thread)) {
 		show_drop(to, oldest, thread);
 		return TY_CLOSED;
 	}
