@@ -242,6 +242,8 @@ static enum ty_code start_workers(struct ty_runtime *rt, const struct ty_runtime
 	}
 	if (options->placement)
 		ty_nodes_read(NODES_ROOT, &nodes);
+	for (uint32_t i = 0; nodes.count && i < rt->worker_count; i++)
+		rt->workers[i].node = i % nodes.count; /* as ty_place does; before any of them looks at another's */
 	for (uint32_t i = 0; i < rt->worker_count; i++) {
 		enum ty_code code = start_worker(&rt->workers[i], options, &nodes, err);
 

@@ -127,6 +127,7 @@ struct ty_worker {
 	alignas(TY_LINE) struct ty_park park;
 	uint32_t index;
 	uint32_t random; /* where the search for work begins */
+	uint32_t node;   /* constant: workers on one NUMA node have the same; 0 if they were not placed */
 	pthread_t id;
 };
 
@@ -344,6 +345,8 @@ void ty_alarms_free(struct ty_thread *thread); /* at the runtime's end, by destr
 /* ---- worker.c ---- */
 
 void *ty_worker_main(void *worker);
+/* What is to be had at other workers, of the worker's own node first; null: nothing. Caller: its thread. */
+struct ty_actor *ty_worker_steal(struct ty_worker *worker);
 void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor);
 void ty_worker_wake(struct ty_worker *worker); /* only if it parks; once */
 

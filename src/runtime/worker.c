@@ -73,18 +73,16 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 
 /* ---- looking for work ---------------------------------------------------------------------- */
 
-static struct ty_actor *steal(struct ty_worker *worker)
+/* From those of its own node, or of the others. */
+static struct ty_actor *steal_from(struct ty_worker *worker, bool near, uint32_t first)
 {
 	struct ty_runtime *rt = worker->thread.rt;
-	uint32_t first;
 
-	worker->random = worker->random * 1664525u + 1013904223u;
-	first = (worker->random >> 16) % rt->worker_count;
 	for (uint32_t i = 0; i < rt->worker_count; i++) {
 		struct ty_worker *victim = &rt->workers[(first + i) % rt->worker_count];
 		struct ty_actor *actor;
 
-		if (victim == worker || !ty_runq_stealable(&victim->queue))
+		if (victim == worker || (victim->node == worker->node) != near || !ty_runq_stealable(&victim->queue))
 			continue;
 		actor = ty_runq_steal(&victim->queue, &worker->queue);
 		if (actor) {
@@ -93,6 +91,18 @@ static struct ty_actor *steal(struct ty_worker *worker)
 		}
 	}
 	return NULL;
+}
+
+/* An actor and its messages cost more to fetch from another node than from a neighbour. */
+struct ty_actor *ty_worker_steal(struct ty_worker *worker)
+{
+	struct ty_actor *actor;
+	uint32_t first;
+
+	worker->random = worker->random * 1664525u + 1013904223u;
+	first = (worker->random >> 16) % worker->thread.rt->worker_count;
+	actor = steal_from(worker, true, first);
+	return actor ? actor : steal_from(worker, false, first);
 }
 
 static bool anything_stealable(const struct ty_runtime *rt)
@@ -153,7 +163,7 @@ static void leave_search(struct ty_worker *worker)
  * while it moved what it found saw that neither there nor here. */
 static struct ty_actor *steal_at_once(struct ty_worker *worker)
 {
-	struct ty_actor *actor = steal(worker);
+	struct ty_actor *actor = ty_worker_steal(worker);
 
 	if (!actor)
 		return NULL;
@@ -171,7 +181,7 @@ static struct ty_actor *search_once(struct ty_worker *worker)
 
 	ty_alarms_run(&worker->thread, worker->thread.now);
 	actor = ty_runq_pop(&worker->queue, &took_inbox);
-	return actor ? actor : steal(worker);
+	return actor ? actor : ty_worker_steal(worker);
 }
 
 /* Spin, then park. Null: look again, or the runtime ends. At most half of the workers spin: more of them find no more,

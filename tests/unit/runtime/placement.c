@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/placement.h"
+#include "runtime/runtime.h"
 #include "runtime_test.h"
 
 static void test_lists(void **unused)
@@ -100,6 +101,48 @@ static void test_places(void **unused)
 		assert_int_equal(CPU_COUNT(&place), 1);
 		assert_true(CPU_ISSET(expected[i], &place));
 	}
+}
+
+/* Four workers on two nodes, all with actors to be had: the third is the first's neighbour. No thread runs. */
+static void test_thieves_stay_on_their_node(void **unused)
+{
+	enum { WORKERS = 4, ROUNDS = 200 };
+	struct ty_worker *workers = aligned_alloc(TY_LINE, WORKERS * sizeof *workers);
+	struct ty_runtime *rt = aligned_alloc(TY_LINE, sizeof *rt);
+	struct ty_seat *seat = aligned_alloc(TY_LINE, sizeof *seat);
+	struct ty_actor actors[WORKERS];
+	int from[WORKERS] = {0};
+
+	(void)unused;
+	assert_true(workers && rt && seat);
+	for (int round = 0; round < ROUNDS; round++) {
+		bool none_near = round % 2;
+		struct ty_actor *stolen;
+
+		memset(workers, 0, WORKERS * sizeof *workers);
+		memset(rt, 0, sizeof *rt);
+		memset(seat, 0, sizeof *seat);
+		memset(actors, 0, sizeof actors);
+		rt->workers = workers;
+		rt->worker_count = WORKERS;
+		for (uint32_t i = 0; i < WORKERS; i++) {
+			workers[i].thread.rt = rt;
+			workers[i].thread.seat = seat;
+			workers[i].node = i % 2;
+			workers[i].random = (uint32_t)round * 2654435769u;
+			if (i && !(i == 2 && none_near))
+				ty_runq_push(&workers[i].queue, &actors[i]);
+		}
+		stolen = ty_worker_steal(&workers[0]);
+		assert_non_null(stolen);
+		from[stolen - actors]++;
+		assert_int_equal(atomic_load(&seat->steals), 1);
+	}
+	assert_int_equal(from[2], ROUNDS / 2);
+	assert_true(from[1] && from[3]); /* if it has to go to the other node, to any of it */
+	free(seat);
+	free(rt);
+	free(workers);
 }
 
 /* ---- workers ---- */
@@ -194,6 +237,7 @@ int main(void)
 		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_thieves_stay_on_their_node),
 		cmocka_unit_test(test_workers),
 		cmocka_unit_test(test_refused),
 	};
