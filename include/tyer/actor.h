@@ -36,11 +36,10 @@ struct ty_actor;   /* opaque: an actor's address; reference counted */
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
-/* The header that every message begins with. Zero it once (TY_MSG_INIT or calloc), then leave it to
- * the runtime. `type` may be read by the receiver. */
+/* The header that every message begins with. Zero it once (TY_MSG_INIT or calloc), then leave it to the runtime. */
 struct ty_msg {
 	struct ty_msg *next; /* the runtime's while the message is in a mailbox */
-	uint32_t type;       /* set by ty_send */
+	uint32_t type;       /* set by ty_send; the receiver may read it */
 	uint32_t flags;      /* the runtime's */
 };
 #define TY_MSG_INIT {0}
@@ -58,11 +57,10 @@ struct ty_handler {
 	void (*run)(void *self, struct ty_msg *msg);
 };
 
-/* How a dedicated actor's thread waits when its mailbox is empty; null members mean the runtime's
- * own parking. `wait` is called on the actor's thread and returns when `wake` was called, when
- * `deadline` (runtime's clock, ns) passed, or earlier; `wake` is called by any sender, at most once
- * per wait, must not block, and may come before the wait it is meant for (then that wait returns at
- * once). It is never called after the class's stop. Both or neither. */
+/* How a dedicated actor's thread waits when its mailbox is empty; null members mean the runtime's own parking. `wait` is
+ * called on the actor's thread and returns when `wake` was called, when `deadline` (runtime's clock, ns) passed, or
+ * earlier; `wake` is called by any sender, at most once per wait, must not block, and may come before the wait it is meant
+ * for (then that wait returns at once). It is never called after the class's stop. Both or neither. */
 struct ty_wait {
 	void (*wait)(void *self, int64_t deadline);
 	void (*wake)(void *self);
@@ -231,15 +229,13 @@ struct ty_spawn_options {
 	int cpu;                   /* dedicated: run on this CPU; -1 = anywhere */
 };
 
-/* Spawn an actor; *out holds one reference of the caller's. `arg` is passed to class->start on the
- * actor's thread and must live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or
- * options that contradict themselves; TY_LIMIT: too many actors or dedicated threads (1024);
- * TY_NO_MEMORY. options may be null: on the pool. Caller: anyone. */
+/* Spawn an actor; *out holds one reference of the caller's. `arg` is passed to class->start on the actor's thread and must
+ * live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or options that contradict themselves; TY_LIMIT:
+ * too many actors or dedicated threads (1024); TY_NO_MEMORY. options may be null: on the pool. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
 	const struct ty_spawn_options *options, struct ty_actor **out);
 
-/* Another reference, and its end. An address stays valid (a send answers TY_CLOSED) while referenced.
- * Caller: anyone. */
+/* Another reference, and its end. An address stays valid (a send answers TY_CLOSED) while referenced. Caller: anyone. */
 TY_API struct ty_actor *ty_actor_ref(struct ty_actor *actor);
 TY_API void ty_actor_unref(struct ty_actor *actor);
 
@@ -260,15 +256,15 @@ struct ty_actor_stats {
 };
 TY_API void ty_actor_stats(const struct ty_actor *actor, struct ty_actor_stats *out);
 
-/* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but
- * for its type. Never blocks, never allocates. Caller: anyone who holds a reference. */
+/* Hand `msg` over. TY_OK: it is the receiver's. TY_CLOSED: it is still the caller's, unchanged but for its type. Never blocks,
+ * never allocates. Caller: anyone who holds a reference. */
 TY_API TY_MUST_USE enum ty_code ty_send(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
-/* The same, overtaking messages that are not urgent (but for at most fifteen that a running actor
- * handles before it looks into its mailbox again; one if they take a microsecond or more). */
+/* The same, overtaking messages that are not urgent, but for at most fifteen (one, if they take microseconds) that a
+ * running actor handles before it looks into its mailbox again. */
 TY_API TY_MUST_USE enum ty_code ty_send_urgent(struct ty_actor *to, struct ty_msg *msg, uint32_t type);
 
-/* Several messages that are sent to one actor at once: for the price of one, also in the trace, where the first stands for
- * them. Zeroed; built by one thread. They arrive in the order added, after all that was sent before. */
+/* Several messages that are sent to one actor at once: for the price of one, also in the trace, where it is the first's.
+ * Zeroed; built by one thread. They arrive in the order added, after all that was sent before. */
 struct ty_bundle {
 	struct ty_msg *newest, *oldest; /* linked by ty_msg.next, from the newest on */
 };

@@ -178,12 +178,62 @@ static void test_a_send_to_what_runs_wakes_nobody(void **unused)
 	none_while_it_runs(TY_DEDICATED);
 }
 
+/* ---- what a handler sends is run by who sleeps ---- */
+
+struct boss {
+	struct ty_runtime *rt;
+	struct ty_actor *next, *other; /* the first to be sent to runs next on the boss's worker; the other can be stolen */
+	struct ty_msg msgs[2];
+};
+
+static void on_order(void *self, struct ty_msg *msg)
+{
+	struct boss *boss = *(struct boss **)self;
+	struct ty_runtime_stats stats;
+
+	(void)msg;
+	wait_all_parked(boss->rt, 1, &stats);
+	assert_int_equal(ty_send(boss->next, &boss->msgs[0], TICK), TY_OK);
+	assert_int_equal(ty_send(boss->other, &boss->msgs[1], TICK), TY_OK);
+	gate_wait_for(&ticks, 1); /* in vain if the other worker is not woken: this one is here */
+	gate_open(&held);
+}
+
+static enum ty_code on_boss_start(void *self, void *arg)
+{
+	*(void **)self = arg;
+	return TY_OK;
+}
+
+static void test_what_can_be_stolen_wakes_another(void **unused)
+{
+	static const struct ty_handler orders[] = {{"order", on_order}};
+	static const struct ty_class boss_class = {.name = "boss", .state_size = sizeof(void *), .first_type = TICK,
+		.type_count = 1, .handlers = orders, .start = on_boss_start};
+	struct ty_runtime *rt = make_runtime(2);
+	struct boss boss = {.rt = rt, .next = spawn(rt, &cls, NULL, TY_POOL), .other = spawn(rt, &cls, NULL, TY_POOL)};
+	struct ty_actor *actor = spawn(rt, &boss_class, &boss, TY_POOL);
+	struct ty_msg order = TY_MSG_INIT;
+
+	(void)unused;
+	atomic_store(&ticks.open, 0);
+	atomic_store(&held.open, 0);
+	assert_int_equal(ty_send(actor, &order, TICK), TY_OK);
+	gate_wait(&held);
+	gate_wait_for(&ticks, 2);
+	ty_actor_unref(actor);
+	ty_actor_unref(boss.next);
+	ty_actor_unref(boss.other);
+	ty_runtime_destroy(rt);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_idle_runtime_does_not_run),
 		cmocka_unit_test(test_a_send_wakes_at_most_one),
 		cmocka_unit_test(test_a_send_to_what_runs_wakes_nobody),
+		cmocka_unit_test(test_what_can_be_stolen_wakes_another),
 	};
 
 	if (argc > 1)
