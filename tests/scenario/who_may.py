@@ -100,12 +100,31 @@ def code_of(reply):
     return reply[1] if reply[:1] == b"\x08" else OK  # field 1, a varint below 128
 
 
+def fields(message):
+    """By number, the last one of each: an integer, or bytes."""
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = message[at], at + 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+    found, at = {}, 0
+    while at < len(message):
+        key = number()
+        if key & 7 == 0:
+            found[key >> 3] = number()
+            continue
+        length = 8 if key & 7 == 1 else number()
+        value, at = message[at:at + length], at + length
+        found[key >> 3] = struct.unpack("<Q", value)[0] if key & 7 == 1 else value
+    return found
+
+
 def client_of(reply):
-    at = reply.index(b"\x62") + 1  # field 12, the HelloReply
-    while reply[at] & 0x80:
-        at += 1
-    assert reply[at + 1] == 0x09  # its field 1, fixed64
-    return struct.unpack("<Q", reply[at + 2:at + 10])[0]
+    return fields(fields(reply)[12])[1]  # of the HelloReply
 
 
 def exactly(s, n):
