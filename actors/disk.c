@@ -572,11 +572,10 @@ static void stop(void *self)
 	struct disk_actor *a = self;
 
 	/* Errands may be out. The kernel has copied the names that it needs; a worker frees what it finds nobody for. */
-	for (struct disk_job *job = a->jobs, *next; job; job = next) {
+	for (struct disk_job *job = a->disk->ring.on ? a->jobs : NULL, *next; job; job = next) { /* a worker's may be gone by now */
 		next = job->next;
 		assert(!job->io);
-		if (a->disk->ring.on)
-			disk_job_free(job);
+		disk_job_free(job);
 	}
 	disk_index_clear(&a->index);
 }
