@@ -98,6 +98,28 @@ static uint32_t check(const char *spec, const bool *announced)
 	return found;
 }
 
+/* In a process of its own: one that had threads may not fork under ThreadSanitizer. */
+static uint32_t check_apart(const char *spec, const bool *announced)
+{
+	uint32_t found = 0;
+	int pipe_fd[2], status;
+	pid_t child;
+
+	assert(pipe(pipe_fd) == 0);
+	child = fork();
+	assert(child >= 0);
+	if (child == 0) {
+		found = check(spec, announced);
+		exit(write(pipe_fd[1], &found, sizeof found) != sizeof found);
+	}
+	close(pipe_fd[1]);
+	if (read(pipe_fd[0], &found, sizeof found) != sizeof found)
+		exit(1); /* it has said why */
+	close(pipe_fd[0]);
+	assert(waitpid(child, &status, 0) == child && status == 0);
+	return found;
+}
+
 static uint32_t round_trip(const char *spec, bool *announced)
 {
 	struct timespec pause = {.tv_nsec = 1000000 + rnd(60000000)};
@@ -123,7 +145,7 @@ static uint32_t round_trip(const char *spec, bool *announced)
 		announced[number] = true;
 	close(pipe_fd[0]);
 	assert(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
-	return check(spec, announced);
+	return check_apart(spec, announced);
 }
 
 int main(int argc, char **argv)
