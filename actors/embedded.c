@@ -21,7 +21,7 @@
 #include "base/log.h"
 
 #define EVENTS_MAX 64
-#define FRAMES_MAX 64        /* of one connection in one turn */
+#define FRAMES_MAX 8         /* of one connection in one turn */
 #define LOOK_NS 5000000      /* how often operations that are out are looked at for who gave them up; and the arena for new pieces */
 #define HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
 #define OUT_MAX ((size_t)256 << 20) /* bytes on their way to an owner: one that does not read that much is lost */
@@ -365,8 +365,12 @@ static int64_t poll_owners(void *self, int64_t now)
 	struct embedded *e = self;
 	struct epoll_event events[EVENTS_MAX];
 	struct owner *next;
+	bool more = false;
 	int n = epoll_wait(e->epoll_fd, events, EVENTS_MAX, 0);
 
+	for (struct owner *o = e->owners; o; o = o->next)
+		if (ty_owner_more(&o->stream))
+			read_frames(e, o, FRAMES_MAX);
 	for (int i = 0; i < n; i++)
 		if (events[i].data.u32 != EVENT_WAKE)
 			on_event(e, &events[i]);
@@ -374,10 +378,11 @@ static int64_t poll_owners(void *self, int64_t now)
 		look(e, now);
 	for (struct owner *o = e->owners; o; o = next) {
 		next = o->next;
+		more |= ty_owner_more(&o->stream);
 		settle(e, o);
 	}
 	publish(e);
-	return n == EVENTS_MAX ? now : e->owners ? e->look_at : TY_NEVER;
+	return more || n == EVENTS_MAX ? now : e->owners ? e->look_at : TY_NEVER;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "wire/attach.h"
 
-#define FRAMES_MAX 64          /* in one turn */
+#define FRAMES_MAX 8           /* in one turn */
 #define BACKOFF_MIN_NS 10000000
 #define BACKOFF_MAX_NS 1000000000
 #define ATTEMPT_NS 30000000000 /* from connecting to the device's being open */
@@ -376,12 +376,20 @@ static void wake(void *self)
 		(void)!write(fd - 1, &one, sizeof one);
 }
 
+/* Are there frames that this side has received and not looked at? */
+static bool more(const struct link *l)
+{
+	return !l->lost && ty_owner_more(&l->stream);
+}
+
 static int64_t poll_link(void *self, int64_t now)
 {
 	struct link *l = self;
 	struct epoll_event events[4];
 	int n = epoll_wait(l->epoll_fd, events, 4, 0);
 
+	if (more(l))
+		read_stream(l);
 	for (int i = 0; i < n; i++) {
 		if (events[i].data.u32 == EVENT_ATTACH) {
 			read_attach(l);
@@ -398,6 +406,8 @@ static int64_t poll_link(void *self, int64_t now)
 	link_settle(l);
 	if (l->phase == LINK_AWAY)
 		return l->stopping ? TY_NEVER : l->connect_at;
+	if (more(l))
+		return now;
 	return l->phase < LINK_UP ? l->deadline : TY_NEVER;
 }
 

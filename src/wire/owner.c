@@ -489,6 +489,11 @@ static enum ty_code receive(struct ty_owner_stream *s, size_t more, struct ty_er
 	return keep_fds(s, &msg, err);
 }
 
+bool ty_owner_more(const struct ty_owner_stream *s)
+{
+	return s->fd >= 0 && s->in_taken != 0;
+}
+
 enum ty_code ty_owner_take(struct ty_owner_stream *s, struct ty_owner_frame *f, struct ty_error *err)
 {
 	if (s->in_taken)

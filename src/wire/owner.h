@@ -115,5 +115,8 @@ TY_MUST_USE enum ty_code ty_owner_put(struct ty_owner_stream *stream, const stru
 TY_MUST_USE enum ty_code ty_owner_flush(struct ty_owner_stream *stream, struct ty_error *err);
 /* The next frame. TY_BUSY: not there yet. TY_CLOSED: the peer is gone. TY_PROTOCOL, TY_UNSUPPORTED, TY_NO_MEMORY: no more comes. */
 TY_MUST_USE enum ty_code ty_owner_take(struct ty_owner_stream *stream, struct ty_owner_frame *frame, struct ty_error *err);
+/* The last take gave a frame, so another may lie here already, of which the socket says nothing: whoever stops after some frames
+ * has to come back by himself. */
+bool ty_owner_more(const struct ty_owner_stream *stream);
 
 #endif

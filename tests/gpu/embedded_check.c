@@ -101,7 +101,7 @@ static _Noreturn void serve(int ready)
 	config.device_count = 1;
 	config.chunk_tokens = 256;
 	config.embed_uid = (struct ty_uids){1, {geteuid()}};
-	config.l1_size = options.tiny ? 128 * MIB : 4096 * MIB;
+	config.l1_size = options.tiny ? 640 * MIB : 4096 * MIB;
 	config.l1_ahead = config.l1_size;
 	config.populate_threads = options.tiny ? 1 : 8;
 	config.policy = TY_CONFIG_POLICY_LRU;
@@ -525,7 +525,7 @@ static void each_way(unsigned way)
 	do { /* all of the arena is registered before anything is measured */
 		usleep(1000);
 		ty_embed_stats(embed, &stats);
-	} while (stats.pieces < (options.tiny ? 2 : 64));
+	} while (stats.pieces < (options.tiny ? 10 : 64)); /* more than a turn of the link takes */
 	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2) {
 		char name[16];
 
