@@ -15,7 +15,7 @@ cp "$build/tools/tyerd/tyerd" "$build/tools/cli/tyer" "$build/tools/bench/tyer-b
 for name in gpu/kernel_check gpu/device_check gpu/path_check gpu/embedded_check bench/gpu_load bench/gpu_threads scenario/probe; do
 	ln -s "$build/tests/$name" "$stage/tests/${name#*/}"
 done
-ln -s "$build/tests/gpu/kernel_check" "$stage/exe/kernel_check"
+ln -s "$build/tests/gpu/kernel_check" "$build/tools/tyerd/tyerd" "$stage/exe/"
 cp "$repo/tools/gpu-check-run" "$stage/run"
 cp "$repo/tools/gpu-check-table.py" "$stage/table.py"
 cp "$repo/tools/with-service" "$stage/"

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # upgrade.py TYERD TYER PROBE: SIGHUP. The program that lies at tyerd's path takes over under the same process id, with the cache;
-# one that does not run, or a configuration that does not hold, changes nothing.
+# one that does not run, or a configuration that does not hold, changes nothing. A worker that dies while no program is there costs no
+# chunk.
 import os
 import shutil
 import signal
@@ -51,6 +52,15 @@ try:
     client.reopen()
     service.returned()
     check("and once more", client.check(1000, 16) == ["ok", "16", "0"])
+    # half a file, on its way, when the worker dies: no fault of the cache's
+    replace(b"half a file")
+    service.kill_worker()
+    until(lambda: service.log().count(f"{path} could not be started") >= 4)
+    replace(open(tyerd, "rb").read())
+    service.ready(4)
+    client.reopen()
+    service.returned()
+    check("programs that cannot be started do not cost the cache", client.check(1000, 16) == ["ok", "16", "0"], service.log()[-1500:])
     check("it stops as it should", service.stop() == 0, service.log()[-1500:])
 finally:
     for name in (path, config):

@@ -32,6 +32,7 @@
 
 #define SETTLED_MS 10000     /* a worker that lived for so long did not die of its start */
 #define BACKOFF_MIN_MS 100   /* between the second short life in a row and the next one */
+#define EXIT_NEVER_BEGAN 126 /* of a new process that could not become the worker's program */
 #define NO_PROCESS_MS 1000   /* until a fork that failed is tried again */
 #define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us and --drain-timeout-us, before a worker that was asked to stop is killed */
 #define CHECK_MS 10000       /* for a new program to say its version */
@@ -102,7 +103,7 @@ static void become_worker(struct supervisor *s, pid_t parent, int channel)
 		set_number(TY_SUPERVISOR_ENV, (uint64_t)channel))
 		execv(s->path, s->argv);
 	ty_log(TY_LOG_ERROR, "supervisor", "cannot start %s: %s", s->path, strerror(errno));
-	_exit(EXIT_FAILURE);
+	_exit(EXIT_NEVER_BEGAN);
 }
 
 static bool start_worker(struct supervisor *s)
@@ -216,6 +217,11 @@ static bool receive(struct supervisor *s)
 
 /* ---- it ends ------------------------------------------------------------------------------------------- */
 
+static bool never_began(int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NEVER_BEGAN;
+}
+
 static void describe_end(struct supervisor *s, int status)
 {
 	if (s->told[0])
@@ -223,6 +229,8 @@ static void describe_end(struct supervisor *s, int status)
 	else if (WIFSIGNALED(status))
 		snprintf(s->reason, sizeof s->reason, "signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
 			WCOREDUMP(status) ? ", core dumped" : "");
+	else if (never_began(status))
+		snprintf(s->reason, sizeof s->reason, "%.150s could not be started", s->path);
 	else
 		snprintf(s->reason, sizeof s->reason, "exit status %d", WEXITSTATUS(status));
 }
@@ -248,15 +256,18 @@ static void give_up_cache(struct supervisor *s)
 		keep(s, ty_kept_names[i], -1);
 }
 
-static void plan_next(struct supervisor *s)
+/* A program that could not be started says nothing of the cache: it may be half a file, on its way. It is tried again, not at once. */
+static void plan_next(struct supervisor *s, bool began)
 {
 	int64_t now = now_ms(), lived = now - s->started, delay;
 	char status[TY_NOTIFY_MAX];
 
 	s->in_a_row = lived >= SETTLED_MS ? 1 : s->in_a_row + 1;
-	if (!s->ready && s->kept->fd[TY_KEPT_ARENA] >= 0 && ++s->unready == UNREADY_MAX)
+	if (began && !s->ready && s->kept->fd[TY_KEPT_ARENA] >= 0 && ++s->unready == UNREADY_MAX)
 		give_up_cache(s);
 	delay = backoff(s);
+	if (!began && delay < BACKOFF_MIN_MS)
+		delay = BACKOFF_MIN_MS;
 	s->next_start = now + delay;
 	s->restarts++;
 	ty_log(TY_LOG_ERROR, "supervisor", "the worker (pid %d) ended after %lld.%03lld s: %s; the next one starts in %lld ms (%s%u)",
@@ -282,7 +293,7 @@ static void upgrade(struct supervisor *s)
 /* The worker is gone. *exit_status is set when that is the end of the service. */
 static bool ended(struct supervisor *s, int status, int *exit_status)
 {
-	bool refused = WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2);
+	bool refused = never_began(status) || (WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2));
 
 	s->ended = now_ms();
 	while (receive(s)) /* its last words */
@@ -299,7 +310,7 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 	if (s->intent == RUN)
 		describe_end(s, status);
 	s->intent = RUN;
-	plan_next(s);
+	plan_next(s, !never_began(status));
 	s->pid = 0;
 	return false;
 }
