@@ -47,6 +47,7 @@ static struct {
 struct run {
 	struct ty_cuda api;
 	cu_stream stream;
+	cu_module module;
 	cu_function load;
 	cu_event ends[AHEAD + 1];
 	cu_address weights, sink;
@@ -74,7 +75,6 @@ static void open_engine(struct run *r, const char *driver, int ordinal, bool tin
 	struct ty_error err = {0};
 	cu_context context;
 	cu_device device;
-	cu_module module;
 	int processors;
 
 	if (ty_cuda_load(driver, &r->api, &err) != TY_OK || ty_cuda_context(&r->api, ordinal, &device, &context, &err) != TY_OK) {
@@ -86,8 +86,8 @@ static void open_engine(struct run *r, const char *driver, int ordinal, bool tin
 	r->kernels = tiny ? 2 : 32;
 	MUST(r, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, device);
 	r->grid = (unsigned)processors * 8;
-	MUST(r, cuModuleLoadData, &module, ty_kernels_image);
-	MUST(r, cuModuleGetFunction, &r->load, module, TY_KERNEL_LOAD);
+	MUST(r, cuModuleLoadData, &r->module, ty_kernels_image);
+	MUST(r, cuModuleGetFunction, &r->load, r->module, TY_KERNEL_LOAD);
 	MUST(r, cuMemAlloc, &r->weights, r->bytes);
 	MUST(r, cuMemAlloc, &r->sink, 16);
 	MUST(r, cuStreamCreate, &r->stream, CU_STREAM_NON_BLOCKING);
@@ -95,6 +95,17 @@ static void open_engine(struct run *r, const char *driver, int ordinal, bool tin
 		MUST(r, cuEventCreate, &r->ends[i], CU_EVENT_TIMED);
 		MUST(r, cuEventRecord, r->ends[i], r->stream);
 	}
+}
+
+/* Nothing is queued any more. */
+static void close_engine(struct run *r)
+{
+	for (unsigned i = 0; i <= AHEAD; i++)
+		MUST(r, cuEventDestroy, r->ends[i]);
+	MUST(r, cuStreamDestroy, r->stream);
+	MUST(r, cuMemFree, r->sink);
+	MUST(r, cuMemFree, r->weights);
+	MUST(r, cuModuleUnload, r->module);
 }
 
 static void queue_step(struct run *r, uint64_t step)
@@ -147,6 +158,8 @@ static void work(const char *driver, int ordinal, bool tiny, int ready)
 		if (done == 2 * TRIAL && write(ready, "", 1) != 1)
 			_exit(1); /* nobody waits for it */
 	}
+	finish_step(&r, step - 1);
+	close_engine(&r);
 }
 
 /* Both: where the engine's first byte comes. */
