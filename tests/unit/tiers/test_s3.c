@@ -796,6 +796,8 @@ static uint64_t draw(uint64_t *random, uint64_t below)
 }
 
 /* Whatever happens, in whatever order: every io comes home once, and no wrong byte is said to be right. */
+#define LARGE (UINT32_C(6) << 20) /* of several pieces */
+
 static void test_random(void **state)
 {
 	static const char *const methods[] = {"", "GET", "PUT", "POST", "DELETE"};
@@ -807,14 +809,18 @@ static void test_random(void **state)
 		struct ty_tier_io *ios[12];
 		uint64_t numbers[12];
 		uint32_t count = 1 + (uint32_t)draw(&random, 12);
+		enum s3_fault fault = (enum s3_fault)draw(&random, S3_FAULT_LATE_ERROR + 1);
+		int times = (int)draw(&random, 6);
+		const char *method = methods[draw(&random, 5)];
 
-		s3_server_misbehave(&lab.server, (enum s3_fault)draw(&random, S3_FAULT_LATE_ERROR + 1), (int)draw(&random, 6), methods[draw(&random, 5)],
-			draw(&random, 2) ? 503 : 403);
+		s3_server_misbehave(&lab.server, fault, times, method, draw(&random, 2) ? 503 : 403);
 		for (uint32_t i = 0; i < count; i++) {
 			enum ty_tier_verb verb = (enum ty_tier_verb)draw(&random, 4);
 
 			numbers[i] = draw(&random, 20);
-			ios[i] = new_io(verb, numbers[i], i, verb == TY_TIER_EXISTS ? 8 : 1, numbers[i] == 0 ? 6 << 20 : CHUNK);
+			/* places are counted in an io's own bytes: the small ones lie behind all large ones */
+			ios[i] = numbers[i] ? new_io(verb, numbers[i], i + 12 * LARGE / CHUNK, verb == TY_TIER_EXISTS ? 8 : 1, CHUNK)
+					    : new_io(verb, 0, i, verb == TY_TIER_EXISTS ? 8 : 1, LARGE);
 			if (numbers[i] == 0)
 				ios[i]->identity = NULL;
 		}
