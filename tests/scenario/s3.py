@@ -174,7 +174,7 @@ def refusals(store):
 
 # a server in Python, on a machine that may have much to do
 patient = ",connections=8,timeout=120s,stall=60s"
-trace, blocks, total = trace_of(15, 3)
+trace, blocks, total = trace_of(8, 3)
 spaces = None
 try:
     spaces = namespaces()
