@@ -28,12 +28,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void expect(struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
-{
-	if (code != expected || !strstr(c->error, words))
-		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
-}
-
 static const uint32_t ids[2 * H_PER_CHUNK] = {0, 1, 2, 3, 8, 9, 10, 11}, *const lists[1] = {ids};
 
 static struct ty_transfer two_chunks(const struct h_client *c)
@@ -181,7 +175,7 @@ static void retrieve_late(struct h_client *c, const struct ty_transfer *t)
 {
 	*service.hold = H_HOLD_DONE;
 	do
-		expect(c, h_wait(c, ty_client_retrieve(c->client, t, h_done, c, &c->refused)), TY_TIMEOUT, "");
+		h_expect(c, h_wait(c, ty_client_retrieve(c->client, t, h_done, c, &c->refused)), TY_TIMEOUT, "");
 	while (!c->last.blocks_in_use);
 }
 
@@ -198,7 +192,7 @@ static void test_late_copies(void **state)
 	/* A ready word that never comes: nothing has begun, and nothing will. */
 	t.ready = (struct ty_mark){3, 1};
 	do /* once more if the answer was the library's own: the service was later than that */
-		expect(&hasty, h_wait(&hasty, ty_client_retrieve(hasty.client, &t, h_done, &hasty, &hasty.refused)), TY_TIMEOUT, "");
+		h_expect(&hasty, h_wait(&hasty, ty_client_retrieve(hasty.client, &t, h_done, &hasty, &hasty.refused)), TY_TIMEOUT, "");
 	while (hasty.last.blocks_in_use);
 	while (flush(&hasty, ids, 2) == TY_TIMEOUT)
 		;
@@ -207,20 +201,20 @@ static void test_late_copies(void **state)
 	/* One that is under way: its blocks are not safe, and FLUSH of one of them waits for it; of others it does not. */
 	t.ready = (struct ty_mark){0, 0};
 	retrieve_late(&hasty, &t);
-	expect(&hasty, flush(&hasty, ids + 5, 1), TY_TIMEOUT, "");
-	expect(&hasty, flush_all(&hasty), TY_TIMEOUT, "");
+	h_expect(&hasty, flush(&hasty, ids + 5, 1), TY_TIMEOUT, "");
+	h_expect(&hasty, flush_all(&hasty), TY_TIMEOUT, "");
 	assert_int_equal(ty_client_set_timeout(hasty.client, 0, &hasty.refused), TY_OK);
-	expect(&hasty, flush(&hasty, others, 2), TY_OK, "");
-	expect(&hasty, flush(&hasty, NULL, 0), TY_OK, ""); /* a group with no ids: no block at all */
+	h_expect(&hasty, flush(&hasty, others, 2), TY_OK, "");
+	h_expect(&hasty, flush(&hasty, NULL, 0), TY_OK, ""); /* a group with no ids: no block at all */
 	*service.hold = H_GO;
-	expect(&hasty, flush_all(&hasty), TY_OK, "");
+	h_expect(&hasty, flush_all(&hasty), TY_OK, "");
 	for (uint32_t k = 0; k < 2; k++)
 		assert_int_equal(h_wrong(&hasty, 100 + k, 1, ids[k * H_PER_CHUNK]), 0);
 
-	expect(&hasty, flush(&hasty, bad, 1), TY_INVALID, "blocks[0].ids[0]: 256; the pool has 256 blocks");
-	expect(&hasty, h_wait(&hasty, ty_client_flush(hasty.client, 99, NULL, NULL, 0, h_done, &hasty, &hasty.refused)),
+	h_expect(&hasty, flush(&hasty, bad, 1), TY_INVALID, "blocks[0].ids[0]: 256; the pool has 256 blocks");
+	h_expect(&hasty, h_wait(&hasty, ty_client_flush(hasty.client, 99, NULL, NULL, 0, h_done, &hasty, &hasty.refused)),
 		TY_UNKNOWN_REGISTRATION, "registration");
-	expect(&hasty, h_wait(&hasty, ty_client_flush(hasty.client, hasty.registration, (const uint32_t *const[]){ids, ids},
+	h_expect(&hasty, h_wait(&hasty, ty_client_flush(hasty.client, hasty.registration, (const uint32_t *const[]){ids, ids},
 				      (const uint32_t[]){1, 1}, 2, h_done, &hasty, &hasty.refused)),
 		TY_INVALID, "blocks: 2 groups");
 	h_close(&hasty);
@@ -243,7 +237,7 @@ static void test_late_store(void **state)
 	for (uint32_t base = 900; !read; base += 2) { /* once more if it was late before it was read: a slow machine */
 		t.done.value++;
 		t.append = h_chain(base, 2);
-		expect(&hasty, h_wait(&hasty, ty_client_store(hasty.client, &t, h_done, &hasty, &hasty.refused)), TY_TIMEOUT, "");
+		h_expect(&hasty, h_wait(&hasty, ty_client_store(hasty.client, &t, h_done, &hasty, &hasty.refused)), TY_TIMEOUT, "");
 		t.first += 2;
 		read = !hasty.last.blocks_in_use && ty_client_reached(hasty.client, t.done);
 	}

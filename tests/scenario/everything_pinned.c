@@ -24,24 +24,18 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 /* A prompt of its own for each session, leased until the session ends. Its code if it was not stored, or not all of it. */
 static enum ty_code store_and_lease(struct h_client *c, uint32_t session, uint32_t *stored)
 {
 	uint32_t base = 500000 + session * PROMPT;
 	enum ty_code code;
 
-	ok(c, h_lookup(c, session, base, PROMPT));
+	h_ok(c, h_lookup(c, session, base, PROMPT));
 	h_fill(c, base, PROMPT, 0);
 	code = h_store(c, session, 0, PROMPT, 0);
 	if (code == TY_OK) {
 		*stored += c->last.store.stored;
-		ok(c, h_lookup(c, session, base, PROMPT));
+		h_ok(c, h_lookup(c, session, base, PROMPT));
 	}
 	return code;
 }
@@ -61,21 +55,21 @@ static void test_pinned(void **state)
 	assert_int_equal(code, TY_NO_SPACE);
 	assert_in_range(stored, 4096, 8192); /* 128 MiB are 8192 */
 	for (int i = 0; i < 20; i++) { /* it says so each time, to everybody, and the rest goes on */
-		ok(&other, h_lookup(&other, 1, 900, 2));
+		h_ok(&other, h_lookup(&other, 1, 900, 2));
 		h_fill(&other, 900, 2, 0);
 		assert_int_equal(h_store(&other, 1, 0, 2, 0), TY_NO_SPACE);
-		ok(&c, h_retrieve(&c, 1, 0, PROMPT, 0));
+		h_ok(&c, h_retrieve(&c, 1, 0, PROMPT, 0));
 		assert_int_equal(h_wrong(&c, 500000 + PROMPT, PROMPT, 0), 0);
 	}
-	ok(&c, h_end(&c, 1)); /* what one session gave back is room again */
-	ok(&other, h_store(&other, 1, 0, 2, 0));
+	h_ok(&c, h_end(&c, 1)); /* what one session gave back is room again */
+	h_ok(&other, h_store(&other, 1, 0, 2, 0));
 	assert_int_equal(other.last.store.stored, 2);
 	h_close(&c); /* and all of it is, without anybody's asking */
 	stored = 0;
 	for (uint32_t session = 1; session < sessions; session++) {
 		while ((code = store_and_lease(&other, session, &stored)) == TY_NO_SPACE && !stored)
 			; /* its end may not have been noticed yet */
-		ok(&other, code);
+		h_ok(&other, code);
 	}
 	assert_in_range(stored, 4096, 8192);
 	h_close(&other);

@@ -27,12 +27,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 /* An engine whose runs are so many times as long. */
 static void open_engine(struct h_client *c, uint32_t times)
 {
@@ -46,7 +40,7 @@ static void open_engine(struct h_client *c, uint32_t times)
 	group.block_stride = group.run_bytes;
 	group.block_count = H_BLOCKS / times; /* a plane takes as much room as before */
 	pool->groups = &group;
-	ok(c, h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused)));
+	h_ok(c, h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused)));
 	assert_int_equal(c->last.registered.chunk_bytes, H_CHUNK_BYTES * times);
 	c->registration = c->last.registered.registration;
 }
@@ -57,14 +51,14 @@ static void fill_twice(struct h_client *c, uint32_t base, uint32_t count, uint32
 	uint64_t prompts = 2 * service.config.l1_size / (H_CHUNK_BYTES * times * count);
 
 	for (uint32_t i = 0; i < prompts; i++, base += count) {
-		ok(c, h_lookup(c, 1, base, count));
+		h_ok(c, h_lookup(c, 1, base, count));
 		assert_int_equal(c->last.lookup.hits, 0);
-		ok(c, h_store(c, 1, 0, count, 0));
+		h_ok(c, h_store(c, 1, 0, count, 0));
 		assert_int_equal(c->last.store.dropped, 0);
 		assert_int_equal(c->last.store.stored, count);
-		ok(c, h_lookup(c, 1, base, count));
+		h_ok(c, h_lookup(c, 1, base, count));
 		assert_int_equal(c->last.lookup.hits, count);
-		ok(c, h_end(c, 1));
+		h_ok(c, h_end(c, 1));
 	}
 }
 

@@ -28,18 +28,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void expect(struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
-{
-	if (code != expected || !strstr(c->error, words))
-		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
-}
-
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 static uint32_t ids[8 * H_PER_CHUNK], id_count;
 static const uint32_t *const lists[1] = {ids};
 
@@ -55,11 +43,11 @@ static struct ty_transfer transfer(const struct h_client *c, uint32_t count, uin
 
 static void store_some(struct h_client *c, uint32_t base, uint32_t count)
 {
-	ok(c, h_lookup(c, 1, base, count));
+	h_ok(c, h_lookup(c, 1, base, count));
 	h_fill(c, base, count, 0);
-	ok(c, h_store(c, 1, 0, count, 0));
+	h_ok(c, h_store(c, 1, 0, count, 0));
 	assert_int_equal(c->last.store.stored, count);
-	ok(c, h_lookup(c, 1, base, count));
+	h_ok(c, h_lookup(c, 1, base, count));
 	assert_int_equal(c->last.lookup.hits, count);
 }
 
@@ -82,25 +70,25 @@ static void test_layers(void **state)
 	pool = g_pool(&c);
 	pool->step_count = 2;
 	pool->steps = wrong;
-	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
 		"steps[1].planes[0]: 3, expected 4..4");
 	pool->step_count = 0;
-	ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
 	c.registration = c.last.registered.registration;
 	store_some(&c, 100, 8);
 	t = transfer(&c, 8, 64);
 	t.layers = (struct ty_mark){5, 100};
-	expect(&c, retrieve(&c, &t), TY_INVALID, "declared no steps");
-	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	h_expect(&c, retrieve(&c, &t), TY_INVALID, "declared no steps");
+	h_ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
 
 	pool->step_count = H_PLANES - 1;
 	pool->steps = steps;
-	ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
 	c.registration = t.registration = c.last.registered.registration;
 	h_wipe(&c, 8, 64);
 	ids[3] = ids[17] = TY_BLOCK_SKIP;
 	t.done = (struct ty_mark){6, 1};
-	ok(&c, retrieve(&c, &t));
+	h_ok(&c, retrieve(&c, &t));
 	assert_true(ty_client_reached(c.client, t.done));
 	assert_true(ty_client_reached(c.client, (struct ty_mark){5, 102}));
 	assert_false(ty_client_reached(c.client, (struct ty_mark){5, 103}));
@@ -109,12 +97,12 @@ static void test_layers(void **state)
 	t = transfer(&c, 1, 0);
 	ids[0] = ids[1] = ids[2] = ids[3] = TY_BLOCK_SKIP;
 	t.layers = (struct ty_mark){7, 1};
-	ok(&c, retrieve(&c, &t));
+	h_ok(&c, retrieve(&c, &t));
 	assert_true(ty_client_reached(c.client, (struct ty_mark){7, H_PLANES - 1}));
 	t.layers.value = UINT64_MAX - 10;
-	expect(&c, retrieve(&c, &t), TY_INVALID, "layers.value");
+	h_expect(&c, retrieve(&c, &t), TY_INVALID, "layers.value");
 	t.layers = (struct ty_mark){TY_TIMELINE_WORDS, 1};
-	expect(&c, retrieve(&c, &t), TY_INVALID, "layers.word");
+	h_expect(&c, retrieve(&c, &t), TY_INVALID, "layers.word");
 	g_close(&c);
 }
 
@@ -141,30 +129,30 @@ static void test_pieces(void **state)
 	region.segments = wrong;
 	wrong[1].bytes *= 2;
 	region.allocation_bytes += wrong[1].bytes / 2;
-	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
 		"regions[0].segments[1]: cuMemMap does not take it as 4194304 bytes");
 	wrong[1].fd = 0;
-	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
 		"regions[0].segments[1]: cuMemImportFromShareableHandle");
 	wrong[1].fd = -1;
-	expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID, "descriptor -1");
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID, "descriptor -1");
 
 	mapped = house.driver.count("cuMemMap");
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	assert_int_equal(house.driver.count("cuMemMap"), mapped + 2);
-	expect(&c, g_register(&c), TY_EXISTS, "registered already");
+	h_expect(&c, g_register(&c), TY_EXISTS, "registered already");
 	store_some(&c, 700, 8);
 	t = transfer(&c, 8, 100);
 	h_wipe(&c, 8, 100);
-	ok(&c, retrieve(&c, &t));
+	h_ok(&c, retrieve(&c, &t));
 	assert_int_equal(h_wrong(&c, 700, 8, 100), 0);
 	mapped = house.driver.count("cuMemUnmap");
-	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
 	assert_int_equal(house.driver.count("cuMemUnmap"), mapped + 2); /* sleep mode: the memory is the engine's alone again */
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	t.registration = c.registration;
 	h_wipe(&c, 8, 100);
-	ok(&c, retrieve(&c, &t));
+	h_ok(&c, retrieve(&c, &t));
 	assert_int_equal(h_wrong(&c, 700, 8, 100), 0);
 	g_close(&c); /* without UNREGISTER: teardown sees that nothing stays mapped */
 }
@@ -194,7 +182,7 @@ static void test_streams(void **state)
 
 	(void)state;
 	g_open(&house, &c, 0);
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	assert_int_equal(ty_stream_words_open(c.client, house.driver.path, &words, &err), TY_INVALID);
 	assert_non_null(strstr(err.text, "no CUDA context"));
 	assert_int_equal(ty_stream_words_open(c.client, "/nonexistent/libcuda.so", &words, &err), TY_UNSUPPORTED);
@@ -210,7 +198,7 @@ static void test_streams(void **state)
 	behind = ty_cuda_client_stream(gpu, false);
 
 	/* A store whose blocks a stream computes, and a stream that goes on when they may be used again. */
-	ok(&c, h_lookup(&c, 1, 300, 4));
+	h_ok(&c, h_lookup(&c, 1, 300, 4));
 	h_fill(&c, 300, 4, 0);
 	t = transfer(&c, 4, 0);
 	t.ready = (struct ty_mark){10, 3};
@@ -225,7 +213,7 @@ static void test_streams(void **state)
 	assert_true(stream_done(gpu, true));
 	while (c.last.code == TY_INTERNAL)
 		ty_client_poll(c.client, 0, 100000);
-	ok(&c, c.last.code);
+	h_ok(&c, c.last.code);
 	assert_int_equal(c.last.store.stored, 4);
 	assert_true(stream_done(gpu, false));
 
@@ -276,14 +264,14 @@ static void test_calls(void **state)
 
 	(void)state;
 	g_open(&house, &c, 0);
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	store_some(&c, 50, 8);
 	for (unsigned i = 0; i < FUNCTIONS; i++)
 		before[i] = house.driver.count(functions[i]);
 	for (uint32_t i = 0; i < 20; i++) {
 		store_some(&c, 1000 + 8 * i, 8);
 		t = transfer(&c, 8, 64);
-		ok(&c, retrieve(&c, &t));
+		h_ok(&c, retrieve(&c, &t));
 		assert_int_equal(h_wrong(&c, 1000 + 8 * i, 8, 64), 0);
 	}
 	for (unsigned i = 0; i < FUNCTIONS; i++) {
@@ -292,7 +280,7 @@ static void test_calls(void **state)
 		if (house.driver.count(functions[i]) != before[i] && !is_one_of(functions[i], steady))
 			fail_msg("%s was called while chunks moved", functions[i]);
 	}
-	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
 	g_close(&c);
 	assert_int_equal(house.driver.threads_seen(NULL), 1);
 }
@@ -314,21 +302,21 @@ static void test_bad_input(void **state)
 	good = region = pool->regions[0];
 	pool->regions = &region;
 	memset(region.ipc_handle, 0x33, sizeof region.ipc_handle); /* a handle that is none */
-	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID, "regions[0].ipc_handle");
+	h_expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID, "regions[0].ipc_handle");
 	region = good; /* an allocation smaller than it is said to be, and than its layout needs */
 	region.allocation_bytes = region.length = 2 * good.allocation_bytes;
-	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID,
+	h_expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_INVALID,
 		"regions[0].allocation_bytes: 4194304, but the allocation has 2097152");
 	pool->device[3] ^= 1;
-	expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_NO_DEVICE, "cuda:0 GPU-5a5a5a5a");
-	ok(&a, g_register(&a));
+	h_expect(&a, h_wait(&a, ty_client_register(a.client, pool, h_done, &a, &a.refused)), TY_NO_DEVICE, "cuda:0 GPU-5a5a5a5a");
+	h_ok(&a, g_register(&a));
 	store_some(&a, 2000, 4);
 	t = transfer(&a, 4, 0);
 	ids[5] = H_BLOCKS; /* past the pool */
-	expect(&a, retrieve(&a, &t), TY_INVALID, "id 256");
+	h_expect(&a, retrieve(&a, &t), TY_INVALID, "id 256");
 	assert_false(a.last.blocks_in_use);
 	ids[5] = ids[4]; /* two destinations that overlap */
-	expect(&a, retrieve(&a, &t), TY_INVALID, "id 4 occurs twice");
+	h_expect(&a, retrieve(&a, &t), TY_INVALID, "id 4 occurs twice");
 
 	/* another layout on the same GPU, at the same time: neither sees the other */
 	g_open(&house, &b, 0);
@@ -336,15 +324,15 @@ static void test_bad_input(void **state)
 	group = pool->groups[0];
 	group.run_bytes /= 2;
 	pool->groups = &group;
-	ok(&b, h_wait(&b, ty_client_register(b.client, pool, h_done, &b, &b.refused)));
+	h_ok(&b, h_wait(&b, ty_client_register(b.client, pool, h_done, &b, &b.refused)));
 	assert_int_equal(b.last.registered.chunk_bytes, H_CHUNK_BYTES / 2);
 	b.registration = b.last.registered.registration;
-	ok(&b, h_lookup(&b, 1, 2000, 4));
+	h_ok(&b, h_lookup(&b, 1, 2000, 4));
 	assert_int_equal(b.last.lookup.hits, 0);
-	ok(&b, h_store(&b, 1, 0, 4, 0));
+	h_ok(&b, h_store(&b, 1, 0, 4, 0));
 	t = transfer(&a, 4, 64);
 	h_wipe(&a, 4, 64);
-	ok(&a, retrieve(&a, &t));
+	h_ok(&a, retrieve(&a, &t));
 	assert_int_equal(h_wrong(&a, 2000, 4, 64), 0);
 	g_close(&b);
 	g_close(&a);
@@ -358,7 +346,7 @@ static void test_unregister_in_flight(void **state)
 
 	(void)state;
 	g_open(&house, &c, 0);
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	store_some(&c, 3000, 2);
 	house.driver.set("ops=0"); /* nothing that is queued runs */
 	t = transfer(&c, 2, 64);
@@ -374,7 +362,7 @@ static void test_unregister_in_flight(void **state)
 	while (c.last.code == TY_INTERNAL)
 		ty_client_poll(c.client, 0, 100000);
 	assert_int_equal(other.last.code, TY_OK); /* first */
-	ok(&c, c.last.code);
+	h_ok(&c, c.last.code);
 	assert_int_equal(h_wrong(&c, 3000, 2, 64), 0);
 	g_close(&c);
 }
@@ -389,10 +377,10 @@ static void test_no_batch_copy(void **state)
 	house.driver.set("missing=cuMemcpyBatchAsync");
 	g_start(&house, 1);
 	g_open(&house, &c, 0);
-	ok(&c, g_register(&c));
+	h_ok(&c, g_register(&c));
 	store_some(&c, 4000, 8);
 	t = transfer(&c, 8, 64);
-	ok(&c, retrieve(&c, &t));
+	h_ok(&c, retrieve(&c, &t));
 	assert_int_equal(h_wrong(&c, 4000, 8, 64), 0);
 	g_close(&c);
 	g_stop(&house);
@@ -413,19 +401,19 @@ static void test_four_devices(void **state)
 	g_start(&house, G_DEVICES - 1);
 	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
 		g_open(&house, &c[i], i);
-		ok(&c[i], g_register(&c[i]));
+		h_ok(&c[i], g_register(&c[i]));
 		store_some(&c[i], 5000 + 8 * i, 8);
 	}
 	assert_int_equal(house.driver.threads_seen(NULL), threads + G_DEVICES - 1);
 	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
 		uint32_t from = 5000 + 8 * ((i + 1) % (G_DEVICES - 1));
 
-		ok(&c[i], h_lookup(&c[i], 2, from, 8));
+		h_ok(&c[i], h_lookup(&c[i], 2, from, 8));
 		assert_int_equal(c[i].last.lookup.hits, 8);
 		h_wipe(&c[i], 8, 64);
 		t = transfer(&c[i], 8, 64);
 		t.session = 2;
-		ok(&c[i], retrieve(&c[i], &t));
+		h_ok(&c[i], retrieve(&c[i], &t));
 		assert_int_equal(h_wrong(&c[i], from, 8, 64), 0);
 	}
 	for (uint32_t i = 0; i < G_DEVICES - 1; i++)

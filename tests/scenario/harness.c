@@ -162,6 +162,18 @@ void h_close(struct h_client *c)
 	close(c->fd);
 }
 
+void h_ok(const struct h_client *c, enum ty_code code)
+{
+	if (code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(code), c->error);
+}
+
+void h_expect(const struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
+{
+	if (code != expected || !strstr(c->error, words))
+		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
+}
+
 void h_done(void *user, const struct ty_result *result)
 {
 	struct h_client *c = user;

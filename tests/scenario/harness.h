@@ -67,6 +67,10 @@ void h_close(struct h_client *c);
 /* The pool that h_open registers, to change and register again. Its arrays are the harness's own static ones. */
 struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts);
 
+/* What a call that waits returned is TY_OK; or it is `expected`, with `words` in its text. */
+void h_ok(const struct h_client *c, enum ty_code code);
+void h_expect(const struct h_client *c, enum ty_code code, enum ty_code expected, const char *words);
+
 /* The completion for any request: `user` is the h_client. */
 void h_done(void *user, const struct ty_result *result);
 /* Waits for the one request that was sent with h_done, and returns its code. `sent` is what sending returned. */

@@ -22,12 +22,6 @@
 
 static struct g_house house;
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 static void good(enum ty_code code, const struct ty_error *err)
 {
 	if (code != TY_OK)
@@ -50,7 +44,7 @@ static void victim_opens(struct h_client *c, struct ty_cuda_client **gpu, uint64
 	pool = h_pool(c, 0, 1);
 	pool->regions = &region;
 	memcpy(pool->device, ty_client_info(c->client)->devices[0].uuid, sizeof pool->device);
-	ok(c, h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused)));
+	h_ok(c, h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused)));
 	c->registration = c->last.registered.registration;
 }
 
@@ -70,8 +64,8 @@ _Noreturn static void victim(char **argv)
 	snprintf(s.config.attach, sizeof s.config.attach, "%s", argv[2]);
 	h_open(&s, &c, NULL, "a", 0, 0);
 	victim_opens(&c, &gpu, &word);
-	ok(&c, h_lookup(&c, 2, 3000, 4));
-	ok(&c, h_lookup(&c, 1, 4000, 4));
+	h_ok(&c, h_lookup(&c, 2, 3000, 4));
+	h_ok(&c, h_lookup(&c, 1, 4000, 4));
 	t = h_transfer(&c, 1, 0, 4, 0);
 	t.ready = (struct ty_mark){READY, 1};
 	t.done = (struct ty_mark){DONE, 1};
@@ -117,10 +111,10 @@ static void kill_it(const char *what)
 	g_start(&house, 1);
 	service = house.service.service;
 	g_open(&house, &c, 0);
-	ok(&c, g_register(&c));
-	ok(&c, h_lookup(&c, 1, 3000, 4));
+	h_ok(&c, g_register(&c));
+	h_ok(&c, h_lookup(&c, 1, 3000, 4));
 	h_fill(&c, 3000, 4, 0);
-	ok(&c, h_store(&c, 1, 0, 4, 0));
+	h_ok(&c, h_store(&c, 1, 0, 4, 0));
 	for (int round = 0; round < ROUNDS; round++) {
 		pid_t pid = start_victim(what);
 
@@ -133,14 +127,14 @@ static void kill_it(const char *what)
 			atomic_load(&service->gpu_stats[0].mappings) != 1)
 			ty_client_poll(c.client, 0, 1000);
 		/* whoever is left is as before, and of what was to be stored nothing is there */
-		ok(&c, h_lookup(&c, 2, 3000, 4));
+		h_ok(&c, h_lookup(&c, 2, 3000, 4));
 		h_wipe(&c, 4, 64);
-		ok(&c, h_retrieve(&c, 2, 0, 4, 64));
+		h_ok(&c, h_retrieve(&c, 2, 0, 4, 64));
 		assert_int_equal(h_wrong(&c, 3000, 4, 64), 0);
-		ok(&c, h_end(&c, 2));
-		ok(&c, h_lookup(&c, 2, 4000, 4));
+		h_ok(&c, h_end(&c, 2));
+		h_ok(&c, h_lookup(&c, 2, 4000, 4));
 		assert_int_equal(c.last.lookup.hits, 0);
-		ok(&c, h_end(&c, 2));
+		h_ok(&c, h_end(&c, 2));
 	}
 	g_close(&c);
 	g_stop(&house); /* the driver has nothing of the dead any more */

@@ -31,12 +31,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 /* ---- the victim, a process of its own -------------------------------------------------------------------- */
 
 /* Its first store is committed; then it stops, and when it is continued it stores, or retrieves, without end. */
@@ -49,21 +43,21 @@ _Noreturn static void victim(char **argv)
 	snprintf(s.url, sizeof s.url, "%s", argv[1]);
 	snprintf(s.config.attach, sizeof s.config.attach, "%s", argv[2]);
 	h_open(&s, &c, NULL, "killed", 0, 1);
-	ok(&c, h_lookup(&c, 1, 3000, 1));
+	h_ok(&c, h_lookup(&c, 1, 3000, 1));
 	h_fill(&c, 3000, 1, 0);
-	ok(&c, h_store(&c, 1, 0, 1, 0));
-	ok(&c, h_lookup(&c, 1, 3000, 1));
+	h_ok(&c, h_store(&c, 1, 0, 1, 0));
+	h_ok(&c, h_lookup(&c, 1, 3000, 1));
 	raise(SIGSTOP);
 	for (uint32_t i = 1;; i++) {
 		uint32_t base = 4000 + i % 100 * 40;
 
 		if (!stores) {
-			ok(&c, h_retrieve(&c, 1, 0, 1, 0));
+			h_ok(&c, h_retrieve(&c, 1, 0, 1, 0));
 			continue;
 		}
-		ok(&c, h_lookup(&c, 2, base, 40));
+		h_ok(&c, h_lookup(&c, 2, base, 40));
 		h_fill(&c, base, 40, 0);
-		ok(&c, h_store(&c, 2, 0, 40, 0));
+		h_ok(&c, h_store(&c, 2, 0, 40, 0));
 	}
 }
 
@@ -98,12 +92,12 @@ static void wait_gone(struct h_client *c)
 
 static void expect_first_chunk(struct h_client *c)
 {
-	ok(c, h_lookup(c, 1, 3000, 1));
+	h_ok(c, h_lookup(c, 1, 3000, 1));
 	assert_int_equal(c->last.lookup.hits, 1);
 	h_wipe(c, 1, 0);
-	ok(c, h_retrieve(c, 1, 0, 1, 0));
+	h_ok(c, h_retrieve(c, 1, 0, 1, 0));
 	assert_int_equal(h_wrong(c, 3000, 1, 0), 0);
-	ok(c, h_end(c, 1));
+	h_ok(c, h_end(c, 1));
 }
 
 static void kill_at_any_time(const char *what)
@@ -161,10 +155,10 @@ static void copy_outlives_its_client(const char *what)
 	kill_it(pid);
 	while (atomic_load(&service.service->lookup_stats.leases)) /* goes at once */
 		ty_client_poll(other.client, 0, 1000);
-	ok(&other, h_lookup(&other, 1, 3000, 1)); /* and others are served */
+	h_ok(&other, h_lookup(&other, 1, 3000, 1)); /* and others are served */
 	assert_int_equal(atomic_load(&service.service->gpu_stats[0].mappings), 2);
 	assert_int_equal(atomic_load(&service.service->operations.used), 1);
-	ok(&other, h_end(&other, 1));
+	h_ok(&other, h_end(&other, 1));
 	*service.hold = H_GO;
 	wait_gone(&other);
 	expect_first_chunk(&other);

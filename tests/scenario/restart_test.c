@@ -32,12 +32,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 static uint64_t seen(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_acquire);
@@ -48,9 +42,9 @@ static void store(uint32_t base, uint32_t count)
 	struct h_client c;
 
 	h_open(&service, &c, NULL, "a", 0, 1);
-	ok(&c, h_lookup(&c, 1, base, count));
+	h_ok(&c, h_lookup(&c, 1, base, count));
 	h_fill(&c, base, count, 0);
-	ok(&c, h_store(&c, 1, 0, count, 0));
+	h_ok(&c, h_store(&c, 1, 0, count, 0));
 	h_close(&c);
 	/* Behind the answer the contents are summed up. */
 	while (seen(&service.service->checksum_stats.waiting))
@@ -66,13 +60,13 @@ static void expect(uint32_t base, uint32_t count, uint32_t hits)
 	while (seen(&service.service->eviction_stats.returning))
 		usleep(1000);
 	h_open(&service, &c, NULL, "a", 0, 1);
-	ok(&c, h_lookup(&c, 1, base, count));
+	h_ok(&c, h_lookup(&c, 1, base, count));
 	assert_int_equal(c.last.lookup.hits, hits);
 	h_wipe(&c, count, 0);
 	if (hits)
-		ok(&c, h_retrieve(&c, 1, 0, hits, 0));
+		h_ok(&c, h_retrieve(&c, 1, 0, hits, 0));
 	assert_int_equal(h_wrong(&c, base, hits, 0), 0);
-	ok(&c, h_end(&c, 1));
+	h_ok(&c, h_end(&c, 1));
 	h_close(&c);
 }
 
@@ -112,10 +106,10 @@ static void test_old_chunks_make_room(void **state)
 	assert_true(seen(&service.service->eviction_stats.evictions) >= more);
 	h_open(&service, &c, NULL, "a", 0, 1);
 	for (uint32_t base = full - full / 4; base + CHUNKS <= full; base += CHUNKS) {
-		ok(&c, h_lookup(&c, base, base, 1)); /* the young ones are here */
+		h_ok(&c, h_lookup(&c, base, base, 1)); /* the young ones are here */
 		assert_int_equal(c.last.lookup.hits, 1);
 	}
-	ok(&c, h_lookup(&c, 1, 0, 1)); /* and the oldest is not */
+	h_ok(&c, h_lookup(&c, 1, 0, 1)); /* and the oldest is not */
 	assert_int_equal(c.last.lookup.hits, 0);
 	h_close(&c);
 }

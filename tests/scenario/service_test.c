@@ -29,18 +29,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void expect(struct h_client *c, enum ty_code code, enum ty_code expected, const char *words)
-{
-	if (code != expected || !strstr(c->error, words))
-		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(code), c->error, ty_code_name(expected), words);
-}
-
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 /* ---- the main path --------------------------------------------------------------------------------------- */
 
 static void test_store_and_retrieve(void **state)
@@ -49,26 +37,26 @@ static void test_store_and_retrieve(void **state)
 
 	(void)state;
 	h_open(&service, &c, NULL, "a", 0, 1);
-	ok(&c, h_lookup(&c, 1, 100, 8));
+	h_ok(&c, h_lookup(&c, 1, 100, 8));
 	assert_int_equal(c.last.lookup.chunks, 8);
 	assert_int_equal(c.last.lookup.hits, 0);
 	h_fill(&c, 100, 8, 0);
-	ok(&c, h_store(&c, 1, 0, 8, 0));
+	h_ok(&c, h_store(&c, 1, 0, 8, 0));
 	assert_int_equal(c.last.store.stored, 8);
-	ok(&c, h_end(&c, 1));
+	h_ok(&c, h_end(&c, 1));
 
-	ok(&c, h_lookup(&c, 2, 100, 12));
+	h_ok(&c, h_lookup(&c, 2, 100, 12));
 	assert_int_equal(c.last.lookup.hits, 8);
 	h_wipe(&c, 8, 64);
-	ok(&c, h_retrieve(&c, 2, 0, 8, 64));
+	h_ok(&c, h_retrieve(&c, 2, 0, 8, 64));
 	assert_int_equal(c.last.retrieve.chunks, 8);
 	assert_int_equal(h_wrong(&c, 100, 8, 64), 0);
 	/* chunks that are there are not stored again */
 	h_fill(&c, 100, 12, 0);
-	ok(&c, h_store(&c, 2, 0, 12, 0));
+	h_ok(&c, h_store(&c, 2, 0, 12, 0));
 	assert_int_equal(c.last.store.present, 8);
 	assert_int_equal(c.last.store.stored, 4);
-	ok(&c, h_end(&c, 2));
+	h_ok(&c, h_end(&c, 2));
 	assert_int_equal(c.last.end_session.released, 8);
 	h_close(&c);
 }
@@ -79,15 +67,15 @@ static void test_survives_its_client(void **state)
 
 	(void)state;
 	h_open(&service, &a, NULL, "a", 0, 1);
-	ok(&a, h_lookup(&a, 1, 500, 4));
+	h_ok(&a, h_lookup(&a, 1, 500, 4));
 	h_fill(&a, 500, 4, 0);
-	ok(&a, h_store(&a, 1, 0, 4, 0));
+	h_ok(&a, h_store(&a, 1, 0, 4, 0));
 	h_close(&a); /* without END_SESSION or UNREGISTER */
 
 	h_open(&service, &b, NULL, "a", 0, 1);
-	ok(&b, h_lookup(&b, 1, 500, 4));
+	h_ok(&b, h_lookup(&b, 1, 500, 4));
 	assert_int_equal(b.last.lookup.hits, 4);
-	ok(&b, h_retrieve(&b, 1, 0, 4, 0));
+	h_ok(&b, h_retrieve(&b, 1, 0, 4, 0));
 	assert_int_equal(h_wrong(&b, 500, 4, 0), 0);
 	h_close(&b);
 }
@@ -99,10 +87,10 @@ static void test_tenants_share_nothing(void **state)
 	(void)state;
 	h_open(&service, &a, NULL, "a", 0, 1);
 	h_open(&service, &b, NULL, "b", 0, 1);
-	ok(&a, h_lookup(&a, 1, 900, 4));
+	h_ok(&a, h_lookup(&a, 1, 900, 4));
 	h_fill(&a, 900, 4, 0);
-	ok(&a, h_store(&a, 1, 0, 4, 0));
-	ok(&b, h_lookup(&b, 1, 900, 4));
+	h_ok(&a, h_store(&a, 1, 0, 4, 0));
+	h_ok(&b, h_lookup(&b, 1, 900, 4));
 	assert_int_equal(b.last.lookup.hits, 0);
 	h_close(&a);
 	h_close(&b);
@@ -119,21 +107,21 @@ static void test_tokens(void **state)
 	for (uint32_t i = 0; i < 5 * H_CHUNK_TOKENS; i++)
 		tokens[i] = i * 7 + 1;
 	h_open(&service, &c, NULL, "a", 0, 1);
-	ok(&c, h_wait(&c, ty_client_lookup(c.client, 1, &chain, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_lookup(c.client, 1, &chain, h_done, &c, &c.refused)));
 	assert_int_equal(c.last.lookup.chunks, 3);
 	h_fill(&c, 1, 3, 0);
-	ok(&c, h_store(&c, 1, 0, 3, 0));
+	h_ok(&c, h_store(&c, 1, 0, 3, 0));
 	chain.token_count = 5 * H_CHUNK_TOKENS;
-	ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
 	assert_int_equal(c.last.lookup.hits, 3);
 	tokens[H_CHUNK_TOKENS] ^= 1; /* another second chunk: the third differs too */
-	ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_lookup(c.client, 2, &chain, h_done, &c, &c.refused)));
 	assert_int_equal(c.last.lookup.hits, 1);
 	/* another adapter or other media: nothing in common */
 	tokens[H_CHUNK_TOKENS] ^= 1;
-	ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, "lora", 4, NULL, 0, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, "lora", 4, NULL, 0, h_done, &c, &c.refused)));
 	assert_int_equal(c.last.lookup.hits, 0);
-	ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, NULL, 0, "image", 5, h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_lookup_as(c.client, 3, &chain, NULL, 0, "image", 5, h_done, &c, &c.refused)));
 	assert_int_equal(c.last.lookup.hits, 0);
 	h_close(&c);
 }
@@ -147,17 +135,17 @@ static void test_two_parts(void **state)
 	(void)state;
 	h_open(&service, &a, engine, "tp", 0, 2);
 	h_open(&service, &b, engine, "tp", 1, 2);
-	ok(&a, h_lookup(&a, 1, 40, 2));
+	h_ok(&a, h_lookup(&a, 1, 40, 2));
 	h_fill(&a, 40, 2, 0);
 	h_fill(&b, 1040, 2, 0);
-	ok(&a, h_store(&a, 1, 0, 2, 0));
-	ok(&a, h_lookup(&a, 2, 40, 2));
+	h_ok(&a, h_store(&a, 1, 0, 2, 0));
+	h_ok(&a, h_lookup(&a, 2, 40, 2));
 	assert_int_equal(a.last.lookup.hits, 0);
-	ok(&b, h_store(&b, 1, 0, 2, 0)); /* the session is the engine's */
-	ok(&a, h_lookup(&a, 2, 40, 2));
+	h_ok(&b, h_store(&b, 1, 0, 2, 0)); /* the session is the engine's */
+	h_ok(&a, h_lookup(&a, 2, 40, 2));
 	assert_int_equal(a.last.lookup.hits, 2);
-	ok(&a, h_retrieve(&a, 2, 0, 2, 32));
-	ok(&b, h_retrieve(&b, 2, 0, 2, 32));
+	h_ok(&a, h_retrieve(&a, 2, 0, 2, 32));
+	h_ok(&b, h_retrieve(&b, 2, 0, 2, 32));
 	assert_int_equal(h_wrong(&a, 40, 2, 32), 0);
 	assert_int_equal(h_wrong(&b, 1040, 2, 32), 0);
 	h_close(&a);
@@ -176,7 +164,7 @@ static void test_marks(void **state)
 	(void)state;
 	h_open(&service, &c, NULL, "marks", 0, 1);
 	t.registration = c.registration;
-	ok(&c, h_lookup(&c, 1, 1, 1));
+	h_ok(&c, h_lookup(&c, 1, 1, 1));
 	c.last.code = (enum ty_code)77;
 	assert_int_equal(ty_client_store(c.client, &t, h_done, &c, &c.refused), TY_OK);
 	ty_client_poll(c.client, 0, 20000);
@@ -186,11 +174,11 @@ static void test_marks(void **state)
 	ty_client_raise(c.client, t.ready);
 	while (c.last.code == 77)
 		ty_client_poll(c.client, 0, 100000);
-	ok(&c, c.last.code);
+	h_ok(&c, c.last.code);
 	assert_true(ty_client_reached(c.client, t.done));
 	h_wipe(&c, 1, 0);
-	ok(&c, h_lookup(&c, 2, 1, 1));
-	ok(&c, h_retrieve(&c, 2, 0, 1, 0));
+	h_ok(&c, h_lookup(&c, 2, 1, 1));
+	h_ok(&c, h_retrieve(&c, 2, 0, 1, 0));
 	assert_int_equal(h_wrong(&c, 1, 1, 0), 0);
 	h_close(&c);
 }
@@ -209,14 +197,14 @@ static void test_ready_never_comes(void **state)
 	h_open(&service, &c, NULL, "late", 0, 0);
 	ty_client_close(c.client);
 	assert_int_equal(ty_client_open(&o, &c.client, NULL), TY_OK);
-	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
 	c.registration = t.registration = c.last.registered.registration;
-	ok(&c, h_lookup(&c, 1, 1, 1));
-	expect(&c, h_wait(&c, ty_client_store(c.client, &t, h_done, &c, &c.refused)), TY_TIMEOUT, "deadline");
-	ok(&c, h_lookup(&c, 1, 1, 1));
+	h_ok(&c, h_lookup(&c, 1, 1, 1));
+	h_expect(&c, h_wait(&c, ty_client_store(c.client, &t, h_done, &c, &c.refused)), TY_TIMEOUT, "deadline");
+	h_ok(&c, h_lookup(&c, 1, 1, 1));
 	assert_int_equal(c.last.lookup.hits, 0);
 	h_fill(&c, 1, 1, 0);
-	ok(&c, h_store(&c, 1, 0, 1, 0));
+	h_ok(&c, h_store(&c, 1, 0, 1, 0));
 	h_close(&c);
 }
 
@@ -237,49 +225,49 @@ static void test_bad_operations(void **state)
 	h_open(&service, &other, NULL, "bad", 0, 1);
 	good = (struct ty_transfer){.session = 1, .registration = c.registration, .count = 1, .blocks = lists, .block_counts = &n,
 		.group_count = 1};
-	expect(&c, h_retrieve(&c, 1, 0, 1, 0), TY_UNKNOWN_SESSION, "session");
-	expect(&c, h_end(&c, 1), TY_UNKNOWN_SESSION, "session");
-	expect(&c, h_lookup(&c, 0, 1, 1), TY_INVALID, "session");
-	ok(&c, h_lookup(&c, 1, 7, 2));
+	h_expect(&c, h_retrieve(&c, 1, 0, 1, 0), TY_UNKNOWN_SESSION, "session");
+	h_expect(&c, h_end(&c, 1), TY_UNKNOWN_SESSION, "session");
+	h_expect(&c, h_lookup(&c, 0, 1, 1), TY_INVALID, "session");
+	h_ok(&c, h_lookup(&c, 1, 7, 2));
 
 #define STORE(t) h_wait(&c, ty_client_store(c.client, &(t), h_done, &c, &c.refused))
 #define RETRIEVE(t) h_wait(&c, ty_client_retrieve(c.client, &(t), h_done, &c, &c.refused))
-	expect(&c, RETRIEVE(good), TY_NOT_LEASED, "LOOKUP found 0");
+	h_expect(&c, RETRIEVE(good), TY_NOT_LEASED, "LOOKUP found 0");
 	t = good, t.registration += 5;
-	expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
+	h_expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
 	t = good, t.registration = other.registration + 1000;
-	expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
+	h_expect(&c, STORE(t), TY_UNKNOWN_REGISTRATION, "registration");
 	t = good, t.first = 2;
-	expect(&c, STORE(t), TY_INVALID, "first, count");
+	h_expect(&c, STORE(t), TY_INVALID, "first, count");
 	t = good, t.first = UINT32_MAX;
-	expect(&c, STORE(t), TY_INVALID, "first, count");
+	h_expect(&c, STORE(t), TY_INVALID, "first, count");
 	t = good, t.count = 0, n = 0;
-	expect(&c, STORE(t), TY_INVALID, "count");
+	h_expect(&c, STORE(t), TY_INVALID, "count");
 	n = H_PER_CHUNK - 1;
-	expect(&c, STORE(good), TY_INVALID, "blocks[0].ids");
+	h_expect(&c, STORE(good), TY_INVALID, "blocks[0].ids");
 	n = H_PER_CHUNK;
 	ids[1] = H_BLOCKS;
-	expect(&c, STORE(good), TY_INVALID, "block");
+	h_expect(&c, STORE(good), TY_INVALID, "block");
 	ids[1] = TY_BLOCK_SKIP; /* only RETRIEVE skips */
-	expect(&c, STORE(good), TY_INVALID, "block");
+	h_expect(&c, STORE(good), TY_INVALID, "block");
 	ids[1] = 1;
 	t = good, t.group_count = 2, t.block_counts = lengths;
-	expect(&c, STORE(t), TY_INVALID, "blocks");
+	h_expect(&c, STORE(t), TY_INVALID, "blocks");
 	t = good, t.ready = (struct ty_mark){TY_TIMELINE_WORDS, 1};
-	expect(&c, STORE(t), TY_INVALID, "ready.word");
+	h_expect(&c, STORE(t), TY_INVALID, "ready.word");
 	t = good, t.done = (struct ty_mark){UINT32_MAX, 1};
-	expect(&c, STORE(t), TY_INVALID, "done.word");
+	h_expect(&c, STORE(t), TY_INVALID, "done.word");
 
 	/* nothing of that left a trace, and the client is as good as ever */
 	h_fill(&c, 7, 1, 0);
-	ok(&c, STORE(good));
-	ok(&c, h_lookup(&c, 1, 7, 2));
+	h_ok(&c, STORE(good));
+	h_ok(&c, h_lookup(&c, 1, 7, 2));
 	assert_int_equal(c.last.lookup.hits, 1);
 	ids[1] = ids[0];
-	expect(&c, RETRIEVE(good), TY_INVALID, "block");
+	h_expect(&c, RETRIEVE(good), TY_INVALID, "block");
 	ids[1] = TY_BLOCK_SKIP;
 	h_wipe(&c, 1, 0);
-	ok(&c, RETRIEVE(good));
+	h_ok(&c, RETRIEVE(good));
 	assert_int_equal(h_wrong(&c, 7, 1, 0), H_PLANES * H_RUN / 8); /* exactly the skipped block is not written */
 	h_close(&c);
 	h_close(&other);
@@ -295,7 +283,7 @@ static void test_bad_layouts(void **state)
 
 	(void)state;
 	h_open(&service, &c, NULL, "layout", 0, 0);
-	expect(&c, h_lookup(&c, 1, 1, 1), TY_UNKNOWN_REGISTRATION, "REGISTER");
+	h_expect(&c, h_lookup(&c, 1, 1, 1), TY_UNKNOWN_REGISTRATION, "REGISTER");
 #define REFUSED(code, words, ...)                                                                             \
 	do {                                                                                                     \
 		p = h_pool(&c, 0, 1);                                                                            \
@@ -303,7 +291,7 @@ static void test_bad_layouts(void **state)
 		memcpy(planes, g.planes, sizeof planes);                                                         \
 		g.planes = planes, p->groups = &g, p->regions = &region;                                         \
 		__VA_ARGS__;                                                                                        \
-		expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), code, words);          \
+		h_expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), code, words);          \
 	} while (0)
 	REFUSED(TY_INVALID, "block_tokens", g.block_tokens = 0);
 	REFUSED(TY_INVALID, "block_tokens", g.block_tokens = 24);
@@ -319,15 +307,15 @@ static void test_bad_layouts(void **state)
 	REFUSED(TY_NO_DEVICE, "none of this service", p->device[3] = 9);
 	REFUSED(TY_INVALID, "length", region.length += 4096);
 	REFUSED(TY_INVALID, "region", region.length += 4096, region.allocation_bytes += 4096);
-	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
 	c.registration = c.last.registered.registration;
-	expect(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)), TY_EXISTS, "registered already");
-	expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration + 1, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)), TY_EXISTS, "registered already");
+	h_expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration + 1, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
 		"registration");
-	ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
-	expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
+	h_ok(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	h_expect(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)), TY_UNKNOWN_REGISTRATION,
 		"registration");
-	ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
 	h_close(&c);
 }
 
@@ -346,7 +334,7 @@ static void test_unsealed_pool(void **state)
 	assert_int_equal(ftruncate(fd, (off_t)region.length), 0);
 	region.fd = fd;
 	p->regions = &region;
-	expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), TY_INVALID, "seal");
+	h_expect(&c, h_wait(&c, ty_client_register(c.client, p, h_done, &c, &c.refused)), TY_INVALID, "seal");
 	close(fd);
 	h_close(&c);
 }
@@ -387,27 +375,27 @@ static void test_small_arena(void **state)
 	for (uint32_t i = 0; i < 400; i++) { /* 400 * 60 chunks of 16 KiB = 375 MiB into 128 MiB */
 		uint32_t base = 100000 + i * 60;
 
-		ok(&c, h_lookup(&c, 1, base, 60));
+		h_ok(&c, h_lookup(&c, 1, base, 60));
 		h_fill(&c, base, 60, 0);
-		ok(&c, h_store(&c, 1, 0, 60, 0));
+		h_ok(&c, h_store(&c, 1, 0, 60, 0));
 		assert_int_equal(c.last.store.dropped, 0);
-		ok(&c, h_lookup(&c, 1, base, 60));
+		h_ok(&c, h_lookup(&c, 1, base, 60));
 		assert_int_equal(c.last.lookup.hits, 60);
-		ok(&c, h_end(&c, 1));
+		h_ok(&c, h_end(&c, 1));
 	}
 	for (uint32_t i = 0; i < 400; i++) {
 		uint32_t base = 100000 + i * 60;
 
-		ok(&c, h_lookup(&c, 1, base, 60));
+		h_ok(&c, h_lookup(&c, 1, base, 60));
 		if (c.last.lookup.hits) {
 			uint32_t n = c.last.lookup.hits;
 
 			hits += n;
 			h_wipe(&c, n, 0);
-			ok(&c, h_retrieve(&c, 1, 0, n, 0));
+			h_ok(&c, h_retrieve(&c, 1, 0, n, 0));
 			assert_int_equal(h_wrong(&c, base, n, 0), 0);
 		}
-		ok(&c, h_end(&c, 1));
+		h_ok(&c, h_end(&c, 1));
 	}
 	assert_in_range(hits, 4000, 8192); /* most of what 128 MiB hold */
 	h_close(&c);

@@ -28,12 +28,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 static uint64_t leases(void)
 {
 	return atomic_load(&service.service->lookup_stats.leases);
@@ -43,10 +37,10 @@ static uint64_t leases(void)
 static void crowd(struct h_client *c)
 {
 	for (uint32_t i = 0, most = (uint32_t)(2 * TY_PIECE_BYTES / H_CHUNK_BYTES) / 32; i < most; i++) {
-		ok(c, h_lookup(c, 9, 50000 + i * 32, 32));
+		h_ok(c, h_lookup(c, 9, 50000 + i * 32, 32));
 		h_fill(c, 50000 + i * 32, 32, 128);
-		ok(c, h_store(c, 9, 0, 32, 128));
-		ok(c, h_end(c, 9));
+		h_ok(c, h_store(c, 9, 0, 32, 128));
+		h_ok(c, h_end(c, 9));
 	}
 }
 
@@ -58,10 +52,10 @@ static void test_end_under_way(void **state)
 	(void)state;
 	h_open(&service, &c, NULL, "a", 0, 1);
 	h_open(&service, &other, NULL, "a", 0, 1);
-	ok(&c, h_lookup(&c, 1, 100, 8));
+	h_ok(&c, h_lookup(&c, 1, 100, 8));
 	h_fill(&c, 100, 8, 0);
-	ok(&c, h_store(&c, 1, 0, 8, 0));
-	ok(&c, h_lookup(&c, 1, 100, 16));
+	h_ok(&c, h_store(&c, 1, 0, 8, 0));
+	h_ok(&c, h_lookup(&c, 1, 100, 16));
 	assert_int_equal(c.last.lookup.hits, 8);
 	assert_int_equal(leases(), 8);
 
@@ -74,7 +68,7 @@ static void test_end_under_way(void **state)
 	h_send(&retrieve, ty_client_retrieve(c.client, &t, h_done, &retrieve, &retrieve.refused));
 	t = h_transfer(&c, 1, 8, 8, 0);
 	h_send(&store, ty_client_store(c.client, &t, h_done, &store, &store.refused));
-	ok(&c, h_end(&c, 1));
+	h_ok(&c, h_end(&c, 1));
 	assert_int_equal(c.last.end_session.released, 8);
 	while (leases())
 		ty_client_poll(c.client, 0, 1000);
@@ -82,21 +76,21 @@ static void test_end_under_way(void **state)
 	assert_int_equal(h_end(&c, 1), TY_UNKNOWN_SESSION);
 
 	*service.hold = H_GO;
-	ok(&retrieve, h_answer(&retrieve));
+	h_ok(&retrieve, h_answer(&retrieve));
 	assert_int_equal(h_wrong(&c, 100, 8, 64), 0);
-	ok(&store, h_answer(&store));
+	h_ok(&store, h_answer(&store));
 	assert_int_equal(store.last.store.stored, 8);
-	ok(&other, h_lookup(&other, 1, 100, 16));
+	h_ok(&other, h_lookup(&other, 1, 100, 16));
 	assert_int_equal(other.last.lookup.hits, 16);
-	ok(&other, h_retrieve(&other, 1, 0, 16, 0));
+	h_ok(&other, h_retrieve(&other, 1, 0, 16, 0));
 	assert_int_equal(h_wrong(&other, 100, 16, 0), 0);
-	ok(&other, h_end(&other, 1));
+	h_ok(&other, h_end(&other, 1));
 
 	/* nothing of it holds anything any more: all of the arena may be had */
 	crowd(&other);
 	assert_int_equal(atomic_load(&service.service->operations.used), 0);
 	assert_int_equal(leases(), 0);
-	ok(&other, h_lookup(&other, 1, 100, 16));
+	h_ok(&other, h_lookup(&other, 1, 100, 16));
 	assert_int_equal(other.last.lookup.hits, 0);
 	h_close(&other);
 	h_close(&c);
@@ -110,25 +104,25 @@ static void test_end_and_begin(void **state)
 
 	(void)state;
 	h_open(&service, &c, NULL, "a", 0, 1);
-	ok(&c, h_lookup(&c, 1, 100, 8));
+	h_ok(&c, h_lookup(&c, 1, 100, 8));
 	h_fill(&c, 100, 8, 0);
-	ok(&c, h_store(&c, 1, 0, 8, 0));
+	h_ok(&c, h_store(&c, 1, 0, 8, 0));
 	for (uint32_t round = 0; round < 20; round++) {
-		ok(&c, h_lookup(&c, 1, 100, 8));
+		h_ok(&c, h_lookup(&c, 1, 100, 8));
 		assert_int_equal(c.last.lookup.hits, 8);
 		h_wipe(&c, 8, 64);
 		*service.hold = H_HOLD_ALL;
 		retrieve = c;
 		t = h_transfer(&c, 1, 0, 8, 64);
 		h_send(&retrieve, ty_client_retrieve(c.client, &t, h_done, &retrieve, &retrieve.refused));
-		ok(&c, h_end(&c, 1));
-		ok(&c, h_lookup(&c, 1, 7000, 8));
+		h_ok(&c, h_end(&c, 1));
+		h_ok(&c, h_lookup(&c, 1, 7000, 8));
 		assert_int_equal(c.last.lookup.hits, 0);
 		assert_int_equal(h_retrieve(&c, 1, 0, 8, 128), TY_NOT_LEASED);
 		*service.hold = H_GO;
-		ok(&retrieve, h_answer(&retrieve));
+		h_ok(&retrieve, h_answer(&retrieve));
 		assert_int_equal(h_wrong(&c, 100, 8, 64), 0);
-		ok(&c, h_end(&c, 1));
+		h_ok(&c, h_end(&c, 1));
 	}
 	h_close(&c);
 }

@@ -59,18 +59,12 @@ static struct ty_tier *tier(uint32_t i)
 	return service.service->tiers[i];
 }
 
-static void ok(struct h_client *c, enum ty_code code)
-{
-	if (code != TY_OK)
-		fail_msg("%s: %s", ty_code_name(code), c->error);
-}
-
 static void store(struct h_client *c, uint32_t base)
 {
-	ok(c, h_lookup(c, base, base, PROMPT));
+	h_ok(c, h_lookup(c, base, base, PROMPT));
 	h_fill(c, base, PROMPT, 0);
-	ok(c, h_store(c, base, 0, PROMPT, 0));
-	ok(c, h_end(c, base));
+	h_ok(c, h_store(c, base, 0, PROMPT, 0));
+	h_ok(c, h_end(c, base));
 }
 
 /* What a LOOKUP finds of a prompt; every byte of it is looked at. */
@@ -78,14 +72,14 @@ static uint32_t find(struct h_client *c, uint32_t base)
 {
 	uint32_t hits;
 
-	ok(c, h_lookup(c, base, base, PROMPT));
+	h_ok(c, h_lookup(c, base, base, PROMPT));
 	hits = c->last.lookup.hits;
 	h_wipe(c, PROMPT, 0);
 	if (hits) {
-		ok(c, h_retrieve(c, base, 0, hits, 0));
+		h_ok(c, h_retrieve(c, base, 0, hits, 0));
 		assert_int_equal(h_wrong(c, base, hits, 0), 0);
 	}
-	ok(c, h_end(c, base));
+	h_ok(c, h_end(c, base));
 	return hits;
 }
 
@@ -165,22 +159,22 @@ static void test_parts(void **state)
 		scanned(0);
 		h_open(&service, &a, engine, "a", 0, 2);
 		h_open(&service, &b, engine, "a", 1, 2);
-		ok(&a, h_lookup(&a, 1, 1000, PROMPT));
+		h_ok(&a, h_lookup(&a, 1, 1000, PROMPT));
 		assert_int_equal(a.last.lookup.hits, life ? PROMPT : 0);
 		if (life) {
 			h_wipe(&a, PROMPT, 0);
 			h_wipe(&b, PROMPT, 0);
-			ok(&a, h_retrieve(&a, 1, 0, PROMPT, 0));
-			ok(&b, h_retrieve(&b, 1, 0, PROMPT, 0));
+			h_ok(&a, h_retrieve(&a, 1, 0, PROMPT, 0));
+			h_ok(&b, h_retrieve(&b, 1, 0, PROMPT, 0));
 			assert_int_equal(h_wrong(&a, 1000, PROMPT, 0), 0);
 			assert_int_equal(h_wrong(&b, 5000, PROMPT, 0), 0);
 		} else {
 			h_fill(&a, 1000, PROMPT, 0);
 			h_fill(&b, 5000, PROMPT, 0);
-			ok(&a, h_store(&a, 1, 0, PROMPT, 0));
-			ok(&b, h_store(&b, 1, 0, PROMPT, 0));
+			h_ok(&a, h_store(&a, 1, 0, PROMPT, 0));
+			h_ok(&b, h_store(&b, 1, 0, PROMPT, 0));
 		}
-		ok(&a, h_end(&a, 1));
+		h_ok(&a, h_end(&a, 1));
 		h_close(&a);
 		h_close(&b);
 		if (!life)
