@@ -2,10 +2,9 @@
 #include "envelope.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <string.h>
 
-
+#include "base/bytes.h"
 #include "checksum.h"
 
 #define MAGIC "tyerchnk"
@@ -21,34 +20,6 @@
 #define FIELDS 5
 
 static_assert(AT_IDENTITY + FIELDS * FIELD_ROOM <= TY_ENVELOPE_BYTES, "the header has room");
-
-static void put32(uint8_t *at, uint32_t value)
-{
-	value = htole32(value);
-	memcpy(at, &value, sizeof value);
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(at, &value, sizeof value);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof value);
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof value);
-	return le64toh(value);
-}
 
 uint64_t ty_envelope_offset(const struct ty_envelope *envelope, uint32_t part)
 {
@@ -97,17 +68,17 @@ void ty_envelope_write(const struct ty_envelope *envelope, uint8_t out[TY_ENVELO
 	assert(envelope->parts >= 1 && envelope->parts <= TY_CHUNK_MAX_PARTS);
 	memset(out, 0, TY_ENVELOPE_BYTES);
 	memcpy(out, MAGIC, 8);
-	put32(out + AT_VERSION, VERSION);
-	put32(out + AT_PARTS, envelope->parts);
+	ty_put32(out + AT_VERSION, VERSION);
+	ty_put32(out + AT_PARTS, envelope->parts);
 	memcpy(out + AT_KEY, envelope->key.bytes, TY_KEY_BYTES);
-	put64(out + AT_TOTAL, ty_envelope_total(envelope));
+	ty_put64(out + AT_TOTAL, ty_envelope_total(envelope));
 	for (uint32_t i = 0; i < envelope->parts; i++) {
-		put64(out + AT_TABLE + 16 * i, envelope->length[i]);
-		put64(out + AT_TABLE + 16 * i + 8, envelope->checksum[i]);
+		ty_put64(out + AT_TABLE + 16 * i, envelope->length[i]);
+		ty_put64(out + AT_TABLE + 16 * i + 8, envelope->checksum[i]);
 	}
 	for (uint32_t i = 0; i < FIELDS; i++)
 		put_text(out + AT_IDENTITY + i * FIELD_ROOM, fields[i]);
-	put64(out + AT_CHECK, ty_checksum(out, TY_ENVELOPE_BYTES));
+	ty_put64(out + AT_CHECK, ty_checksum(out, TY_ENVELOPE_BYTES));
 }
 
 enum ty_code ty_envelope_read(const uint8_t in[TY_ENVELOPE_BYTES], struct ty_envelope *out, struct ty_error *err)
@@ -115,30 +86,30 @@ enum ty_code ty_envelope_read(const uint8_t in[TY_ENVELOPE_BYTES], struct ty_env
 	uint8_t copy[TY_ENVELOPE_BYTES];
 	char *fields[FIELDS] = {out->identity.tenant, out->identity.model, out->identity.revision, out->identity.dtype,
 		out->identity.quantization};
-	uint64_t check = get64(in + AT_CHECK);
+	uint64_t check = ty_get64(in + AT_CHECK);
 
 	if (memcmp(in, MAGIC, 8) != 0)
 		return ty_fail(err, TY_PROTOCOL, "header: no chunk of Tyer's");
-	if (get32(in + AT_VERSION) != VERSION)
-		return ty_fail(err, TY_UNSUPPORTED, "header: version %u; expected %d", get32(in + AT_VERSION), VERSION);
+	if (ty_get32(in + AT_VERSION) != VERSION)
+		return ty_fail(err, TY_UNSUPPORTED, "header: version %u; expected %d", ty_get32(in + AT_VERSION), VERSION);
 	memcpy(copy, in, sizeof copy);
-	put64(copy + AT_CHECK, 0);
+	ty_put64(copy + AT_CHECK, 0);
 	if (ty_checksum(copy, sizeof copy) != check)
 		return ty_fail(err, TY_INVALID, "header: its checksum is wrong");
-	out->parts = get32(in + AT_PARTS);
+	out->parts = ty_get32(in + AT_PARTS);
 	if (out->parts < 1 || out->parts > TY_CHUNK_MAX_PARTS)
 		return ty_fail(err, TY_INVALID, "header: %u parts; expected 1..%d", out->parts, TY_CHUNK_MAX_PARTS);
 	memcpy(out->key.bytes, in + AT_KEY, TY_KEY_BYTES);
 	for (uint32_t i = 0; i < out->parts; i++) {
-		out->length[i] = get64(in + AT_TABLE + 16 * i);
-		out->checksum[i] = get64(in + AT_TABLE + 16 * i + 8);
+		out->length[i] = ty_get64(in + AT_TABLE + 16 * i);
+		out->checksum[i] = ty_get64(in + AT_TABLE + 16 * i + 8);
 		if (out->length[i] < 1 || out->length[i] > TY_PIECE_BYTES)
 			return ty_fail(err, TY_INVALID, "header: part %u has %llu bytes; expected 1..%llu", i,
 				(unsigned long long)out->length[i], (unsigned long long)TY_PIECE_BYTES);
 	}
-	if (get64(in + AT_TOTAL) != ty_envelope_total(out))
+	if (ty_get64(in + AT_TOTAL) != ty_envelope_total(out))
 		return ty_fail(err, TY_INVALID, "header: %llu bytes in all; its parts make %llu",
-			(unsigned long long)get64(in + AT_TOTAL), (unsigned long long)ty_envelope_total(out));
+			(unsigned long long)ty_get64(in + AT_TOTAL), (unsigned long long)ty_envelope_total(out));
 	for (uint32_t i = 0; i < FIELDS; i++)
 		if (!get_text(in + AT_IDENTITY + i * FIELD_ROOM, fields[i]))
 			return ty_fail(err, TY_INVALID, "header: field %u of the identity is no text", i);

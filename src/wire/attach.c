@@ -2,7 +2,6 @@
 #include "wire/attach.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -11,6 +10,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/bytes.h"
 
 /* Offsets in a frame. Header: magic u32, version u16, type u16, length u32. */
 enum {
@@ -34,48 +35,6 @@ _Static_assert(REFUSED_FIXED_BYTES + TY_ATTACH_TEXT_MAX <= TY_ATTACH_FRAME_MAX, 
 
 #define TIMELINE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-static void put16(uint8_t *at, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static void put32(uint8_t *at, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static void put64(uint8_t *at, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static uint16_t get16(const uint8_t *at)
-{
-	uint16_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le16toh(v);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-	uint32_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le32toh(v);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-	uint64_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le64toh(v);
-}
-
 bool ty_attach_carries_fd(enum ty_attach_type type)
 {
 	return type == TY_ATTACH_WELCOME || type == TY_ATTACH_DESCRIPTOR || type == TY_ATTACH_TIMELINE || type == TY_ATTACH_EMBED;
@@ -89,28 +48,28 @@ size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_AT
 	switch (frame->type) {
 	case TY_ATTACH_WELCOME:
 		length = WELCOME_BYTES;
-		put64(bytes + AT_BODY + 4, frame->welcome.boot);
+		ty_put64(bytes + AT_BODY + 4, frame->welcome.boot);
 		memcpy(bytes + AT_BODY + 12, frame->welcome.token, TY_ATTACH_TOKEN_BYTES);
 		break;
 	case TY_ATTACH_REFUSED:
 		text = strnlen(frame->refused.text, TY_ATTACH_TEXT_MAX);
 		assert(frame->refused.code > TY_OK && frame->refused.code < TY_CODE_COUNT);
 		length = REFUSED_FIXED_BYTES + text;
-		put32(bytes + AT_BODY, (uint32_t)frame->refused.code);
-		put32(bytes + AT_BODY + 4, (uint32_t)text);
+		ty_put32(bytes + AT_BODY, (uint32_t)frame->refused.code);
+		ty_put32(bytes + AT_BODY + 4, (uint32_t)text);
 		memcpy(bytes + REFUSED_FIXED_BYTES, frame->refused.text, text);
 		break;
 	case TY_ATTACH_DESCRIPTOR:
 		assert(frame->descriptor.number < TY_ATTACH_DESCRIPTORS);
 		length = DESCRIPTOR_BYTES;
-		put32(bytes + AT_BODY, frame->descriptor.number);
+		ty_put32(bytes + AT_BODY, frame->descriptor.number);
 		break;
 	case TY_ATTACH_DESCRIPTOR_OK:
 		assert(frame->descriptor_ok.number < TY_ATTACH_DESCRIPTORS);
 		assert(frame->descriptor_ok.code >= TY_OK && frame->descriptor_ok.code < TY_CODE_COUNT);
 		length = DESCRIPTOR_OK_BYTES;
-		put32(bytes + AT_BODY, frame->descriptor_ok.number);
-		put32(bytes + AT_BODY + 4, (uint32_t)frame->descriptor_ok.code);
+		ty_put32(bytes + AT_BODY, frame->descriptor_ok.number);
+		ty_put32(bytes + AT_BODY + 4, (uint32_t)frame->descriptor_ok.code);
 		break;
 	case TY_ATTACH_TIMELINE:
 		length = TIMELINE_BYTES;
@@ -120,10 +79,10 @@ size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_AT
 		break;
 	}
 	assert(length != 0);
-	put32(bytes + AT_MAGIC, TY_ATTACH_MAGIC);
-	put16(bytes + AT_VERSION, TY_ATTACH_VERSION);
-	put16(bytes + AT_TYPE, (uint16_t)frame->type);
-	put32(bytes + AT_LENGTH, (uint32_t)length);
+	ty_put32(bytes + AT_MAGIC, TY_ATTACH_MAGIC);
+	ty_put16(bytes + AT_VERSION, TY_ATTACH_VERSION);
+	ty_put16(bytes + AT_TYPE, (uint16_t)frame->type);
+	ty_put32(bytes + AT_LENGTH, (uint32_t)length);
 	return length;
 }
 
@@ -133,9 +92,9 @@ static enum ty_code decode_welcome(const uint8_t *b, size_t length, struct ty_at
 {
 	if (length != WELCOME_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "attach WELCOME has %zu bytes, expected %d", length, WELCOME_BYTES);
-	if (get32(b + AT_BODY) != 0)
+	if (ty_get32(b + AT_BODY) != 0)
 		return ty_fail(err, TY_PROTOCOL, "attach WELCOME: reserved bytes are not zero");
-	frame->welcome.boot = get64(b + AT_BODY + 4);
+	frame->welcome.boot = ty_get64(b + AT_BODY + 4);
 	memcpy(frame->welcome.token, b + AT_BODY + 12, TY_ATTACH_TOKEN_BYTES);
 	return TY_OK;
 }
@@ -147,8 +106,8 @@ static enum ty_code decode_refused(const uint8_t *b, size_t length, struct ty_at
 	if (length < REFUSED_FIXED_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "attach REFUSED has %zu bytes, expected at least %d", length,
 			REFUSED_FIXED_BYTES);
-	code = get32(b + AT_BODY);
-	text = get32(b + AT_BODY + 4);
+	code = ty_get32(b + AT_BODY);
+	text = ty_get32(b + AT_BODY + 4);
 	if (code == TY_OK || code >= TY_CODE_COUNT)
 		return ty_fail(err, TY_PROTOCOL, "attach REFUSED: code is %u, expected 1..%d", code, TY_CODE_COUNT - 1);
 	if (text > TY_ATTACH_TEXT_MAX || text != length - REFUSED_FIXED_BYTES)
@@ -173,7 +132,7 @@ static enum ty_code decode_descriptor(const uint8_t *b, size_t length, struct ty
 {
 	if (length != DESCRIPTOR_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR has %zu bytes, expected %d", length, DESCRIPTOR_BYTES);
-	frame->descriptor.number = get32(b + AT_BODY);
+	frame->descriptor.number = ty_get32(b + AT_BODY);
 	return check_number(frame->descriptor.number, err);
 }
 
@@ -185,8 +144,8 @@ static enum ty_code decode_descriptor_ok(const uint8_t *b, size_t length, struct
 	if (length != DESCRIPTOR_OK_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR_OK has %zu bytes, expected %d", length,
 			DESCRIPTOR_OK_BYTES);
-	frame->descriptor_ok.number = get32(b + AT_BODY);
-	code = get32(b + AT_BODY + 4);
+	frame->descriptor_ok.number = ty_get32(b + AT_BODY);
+	code = ty_get32(b + AT_BODY + 4);
 	if (code >= TY_CODE_COUNT)
 		return ty_fail(err, TY_PROTOCOL, "attach DESCRIPTOR_OK: code is %u, expected 0..%d", code, TY_CODE_COUNT - 1);
 	frame->descriptor_ok.code = (enum ty_code)code;
@@ -202,15 +161,15 @@ enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach
 	if (length < TY_ATTACH_HEADER_BYTES || length > TY_ATTACH_FRAME_MAX)
 		return ty_fail(err, TY_PROTOCOL, "attach: a frame of %zu bytes, expected %d..%d", length,
 			TY_ATTACH_HEADER_BYTES, TY_ATTACH_FRAME_MAX);
-	if (get32(b + AT_MAGIC) != TY_ATTACH_MAGIC)
+	if (ty_get32(b + AT_MAGIC) != TY_ATTACH_MAGIC)
 		return ty_fail(err, TY_PROTOCOL, "attach: magic is %08x, expected %08x: the peer is not a Tyer",
-			get32(b + AT_MAGIC), TY_ATTACH_MAGIC);
-	version = get16(b + AT_VERSION);
+			ty_get32(b + AT_MAGIC), TY_ATTACH_MAGIC);
+	version = ty_get16(b + AT_VERSION);
 	if (version != TY_ATTACH_VERSION)
 		return ty_fail(err, TY_UNSUPPORTED, "attach: version is %u, expected %u", version, TY_ATTACH_VERSION);
-	if (get32(b + AT_LENGTH) != length)
-		return ty_fail(err, TY_PROTOCOL, "attach: the frame says %u bytes and has %zu", get32(b + AT_LENGTH), length);
-	type = get16(b + AT_TYPE);
+	if (ty_get32(b + AT_LENGTH) != length)
+		return ty_fail(err, TY_PROTOCOL, "attach: the frame says %u bytes and has %zu", ty_get32(b + AT_LENGTH), length);
+	type = ty_get16(b + AT_TYPE);
 	frame->type = (enum ty_attach_type)type;
 	switch (type) {
 	case TY_ATTACH_WELCOME:

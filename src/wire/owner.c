@@ -2,12 +2,13 @@
 #include "wire/owner.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/bytes.h"
 
 /* Offsets in a frame. Header: magic u32, version u16, type u16, length u32, zero u32. */
 enum {
@@ -30,48 +31,6 @@ _Static_assert(END_BYTES + TY_OWNER_TEXT_MAX <= TY_OWNER_TO_SERVICE_MAX && HELLO
 
 #define ROOM_MIN 4096u
 #define FDS_RECEIVED_MAX 4 /* more than one is a violation: closed, not cut off by the kernel */
-
-static void put16(uint8_t *at, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static void put32(uint8_t *at, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static void put64(uint8_t *at, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(at, &v, sizeof v);
-}
-
-static uint16_t get16(const uint8_t *at)
-{
-	uint16_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le16toh(v);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-	uint32_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le32toh(v);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-	uint64_t v;
-
-	memcpy(&v, at, sizeof v);
-	return le64toh(v);
-}
 
 /* ---- decoding ------------------------------------------------------------------------------------------------------------ */
 
@@ -118,14 +77,14 @@ static enum ty_code decode_end(const uint8_t *b, size_t length, struct ty_owner_
 
 	if (length < END_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "owner's frame %d has %zu bytes, expected at least %d", (int)f->type, length, END_BYTES);
-	code = get32(b + AT_BODY + 8);
-	text = get32(b + AT_BODY + 12);
+	code = ty_get32(b + AT_BODY + 8);
+	text = ty_get32(b + AT_BODY + 12);
 	if (code >= TY_CODE_COUNT || (f->type == TY_OWNER_REFUSED && code == TY_OK))
 		return ty_fail(err, TY_PROTOCOL, "owner's frame %d: code is %u", (int)f->type, code);
 	if (text > TY_OWNER_TEXT_MAX || text != length - END_BYTES || !is_text(b + END_BYTES, text))
 		return ty_fail(err, TY_PROTOCOL, "owner's frame %d: text is %u bytes in a frame of %zu, or not printable", (int)f->type,
 			text, length);
-	f->end.number = get64(b + AT_BODY);
+	f->end.number = ty_get64(b + AT_BODY);
 	f->end.code = (enum ty_code)code;
 	memcpy(f->end.text, b + END_BYTES, text);
 	f->end.text[text] = '\0';
@@ -141,22 +100,22 @@ static enum ty_code decode_grant(const uint8_t *b, size_t length, struct ty_owne
 
 	if (length < GRANT_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "owner's GRANT has %zu bytes, expected at least %d", length, GRANT_BYTES);
-	g->op = get64(at);
-	g->map = get64(at + 8);
-	g->client = get64(at + 16);
-	g->left_us = get64(at + 24);
-	g->ready.value = get64(at + 32);
-	g->done.value = get64(at + 40);
-	g->layers.value = get64(at + 48);
+	g->op = ty_get64(at);
+	g->map = ty_get64(at + 8);
+	g->client = ty_get64(at + 16);
+	g->left_us = ty_get64(at + 24);
+	g->ready.value = ty_get64(at + 32);
+	g->done.value = ty_get64(at + 40);
+	g->layers.value = ty_get64(at + 48);
 	at += 56;
-	kind = get32(at);
-	g->weight = get32(at + 4);
-	g->ready.word = get32(at + 8);
-	g->done.word = get32(at + 12);
-	g->layers.word = get32(at + 16);
-	g->count = get32(at + 20);
-	g->blocks_per_chunk = get32(at + 24);
-	if (kind > 1 || g->weight == 0 || g->weight > 100 || get32(at + 28) != 0)
+	kind = ty_get32(at);
+	g->weight = ty_get32(at + 4);
+	g->ready.word = ty_get32(at + 8);
+	g->done.word = ty_get32(at + 12);
+	g->layers.word = ty_get32(at + 16);
+	g->count = ty_get32(at + 20);
+	g->blocks_per_chunk = ty_get32(at + 24);
+	if (kind > 1 || g->weight == 0 || g->weight > 100 || ty_get32(at + 28) != 0)
 		return ty_fail(err, TY_PROTOCOL, "owner's GRANT: kind %u, weight %u; expected 0..1, 1..100", kind, g->weight);
 	if (g->ready.word >= TY_TIMELINE_WORDS || g->done.word >= TY_TIMELINE_WORDS || g->layers.word >= TY_TIMELINE_WORDS)
 		return ty_fail(err, TY_PROTOCOL, "owner's GRANT: words %u, %u, %u; expected 0..%d", g->ready.word, g->done.word,
@@ -175,23 +134,23 @@ static enum ty_code decode_map(const uint8_t *b, size_t length, struct ty_owner_
 {
 	if (check_length("MAP", length, MAP_BYTES, err) != TY_OK)
 		return TY_PROTOCOL;
-	f->map.map = get64(b + AT_BODY);
-	f->map.memory = get64(b + AT_BODY + 8);
-	f->map.chunk_bytes = get64(b + AT_BODY + 16);
-	f->map.chunk_tokens = get32(b + AT_BODY + 24);
+	f->map.map = ty_get64(b + AT_BODY);
+	f->map.memory = ty_get64(b + AT_BODY + 8);
+	f->map.chunk_bytes = ty_get64(b + AT_BODY + 16);
+	f->map.chunk_tokens = ty_get32(b + AT_BODY + 24);
 	memcpy(f->map.fingerprint, b + AT_BODY + 32, TY_KEY_BYTES);
-	return get32(b + AT_BODY + 28) == 0 ? TY_OK : ty_fail(err, TY_PROTOCOL, "owner's MAP: reserved bytes are not zero");
+	return ty_get32(b + AT_BODY + 28) == 0 ? TY_OK : ty_fail(err, TY_PROTOCOL, "owner's MAP: reserved bytes are not zero");
 }
 
 static enum ty_code decode_header(const uint8_t *b, size_t length, struct ty_error *err)
 {
 	if (length < TY_OWNER_HEADER_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "owner: a frame of %zu bytes, expected at least %d", length, TY_OWNER_HEADER_BYTES);
-	if (get32(b + AT_MAGIC) != TY_OWNER_MAGIC)
-		return ty_fail(err, TY_PROTOCOL, "owner: magic is %08x, expected %08x", get32(b + AT_MAGIC), TY_OWNER_MAGIC);
-	if (get16(b + AT_VERSION) != TY_OWNER_VERSION)
-		return ty_fail(err, TY_UNSUPPORTED, "owner: version is %u, expected %u", get16(b + AT_VERSION), TY_OWNER_VERSION);
-	if (get32(b + AT_ZERO) != 0)
+	if (ty_get32(b + AT_MAGIC) != TY_OWNER_MAGIC)
+		return ty_fail(err, TY_PROTOCOL, "owner: magic is %08x, expected %08x", ty_get32(b + AT_MAGIC), TY_OWNER_MAGIC);
+	if (ty_get16(b + AT_VERSION) != TY_OWNER_VERSION)
+		return ty_fail(err, TY_UNSUPPORTED, "owner: version is %u, expected %u", ty_get16(b + AT_VERSION), TY_OWNER_VERSION);
+	if (ty_get32(b + AT_ZERO) != 0)
 		return ty_fail(err, TY_PROTOCOL, "owner: reserved bytes are not zero");
 	return TY_OK;
 }
@@ -204,9 +163,9 @@ enum ty_code ty_owner_decode(const uint8_t *b, size_t length, struct ty_owner_fr
 	memset(f, 0, sizeof *f);
 	if (code != TY_OK)
 		return code;
-	if (get32(b + AT_LENGTH) != length)
-		return ty_fail(err, TY_PROTOCOL, "owner: the frame says %u bytes and has %zu", get32(b + AT_LENGTH), length);
-	type = get16(b + AT_TYPE);
+	if (ty_get32(b + AT_LENGTH) != length)
+		return ty_fail(err, TY_PROTOCOL, "owner: the frame says %u bytes and has %zu", ty_get32(b + AT_LENGTH), length);
+	type = ty_get16(b + AT_TYPE);
 	f->type = (enum ty_owner_type)type;
 	switch (type) {
 	case TY_OWNER_HELLO:
@@ -214,21 +173,21 @@ enum ty_code ty_owner_decode(const uint8_t *b, size_t length, struct ty_owner_fr
 	case TY_OWNER_WELCOME:
 		if (check_length("WELCOME", length, WELCOME_BYTES, err) != TY_OK)
 			return TY_PROTOCOL;
-		f->welcome.boot = get64(b + AT_BODY);
-		f->welcome.arena_bytes = get64(b + AT_BODY + 8);
-		f->welcome.piece_bytes = get64(b + AT_BODY + 16);
+		f->welcome.boot = ty_get64(b + AT_BODY);
+		f->welcome.arena_bytes = ty_get64(b + AT_BODY + 8);
+		f->welcome.piece_bytes = ty_get64(b + AT_BODY + 16);
 		return TY_OK;
 	case TY_OWNER_PIECE:
 		if (check_length("PIECE", length, PIECE_BYTES, err) != TY_OK)
 			return TY_PROTOCOL;
-		f->piece.index = get32(b + AT_BODY);
-		return get32(b + AT_BODY + 4) == 0 ? TY_OK : ty_fail(err, TY_PROTOCOL, "owner's PIECE: reserved bytes are not zero");
+		f->piece.index = ty_get32(b + AT_BODY);
+		return ty_get32(b + AT_BODY + 4) == 0 ? TY_OK : ty_fail(err, TY_PROTOCOL, "owner's PIECE: reserved bytes are not zero");
 	case TY_OWNER_MAP:
 		return decode_map(b, length, f, err);
 	case TY_OWNER_UNMAP:
 	case TY_OWNER_UNMAPPED:
 	case TY_OWNER_CANCEL:
-		f->end.number = length >= NUMBER_BYTES ? get64(b + AT_BODY) : 0;
+		f->end.number = length >= NUMBER_BYTES ? ty_get64(b + AT_BODY) : 0;
 		return check_length("frame", length, NUMBER_BYTES, err);
 	case TY_OWNER_REFUSED:
 	case TY_OWNER_MAPPED:
@@ -246,9 +205,9 @@ void ty_owner_grant_read(const struct ty_owner_grant *g, uint64_t *offsets, uint
 	const uint8_t *at = g->packed;
 
 	for (uint32_t i = 0; i < g->count; i++, at += 8)
-		offsets[i] = get64(at);
+		offsets[i] = ty_get64(at);
 	for (uint64_t i = 0; i < (uint64_t)g->count * g->blocks_per_chunk; i++, at += 4)
-		blocks[i] = get32(at);
+		blocks[i] = ty_get32(at);
 }
 
 /* ---- encoding ------------------------------------------------------------------------------------------------------------ */
@@ -284,14 +243,14 @@ static void encode_grant(const struct ty_owner_grant *g, uint8_t *at)
 	const uint32_t words[8] = {!g->store, g->weight, g->ready.word, g->done.word, g->layers.word, g->count, g->blocks_per_chunk, 0};
 
 	for (unsigned i = 0; i < 7; i++, at += 8)
-		put64(at, longs[i]);
+		ty_put64(at, longs[i]);
 	for (unsigned i = 0; i < 8; i++, at += 4)
-		put32(at, words[i]);
+		ty_put32(at, words[i]);
 	for (uint32_t i = 0; i < g->count; i++, at += 8)
-		put64(at, g->offsets[i]);
+		ty_put64(at, g->offsets[i]);
 	for (uint32_t i = 0; i < g->count; i++)
 		for (uint32_t b = 0; b < g->blocks_per_chunk; b++, at += 4)
-			put32(at, g->blocks[i][b]);
+			ty_put32(at, g->blocks[i][b]);
 }
 
 /* What is not printable becomes '?': it may be a driver's text. */
@@ -304,41 +263,41 @@ static void encode_text(const char *text, size_t length, uint8_t *at)
 static void encode(const struct ty_owner_frame *f, uint8_t *b, size_t length)
 {
 	memset(b, 0, length);
-	put32(b + AT_MAGIC, TY_OWNER_MAGIC);
-	put16(b + AT_VERSION, TY_OWNER_VERSION);
-	put16(b + AT_TYPE, (uint16_t)f->type);
-	put32(b + AT_LENGTH, (uint32_t)length);
+	ty_put32(b + AT_MAGIC, TY_OWNER_MAGIC);
+	ty_put16(b + AT_VERSION, TY_OWNER_VERSION);
+	ty_put16(b + AT_TYPE, (uint16_t)f->type);
+	ty_put32(b + AT_LENGTH, (uint32_t)length);
 	switch (f->type) {
 	case TY_OWNER_HELLO:
 		memcpy(b + AT_BODY, f->hello.id, TY_OWNER_BYTES);
 		encode_text(f->hello.name, strnlen(f->hello.name, TY_OWNER_NAME_MAX), b + AT_BODY + TY_OWNER_BYTES);
 		break;
 	case TY_OWNER_WELCOME:
-		put64(b + AT_BODY, f->welcome.boot);
-		put64(b + AT_BODY + 8, f->welcome.arena_bytes);
-		put64(b + AT_BODY + 16, f->welcome.piece_bytes);
+		ty_put64(b + AT_BODY, f->welcome.boot);
+		ty_put64(b + AT_BODY + 8, f->welcome.arena_bytes);
+		ty_put64(b + AT_BODY + 16, f->welcome.piece_bytes);
 		break;
 	case TY_OWNER_PIECE:
-		put32(b + AT_BODY, f->piece.index);
+		ty_put32(b + AT_BODY, f->piece.index);
 		break;
 	case TY_OWNER_MAP:
-		put64(b + AT_BODY, f->map.map);
-		put64(b + AT_BODY + 8, f->map.memory);
-		put64(b + AT_BODY + 16, f->map.chunk_bytes);
-		put32(b + AT_BODY + 24, f->map.chunk_tokens);
+		ty_put64(b + AT_BODY, f->map.map);
+		ty_put64(b + AT_BODY + 8, f->map.memory);
+		ty_put64(b + AT_BODY + 16, f->map.chunk_bytes);
+		ty_put32(b + AT_BODY + 24, f->map.chunk_tokens);
 		memcpy(b + AT_BODY + 32, f->map.fingerprint, TY_KEY_BYTES);
 		break;
 	case TY_OWNER_UNMAP:
 	case TY_OWNER_UNMAPPED:
 	case TY_OWNER_CANCEL:
-		put64(b + AT_BODY, f->end.number);
+		ty_put64(b + AT_BODY, f->end.number);
 		break;
 	case TY_OWNER_REFUSED:
 	case TY_OWNER_MAPPED:
 	case TY_OWNER_DONE:
-		put64(b + AT_BODY, f->end.number);
-		put32(b + AT_BODY + 8, (uint32_t)f->end.code);
-		put32(b + AT_BODY + 12, (uint32_t)(length - END_BYTES));
+		ty_put64(b + AT_BODY, f->end.number);
+		ty_put32(b + AT_BODY + 8, (uint32_t)f->end.code);
+		ty_put32(b + AT_BODY + 12, (uint32_t)(length - END_BYTES));
 		encode_text(f->end.text, length - END_BYTES, b + END_BYTES);
 		break;
 	case TY_OWNER_GRANT:
@@ -506,7 +465,7 @@ enum ty_code ty_owner_take(struct ty_owner_stream *s, struct ty_owner_frame *f, 
 
 		if (s->in_length >= want) {
 			code = decode_header(s->in, s->in_length, err);
-			want = get32(s->in + AT_LENGTH);
+			want = ty_get32(s->in + AT_LENGTH);
 			if (code == TY_OK && (want < TY_OWNER_HEADER_BYTES || want > s->in_max))
 				code = ty_fail(err, TY_PROTOCOL, "owner: a frame of %zu bytes, expected %d..%zu", want, TY_OWNER_HEADER_BYTES,
 					s->in_max);
