@@ -451,8 +451,9 @@ static void route(void *self, struct ty_msg *msg)
 		if (place->engine)
 			ty_actor_unref(place->engine);
 		place->engine = r->engine;
+		if (place->client != r->client) /* else what it has open comes home here still */
+			place->requests = 0;
 		place->client = r->client;
-		place->requests = 0;
 		place->uid = r->uid;
 	} else if (place->engine && place->client == r->client) {
 		ty_actor_unref(place->engine);
