@@ -116,8 +116,7 @@ static void test_end_session(void **state)
 		assert_int_equal(retrieved.last.code, TY_OK);
 		assert_int_equal(h_wrong(&c, 100, 4, 0), 0);
 	}
-	assert_int_equal(atomic_load(&service.service->operations.used), 0);
-	assert_int_equal(atomic_load(&service.service->lookup_stats.leases), 0);
+	h_idle(&service, true);
 	h_close(&c);
 }
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,15 @@ void h_restart(struct h_service *s, void (*between)(int arena, int slots))
 		between(heritage.arena, heritage.slots);
 	if (ty_service_start(&s->config, &heritage, &s->service, &err) != TY_OK)
 		fail_msg("%s", err.text);
+}
+
+void h_idle(struct h_service *s, bool leases)
+{
+	struct ty_service *service = s->service;
+
+	while (atomic_load(&service->operations.used) || atomic_load(&service->operations.used_bytes) ||
+		(leases && atomic_load(&service->lookup_stats.leases)))
+		poll(NULL, 0, 1);
 }
 
 void h_stop(struct h_service *s)

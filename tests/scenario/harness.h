@@ -47,6 +47,9 @@ void h_start(struct h_service *s);
 void h_restart(struct h_service *s, void (*between)(int arena, int slots));
 void h_stop(struct h_service *s); /* and everything in its directory goes */
 
+/* Waits until no operation has a row, and (with `leases`) no session a lease: both are given back behind an answer. */
+void h_idle(struct h_service *s, bool leases);
+
 struct h_client {
 	struct ty_client *client;
 	uint8_t *pool;

@@ -148,8 +148,7 @@ static void test_sixteen(void **state)
 		assert_true(drivers[i].pings > ROUNDS);
 		h_close(&drivers[i].c);
 	}
-	assert_int_equal(atomic_load(&service.service->operations.used), 0);
-	assert_int_equal(atomic_load(&service.service->lookup_stats.leases), 0);
+	h_idle(&service, true);
 }
 
 /* ---- one that asks without end ------------------------------------------------------------------------------------------- */
