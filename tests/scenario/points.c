@@ -72,12 +72,17 @@ static void count(const char *name)
 /* Is this where the process is to die? */
 static bool at(const char *name)
 {
+	uint64_t left;
+
 	if (!points)
 		return false;
 	count(name);
-	/* acquire: `armed` belongs to it */
-	return atomic_load_explicit(&points->countdown, memory_order_acquire) && strcmp(points->armed, name) == 0 &&
-	       atomic_fetch_sub_explicit(&points->countdown, 1, memory_order_relaxed) == 1;
+	/* acquire: `armed` belongs to it. Several threads may arrive at once: it never goes below 0, which says that somebody died. */
+	left = atomic_load_explicit(&points->countdown, memory_order_acquire);
+	while (left && strcmp(points->armed, name) == 0)
+		if (atomic_compare_exchange_weak_explicit(&points->countdown, &left, left - 1, memory_order_acquire, memory_order_acquire))
+			return left == 1;
+	return false;
 }
 
 _Noreturn static void die(void)
