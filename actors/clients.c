@@ -356,7 +356,7 @@ static void hand_over(struct clients *c, struct connection *conn, int fd)
 	assert(sent == TY_OK); /* it outlives clients */
 }
 
-static void read_frames(struct clients *c, struct connection *conn)
+void clients_read(struct clients *c, struct connection *conn)
 {
 	struct ty_attach_frame frame;
 	struct ty_error err;
@@ -457,7 +457,7 @@ static int64_t poll_connections(void *self, int64_t now)
 			if (c->accepting)
 				accept_some(c);
 		} else if (what != EVENT_WAKE && c->connections[what] != NULL && c->connections[what]->fd >= 0) {
-			read_frames(c, c->connections[what]);
+			clients_read(c, c->connections[what]);
 		}
 	}
 	if (c->accept_again <= now && !c->stopping) {

@@ -314,6 +314,11 @@ void clients_on_hello(void *self, struct ty_msg *msg)
 		return;
 	}
 	conn = by_token(c, &x->request->hello->token);
+	if (conn != NULL) {
+		/* What it wrote to its attach connection before HELLO counts before HELLO, whichever of the two is heard of first. */
+		clients_read(c, conn);
+		conn = by_token(c, &x->request->hello->token);
+	}
 	if (conn != NULL)
 		conn->hello = true; /* it may wait as long as its request may */
 	if (conn == NULL || c->devices_known >= c->service->gpu_count)

@@ -88,6 +88,8 @@ struct clients {
 };
 
 /* clients.c */
+/* Takes what a connection's client has written so far. It may be over afterwards, and released. */
+void clients_read(struct clients *c, struct connection *conn);
 void connection_end(struct clients *c, struct connection *conn, const char *why);
 /* Nothing refers to it any more. */
 void connection_release(struct clients *c, struct connection *conn);

@@ -108,6 +108,34 @@ static void test_hello(void **state)
 	house_close(&h);
 }
 
+/* A client that comes back sends its page over one socket and HELLO over another: they are taken in that order. */
+static void test_timeline_before_hello(void **state)
+{
+	static const struct ty_attach_frame timeline = {.type = TY_ATTACH_TIMELINE};
+	struct ty_attach_frame frame;
+	struct house h;
+	int fd, page_fd;
+
+	(void)state;
+	house_open(&h, 8, true);
+	for (uint32_t i = 1; i <= 1000; i++) {
+		struct hello hello = {.token = NULL};
+		uint8_t token[TOKEN];
+
+		fd = house_connect(&h);
+		assert_int_equal(house_recv(fd, &frame, &page_fd), TY_OK);
+		memcpy(token, frame.welcome.token, TOKEN);
+		hello.token = token;
+		assert_int_equal(ty_attach_send(fd, &timeline, page_fd, NULL), TY_OK);
+		close(page_fd);
+		assert_int_equal(house_hello(&h, &hello), TY_OK);
+		shutdown(fd, SHUT_WR);
+		assert_int_equal(house_refused(fd), TY_CLOSED);
+		house_wait_ends(&h, i);
+	}
+	house_close(&h);
+}
+
 static void test_bad_hellos(void **state)
 {
 	static const uint8_t zero[16];
@@ -586,6 +614,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_welcome),
 		cmocka_unit_test(test_hello),
+		cmocka_unit_test(test_timeline_before_hello),
 		cmocka_unit_test(test_bad_hellos),
 		cmocka_unit_test(test_one_engine),
 		cmocka_unit_test(test_idle_engines),
