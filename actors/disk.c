@@ -436,7 +436,6 @@ static void on_start(void *self, struct ty_msg *msg)
 	struct disk_found *found = calloc(1, sizeof *found);
 
 	(void)msg;
-	atomic_store_explicit(&a->tier->stats.scanning, 1, memory_order_relaxed);
 	/* release: pairs with ty_tier_submit's acquire */
 	atomic_store_explicit(&a->tier->stats.state, TY_TIER_SERVING, memory_order_release);
 	if (found && ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) == TY_OK) {

@@ -235,6 +235,8 @@ enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err)
 		return code;
 	}
 	tier->capabilities = TY_TIER_LASTING | TY_TIER_LOCAL | TY_TIER_LISTS | (direct == d->folder_count ? TY_TIER_DIRECT : 0);
+	/* from before anybody can ask: the actor begins to scan when its first message comes */
+	atomic_store_explicit(&tier->stats.scanning, 1, memory_order_relaxed);
 	snprintf(tier->stats.note, sizeof tier->stats.note, "%s%s%s", d->ring.on ? "io_uring" : "worker threads: ",
 		d->ring.on ? "" : why,
 		direct == d->folder_count ? ", O_DIRECT" : ", through the page cache: a file system takes no O_DIRECT");
