@@ -56,10 +56,11 @@ static uint32_t release(struct engine *e, struct ty_lease *lease, const struct t
 	lease->again = again;
 
 	e->leased -= count;
-	count_in(&e->service->lookup_stats.leases, (uint64_t)0 - count);
 	e->leases_out++;
 	enum ty_code sent = ty_send(e->service->eviction, &lease->msg, TY_EVICTION_RELEASE);
 	assert(sent == TY_OK); /* eviction outlives engines */
+	/* release: whoever sees them gone, and sends to eviction then, comes behind this message */
+	atomic_fetch_sub_explicit(&e->service->lookup_stats.leases, count, memory_order_release);
 	return count;
 }
 
