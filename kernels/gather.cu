@@ -4,7 +4,9 @@
  *
  * A job's units are numbered through the tile, so that neighbouring threads move neighbouring 16 bytes on both sides. Each thread
  * issues TY_KERNEL_UNITS_EACH loads before its first store: loads in flight are what HBM wants. The pool is read and written
- * past the caches (it is not touched again soon); the tile is not, because the copy engine reads it next.
+ * past the caches (it is not touched again soon); the tile is not, because the copy engine reads it next. Beside an engine's kernels, which
+ * stream more through the L2 cache than it holds while a tile is copied, a small tile asks to stay (job.keep): then its way through HBM, out
+ * and in again, is spared them.
  */
 #include "gather.h"
 #include "pattern.h"
@@ -25,12 +27,21 @@ template <typename Job> __device__ __forceinline__ bool in_pool(const Job &job, 
 	return touched;
 }
 
+__device__ __forceinline__ void store_kept(uint4 *at, uint4 value, uint64_t policy)
+{
+	asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(at), "r"(value.x), "r"(value.y), "r"(value.z),
+		"r"(value.w), "l"(policy)
+		: "memory");
+}
+
 template <typename Job> __device__ __forceinline__ void gather(const Job &job)
 {
 	const uint32_t total = job.block_count * job.plane_count * job.run_units;
 	const uint32_t step = TY_KERNEL_THREADS * TY_KERNEL_UNITS_EACH;
 	uint4 *tile = (uint4 *)job.tile;
+	uint64_t kept;
 
+	asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(kept));
 	for (uint32_t base = blockIdx.x * step; base < total; base += gridDim.x * step) {
 		uint4 value[TY_KERNEL_UNITS_EACH];
 
@@ -52,7 +63,11 @@ template <typename Job> __device__ __forceinline__ void gather(const Job &job)
 		for (uint32_t i = 0; i < TY_KERNEL_UNITS_EACH; i++) {
 			uint32_t unit = base + i * TY_KERNEL_THREADS + threadIdx.x;
 
-			if (unit < total)
+			if (unit >= total)
+				continue;
+			if (job.keep)
+				store_kept(tile + unit, value[i], kept);
+			else
 				tile[unit] = value[i];
 		}
 	}

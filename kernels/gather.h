@@ -25,14 +25,16 @@ struct ty_gather_job {
 	uint32_t plane_count;
 	uint32_t block_limit;  /* blocks of the pool: an id at or past it is not touched */
 	uint32_t block_count;  /* of this job */
+	uint32_t keep;         /* not 0: the tile is small and soon read, so let the L2 cache keep it in place of other lines */
+	uint32_t unused;
 	uint32_t blocks[TY_GATHER_BLOCKS];
 };
 
 /* The same with few blocks: its beginning is all that a kernel for few is given. */
-#define TY_GATHER_FEW 118u
+#define TY_GATHER_FEW 116u
 struct ty_gather_few {
 	uint64_t planes, tile, block_stride;
-	uint32_t run_units, plane_count, block_limit, block_count;
+	uint32_t run_units, plane_count, block_limit, block_count, keep, unused;
 	uint32_t blocks[TY_GATHER_FEW];
 };
 

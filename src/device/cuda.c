@@ -336,12 +336,16 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
+	dev->keep_tiles = options->keep_tiles;
+	dev->in_process = options->in_process;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);
 	if (code == TY_OK)
 		code = ty_cuda_context(&dev->api, ordinal, &dev->device, &dev->context, err);
 	if (code == TY_OK)
 		code = identify(dev, err);
+	if (options->kernel_blocks && options->kernel_blocks < dev->grid_max)
+		dev->grid_max = options->kernel_blocks;
 	if (code == TY_OK)
 		code = make_streams(dev, err);
 	if (code == TY_OK)

@@ -118,6 +118,7 @@ struct cuda_device {
 	uint32_t slot_count;
 	uint64_t slot_uses, slot_bytes;
 	bool one_slot; /* of a unit, whatever there is to do */
+	bool keep_tiles, in_process;
 	uint32_t grid_max;
 	uint64_t max_pitch;
 	uint32_t streams;

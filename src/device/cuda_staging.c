@@ -147,7 +147,7 @@ static uint32_t fill_job(struct cuda_lane *lane, const struct ty_batch *batch, u
 	job->block_stride = g->block_stride;
 	job->run_units = g->run_bytes / TY_GATHER_UNIT;
 	job->block_limit = g->block_count;
-	job->block_count = 0;
+	job->block_count = job->unused = 0;
 	if (lane->at.plane || block_bytes > most)
 		return fill_planes(lane, batch, most, job, pieces);
 	job->plane_count = g->plane_count;
@@ -216,6 +216,7 @@ static cu_result place(struct cuda_device *dev, struct cuda_unit *unit, cu_strea
 		dev->slots[i].used = dev->slot_uses;
 	}
 	job->tile = dev->staging + first * dev->slot_bytes;
+	job->keep = dev->keep_tiles;
 	for (uint32_t i = 0; i < count; i++)
 		pieces[i].device += job->tile;
 	return result;

@@ -55,6 +55,9 @@ struct ty_device_options {
 	size_t kernels_bytes;
 	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, at least 4 MiB */
 	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = as it fits what there is to do. For measuring */
+	uint32_t kernel_blocks;   /* thread blocks of a kernel at most; 0 = as many as are resident at once. For measuring */
+	bool keep_tiles;          /* kernels ask the L2 cache to keep what they gather. For measuring */
+	bool in_process;          /* the engine is this process: its kernels run beside ours, without time slices */
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
 	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600, or 40 launches. For tests */

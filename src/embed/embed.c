@@ -55,13 +55,15 @@ static enum ty_code check_options(const struct ty_embed_options *o, struct ty_er
 	return TY_OK;
 }
 
-static enum ty_code make(const struct ty_embed_options *o, struct ty_embed **out, struct ty_error *err)
+static enum ty_code make(const struct ty_embed_options *o, const struct ty_device_options *how, struct ty_embed **out, struct ty_error *err)
 {
 	struct ty_embed *e = calloc(1, sizeof *e);
 	bool failed = !e;
 
 	if (e) {
 		e->options = *o;
+		if (how)
+			e->how = *how;
 		e->options.attach_path = copy(o->attach_path, &failed);
 		e->options.device = copy(o->device, &failed);
 		e->options.name = copy(o->name ? o->name : o->device, &failed);
@@ -119,6 +121,12 @@ static enum ty_code wait_for_end(struct ty_embed *e, int64_t deadline, struct ty
 
 enum ty_code ty_embed_open(const struct ty_embed_options *options, struct ty_embed **out, struct ty_error *err)
 {
+	return ty_embed_open_how(options, NULL, out, err);
+}
+
+enum ty_code ty_embed_open_how(const struct ty_embed_options *options, const struct ty_device_options *how, struct ty_embed **out,
+	struct ty_error *err)
+{
 	struct ty_runtime_options ro = {.size = sizeof ro, .name = "tyer-em", .workers = 1};
 	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .thread_name = "tyer-link", .cpu = -1};
 	enum ty_code code = check_options(options, err);
@@ -129,7 +137,7 @@ enum ty_code ty_embed_open(const struct ty_embed_options *options, struct ty_emb
 
 	*out = NULL;
 	if (code == TY_OK)
-		code = make(options, &e, err);
+		code = make(options, how, &e, err);
 	if (code != TY_OK)
 		return code;
 	code = ty_runtime_create(&ro, &e->rt, err);

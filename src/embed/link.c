@@ -474,6 +474,7 @@ static enum ty_code start(void *self, void *arg)
 	static const enum ty_sharing sharing[] = {
 		[TY_EMBED_AUTO] = TY_SHARING_AUTO, [TY_EMBED_QUIET] = TY_SHARING_QUIET, [TY_EMBED_FAST] = TY_SHARING_FAST,
 	};
+	struct ty_device_options *device;
 	int wake_fd;
 
 	l->embed = a->embed;
@@ -483,10 +484,16 @@ static enum ty_code start(void *self, void *arg)
 	l->attach_fd = -1;
 	ty_owner_stream_open(&l->stream, -1, 0);
 	l->gpu_arg = (struct ty_gpu_arg){
-		.service = l->service, .ready_to = &l->self, .ready_type = TY_LINK_READY,
-		.options = {.name = o->device, .driver = o->driver, .staging_bytes = o->staging_bytes, .sharing = sharing[o->sharing],
-			.calibration = o->calibration, .fault = o->fault},
+		.service = l->service, .ready_to = &l->self, .ready_type = TY_LINK_READY, .options = l->embed->how,
 	};
+	device = &l->gpu_arg.options;
+	device->name = o->device;
+	device->driver = o->driver;
+	device->staging_bytes = o->staging_bytes ? o->staging_bytes : device->staging_bytes;
+	device->sharing = sharing[o->sharing];
+	device->calibration = o->calibration;
+	device->fault = o->fault;
+	device->in_process = true;
 	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (l->epoll_fd < 0 || wake_fd < 0 || !watch(l, wake_fd, EVENT_WAKE)) {

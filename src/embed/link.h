@@ -113,6 +113,7 @@ struct link {
 
 struct ty_embed {
 	struct ty_embed_options options; /* strings are ours */
+	struct ty_device_options how;    /* what of the device's options is not the engine's to say */
 	uint8_t id[TY_OWNER_BYTES];
 	_Atomic uint64_t last_memory;
 	struct ty_runtime *rt;
@@ -128,6 +129,10 @@ struct ty_embed {
 };
 
 extern const struct ty_class link_class;
+
+/* As ty_embed_open, for measuring: with a path, tile, staging or kernels of its own (device.h). Null: as for everybody. */
+TY_MUST_USE enum ty_code ty_embed_open_how(const struct ty_embed_options *options, const struct ty_device_options *how, struct ty_embed **out,
+	struct ty_error *err);
 
 /* link.c */
 void link_send(struct link *l, const struct ty_owner_frame *frame);
