@@ -52,6 +52,15 @@ def read(path):
         return ""
 
 
+def find(folder, name):
+    """The program of that name somewhere in a folder: a build's, or a staged one's."""
+    for at, _, files in os.walk(folder):
+        path = os.path.join(at, name)
+        if name in files and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    sys.exit(f"no {name} under {folder}")
+
+
 class Probe:
     def __init__(self, program, service):
         gpu = [] if DEVICE == "host" else [DEVICE, DRIVER]
