@@ -25,13 +25,16 @@ def load(name):
         return None
 
 
-def judge(case, what, value, bar, form="{:.3f}", least=True):
+def judge(case, what, value, bar=None, form="{:.3f}", least=True, spread=None):
     """A figure that should be at least (or at most) the bar; none: only told."""
     verdict = "-"
     if bar is not None and not tiny:
         verdict = "pass" if (value >= bar if least else value <= bar) else "MISS"
     want = "" if bar is None else ("at least " if least else "at most ") + form.format(bar)
-    rows.append((case, what, form.format(value), want, verdict))
+    measured = form.format(value)
+    if spread:
+        measured += f" ({form.format(spread[0])}..{form.format(spread[1])})"
+    rows.append((case, what, measured, want, verdict))
 
 
 def tell(case, what, text):
@@ -46,6 +49,11 @@ def kib(n):
     return f"{n // 1024} KiB"
 
 
+def of_rounds(report, what):
+    """A ratio's median with its least and most."""
+    return {"value": report[what], "spread": (report[what + "_min"], report[what + "_max"])}
+
+
 def path_alone():
     report = load("alone")
     for r in report["rows"] if report else []:
@@ -54,9 +62,9 @@ def path_alone():
         if r["way"] == "fast":
             bar = 0.93 if r["run_bytes"] < 8192 else 0.97
             both = None if r["run_bytes"] < 8192 else 0.93
-        judge(case, "store", ratio(r["store_gbs"], r["store_limit_gbs"]), bar)
-        judge(case, "retrieve", ratio(r["retrieve_gbs"], r["retrieve_limit_gbs"]), bar)
-        judge(case, "both at once", ratio(r["both_gbs"], r["both_limit_gbs"]), both)
+        judge(case, "store", **of_rounds(r, "store_ratio"), bar=bar)
+        judge(case, "retrieve", **of_rounds(r, "retrieve_ratio"), bar=bar)
+        judge(case, "both at once", **of_rounds(r, "both_ratio"), bar=both)
         # of chunks of 32 MiB; shorter runs make smaller ones here
         if r["way"] == "fast" or r["cross_layer"]:
             for d in ("store", "retrieve"):
@@ -68,8 +76,7 @@ def path_busy():
     report = load("busy")
     if not report:
         return
-    tell("the engine's step", "alone; beside plain copies out, in, both",
-         " ".join(f"{report[k]:.0f}" for k in ("step_alone_us", "step_store_us", "step_retrieve_us", "step_both_us")) + " us")
+    tell("the engine's step", "alone, us", f"{report['step_alone_us']:.0f}")
     for r in report["rows"]:
         cross = r["cross_layer"]
         case = f"busy, {r['way']}, {kib(r['run_bytes'])}{' cross-layer' if cross else ''} ({r['path']})"
@@ -82,37 +89,38 @@ def path_busy():
             bar = {8192: 0.40, 16384: 0.70, 32768: 0.90}.get(r["run_bytes"])
             step = 1.02
         for d in ("store", "retrieve"):
-            judge(case, d, ratio(r[d + "_gbs"], r[d + "_limit_gbs"]), bar)
-            judge(case, f"step beside {d}", ratio(r[d + "_step_us"], report[f"step_{d}_us"]), step, least=False)
-        judge(case, "both at once", ratio(r["both_gbs"], r["both_limit_gbs"]), None)
-        judge(case, "step beside both", ratio(r["both_step_us"], report["step_both_us"]), None)
+            judge(case, d, **of_rounds(r, d + "_ratio"), bar=bar)
+            judge(case, f"step beside {d}, of that beside plain copies", **of_rounds(r, d + "_step_ratio"), bar=step, least=False)
+        judge(case, "both at once", **of_rounds(r, "both_ratio"))
+        judge(case, "step beside both, of that beside plain copies", **of_rounds(r, "both_step_ratio"))
 
 
 def embedded():
     report = load("embedded")
-    if not report:
-        return
-    tell("owner in the engine's process", "the engine's step alone, us", f"{report['step_alone_us']:.0f}")
-    for r in report["rows"]:
+    for r in report["rows"] if report else []:
         case = f"owner in the engine's process, {r['way']}, {kib(r['run_bytes'])}{' cross-layer' if r['cross_layer'] else ''}"
         judged = r["way"] == "fast"  # there is no other process whose time slices would be taken
         for d in ("store", "retrieve", "both"):
-            judge(case, d, ratio(r[d + "_gbs"], r[d + "_limit_gbs"]), 0.97 if judged and d != "both" else None)
-            judge(case, f"step beside {d}, of alone", ratio(r[d + "_step_us"], r["step_alone_us"]), 1.03 if judged and d != "both" else None,
-                  least=False)
-            judge(case, f"step beside plain {d}, of alone", ratio(r[d + "_plain_step_us"], r["step_alone_us"]), None)
+            bar = judged and d != "both"
+            judge(case, d, **of_rounds(r, d + "_ratio"), bar=0.97 if bar else None)
+            judge(case, f"step beside {d}, of alone ({r['step_alone_us']:.0f} us; plain copies make it {r[d + '_plain_step_of_alone']:.3f})",
+                  r[d + "_step_of_alone"], 1.03 if bar else None, least=False)
 
 
 def ways():
     for name in sorted(os.path.basename(p)[:-5] for p in glob.glob(os.path.join(result, "*.json"))):
-        if not name.startswith(("ways-", "tiles-")):
+        if not name.startswith("ways-") and name != "embedded-ways":
             continue
         report = load(name)
         for r in report["rows"] if report else []:
-            tell(f"{name}, {r['way']}, {kib(r['run_bytes'])}", "store, retrieve, both GB/s; limits; steps",
-                 f"{r['store_gbs']:.1f} {r['retrieve_gbs']:.1f} {r['both_gbs']:.1f}; {r['store_limit_gbs']:.1f} "
-                 f"{r['retrieve_limit_gbs']:.1f} {r['both_limit_gbs']:.1f}; {r['store_step_us']:.0f} "
-                 f"{r['retrieve_step_us']:.0f} {r['both_step_us']:.0f} us")
+            case = f"{name}, {r['way']}, {kib(r['run_bytes'])}"
+            for d in ("store", "retrieve", "both"):
+                judge(case, d, **of_rounds(r, d + "_ratio"))
+            if "store_step_ratio" in r:
+                tell(case, "step beside store, retrieve, both, of that beside plain copies",
+                     " ".join(f"{r[d + '_step_ratio']:.3f}" for d in ("store", "retrieve", "both")))
+            if r["store_queue_us"]:
+                tell(case, "queueing store, retrieve, us for 32 MiB", f"{r['store_queue_us']:.1f} {r['retrieve_queue_us']:.1f}")
 
 
 def device():
@@ -140,10 +148,34 @@ def latency():
         report = load("latency-" + layout)
         if not report:
             continue
-        r = next(x for x in report["rows"] if "raw_p50_us" in x)
-        case = f"RETRIEVE of one chunk, {layout} (plain copy {r['raw_p50_us']:.0f} us)"
-        judge(case, "call to done word beyond the plain copy, p50 us", r["p50_us"] - r["raw_p50_us"], 100, "{:.0f}", least=False)
-        judge(case, "the same, p99 us", r["p99_us"] - r["raw_p50_us"], 300, "{:.0f}", least=False)
+        of = {r["what"]: r for r in report["rows"] if "what" in r}
+        ours, plain, spin = of["retrieve"], of["plain"], of["spin"]
+        case = f"RETRIEVE of one chunk, {layout}"
+        for who, r in (("call to done word", ours), ("a plain copy beside it", plain)):
+            tell(case, f"{who}: p50, p99, p99.9, max us, of {r['samples']}",
+                 " ".join(f"{r[p + '_us']:.0f}" for p in ("p50", "p99", "p999", "max")))
+        tell(case, "a loop that does nothing else: longest gap us, gaps over 100 us a second",
+             f"{spin['longest_us']:.0f} {spin['over_100_us'] / spin['seconds']:.1f}")
+        judge(case, "beyond the plain copy's p50: p50, us", ours["p50_us"] - plain["p50_us"], 100, "{:.0f}", least=False)
+        judge(case, "beyond the plain copy's p50: p99, us", ours["p99_us"] - plain["p50_us"], 300, "{:.0f}", least=False)
+
+
+def restart():
+    report = load("restart")
+    if not report:
+        return
+    rounds = report["rounds_of_a_kill"]
+    case = f"kill -9 with {report['bytes'] / 2**30:.0f} GiB in chunks of {kib(report['chunk_bytes'])}, {len(rounds)} rounds"
+    for what, words, bar in (("ready", "the next worker ready, s", None), ("first", "the youngest chunk served, s", None),
+                             ("retrieved", "a prompt retrieved by an engine that starts then, s", 3), ("last", "all served, s", None)):
+        seconds = sorted(r[what] / 1000 for r in rounds)
+        judge(case, words, seconds[len(seconds) // 2], bar, "{:.2f}", least=False, spread=(seconds[0], seconds[-1]))
+    for key, words, bar in (("ping_", "PING meanwhile: the longest of all, ms", 10), ("still_", "PING in a second after it", None)):
+        worst = sorted(r[key + "max_us"] / 1000 for r in rounds)
+        judge(case, words, worst[-1], bar, "{:.1f}", least=False)
+        tell(case, words.split(":")[0] + ": p50, p99.9 us, the rounds' worst",
+             " ".join(f"{max(r[key + p] for r in rounds):.0f}" for p in ("p50_us", "p999_us")))
+    tell(case, "longest slow call of the driver, ms", f"{max(r['slow_call_ms'] for r in rounds):.1f}")
 
 
 def loads():
@@ -243,7 +275,7 @@ def main():
         for line in f:
             name, outcome, seconds, note = line.rstrip("\n").split("\t")
             steps.append({"step": name, "result": outcome, "seconds": int(seconds), "note": "" if outcome == "passed" else note})
-    for part in (path_alone, path_busy, embedded, device, latency, loads, copies, several, ways, checked):
+    for part in (path_alone, path_busy, embedded, device, latency, restart, loads, copies, several, ways, checked):
         try:
             part()
         except (KeyError, StopIteration, TypeError) as error:

@@ -29,12 +29,13 @@
 #include <unistd.h>
 
 #define NAP_US 200
+#define GAP_CHECK_NS 100000000 /* that the loop which does nothing else looks for failures */
 #define PATIENCE_NS ((int64_t)90 * 1000000000)
 #define BACK_NS ((int64_t)10 * 1000000000) /* longest wait for a killed client's memory */
 #define BACK_SLACK ((uint64_t)64 << 20)
 
 struct load_options options = {.driver = NULL, .device_count = 1, .clients = 4, .chunks = 16, .planes = 64, .run_bytes = 32768,
-	.blocks_per_chunk = 16, .iterations = 300, .ping_hz = 1000, .seconds = 1};
+	.blocks_per_chunk = 16, .iterations = 3000, .ping_hz = 1000, .seconds = 1};
 struct load_shared *shared;
 
 static pid_t pids[LOAD_CLIENTS + 2];
@@ -386,20 +387,68 @@ static int load(void)
 	return check();
 }
 
+/* Of a loop that does nothing but look at the clock: how long somebody else had its processor. */
+struct gaps {
+	double longest_us, seconds;
+	uint64_t looks, over_100_us;
+};
+
+static struct gaps spin_until_idle(void)
+{
+	uint32_t phase = atomic_load_explicit(&shared->phase, memory_order_relaxed);
+	int64_t began = load_now(), last = began, checked = began;
+	struct gaps g = {0};
+
+	while (atomic_load_explicit(&shared->line[0].idle_phase, memory_order_acquire) != phase) {
+		int64_t now = load_now();
+		double gap = (double)(now - last) / 1e3;
+
+		g.looks++;
+		g.longest_us = gap > g.longest_us ? gap : g.longest_us;
+		g.over_100_us += gap > 100;
+		if (now - checked > GAP_CHECK_NS) {
+			look_for_failures();
+			if (now - began > PATIENCE_NS) {
+				fprintf(stderr, "gpu_load: client 0 does not end its phase\n");
+				stop_all(1);
+			}
+			checked = load_now();
+			now = checked; /* that was ours */
+		}
+		last = now;
+	}
+	g.seconds = (double)(load_now() - began) / 1e9;
+	return g;
+}
+
+static void say_latency(const char *what, const char *name, double *us, uint32_t count)
+{
+	qsort(us, count, sizeof us[0], by_value);
+	printf("%-44s p50 %.1f us, p99 %.1f, p99.9 %.1f, max %.1f\n", what, part_of(us, count, 0.5), part_of(us, count, 0.99),
+		part_of(us, count, 0.999), us[count - 1]);
+	row("\"what\": \"%s\", \"samples\": %u, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f", name, count,
+		part_of(us, count, 0.5), part_of(us, count, 0.99), part_of(us, count, 0.999), us[count - 1]);
+}
+
+/* Plain copies and RETRIEVEs in turn; a processor that does nothing else tells the machine's own stalls from ours. */
 static int latency(void)
 {
 	struct load_line *line = &shared->line[0];
+	struct gaps g;
 
 	start_clients(0, options.clients);
-	once(LOAD_LATENCY);
-	qsort(line->done_us, line->samples, sizeof line->done_us[0], by_value);
-	qsort(line->raw_us, line->samples, sizeof line->raw_us[0], by_value);
-	printf("RETRIEVE of one chunk, call to done word: p50 %.1f us, p99 %.1f; plain copy p50 %.1f, p99 %.1f; of %u\n",
-		part_of(line->done_us, line->samples, 0.5), part_of(line->done_us, line->samples, 0.99),
-		part_of(line->raw_us, line->samples, 0.5), part_of(line->raw_us, line->samples, 0.99), line->samples);
-	row("\"samples\": %u, \"p50_us\": %.1f, \"p99_us\": %.1f, \"raw_p50_us\": %.1f, \"raw_p99_us\": %.1f", line->samples,
-		part_of(line->done_us, line->samples, 0.5), part_of(line->done_us, line->samples, 0.99),
-		part_of(line->raw_us, line->samples, 0.5), part_of(line->raw_us, line->samples, 0.99));
+	set_phase(LOAD_LATENCY, clients_on(LOAD_DEVICES));
+	g = spin_until_idle();
+	wait_idle();
+	if (!line->samples)
+		return 1;
+	printf("one chunk, %u samples:\n", line->samples);
+	say_latency("plain copy, call to seen done", "plain", line->raw_us, line->samples);
+	say_latency("RETRIEVE, call to done word", "retrieve", line->done_us, line->samples);
+	printf("a loop of its own over these %.1f s was held up for at most %.0f us, %llu times for over 100 us\n", g.seconds, g.longest_us,
+		(unsigned long long)g.over_100_us);
+	row("\"what\": \"spin\", \"seconds\": %.6f, \"longest_us\": %.1f, \"over_100_us\": %llu, \"looks\": %llu", g.seconds, g.longest_us,
+		(unsigned long long)g.over_100_us, (unsigned long long)g.looks);
 	return check();
 }
 

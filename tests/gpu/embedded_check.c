@@ -4,8 +4,8 @@
  * This process is the engine: steps of about 1.6 ms on a thread and stream of its own, a pool in its own memory, and an owner over
  * the arena of a service that runs in a child. Every chunk comes back elsewhere and is checked word by word.
  *
- * The limit is one contiguous page-locked copy beside the same engine, measured before and after each row. On the stand-in driver
- * (--tiny) it checks itself, and the numbers mean nothing.
+ * Each row is measured in --rounds rounds: the step alone, then on each side plain page-locked copies beside the same engine, which are the
+ * limit, and ours (measure.h). On the stand-in driver (--tiny) it checks itself, and the numbers mean nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,34 +20,30 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <tyer/embed.h>
-
 #include "actors/service.h"
 #include "base/log.h"
-#include "device/cuda_client.h"
 #include "busy/busy.h"
+#include "device/cuda_client.h"
+#include "embed/link.h"
+#include "measure.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define CHUNKS 16u              /* of the pool; it has room for twice as many, so that they come back elsewhere */
 #define OP_CHUNKS 4u            /* of one operation ... */
 #define DEPTH 4u                /* ... of which so many are out in a direction */
 #define CHAIN 4096u             /* keys of a session */
-#define CROSS_LAYER (512u << 10)
-#define CROSS_PLANES 64u
 #define WARM 0.2                /* of a measurement, before it counts */
-#define PLAIN_REPEATS 5
+#define PLAIN_REPEATS 7         /* copies one way; PLAIN_BOTH each way at once */
+#define PLAIN_BOTH 10
+#define PIECES_OF_TINY 10u
+#define PIECES 64u              /* of the arena: all of it */
 
 static struct {
 	const char *device, *driver, *ways, *runs, *calibration;
 	double seconds;
-	uint32_t limit;
+	uint32_t limit, rounds;
 	bool json, tiny;
-} options = {.device = "cuda:0", .seconds = 0.25, .limit = 38, .ways = "fast,quiet,auto", .runs = "8,16,32,64,512,2048"};
-
-static const struct {
-	const char *name;
-	enum ty_embed_sharing sharing;
-} ways[] = {{"fast", TY_EMBED_FAST}, {"quiet", TY_EMBED_QUIET}, {"auto", TY_EMBED_AUTO}};
+} options = {.device = "cuda:0", .seconds = 0.1, .limit = 200, .rounds = 5, .ways = "fast,quiet,auto", .runs = "8,16,32,64,512,2048"};
 
 static char dir[64], url[128], attach[108];
 static struct ty_cuda_client *gpu;
@@ -55,19 +51,11 @@ static struct ty_embed *embed;
 static struct ty_client *client;
 static void *pinned[2];
 static uint64_t plain_device[2], plain_bytes = 256 * MIB;
-static double began, step_alone;
+static double began;
 static uint64_t checked, wrong_words;
 static const char *doing = "start";
 static FILE *report; /* what people read */
 static bool first_row = true;
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static _Noreturn void failed(const char *what, const char *text)
 {
@@ -151,41 +139,30 @@ static void clean_up(void)
 /* ---- the pool ------------------------------------------------------------------------------------------ */
 
 struct pool {
-	uint32_t run, planes, per_chunk; /* per_chunk: blocks */
-	bool cross_layer;
-	uint64_t address, bytes, chunk_bytes, seed;
+	struct measure_shape shape;
+	uint64_t address, bytes, seed;
 	uint32_t registration;
 	struct ty_pool said;
 	struct ty_region region;
 	struct ty_group group;
-	struct ty_plane plane[64];
+	struct ty_plane plane[MEASURE_CROSS_PLANES];
 	uint32_t ids[2][CHUNKS * 16]; /* where chunks are stored from, and where they come back to */
 };
 
-static void shape(struct pool *p, uint32_t joined)
+static void make_pool(struct pool *p, uint32_t joined)
 {
-	uint64_t most = options.tiny ? MIB / 4 : 32 * MIB;
-	uint32_t blocks;
+	const struct measure_shape shape = measure_shape(joined, options.tiny ? MIB / 4 : 32 * MIB);
+	const uint32_t blocks = 2 * CHUNKS * shape.blocks_per_chunk;
+	const uint64_t plane = shape.cross_layer ? shape.run_bytes : (uint64_t)blocks * shape.run_bytes; /* from one to the next */
 
 	memset(p, 0, sizeof *p);
-	p->run = joined;
-	p->planes = 64;
-	p->per_chunk = 16;
-	if (joined >= CROSS_LAYER) {
-		p->cross_layer = true;
-		p->run = joined / CROSS_PLANES;
-	}
-	while (!p->cross_layer && p->planes > 1 && (uint64_t)p->run * p->planes * p->per_chunk > most)
-		p->planes /= 2;
-	while (p->per_chunk > 1 && (uint64_t)p->run * p->planes * p->per_chunk > most)
-		p->per_chunk /= 2;
-	p->chunk_bytes = (uint64_t)p->run * p->planes * p->per_chunk;
-	blocks = 2 * CHUNKS * p->per_chunk;
-	p->bytes = (uint64_t)blocks * p->planes * p->run;
-	p->group = (struct ty_group){256 / p->per_chunk, blocks, p->cross_layer ? (uint64_t)p->run * p->planes : p->run, p->run, p->planes,
-		p->plane};
-	for (uint32_t i = 0; i < p->planes; i++)
-		p->plane[i].offset = p->cross_layer ? (uint64_t)i * p->run : (uint64_t)i * blocks * p->run;
+	p->shape = shape;
+	p->bytes = (uint64_t)blocks * shape.planes * shape.run_bytes;
+	p->group = (struct ty_group){.block_tokens = 256 / shape.blocks_per_chunk, .block_count = blocks,
+		.block_stride = shape.cross_layer ? (uint64_t)shape.run_bytes * shape.planes : shape.run_bytes, .run_bytes = shape.run_bytes,
+		.plane_count = shape.planes, .planes = p->plane};
+	for (uint32_t i = 0; i < shape.planes; i++)
+		p->plane[i].offset = i * plane;
 	p->region = (struct ty_region){.allocation_bytes = p->bytes, .length = p->bytes};
 	p->said = (struct ty_pool){.region_count = 1, .group_count = 1, .regions = &p->region, .groups = &p->group, .parts = 1, .format = "NHD"};
 }
@@ -193,7 +170,7 @@ static void shape(struct pool *p, uint32_t joined)
 /* Every block once, in any order. */
 static void draw_ids(struct pool *p)
 {
-	uint32_t count = 2 * CHUNKS * p->per_chunk, half = count / 2, all[2 * CHUNKS * 16];
+	uint32_t count = 2 * CHUNKS * p->shape.blocks_per_chunk, half = count / 2, all[2 * CHUNKS * 16];
 
 	for (uint32_t i = 0; i < count; i++)
 		all[i] = i;
@@ -209,13 +186,13 @@ static void draw_ids(struct pool *p)
 
 static struct ty_pattern_run *list_runs(const struct pool *p, const uint32_t *ids, uint32_t *count)
 {
-	struct ty_pattern_run *runs = calloc((size_t)CHUNKS * p->per_chunk * p->planes, sizeof *runs);
+	struct ty_pattern_run *runs = calloc((size_t)CHUNKS * p->shape.blocks_per_chunk * p->shape.planes, sizeof *runs);
 
 	*count = 0;
-	for (uint32_t i = 0; runs && i < CHUNKS * p->per_chunk; i++)
-		for (uint32_t k = 0; k < p->planes; k++)
+	for (uint32_t i = 0; runs && i < CHUNKS * p->shape.blocks_per_chunk; i++)
+		for (uint32_t k = 0; k < p->shape.planes; k++)
 			runs[(*count)++] = (struct ty_pattern_run){p->address + p->plane[k].offset + ids[i] * p->group.block_stride,
-				i / p->per_chunk + 1, (uint32_t)(((uint64_t)(i % p->per_chunk) * p->planes + k) * p->run / 8)};
+				i / p->shape.blocks_per_chunk + 1, (uint32_t)(((uint64_t)(i % p->shape.blocks_per_chunk) * p->shape.planes + k) * p->shape.run_bytes / 8)};
 	return runs;
 }
 
@@ -231,9 +208,9 @@ static void contents(struct pool *p, bool fill)
 		randombytes_buf(&p->seed, sizeof p->seed);
 	runs = list_runs(p, p->ids[!fill], &count);
 	if (fill)
-		must("fill", ty_cuda_client_fill(gpu, p->seed, runs, count, p->run / 8, &err), &err);
+		must("fill", ty_cuda_client_fill(gpu, p->seed, runs, count, p->shape.run_bytes / 8, &err), &err);
 	else
-		must("check", ty_cuda_client_check(gpu, p->seed, runs, count, p->run / 8, &wrong, &err), &err);
+		must("check", ty_cuda_client_check(gpu, p->seed, runs, count, p->shape.run_bytes / 8, &wrong, &err), &err);
 	free(runs);
 	checked += fill ? 0 : CHUNKS;
 	wrong_words += wrong.count;
@@ -249,7 +226,7 @@ static void wipe(struct pool *p)
 	uint32_t count;
 	struct ty_pattern_run *runs = list_runs(p, p->ids[1], &count);
 
-	must("wipe", ty_cuda_client_fill(gpu, ~p->seed, runs, count, p->run / 8, &err), &err);
+	must("wipe", ty_cuda_client_fill(gpu, ~p->seed, runs, count, p->shape.run_bytes / 8, &err), &err);
 	free(runs);
 }
 
@@ -314,7 +291,7 @@ static void send_next(struct stream *s);
 static void on_moved(void *user, const struct ty_result *result)
 {
 	struct stream *s = user;
-	double at = now();
+	double at = measure_now();
 
 	if (result->code != TY_OK)
 		failed(s->store ? "STORE" : "RETRIEVE", result->error);
@@ -322,7 +299,7 @@ static void on_moved(void *user, const struct ty_result *result)
 		failed("STORE", "not all was stored");
 	s->out--;
 	if (s->first > 0 && at < s->end) {
-		s->bytes += OP_CHUNKS * s->pool->chunk_bytes;
+		s->bytes += OP_CHUNKS * s->pool->shape.chunk_bytes;
 		s->last = at;
 	} else if (s->first <= 0 && at > s->start + WARM * options.seconds) {
 		s->first = at;
@@ -332,8 +309,8 @@ static void on_moved(void *user, const struct ty_result *result)
 static void send_next(struct stream *s)
 {
 	struct pool *p = s->pool;
-	uint32_t first = s->next * OP_CHUNKS, in_pool = first % CHUNKS, length = OP_CHUNKS * p->per_chunk;
-	const uint32_t *ids = p->ids[!s->store] + in_pool * p->per_chunk;
+	uint32_t first = s->next * OP_CHUNKS, in_pool = first % CHUNKS, length = OP_CHUNKS * p->shape.blocks_per_chunk;
+	const uint32_t *ids = p->ids[!s->store] + in_pool * p->shape.blocks_per_chunk;
 	struct ty_transfer t = {.session = s->session, .registration = p->registration, .first = s->store ? first : in_pool, .count = OP_CHUNKS,
 		.blocks = &ids, .block_counts = &length, .group_count = 1};
 	struct ty_error err;
@@ -347,7 +324,7 @@ static void send_next(struct stream *s)
 /* GB/s together, until the time is over, and so that stores end with a whole pool's worth; the engine's step meanwhile. */
 static double transfer(struct stream *streams, unsigned count, double *step_us)
 {
-	double start = now(), rate = 0, p99;
+	double start = measure_now(), rate = 0, p99;
 	uint64_t from = ty_busy_steps() + 1;
 	bool more = true;
 
@@ -356,7 +333,7 @@ static double transfer(struct stream *streams, unsigned count, double *step_us)
 		streams[i].end = start + options.seconds;
 	}
 	while (more) {
-		bool late = now() >= start + options.seconds;
+		bool late = measure_now() >= start + options.seconds;
 
 		more = false;
 		for (unsigned i = 0; i < count; i++) {
@@ -384,50 +361,43 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* GB/s of plain copies to the host, to the device, both at once; and the engine's step beside them. Half of the whole: it is
- * called before and after. */
-static void plain(double limit[3], double step[3])
+/* GB/s of plain copies on this side, and the engine's step beside them. */
+static double plain(enum measure_side side, double *step_us)
 {
+	uint64_t from = ty_busy_steps() + 1, copies = side == MEASURE_BOTH ? 2 * PLAIN_BOTH : 1;
+	double seconds[PLAIN_REPEATS], p99;
 	struct ty_error err = {0};
-	double p99;
+	uint32_t count = side == MEASURE_BOTH ? 1 : PLAIN_REPEATS;
 
-	for (unsigned i = 0; i < 3; i++) {
-		uint64_t from = ty_busy_steps() + 1;
-		double seconds[PLAIN_REPEATS], median;
-
-		for (unsigned k = 0; k < PLAIN_REPEATS; k++) {
-			if (i < 2)
-				must("plain copies", ty_cuda_client_time_copy(gpu, i == 0, pinned[i], plain_device[i], plain_bytes,
-					&seconds[k], &err), &err);
-			else
-				must("plain copies", ty_cuda_client_time_both(gpu, pinned, plain_device, plain_bytes, 4, &seconds[k], &err),
-					&err);
-		}
-		qsort(seconds, PLAIN_REPEATS, sizeof seconds[0], by_value);
-		limit[i] += (double)plain_bytes * (i < 2 ? 1 : 8) / seconds[PLAIN_REPEATS / 2] / 1e9 / 2;
-		ty_busy_times(from, &median, &p99);
-		step[i] += median / 2;
-	}
+	for (uint32_t k = 0; k < count; k++)
+		must("plain copies", side == MEASURE_BOTH ? ty_cuda_client_time_both(gpu, pinned, plain_device, plain_bytes, PLAIN_BOTH, &seconds[k], &err)
+			: ty_cuda_client_time_copy(gpu, side == MEASURE_STORE, pinned[side], plain_device[side], plain_bytes, &seconds[k], &err), &err);
+	qsort(seconds, count, sizeof seconds[0], by_value);
+	ty_busy_times(from, step_us, &p99);
+	return (double)(plain_bytes * copies) / seconds[count / 2] / 1e9;
 }
 
-static void row(const char *way, struct pool *p, const double rate[3], const double limit[3], const double step[3],
-	const double plain_step[3])
+/* The engine's step with nothing beside it. */
+static double step_alone(void)
 {
-	static const char *const names[] = {"store", "retrieve", "both"};
-	uint32_t joined = p->cross_layer ? p->run * p->planes : p->run;
+	uint64_t from = ty_busy_steps() + 1;
+	double median, p99;
 
-	fprintf(report, "%5u KiB  %-6s", joined / 1024, way);
-	for (unsigned i = 0; i < 3; i++)
-		fprintf(report, "  %6.2f %5.3f %6.0f", rate[i], rate[i] / limit[i], step[i]);
-	fprintf(report, "\n");
-	fflush(report);
+	usleep(options.tiny ? 5000 : 40000);
+	ty_busy_times(from, &median, &p99);
+	return median;
+}
+
+static void tell(const char *way, struct pool *p, const struct measure_rounds *r)
+{
+	uint32_t joined = p->shape.cross_layer ? p->shape.run_bytes * p->shape.planes : p->shape.run_bytes;
+
+	measure_print_row(report, joined, way, "", r, true);
 	if (!options.json)
 		return;
-	printf("%s\n    {\"run_bytes\": %u, \"way\": \"%s\", \"cross_layer\": %s, \"step_alone_us\": %.1f", first_row ? "" : ",", joined, way,
-		p->cross_layer ? "true" : "false", step_alone);
-	for (unsigned i = 0; i < 3; i++)
-		printf(", \"%s_gbs\": %.3f, \"%s_limit_gbs\": %.3f, \"%s_step_us\": %.1f, \"%s_plain_step_us\": %.1f", names[i], rate[i], names[i],
-			limit[i], names[i], step[i], names[i], plain_step[i]);
+	printf("%s\n    {\"run_bytes\": %u, \"way\": \"%s\", \"cross_layer\": %s", first_row ? "" : ",", joined, way,
+		p->shape.cross_layer ? "true" : "false");
+	measure_print_json(stdout, r, true);
 	printf("}");
 	first_row = false;
 }
@@ -466,73 +436,78 @@ static void open_client(void)
 	must("the client", ty_client_open(&o, &client, &err), &err);
 }
 
+/* One side of a round: the limit, then ours. */
+static void side(struct measure_rounds *r, enum measure_side which, struct stream *streams)
+{
+	struct measure_series *s = &r->side[which];
+
+	s->limit_gbs[r->count] = plain(which, &s->plain_step_us[r->count]);
+	s->gbs[r->count] = transfer(streams, which == MEASURE_BOTH ? 2 : 1, &s->step_us[r->count]);
+}
+
+/* Stores always come from the one half of the pool and retrieves go into the other, so that what is there can be told at any time. */
+static void one_round(struct pool *p, struct measure_rounds *r)
+{
+	const uint64_t session = 3 * r->count + 1;
+	struct stream s[2];
+
+	r->alone_us[r->count] = step_alone();
+	wipe(p);
+	randombytes_buf(keys, sizeof keys);
+	lookup(session, keys[0][0], CHAIN, 0);
+	s[0] = (struct stream){.pool = p, .store = true, .session = session};
+	side(r, MEASURE_STORE, s);
+	/* the pool's worth that was stored last */
+	lookup(session + 1, keys[0][s[0].next * OP_CHUNKS - CHUNKS], CHUNKS, CHUNKS);
+	s[0] = (struct stream){.pool = p, .session = session + 1};
+	side(r, MEASURE_RETRIEVE, s);
+	contents(p, false);
+	wipe(p);
+	lookup(session + 2, keys[1][0], CHAIN, 0);
+	s[0] = (struct stream){.pool = p, .session = session + 1};
+	s[1] = (struct stream){.pool = p, .store = true, .session = session + 2};
+	side(r, MEASURE_BOTH, s);
+	contents(p, false);
+	for (uint64_t i = 0; i < 3; i++)
+		end_session(session + i);
+	r->count++;
+}
+
 static void measure(const char *way, uint32_t joined)
 {
-	double rate[3] = {0}, limit[3] = {0}, step[3] = {0}, plain_step[3] = {0};
-	struct stream s[2];
+	struct measure_rounds rounds = {0};
 	static struct pool p;
-	uint8_t *last;
 
-	shape(&p, joined);
+	make_pool(&p, joined);
 	open_client();
 	open_pool(&p);
 	draw_ids(&p);
 	contents(&p, true);
-	wipe(&p);
-	plain(limit, plain_step);
-	randombytes_buf(keys, sizeof keys);
-	lookup(1, keys[0][0], CHAIN, 0);
-	s[0] = (struct stream){.pool = &p, .store = true, .session = 1};
-	rate[0] = transfer(s, 1, &step[0]);
-	last = keys[0][s[0].next * OP_CHUNKS - CHUNKS]; /* the pool's worth that was stored last */
-	lookup(2, last, CHUNKS, CHUNKS);
-	s[0] = (struct stream){.pool = &p, .session = 2};
-	rate[1] = transfer(s, 1, &step[1]);
-	contents(&p, false);
-	wipe(&p);
-	lookup(3, keys[1][0], CHAIN, 0);
-	s[0] = (struct stream){.pool = &p, .session = 2};
-	s[1] = (struct stream){.pool = &p, .store = true, .session = 3};
-	rate[2] = transfer(s, 2, &step[2]);
-	contents(&p, false);
-	for (uint64_t i = 1; i <= 3; i++)
-		end_session(i);
-	plain(limit, plain_step);
-	row(way, &p, rate, limit, step, plain_step);
+	while (rounds.count < options.rounds)
+		one_round(&p, &rounds);
+	tell(way, &p, &rounds);
 	close_pool(&p);
 	ty_client_close(client);
 }
 
-static bool listed(const char *list, const char *name)
+static void each_way(const struct measure_way *way)
 {
-	size_t length = strlen(name);
-
-	for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
-		if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length]))
-			return true;
-	return false;
-}
-
-static void each_way(unsigned way)
-{
-	struct ty_embed_options o = {.size = sizeof o, .attach_path = attach, .device = options.device, .driver = options.driver,
-		.sharing = ways[way].sharing, .calibration = options.calibration};
+	static const enum ty_embed_sharing sharing[] = {
+		[TY_SHARING_AUTO] = TY_EMBED_AUTO, [TY_SHARING_QUIET] = TY_EMBED_QUIET, [TY_SHARING_FAST] = TY_EMBED_FAST};
+	const struct ty_embed_options o = {.size = sizeof o, .attach_path = attach, .device = options.device, .driver = options.driver,
+		.sharing = sharing[way->how.sharing], .calibration = options.calibration};
+	const char *runs = options.runs;
 	struct ty_embed_stats stats;
 	struct ty_error err = {0};
 
-	doing = ways[way].name;
-	must("the owner", ty_embed_open(&o, &embed, &err), &err);
-	do { /* all of the arena is registered before anything is measured */
+	doing = way->name;
+	must("the owner", ty_embed_open_how(&o, &way->how, &embed, &err), &err);
+	do { /* all of the arena is registered before anything is measured: more than a turn of the link takes */
 		usleep(1000);
 		ty_embed_stats(embed, &stats);
-	} while (stats.pieces < (options.tiny ? 10 : 64)); /* more than a turn of the link takes */
-	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2) {
-		char name[16];
-
-		snprintf(name, sizeof name, "%u", run / 1024);
-		if (listed(options.runs, name) && now() < began + options.limit - 3)
-			measure(ways[way].name, run);
-	}
+	} while (stats.pieces < (options.tiny ? PIECES_OF_TINY : PIECES));
+	for (uint32_t run; (run = measure_next_run(&runs)) && measure_now() < began + options.limit - 3;)
+		measure(way->name, run);
 	must("the owner's end", ty_embed_close(embed, 10000000, &err), &err);
 }
 
@@ -549,6 +524,7 @@ static void parse(int argc, char **argv)
 {
 	static const struct option known[] = {
 		{"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'}, {"seconds", required_argument, NULL, 's'},
+		{"rounds", required_argument, NULL, 'r'},
 		{"limit", required_argument, NULL, 'l'}, {"calibration", required_argument, NULL, 'C'}, {"runs", required_argument, NULL, 'R'},
 		{"ways", required_argument, NULL, 'w'}, {"json", no_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {0},
 	};
@@ -560,6 +536,7 @@ static void parse(int argc, char **argv)
 		case 'd': options.device = optarg; break;
 		case 'D': options.driver = optarg; break;
 		case 's': options.seconds = atof(optarg) / 1e3; break;
+		case 'r': options.rounds = (uint32_t)atoi(optarg); break;
 		case 'l': options.limit = (uint32_t)atoi(optarg); break;
 		case 'C': options.calibration = optarg; break;
 		case 'R': options.runs = optarg; break;
@@ -567,17 +544,18 @@ static void parse(int argc, char **argv)
 		case 'j': options.json = true; break;
 		case 'y': options.tiny = true; break;
 		default:
-			fprintf(stderr, "usage: embedded_check [--json] [--ways fast,quiet,auto] [--runs KIB,...] [--seconds MILLISECONDS]\n"
-				"                      [--calibration DIR] [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
+			fprintf(stderr, "usage: embedded_check [--json] [--ways fast,quiet,auto,staged-t4,...] [--runs KIB,...] [--rounds N]\n"
+				"                      [--seconds MILLISECONDS, of a round] [--calibration DIR] [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
 			exit(2);
 		}
 	}
-	if (strncmp(options.device, "cuda:", 5) || options.seconds <= 0) {
-		fprintf(stderr, "embedded_check: expected --device cuda:N, --seconds a number\n");
+	if (strncmp(options.device, "cuda:", 5) || options.seconds <= 0 || options.rounds < 1 || options.rounds > MEASURE_ROUNDS) {
+		fprintf(stderr, "embedded_check: expected --device cuda:N, --seconds a number, --rounds 1..%u\n", MEASURE_ROUNDS);
 		exit(2);
 	}
 	if (options.tiny) {
-		options.seconds = 0.02;
+		options.seconds = 0.01;
+		options.rounds = 2;
 		options.runs = "8,512";
 		plain_bytes = MIB;
 	}
@@ -586,12 +564,15 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct ty_region unused;
+	struct measure_way way;
 	struct ty_error err = {0};
-	double p99;
-	uint64_t from;
+	const char *list;
 
 	parse(argc, argv);
-	began = now();
+	for (list = options.ways; measure_next_way(&list, &way);) /* all of them are ways */
+		;
+	list = options.ways;
+	began = measure_now();
 	report = options.json ? stderr : stdout;
 	if (sodium_init() < 0)
 		failed("libsodium", "it does not start");
@@ -605,22 +586,18 @@ int main(int argc, char **argv)
 		must("device memory", ty_cuda_client_alloc(gpu, plain_bytes, &plain_device[i], &unused, &err), &err);
 	}
 	must("the engine", ty_busy_start_here(options.driver, atoi(options.device + 5), options.tiny, &err), &err);
-	from = ty_busy_steps() + 1;
-	usleep(options.tiny ? 20000 : 500000);
-	ty_busy_times(from, &step_alone, &p99);
-	fprintf(report, "the engine's step alone: %.0f us (p99 %.0f)\n%9s  %-6s  %20s  %20s  %20s\n", step_alone, p99, "run", "way",
-		"store  ratio step us", "retr.  ratio step us", "both  ratio step us");
+	fprintf(report, "the engine's step alone: %.0f us\n", step_alone());
+	measure_print_head(report, true);
 	if (options.json)
-		printf("{\n  \"step_alone_us\": %.1f, \"rows\": [", step_alone);
-	for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++)
-		if (listed(options.ways, ways[i].name))
-			each_way(i);
+		printf("{\n  \"rows\": [");
+	while (measure_next_way(&list, &way))
+		each_way(&way);
 	if (options.json)
 		printf("\n  ],\n  \"chunks_checked\": %llu, \"chunks_wrong\": %llu, \"wrong_words\": %llu, \"seconds\": %.1f\n}\n", (unsigned long long)checked,
-			(unsigned long long)(wrong_words != 0), (unsigned long long)wrong_words, now() - began);
+			(unsigned long long)(wrong_words != 0), (unsigned long long)wrong_words, measure_now() - began);
 	ty_busy_stop();
 	clean_up();
 	fprintf(report, "embedded_check: %llu chunks checked, %llu wrong words, %.1f s\n", (unsigned long long)checked,
-		(unsigned long long)wrong_words, now() - began);
+		(unsigned long long)wrong_words, measure_now() - began);
 	return wrong_words || !checked;
 }

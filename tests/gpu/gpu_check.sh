@@ -21,6 +21,7 @@ cp "$repo/tools/gpu-check-table.py" "$stage/table.py"
 cp "$repo/tools/with-service" "$stage/"
 cp "$repo"/tests/scenario/{outside,worker_killed,upgrade,restart_loop,restarted_engine}.py "$stage/scenario/"
 cp "$repo/tests/soak/run" "$stage/scenario/soak"
+cp "$repo/tests/bench/restart" "$stage/scenario/restart"
 echo test >"$stage/commit"
 export TYER_STANDIN=devices=$devices,ops=64 TYER_CUDA_DRIVER=$driver OUT=$stage/out TYER_BUDGET_SECONDS=1000
 mkdir "$OUT"
@@ -32,7 +33,8 @@ fi
 (($#)) && exit 0
 if ((devices == 1)); then
 	wanted=('alone, fast' 'busy, quiet' 'RETRIEVE of one chunk' '16 clients, Tyer' '16 clients, 16 threads' 'beyond a bare context'
-		'longest call in steady state' 'a client over nng' "owner in the engine's process, quiet")
+		'longest call in steady state' 'a client over nng' "owner in the engine's process, quiet"
+		"embedded-ways, staged-t4-m32-k" 'kill -9 with')
 else
 	wanted=("$devices GPUs, Tyer, split: store" "$devices GPUs, Tyer, cross-layer: both" "$devices GPUs, 16 threads" 'one GPU hangs'
 		'one client killed' '16 clients, 16 threads')

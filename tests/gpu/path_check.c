@@ -7,8 +7,8 @@
  *   path_check           the GPU is ours
  *   path_check --busy    beside an engine at work in another process; its step time stands beside each way
  *
- * Runs of 512 KiB and more are a cross-layer pool's. On the stand-in driver (--tiny) it checks itself, and the numbers mean
- * nothing.
+ * Every figure is taken in --rounds rounds, in each the client's plain copies first and then ours (measure.h). Runs of 512 KiB and more
+ * are a cross-layer pool's. On the stand-in driver (--tiny) it checks itself, and the numbers mean nothing.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -24,40 +24,23 @@
 #include "check.h"
 #include "device/device.h"
 #include "kernels/pattern.h"
+#include "measure.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define PIECE (64 * MIB)
 #define BATCHES 256
-#define CROSS_LAYER (512u << 10) /* joined runs from here on are a cross-layer pool's ... */
-#define CROSS_PLANES 64u         /* ... of so many planes */
 #define WARM 0.15                /* of a measurement, before it counts */
-#define PLAIN_REPEATS 5
-#define PLAIN_BOTH 24
-#define STEP_COPIES 40
+#define PLAIN_REPEATS 10
+#define PLAIN_BOTH 14
 
 static struct {
 	const char *device, *driver, *ways, *runs, *json, *calibration;
-	uint64_t tile, staging, bytes;
+	uint64_t bytes;
 	double seconds;
-	uint32_t limit;
+	uint32_t limit, rounds;
 	bool busy, tiny;
-} options = {.device = "cuda:0", .bytes = 512 * MIB, .seconds = 0.2, .limit = 120, .ways = "fast,quiet,auto",
+} options = {.device = "cuda:0", .bytes = 512 * MIB, .seconds = 0.1, .limit = 200, .rounds = 7, .ways = "fast,quiet,auto",
 	.runs = "4,8,16,32,64,512,2048"};
-
-/* What is measured: a policy, or a way over so many streams. */
-static const struct way {
-	const char *name;
-	enum ty_path path;
-	enum ty_sharing sharing;
-	uint32_t streams;
-} ways[] = {
-	{"fast", TY_PATH_PLANNED, TY_SHARING_FAST, 1}, {"quiet", TY_PATH_PLANNED, TY_SHARING_QUIET, 1},
-	{"auto", TY_PATH_PLANNED, TY_SHARING_AUTO, 1}, {"staged", TY_PATH_STAGED, TY_SHARING_FAST, 1},
-	{"direct", TY_PATH_DIRECT, TY_SHARING_FAST, 1}, {"direct-2", TY_PATH_DIRECT, TY_SHARING_FAST, 2},
-	{"direct-4", TY_PATH_DIRECT, TY_SHARING_FAST, 4}, {"batch", TY_PATH_BATCH, TY_SHARING_FAST, 1},
-	{"batch-2", TY_PATH_BATCH, TY_SHARING_FAST, 2}, {"strided", TY_PATH_STRIDED, TY_SHARING_FAST, 1},
-	{"strided-2", TY_PATH_STRIDED, TY_SHARING_FAST, 2},
-};
 
 static struct ty_device *dev;
 static uint8_t *arena;
@@ -70,14 +53,6 @@ static const char *step = "start";
 static FILE *json;
 static uint64_t queued_before;
 static bool first_row = true;
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static _Noreturn void failed(const char *what, const char *text)
 {
@@ -148,7 +123,7 @@ static double transfer(struct job *jobs, unsigned count, double *step_us, double
 {
 	struct ty_batch *done[16];
 	uint64_t bytes = 0, from = 0, queued = 0, moved = 0;
-	double start = now(), end = start + options.seconds, first = 0, last = 0, p99;
+	double start = measure_now(), end = start + options.seconds, first = 0, last = 0, p99;
 	uint32_t out = 0;
 
 	prepare(jobs, count);
@@ -161,7 +136,7 @@ static double transfer(struct job *jobs, unsigned count, double *step_us, double
 
 	while (out) {
 		uint32_t n = ty_device_poll(dev, done, 16);
-		double at = n ? now() : 0;
+		double at = n ? measure_now() : 0;
 
 		for (uint32_t i = 0; i < n; i++) {
 			unsigned j = count > 1 && done[i]->direction != jobs[0].direction;
@@ -211,73 +186,74 @@ static void check_slot(uint32_t c)
 
 static struct check_case make_case(uint32_t run)
 {
-	struct check_case which = {.name = "paths", .small = -1, .run_bytes = run, .planes = 64, .blocks_per_chunk = 16};
-	uint64_t most = options.tiny ? MIB : 32 * MIB, chunk;
+	const struct measure_shape shape = measure_shape(run, options.tiny ? MIB : 32 * MIB);
+	struct check_case which = {.name = "paths", .small = -1, .run_bytes = shape.run_bytes, .planes = shape.planes,
+		.blocks_per_chunk = shape.blocks_per_chunk, .cross_layer = shape.cross_layer,
+		.chunks = (uint32_t)(options.bytes / shape.chunk_bytes)};
 
-	if (run >= CROSS_LAYER) {
-		which.cross_layer = true;
-		which.run_bytes = run / CROSS_PLANES;
-	}
-	while (!which.cross_layer && which.planes > 1 && (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk > most)
-		which.planes /= 2;
-	while (which.blocks_per_chunk > 1 && (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk > most)
-		which.blocks_per_chunk /= 2;
-	chunk = (uint64_t)which.run_bytes * which.planes * which.blocks_per_chunk;
-	which.chunks = (uint32_t)(options.bytes / chunk);
 	which.chunks = which.chunks > BATCHES ? BATCHES : which.chunks;
 	return which;
 }
 
-/* GB/s of plain copies, to the host, to the device, and both at once. */
-static void plain(double limit[3])
+/* GB/s of plain copies on this side, and the engine's step meanwhile. */
+static double plain(enum measure_side side, double *step_us)
 {
-	struct check_order order = {.bytes = options.bytes / 2};
+	struct check_order order = {.verb = side == MEASURE_BOTH ? CHECK_RAW_BOTH : CHECK_RAW, .bytes = options.bytes / 2,
+		.to_host = side == MEASURE_STORE};
 	static struct check_answer answer;
+	uint64_t from = options.busy ? ty_busy_steps() + 1 : 0;
+	double p99;
 
-	for (unsigned i = 0; i < 3; i++) {
-		order.verb = i < 2 ? CHECK_RAW : CHECK_RAW_BOTH;
-		order.repeats = i < 2 ? PLAIN_REPEATS : PLAIN_BOTH; /* in a row: its beginning and end are not both ways at once */
-		order.to_host = i == 0;
-		ask(&order, "plain copies", &answer);
-		limit[i] = (double)order.bytes * (i < 2 ? 1 : 2) / answer.seconds / 1e9;
+	order.repeats = side == MEASURE_BOTH ? PLAIN_BOTH : PLAIN_REPEATS; /* in a row: its beginning and end are not both ways at once */
+	ask(&order, "plain copies", &answer);
+	*step_us = 0;
+	if (options.busy)
+		ty_busy_times(from, step_us, &p99);
+	return (double)order.bytes * (side == MEASURE_BOTH ? 2 : 1) / answer.seconds / 1e9;
+}
+
+/* All rounds of a side. */
+static void rounds_of(enum measure_side side, struct job *jobs, struct measure_rounds *r)
+{
+	struct measure_series *s = &r->side[side];
+
+	for (r->count = 0; r->count < options.rounds; r->count++) {
+		s->limit_gbs[r->count] = plain(side, &s->plain_step_us[r->count]);
+		s->gbs[r->count] = transfer(jobs, side == MEASURE_BOTH ? 2 : 1, &s->step_us[r->count], &s->queue_us[r->count]);
 	}
 }
 
-struct figures {
-	double rate[3], limit[3], step[3], queue[3], idle; /* store, retrieve, both */
-	enum ty_path path;
-};
-
-static void tell(const struct way *way, uint32_t run, const struct figures *f)
+/* The driver's call that took longest so far. */
+static const char *longest_call(double *us)
 {
 	const struct ty_device_call_times *times = ty_device_call_times(dev);
 	const char *longest = "";
 	uint64_t ns = 0;
 
-	printf("%5u KiB  %-9s %-7s  %6.2f %5.3f  %6.2f %5.3f  %6.2f %5.3f  %5.1f %5.1f %5.1f", run / 1024, way->name,
-		ty_path_name(f->path), f->rate[0], f->rate[0] / f->limit[0], f->rate[1], f->rate[1] / f->limit[1], f->rate[2],
-		f->rate[2] / f->limit[2], f->queue[0], f->queue[1], f->idle);
-	if (options.busy)
-		printf("  %6.0f %6.0f %6.0f", f->step[0], f->step[1], f->step[2]);
-	printf("\n");
-	fflush(stdout);
 	for (unsigned i = 0; i < TY_DEVICE_CALLS; i++)
 		if (times[i].longest_ns > ns) {
 			ns = times[i].longest_ns;
 			longest = times[i].name;
 		}
+	*us = (double)ns / 1e3;
+	return longest;
+}
+
+static void tell(const struct measure_way *way, uint32_t run, const struct measure_rounds *r, const enum ty_path paths[2], double idle_us)
+{
+	char goes[24];
+	const char *longest;
+	double us;
+
+	snprintf(goes, sizeof goes, paths[0] == paths[1] ? "%s" : "%s/%s", ty_path_name(paths[0]), ty_path_name(paths[1]));
+	measure_print_row(stdout, run, way->name, goes, r, options.busy);
 	if (!json)
 		return;
+	longest = longest_call(&us);
 	fprintf(json, "%s\n    {\"run_bytes\": %u, \"way\": \"%s\", \"path\": \"%s\", \"cross_layer\": %s", first_row ? "" : ",", run,
-		way->name, ty_path_name(f->path), run >= CROSS_LAYER ? "true" : "false");
-	for (unsigned i = 0; i < 3; i++) {
-		static const char *const names[] = {"store", "retrieve", "both"};
-
-		fprintf(json, ", \"%s_gbs\": %.3f, \"%s_limit_gbs\": %.3f, \"%s_step_us\": %.1f, \"%s_queue_us\": %.2f", names[i],
-			f->rate[i], names[i], f->limit[i], names[i], f->step[i], names[i], f->queue[i]);
-	}
-	fprintf(json, ", \"idle_submit_us\": %.2f, \"longest_call\": \"%s\", \"longest_call_us\": %.1f}", f->idle, longest,
-		(double)ns / 1e3);
+		way->name, goes, run >= MEASURE_CROSS_LAYER ? "true" : "false");
+	measure_print_json(json, r, options.busy);
+	fprintf(json, ",\n     \"idle_submit_us\": %.2f, \"longest_call\": \"%s\", \"longest_call_us\": %.1f}", idle_us, longest, us);
 	first_row = false;
 }
 
@@ -292,9 +268,9 @@ static double submit_idle(const uint32_t *ids)
 		double at;
 
 		batches[0][0] = (struct ty_batch){.mapping = mapping, .direction = TY_TO_HOST, .copies = &copies[0][0], .count = 1};
-		at = now();
+		at = measure_now();
 		submit(&batches[0][0]);
-		at = now() - at;
+		at = measure_now() - at;
 		best = at < best ? at : best;
 		while (!ty_device_poll(dev, &one, 1))
 			;
@@ -302,14 +278,21 @@ static double submit_idle(const uint32_t *ids)
 	return best * 1e6;
 }
 
-static void measure(const struct way *way, uint32_t run)
+static void look_at_paths(uint32_t chunks, enum ty_path paths[2])
+{
+	for (unsigned d = 0; d < 2; d++)
+		paths[d] = ty_device_path(dev, mapping, 0, (enum ty_direction)d, chunks);
+}
+
+static void measure(const struct measure_way *way, uint32_t run)
 {
 	const struct check_case which = make_case(run);
 	struct check_order order = {.verb = CHECK_ALLOC, .which = which, .chunks = which.chunks, .ids_seed = 11};
-	struct figures f = {0};
+	struct measure_rounds rounds = {0};
 	uint64_t random = order.ids_seed;
 	static struct check_answer answer;
 	struct ty_error err = {0};
+	enum ty_path paths[2];
 	uint32_t *ids, half = which.chunks / 2;
 	struct job jobs[2];
 
@@ -318,18 +301,17 @@ static void measure(const struct way *way, uint32_t run)
 	memcpy(tp.regions, answer.regions, sizeof tp.regions);
 	must("layout", ty_layout_create(&tp.pool, tp.chunk_tokens, CHECK_MAX_CHUNK, &layout, &err), &err);
 	must("map", ty_device_map(dev, layout, tp.regions, &mapping, &err), &err);
-	f.path = ty_device_path(dev, mapping, 0, TY_TO_HOST, which.chunks);
-	if (way->path != TY_PATH_PLANNED && f.path != way->path) { /* the pool or the driver has no such way */
-		printf("%5u KiB  %-9s not to be had: %s\n", run / 1024, way->name, ty_path_name(f.path));
+	look_at_paths(which.chunks, paths);
+	if (way->how.path != TY_PATH_PLANNED && paths[0] != way->how.path) { /* the pool or the driver has no such way */
+		printf("%5u KiB  %-20s not to be had: %s\n", run / 1024, way->name, ty_path_name(paths[0]));
 		goto out;
 	}
 	ids = test_draw_ids(layout, which.chunks, false, &random);
 	order.verb = CHECK_FILL;
 	ask(&order, "the client's fill", NULL);
-	plain(f.limit);
 	jobs[0] = (struct job){TY_TO_HOST, 0, which.chunks, ids, 0};
-	f.rate[0] = transfer(jobs, 1, &f.step[0], &f.queue[0]);
-	f.path = ty_device_path(dev, mapping, 0, TY_TO_HOST, which.chunks); /* by now it is known whether an engine is there */
+	rounds_of(MEASURE_STORE, jobs, &rounds);
+	look_at_paths(which.chunks, paths); /* by now it is known whether an engine is there */
 	check_slot(0);
 	check_slot(which.chunks - 1);
 	free(ids);
@@ -339,17 +321,16 @@ static void measure(const struct way *way, uint32_t run)
 	order.ids_seed = random = 12;
 	ids = test_draw_ids(layout, which.chunks, false, &random);
 	jobs[0] = (struct job){TY_TO_DEVICE, 0, which.chunks, ids, 0};
-	f.rate[1] = transfer(jobs, 1, &f.step[1], &f.queue[1]);
+	rounds_of(MEASURE_RETRIEVE, jobs, &rounds);
 	order.verb = CHECK_RUNS;
 	ask(&order, "retrieved contents", NULL);
 	jobs[0] = (struct job){TY_TO_DEVICE, 0, half, ids, 0};
 	jobs[1] = (struct job){TY_TO_HOST, half, half, ids, 0};
-	f.rate[2] = transfer(jobs, 2, &f.step[2], &f.queue[2]);
+	rounds_of(MEASURE_BOTH, jobs, &rounds);
 	ask(&order, "contents after both ways at once", NULL);
 	check_slot(half);
-	f.idle = submit_idle(ids);
+	tell(way, run, &rounds, paths, submit_idle(ids));
 	free(ids);
-	tell(way, run, &f);
 out:
 	ty_device_unmap(dev, mapping);
 	order.verb = CHECK_FREE;
@@ -357,25 +338,16 @@ out:
 	free(layout);
 }
 
-/* Is `name` one of a list's? */
-static bool listed(const char *list, const char *name)
+static void each_way(const struct measure_way *way)
 {
-	size_t length = strlen(name);
-
-	for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
-		if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length]))
-			return true;
-	return false;
-}
-
-static void each_way(const struct way *way)
-{
-	const struct ty_device_options o = {.name = options.device, .driver = options.driver, .path = way->path,
-		.sharing = way->sharing, .copy_streams = way->streams, .tile_bytes = options.tile, .staging_bytes = options.staging,
-		.waited_us = options.busy ? 0 : 3600000000u, /* the GPU is ours */
-		.calibration = options.calibration};
+	struct ty_device_options o = way->how;
+	const char *runs = options.runs;
 	struct ty_error err = {0};
 
+	o.name = options.device;
+	o.driver = options.driver;
+	o.waited_us = options.busy ? 0 : 3600000000u; /* the GPU is ours */
+	o.calibration = options.calibration;
 	step = way->name;
 	must("open", ty_device_open(&o, &dev, &err), &err);
 	if (ty_device_note(dev)[0])
@@ -383,47 +355,24 @@ static void each_way(const struct way *way)
 	queued_before = atomic_load_explicit(&ty_device_stats(dev)->submit_ns, memory_order_relaxed);
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		must("registration", ty_device_register_host(dev, arena + at, PIECE, &err), &err);
-	for (uint32_t run = 4096; run <= 2 * MIB; run *= 2) {
-		char name[16];
-
-		snprintf(name, sizeof name, "%u", run / 1024);
-		if (listed(options.runs, name))
-			measure(way, run);
-	}
+	for (uint32_t run; (run = measure_next_run(&runs));)
+		measure(way, run);
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		ty_device_unregister_host(dev, arena + at);
 	ty_device_close(dev);
 	dev = NULL;
 }
 
-/* The step alone, and beside nothing but plain copies. */
-static void plain_steps(void)
+/* The engine's step with nothing beside it. */
+static double step_alone(void)
 {
-	struct check_order order = {.bytes = options.bytes / 2, .repeats = STEP_COPIES};
-	double steps[4], limit[4] = {0}, p99;
-	static struct check_answer answer;
+	uint64_t from = ty_busy_steps() + 1;
+	double median, p99;
 
-	step = "the engine's step";
-	for (unsigned i = 0; i < 4; i++) {
-		uint64_t from = ty_busy_steps() + 1;
-
-		order.verb = i < 3 ? CHECK_RAW : CHECK_RAW_BOTH;
-		order.to_host = i == 1;
-		if (i == 0)
-			usleep(options.tiny ? 20000 : 300000);
-		else
-			ask(&order, "plain copies", &answer);
-		if (i)
-			limit[i] = (double)order.bytes * (i < 3 ? 1 : 2) / answer.seconds / 1e9;
-		ty_busy_times(from, &steps[i], &p99);
-		if (i == 0)
-			printf("the engine's step: %.0f us alone (p99 %.0f)", steps[0], p99);
-	}
-	printf(", beside plain copies %.0f (%.2f GB/s to the host), %.0f (%.2f to the device), %.0f (%.2f both)\n", steps[1], limit[1],
-		steps[2], limit[2], steps[3], limit[3]);
-	if (json)
-		fprintf(json, "\"step_alone_us\": %.1f, \"step_store_us\": %.1f, \"step_retrieve_us\": %.1f, \"step_both_us\": %.1f,\n  ",
-			steps[0], steps[1], steps[2], steps[3]);
+	usleep(options.tiny ? 20000 : 300000);
+	ty_busy_times(from, &median, &p99);
+	printf("the engine's step: %.0f us alone (p99 %.0f)\n", median, p99);
+	return median;
 }
 
 static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
@@ -443,8 +392,7 @@ static void parse(int argc, char **argv)
 {
 	static const struct option known[] = {
 		{"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
-		{"seconds", required_argument, NULL, 's'}, {"tile", required_argument, NULL, 't'},
-		{"staging", required_argument, NULL, 'S'}, {"limit", required_argument, NULL, 'l'},
+		{"seconds", required_argument, NULL, 's'}, {"rounds", required_argument, NULL, 'r'}, {"limit", required_argument, NULL, 'l'},
 		{"calibration", required_argument, NULL, 'C'}, {"runs", required_argument, NULL, 'R'}, {"ways", required_argument, NULL, 'w'}, {"busy", no_argument, NULL, 'b'},
 		{"json", required_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
@@ -456,8 +404,7 @@ static void parse(int argc, char **argv)
 		case 'd': options.device = optarg; break;
 		case 'D': options.driver = optarg; break;
 		case 's': options.seconds = (double)number("seconds", optarg, 1, 3600000) / 1e3; break;
-		case 't': options.tile = number("tile", optarg, 1, UINT64_MAX); break;
-		case 'S': options.staging = number("staging", optarg, 1, UINT64_MAX); break;
+		case 'r': options.rounds = (uint32_t)number("rounds", optarg, 1, MEASURE_ROUNDS); break;
 		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
 		case 'C': options.calibration = optarg; break;
 		case 'R': options.runs = optarg; break;
@@ -466,8 +413,8 @@ static void parse(int argc, char **argv)
 		case 'j': options.json = optarg; break;
 		case 'y': options.tiny = true; break;
 		default:
-			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--ways fast,quiet,auto,staged,...] [--runs KIB,...]\n"
-				"                  [--seconds MILLISECONDS] [--tile BYTES] [--staging BYTES] [--calibration DIR] [--json FILE]\n"
+			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--ways fast,quiet,auto,staged,...] [--runs KIB,...] [--rounds N]\n"
+				"                  [--seconds MILLISECONDS, of a round] [--calibration DIR] [--json FILE]\n"
 				"                  [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
 			exit(o == 'h' ? 0 : 2);
 		}
@@ -478,16 +425,23 @@ static void parse(int argc, char **argv)
 	}
 	if (options.tiny) {
 		options.bytes = PIECE / 16;
-		options.seconds = 0.005;
+		options.seconds = 0.003;
+		options.rounds = 2;
 	}
 }
 
 int main(int argc, char **argv)
 {
+	struct measure_way way;
 	struct ty_error err = {0};
 	uint64_t mapped;
+	const char *list;
+	double alone;
 
 	parse(argc, argv);
+	for (list = options.ways; measure_next_way(&list, &way);) /* all of them are ways */
+		;
+	list = options.ways;
 	signal(SIGALRM, on_alarm);
 	alarm(options.limit);
 	json = options.json ? fopen(options.json, "we") : NULL;
@@ -501,20 +455,14 @@ int main(int argc, char **argv)
 	arena = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (arena == MAP_FAILED)
 		failed("arena", strerror(errno));
+	alone = options.busy ? step_alone() : 0;
 	if (json)
-		fprintf(json, "{\n  \"busy\": %s, \"tile_bytes\": %llu, \"staging_bytes\": %llu,\n  ", options.busy ? "true" : "false",
-			(unsigned long long)options.tile, (unsigned long long)options.staging);
-	if (options.busy)
-		plain_steps();
-	if (json)
-		fprintf(json, "\"rows\": [");
-	printf("%9s  %-9s %-7s  %6s %5s  %6s %5s  %6s %5s  %17s%s\n", "run", "way", "goes", "store", "ratio", "retr.", "ratio", "both",
-		"ratio", "queueing us", options.busy ? "     step us: store, retr., both" : "");
-	for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++)
-		if (listed(options.ways, ways[i].name))
-			each_way(&ways[i]);
-	printf("GB/s; ratio to plain page-locked copies%s; queueing: the owner's us for 32 MiB, store, retrieve; and of one store from "
-	       "idle.\n", options.busy ? " beside the same engine" : "");
+		fprintf(json, "{\n  \"busy\": %s, \"step_alone_us\": %.1f, \"rows\": [", options.busy ? "true" : "false", alone);
+	measure_print_head(stdout, options.busy);
+	while (measure_next_way(&list, &way))
+		each_way(&way);
+	printf("GB/s; ratio to plain page-locked copies%s, median (least..most) of %u rounds; queueing: the owner's us for 32 MiB, store, "
+	       "retrieve\n", options.busy ? " beside the same engine" : "", options.rounds);
 	if (json && (fprintf(json, "\n  ]\n}\n") < 0 || fclose(json)))
 		failed("the report", strerror(errno));
 	check_client_stop();
