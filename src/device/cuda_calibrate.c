@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The planner's rates, measured on this GPU. Slow lane, at open or for `tyer calibrate`: a pool and host memory of its own, chunks
- * through submit and poll by each way in turn, for a few milliseconds each.
+ * through submit and poll by each way in turn, for a few milliseconds each. The machine may be others' too, whose bursts last for
+ * longer than that; so all lengths are gone through several times, and each rate is the median.
  */
 #include "cuda_private.h"
 
@@ -20,6 +21,7 @@
 #define OUT_BESIDE 2u
 #define EACH_NS ((int64_t)3000000) /* of one measurement, from its first batch's end */
 #define EACH_BESIDE_NS ((int64_t)40000000) /* beside an engine: many of its steps */
+#define PASSES 3u                 /* over all lengths; fewer if time is short */
 #define LAUNCHES 24u
 #define ENGINE_NS 200000u         /* a launch that takes longer waits for somebody */
 
@@ -225,24 +227,58 @@ static void fill_gaps(uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS], const uint32_t 
 					rates[p][d][i] = i ? rates[p][d][i - 1] : compiled[p][d][i];
 }
 
-static enum ty_code measure_all(struct bench *b, uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS], struct ty_error *err)
+typedef uint32_t rate_table[TY_PATHS][2][TY_PLAN_RUNS];
+
+/* Every way once; but copies run by run, which are chosen only where there is no other, in the first pass alone. */
+static enum ty_code measure_pass(struct bench *b, bool first, rate_table rates, struct ty_error *err)
 {
 	enum ty_code code = TY_OK;
 
 	for (unsigned i = 0; i < TY_PLAN_RUNS && code == TY_OK; i++) {
 		code = make_mapping(b, TY_PLAN_RUN_LEAST << i, err);
 		for (unsigned p = 1; p < TY_PATHS && code == TY_OK; p++)
-			for (unsigned d = 0; d < 2 && code == TY_OK; d++)
+			for (unsigned d = 0; d < 2 && code == TY_OK && (first || p != TY_PATH_DIRECT); d++)
 				code = measure(b, (enum ty_path)p, (enum ty_direction)d, &rates[p][d][i], err);
 		drop(b);
 	}
 	return code;
 }
 
+/* Of passes [0, count); the lower one of two. */
+static uint32_t median(rate_table *passes, uint32_t count, unsigned path, unsigned direction, unsigned run)
+{
+	uint32_t sorted[PASSES];
+
+	for (uint32_t i = 0; i < count; i++)
+		sorted[i] = passes[i][path][direction][run];
+	qsort(sorted, count, sizeof sorted[0], by_value);
+	return sorted[(count - 1) / 2];
+}
+
+static enum ty_code measure_all(struct bench *b, rate_table rates, struct ty_error *err)
+{
+	rate_table passes[PASSES] = {0};
+	enum ty_code code = TY_OK;
+	uint32_t count = 0;
+
+	while (count < PASSES && code == TY_OK) {
+		code = measure_pass(b, !count, passes[count], err);
+		count += code == TY_OK;
+	}
+	if (code == TY_TIMEOUT && count) /* one that was cut off does not count */
+		code = TY_OK;
+	for (unsigned p = 1; p < TY_PATHS && code == TY_OK; p++)
+		for (unsigned d = 0; d < 2; d++)
+			for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+				rates[p][d][i] = median(passes, p == TY_PATH_DIRECT ? 1 : count, p, d, i);
+	return code;
+}
+
 enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err)
 {
 	struct bench b = {.dev = dev, .beside = beside, .each = beside ? EACH_BESIDE_NS : EACH_NS, .deadline = ty_device_clock() + most_ns};
-	uint32_t rates[TY_PATHS][2][TY_PLAN_RUNS] = {{{0}}}, launch = 0;
+	rate_table rates = {{{0}}};
+	uint32_t launch = 0;
 	enum ty_sharing sharing = dev->sharing;
 	enum ty_path forced = dev->forced;
 	enum ty_code code = TY_OK;

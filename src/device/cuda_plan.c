@@ -40,9 +40,11 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 static enum ty_path choose(const struct cuda_device *dev, const struct cuda_group *group, uint64_t blocks,
 	enum ty_direction direction, bool busy)
 {
+	const struct ty_plan_policy policy = {dev->sharing, busy, dev->in_process};
+
 	if (dev->forced != TY_PATH_PLANNED)
 		return group->allowed & TY_PLAN_BIT(dev->forced) ? dev->forced : TY_PATH_DIRECT;
-	return ty_plan_choose(&dev->calibration.rates, &group->shape, blocks, direction, group->allowed, dev->sharing, busy);
+	return ty_plan_choose(&dev->calibration.rates, &group->shape, blocks, direction, group->allowed, &policy);
 }
 
 /* A group that never would be staged needs no plane table, and from now on may not be. */

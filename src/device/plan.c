@@ -40,6 +40,7 @@ const struct ty_plan_rates ty_plan_defaults = {
 	},
 	.fixed_ns = {[TY_PATH_STAGED] = 10000, [TY_PATH_DIRECT] = 6000, [TY_PATH_BATCH] = 10000, [TY_PATH_STRIDED] = 10000},
 	.copy_ns = 2200,
+	.owner_ns = {[TY_PATH_DIRECT] = 2700, [TY_PATH_BATCH] = 440, [TY_PATH_STRIDED] = 1400}, /* the H100 */
 };
 
 const char *ty_path_name(enum ty_path path)
@@ -114,10 +115,20 @@ static uint64_t rate_at(const uint32_t *rates, enum ty_path path, uint64_t run)
 	return (uint64_t)((int64_t)rates[i] + ((int64_t)rates[i + 1] - rates[i]) * (int64_t)(run - low) / (int64_t)low);
 }
 
-uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
-	uint64_t blocks, enum ty_direction direction, bool beside)
+/* Of the owner's, to queue it. */
+static uint64_t owner_time(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path, uint64_t blocks)
 {
-	const uint32_t *table = beside ? rates->beside[path][direction] : rates->alone[path][direction];
+	uint32_t calls = path == TY_PATH_STRIDED ? shape->spans : shape->runs;
+
+	return blocks * calls * rates->owner_ns[path];
+}
+
+uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
+	uint64_t blocks, enum ty_direction direction, enum ty_plan_beside beside)
+{
+	/* within the engine's process a kernel goes on as if alone, and copies find memory as busy as beside another's */
+	const bool alone = beside == TY_PLAN_ALONE || (beside == TY_PLAN_WITHIN && path == TY_PATH_STAGED);
+	const uint32_t *table = alone ? rates->alone[path][direction] : rates->beside[path][direction];
 	uint64_t rate, cost = rates->fixed_ns[path];
 	long double bytes = (long double)shape->block_bytes * (long double)blocks; /* any product */
 
@@ -126,38 +137,35 @@ uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_sh
 	cost += (uint64_t)(bytes * 1000 / (rate ? rate : 1));
 	if (path == TY_PATH_STRIDED && (uint64_t)shape->spans * TY_PLAN_ROWS > shape->runs)
 		cost += blocks * (shape->spans - shape->runs / TY_PLAN_ROWS) * rates->copy_ns;
+	if (beside == TY_PLAN_ALONE) { /* beside an engine the owner's time is cheaper than the engine's */
+		uint64_t owner = owner_time(rates, shape, path, blocks) * 1000 / TY_PLAN_OWNER_SHARE;
+
+		cost = owner > cost ? owner : cost;
+	}
 	return cost;
 }
 
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
-	enum ty_direction direction, unsigned allowed, enum ty_sharing sharing, bool busy)
+	enum ty_direction direction, unsigned allowed, const struct ty_plan_policy *policy)
 {
-	/* by what a block costs the processor, least first; beside an engine, what costs it time slices comes after what does not */
-	static const enum ty_path orders[2][4] = {{TY_PATH_STAGED, TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_DIRECT},
-		{TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_DIRECT}};
-	bool beside = busy || sharing == TY_SHARING_QUIET;
-	const enum ty_path *order = orders[beside];
-	const uint64_t same = beside ? TY_PLAN_SAME_BESIDE : TY_PLAN_SAME;
+	static const enum ty_path copies[3] = {TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_DIRECT}; /* by what a block costs the processor */
+	const bool quiet = policy->sharing == TY_SHARING_QUIET || (policy->sharing == TY_SHARING_AUTO && policy->busy);
+	const enum ty_plan_beside beside = policy->in_process ? TY_PLAN_WITHIN : policy->busy || quiet ? TY_PLAN_BESIDE : TY_PLAN_ALONE;
+	const uint64_t gain = beside == TY_PLAN_ALONE ? TY_PLAN_GAIN : TY_PLAN_GAIN_BESIDE;
+	uint64_t cost[TY_PATHS], least = UINT64_MAX;
 	enum ty_path best = TY_PATH_DIRECT;
-	uint64_t least;
 
-	if (sharing == TY_SHARING_QUIET || (sharing == TY_SHARING_AUTO && busy))
-		allowed &= ~TY_PLAN_BIT(TY_PATH_STAGED);
-	least = ty_plan_cost(rates, shape, TY_PATH_DIRECT, blocks, direction, beside);
+	allowed |= TY_PLAN_BIT(TY_PATH_DIRECT);
+	for (unsigned p = TY_PATH_PLANNED + 1; p < TY_PATHS; p++)
+		cost[p] = allowed & TY_PLAN_BIT(p) ? ty_plan_cost(rates, shape, (enum ty_path)p, blocks, direction, beside) : UINT64_MAX;
 	for (unsigned i = 0; i < 3; i++)
-		if (allowed & TY_PLAN_BIT(order[i])) {
-			uint64_t cost = ty_plan_cost(rates, shape, order[i], blocks, direction, beside);
-
-			least = cost < least ? cost : least;
-		}
-	for (unsigned i = 0; i < 4; i++)
-		if ((allowed & TY_PLAN_BIT(order[i])) &&
-			ty_plan_cost(rates, shape, order[i], blocks, direction, beside) <= least + least * same / 1000) {
-			best = order[i];
-			break;
-		}
+		least = cost[copies[i]] < least ? cost[copies[i]] : least;
+	for (unsigned i = 3; i-- > 0;)
+		if (cost[copies[i]] <= least + least * TY_PLAN_SAME / 1000)
+			best = copies[i];
+	if (!quiet && (allowed & TY_PLAN_BIT(TY_PATH_STAGED)) &&
+		cost[TY_PATH_STAGED] + cost[TY_PATH_STAGED] * gain / 1000 < cost[best])
+		return TY_PATH_STAGED;
 	/* one run is one copy, whatever it would be called */
-	if (shape->runs == 1 && blocks == 1 && best != TY_PATH_STAGED)
-		best = TY_PATH_DIRECT;
-	return best;
+	return shape->runs == 1 && blocks == 1 ? TY_PATH_DIRECT : best;
 }

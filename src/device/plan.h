@@ -8,8 +8,9 @@
  *   batch     many runs in one call of the driver
  *   strided   rows at one pitch in one call: the planes of a block
  *
- * Kernels are the fastest where the GPU is ours. Beside a busy engine in another process each launch waits for a time slice and
- * takes one from the engine; copy engines run beside it. Hence the sharing policy.
+ * Copies go by the copy engines, which nobody else uses, and are preferred. A kernel is worth its while where they are slower: short runs.
+ * It takes multiprocessors, and memory bandwidth three times over; beside a busy engine in another process each launch waits for a time
+ * slice and takes one from the engine. Hence the sharing policy.
  */
 #ifndef TY_DEVICE_PLAN_H
 #define TY_DEVICE_PLAN_H
@@ -19,8 +20,14 @@
 #define TY_PLAN_RUNS 10           /* run lengths of the table: 4 KiB, 8 KiB, ... 2 MiB */
 #define TY_PLAN_RUN_LEAST 4096u
 #define TY_PLAN_ROWS 64u          /* of the strided copies that the table tells of */
-#define TY_PLAN_SAME 50u          /* of 1000: paths this near to each other are as fast as each other: a rate that was measured in 3 ms */
-#define TY_PLAN_SAME_BESIDE 15u   /* the same beside an engine, where it was measured for longer and the order costs the engine */
+/* Parts of 1000. */
+#define TY_PLAN_SAME 15u         /* ways without a kernel that are this near to each other are as fast as each other: what was measured in
+                                  * milliseconds says no more */
+#define TY_PLAN_GAIN 20u         /* a kernel must be faster than copies by more than this where nobody else uses the GPU (kernels reach 0.99
+                                  * of the link there, and 0.97 is wanted) ... */
+#define TY_PLAN_GAIN_BESIDE 30u  /* ... and by this where it costs an engine, which its launches hold up */
+#define TY_PLAN_OWNER_SHARE 450u /* of a transfer's time that queueing it may take of the owner's, if there is another way: both directions
+                                  * are its work, and polling */
 
 /* Consecutive planes of a group as one or more rows at one pitch. Planes that lie one behind the other in pool and slot are one
  * row; rows of one length at one distance, inside one allocation, are one span. */
@@ -44,6 +51,7 @@ struct ty_plan_rates {
 	uint32_t beside[TY_PATHS][2][TY_PLAN_RUNS]; /* a busy engine of another process */
 	uint32_t fixed_ns[TY_PATHS];
 	uint32_t copy_ns; /* of one more strided copy */
+	uint32_t owner_ns[TY_PATHS]; /* of the owner's time: a run (direct, batch), a strided copy */
 };
 extern const struct ty_plan_rates ty_plan_defaults;
 
@@ -57,12 +65,26 @@ uint32_t ty_plan_join(const uint64_t *address, const uint32_t *allocation, uint3
 uint32_t ty_plan_stride(struct ty_span *spans, uint32_t count, const uint64_t *address, const uint32_t *allocation,
 	uint64_t max_pitch);
 
+/* Whose kernels run beside ours. */
+enum ty_plan_beside {
+	TY_PLAN_ALONE,  /* nobody's */
+	TY_PLAN_BESIDE, /* an engine's in another process: in turns, by time slices */
+	TY_PLAN_WITHIN, /* an engine's in this process: at once, so that ours wait for nothing, and take something of all that there is */
+};
+
 /* Nanoseconds that `blocks` blocks take. */
 uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
-	uint64_t blocks, enum ty_direction direction, bool beside);
-/* The way that costs least among `allowed` (bits); DIRECT is always allowed. Among ways that are as fast as each other
- * (TY_PLAN_SAME) the one that asks less of the processor; beside an engine, of the engine. */
+	uint64_t blocks, enum ty_direction direction, enum ty_plan_beside beside);
+
+/* Who else uses the GPU, and what may be done about it. */
+struct ty_plan_policy {
+	enum ty_sharing sharing;
+	bool busy;       /* an engine was noticed */
+	bool in_process; /* it is this process: at work for all we know */
+};
+/* The way that is to be taken among `allowed` (bits); DIRECT is always allowed. Without a kernel the one that costs least, and of those that
+ * are as fast as each other the one that asks less of the processor; with one if that is faster by a margin (TY_PLAN_GAIN). */
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
-	enum ty_direction direction, unsigned allowed, enum ty_sharing sharing, bool busy);
+	enum ty_direction direction, unsigned allowed, const struct ty_plan_policy *policy);
 
 #endif
