@@ -211,6 +211,7 @@ static void exists(struct disk_actor *a, struct ty_tier_io *io)
 
 	while (io->found < io->key_count && (entry = disk_index_find(&a->index, &io->keys[io->found]))) {
 		if (io->found == 0) {
+			io->whose = ty_tier_names_at(a->disk->names, entry->name);
 			io->parts = entry->parts;
 			for (uint32_t i = 0; i < entry->parts; i++)
 				io->part[i].length = entry->length[i];
@@ -304,10 +305,10 @@ static void delete(struct disk_actor *a, struct ty_tier_io *io)
 
 static void list(struct disk_actor *a, struct ty_tier_io *io)
 {
-	if (disk_index_page(&a->index, a->disk->names, io->page))
-		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
-	else
-		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory for a page");
+	const char *why;
+	enum ty_tier_outcome outcome = disk_index_page(&a->index, a->disk->names, io->page, &why);
+
+	ty_tier_complete(a->tier, io, outcome, outcome == TY_TIER_DONE ? NULL : "%s", why);
 }
 
 /* This file, not the file system, cannot be read. */
@@ -318,7 +319,7 @@ static bool is_unreadable(const struct disk_job *job)
 
 static uint16_t name_of(struct disk_actor *a, const struct ty_identity *identity)
 {
-	return identity ? disk_names_number(a->disk->names, identity) : 0;
+	return identity ? ty_tier_names_number(a->disk->names, identity) : 0;
 }
 
 static void finish(struct disk_actor *a, struct disk_job *job)
@@ -515,7 +516,7 @@ static void on_found(void *self, struct ty_msg *msg)
 	for (uint32_t i = 0; i < found->count; i++) {
 		struct disk_shape *shape = &found->item[i];
 
-		shape->name = name_of(a, disk_names_at(&found->names, shape->name));
+		shape->name = name_of(a, ty_tier_names_at(&found->names, shape->name));
 		/* What was written meanwhile is newer, what is being removed is not there. */
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);

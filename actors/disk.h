@@ -42,8 +42,6 @@ struct disk_ring {
 	const struct ty_arena *arena;
 };
 
-struct disk_names;
-
 /* What open() found; constant while actors run, but for `direct` and the ring, which is the actor's. */
 struct disk {
 	struct ty_tier *tier;
@@ -53,7 +51,7 @@ struct disk {
 	int event_fd;               /* told by the ring's completions and by whoever sends to the actor */
 	bool sync;
 	uint64_t quarantine;        /* bytes of wrong files that are kept, of all folders together */
-	struct disk_names *names;   /* the actor's: whose the chunks are that it has seen */
+	struct ty_tier_names *names; /* the actor's: whose the chunks are that it has seen */
 	uint64_t boot;              /* in the names of temporary files: those of others are leftovers */
 	struct ty_actor *worker[DISK_WORKERS], *scanner;
 };
@@ -64,16 +62,6 @@ TY_MUST_USE enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err);
 void disk_close(struct ty_tier *tier);
 
 /* ---- disk_index.c ---- */
-
-/* Whose chunks are, by number. */
-struct disk_names {
-	struct ty_identity *name[TY_MAX_SPACES];
-	uint32_t count;
-};
-
-uint16_t disk_names_number(struct disk_names *names, const struct ty_identity *identity); /* a new one if need be; 0: no room */
-const struct ty_identity *disk_names_at(const struct disk_names *names, uint16_t number); /* null: not known */
-void disk_names_clear(struct disk_names *names);
 
 struct disk_shape { /* of a chunk */
 	struct ty_key key;
@@ -106,7 +94,9 @@ struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_k
 struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest);
 void disk_index_touch(struct disk_index *x, struct disk_entry *entry);
 void disk_index_remove(struct disk_index *x, struct disk_entry *entry); /* and free it */
-bool disk_index_page(const struct disk_index *x, const struct disk_names *names, struct ty_tier_page *page); /* a LIST's. False: no memory */
+/* A LIST's: DONE, or FAILED and why. */
+enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty_tier_names *names, struct ty_tier_page *page,
+	const char **why);
 
 /* ---- disk_job.c ---- */
 
@@ -180,7 +170,7 @@ struct disk_found { /* what lies in one hash folder; travels between scanner and
 	bool last;
 	uint32_t count, room;
 	struct disk_shape *item;    /* their lengths are allocated, their names numbers in the message's own: */
-	struct disk_names names;
+	struct ty_tier_names names;
 };
 
 void disk_found_free(struct disk_found *found);

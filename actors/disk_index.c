@@ -92,20 +92,43 @@ struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_k
 	return entry;
 }
 
+/* Of a table with `round` buckets: class `class` is next. */
+struct place {
+	uint64_t round, class;
+};
+
+/* What a cursor from outside says may be of another table: of one that was larger, before this process. */
+static bool read_place(const struct disk_index *x, const struct ty_tier_cursor *cursor, struct place *out)
+{
+	*out = (struct place){x->round, 0};
+	if (!cursor->length)
+		return true;
+	if (cursor->length != sizeof *out)
+		return false;
+	memcpy(out, cursor->bytes, sizeof *out);
+	return out->round >= FIRST_ROUND && out->round <= x->round && !(out->round & (out->round - 1)) && out->class < out->round;
+}
+
 /* The table as it would be with `round` buckets (a power of two): what hashes alike there is together in the buckets at that
  * distance, however often the table has grown since. So a page is of whole such classes, and the cursor is a class and its round. */
-bool disk_index_page(const struct disk_index *x, const struct disk_names *names, struct ty_tier_page *page)
+enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty_tier_names *names, struct ty_tier_page *page,
+	const char **why)
 {
-	uint64_t round = page->cursor ? page->cursor >> 32 : x->round, class = page->cursor & UINT32_MAX;
 	uint32_t looks = LOOKS_MAX;
+	struct place at;
 
-	for (; class < round && page->count < page->wanted && looks; class++, looks--)
-		for (uint64_t bucket = class; bucket < x->buckets; bucket += round)
+	*why = "the cursor is of no index that is here";
+	if (!read_place(x, &page->cursor, &at))
+		return TY_TIER_FAILED;
+	*why = "no memory for a page";
+	for (; at.class < at.round && page->count < page->wanted && looks; at.class++, looks--)
+		for (uint64_t bucket = at.class; bucket < x->buckets; bucket += at.round)
 			for (const struct disk_entry *e = *bucket_at(x, (uint32_t)bucket); e; e = e->next)
-				if (!ty_tier_page_add(page, &e->key, disk_names_at(names, e->name), e->bytes))
-					return false;
-	page->cursor = class < round ? round << 32 | class : 0;
-	return true;
+				if (!ty_tier_page_add(page, &(struct ty_tier_item){e->key, ty_tier_names_at(names, e->name), e->bytes, e->parts}))
+					return TY_TIER_FAILED;
+	page->cursor.length = at.class < at.round ? sizeof at : 0;
+	memcpy(page->cursor.bytes, &at, sizeof at);
+	return TY_TIER_DONE;
 }
 
 /* ---- the order of use ---- */
@@ -170,32 +193,4 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	if (x->count > x->buckets)
 		grow(x);
 	return entry;
-}
-
-/* ---- whose they are ---- */
-
-uint16_t disk_names_number(struct disk_names *names, const struct ty_identity *identity)
-{
-	struct ty_identity *copy;
-
-	for (uint32_t i = 0; i < names->count; i++)
-		if (ty_identity_is(names->name[i], identity))
-			return (uint16_t)(i + 1);
-	copy = names->count < TY_MAX_SPACES ? malloc(sizeof *copy) : NULL;
-	if (!copy)
-		return 0;
-	*copy = *identity;
-	names->name[names->count++] = copy;
-	return (uint16_t)names->count;
-}
-
-const struct ty_identity *disk_names_at(const struct disk_names *names, uint16_t number)
-{
-	return number ? names->name[number - 1] : NULL;
-}
-
-void disk_names_clear(struct disk_names *names)
-{
-	while (names->count)
-		free(names->name[--names->count]);
 }

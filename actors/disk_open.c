@@ -257,7 +257,7 @@ void disk_close(struct ty_tier *tier)
 			close(d->folder[i].fd);
 	}
 	if (d->names)
-		disk_names_clear(d->names);
+		ty_tier_names_clear(d->names);
 	free(d->names);
 	free(d);
 	tier->state = NULL;

@@ -68,7 +68,7 @@ static void add(struct disk_found *found, const struct ty_envelope *e)
 		return;
 	item->key = e->key;
 	/* every identity has a model: without one it was not known when the chunk went down */
-	item->name = e->identity.model[0] ? disk_names_number(&found->names, &e->identity) : 0;
+	item->name = e->identity.model[0] ? ty_tier_names_number(&found->names, &e->identity) : 0;
 	item->parts = e->parts;
 	memcpy(item->length, e->length, e->parts * sizeof *item->length);
 	found->count++;
@@ -118,7 +118,7 @@ void disk_found_free(struct disk_found *found)
 	for (uint32_t i = 0; i < found->count; i++)
 		free(found->item[i].length);
 	free(found->item);
-	disk_names_clear(&found->names);
+	ty_tier_names_clear(&found->names);
 	free(found);
 }
 
@@ -160,7 +160,7 @@ static void on_scan(void *self, struct ty_msg *msg)
 	struct disk_found *found = ty_container_of(msg, struct disk_found, msg);
 
 	found->count = 0;
-	disk_names_clear(&found->names);
+	ty_tier_names_clear(&found->names);
 	read_folder(s->disk, found);
 	found->last = found->folder == s->disk->folder_count - 1 && found->hash == DISK_HASH_FOLDERS - 1;
 	if (ty_send(s->disk->tier->actor, &found->msg, DISK_FOUND) != TY_OK)

@@ -79,7 +79,7 @@ static void begin_pass(struct lane *l, int64_t now)
 {
 	l->began = now;
 	l->ask.at = 0;
-	l->page.cursor = 0;
+	l->page.cursor.length = 0;
 	l->listed = false;
 	set(&l->stats->position, 0);
 }
@@ -270,7 +270,7 @@ static bool go_in_tier(struct lane *l)
 {
 	if (l->listed && l->at == l->page.count) {
 		l->listed = false;
-		if (l->page.cursor == 0) {
+		if (l->page.cursor.length == 0) {
 			end_pass(l);
 			return true;
 		}

@@ -236,6 +236,7 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	io->outcome = TY_TIER_DONE;
 	io->error[0] = '\0';
 	io->found = 0;
+	io->whose = NULL;
 	io->next = NULL;
 	io->submitted = ty_now();
 	if (ty_send(tier->actor, &io->msg, TY_TIER_IO) != TY_OK) {
@@ -343,28 +344,6 @@ bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)
 		if (strcmp(id->tenant, tier->config.tenants[i]) == 0)
 			return true;
 	return false;
-}
-
-bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_key *key, const struct ty_identity *identity, uint64_t bytes)
-{
-	if (page->count == page->room) {
-		uint32_t room = page->room ? 2 * page->room : 64;
-		struct ty_tier_item *item = realloc(page->item, room * sizeof *item);
-
-		if (!item)
-			return false;
-		page->item = item;
-		page->room = room;
-	}
-	page->item[page->count++] = (struct ty_tier_item){*key, identity, bytes};
-	return true;
-}
-
-void ty_tier_page_clear(struct ty_tier_page *page)
-{
-	free(page->item);
-	page->item = NULL;
-	page->count = page->room = 0;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------ */

@@ -26,6 +26,7 @@
 #include "messages.h"
 #include "base/config.h"
 #include "cache/envelope.h"
+#include "cache/space.h"
 
 struct ty_service;
 
@@ -54,16 +55,34 @@ struct ty_tier_part {
 	uint64_t checksum;  /* PUT: of the contents; GET: answered. ty_checksum */
 };
 
-/* Of a LIST: chunks that the tier holds, in no order. What is there from the first page to the last is in one page, once. */
+/* A place between two pages, in the tier's own words. It may come from outside: the tier takes no word of it for granted. */
+#define TY_TIER_CURSOR_MAX 80
+struct ty_tier_cursor {
+	uint32_t length; /* 0: the beginning; answered: that was all */
+	uint8_t bytes[TY_TIER_CURSOR_MAX];
+};
+
+/* Of a LIST: chunks that the tier holds, in no order. What is there from the first page to the last is in one page (a shared
+ * store may tell it twice while it moves things about itself). A page with nothing in it is not the end. */
 struct ty_tier_page {
-	uint64_t cursor;   /* 0: from the beginning. Answered: for the next page, 0: that was all */
-	uint32_t wanted;   /* the page ends when it has so many, or the tier has looked for long enough; it may have more */
+	struct ty_tier_cursor cursor; /* from here. Answered: from where the next page is */
+	uint32_t wanted;          /* the page ends when it has so many, or the tier has looked for long enough; it may have some more */
+	bool shapes;              /* identity and parts are wanted, also where the tier has to read each chunk's header for them */
+	uint32_t prefix_length;   /* only of keys that begin with so many bytes of `prefix` */
+	struct ty_key prefix;
 	uint32_t count, room;
 	struct ty_tier_item { /* made by the tier; freed by ty_tier_page_clear */
 		struct ty_key key;
 		const struct ty_identity *identity; /* the tier's, as long as it is; null: not known */
-		uint64_t bytes;                     /* that it takes there */
+		uint64_t bytes;                     /* that it takes there; 0: not known */
+		uint32_t parts;                     /* 0: not known */
 	} *item;
+};
+
+/* Whose chunks are, by number: what a tier has seen. They stay where they are until the end. */
+struct ty_tier_names {
+	struct ty_identity *name[TY_MAX_SPACES];
+	uint32_t count;
 };
 
 /* One operation. Allocated by whoever submits it, who keeps the keys, the identity and the parts' memory until it is home. */
@@ -79,6 +98,7 @@ struct ty_tier_io {
 	bool aside;                  /* GET, EXISTS: this is no use of the chunk, nobody waits for it; memory need not be the arena's */
 	struct ty_tier_page *page;   /* LIST */
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
+	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known */
 
 	enum ty_tier_outcome outcome; /* set when it goes home */
 	char error[120];              /* FAILED, CORRUPT: why */
@@ -200,10 +220,17 @@ extern const struct ty_tier_class ty_redis_tier, ty_rediss_tier;
 extern const struct ty_tier_class ty_s3_tier;
 extern const struct ty_tier_class ty_disk_tier;
 
-/* For tiers: one more of a page. False: no memory. */
-TY_MUST_USE bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_key *key, const struct ty_identity *identity,
-	uint64_t bytes);
+/* ---- tier_pages.c ---- */
+
+/* For tiers: one more of a page, unless the page is of keys that begin otherwise. False: no memory. */
+TY_MUST_USE bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_tier_item *item);
 void ty_tier_page_clear(struct ty_tier_page *page); /* its items are gone; the cursor stays */
+
+uint16_t ty_tier_names_number(struct ty_tier_names *names, const struct ty_identity *identity); /* a new one if need be; 0: no room */
+const struct ty_identity *ty_tier_names_at(const struct ty_tier_names *names, uint16_t number); /* null: not known */
+void ty_tier_names_clear(struct ty_tier_names *names);
+
+/* ---- tier.c ---- */
 
 /* Hand an io to the tier. False: a limit would be passed, or the tier is not serving; it is still the caller's, at once.
  * Any actor. */

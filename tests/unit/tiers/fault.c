@@ -30,6 +30,7 @@ struct pending {
 struct state { /* the tier's: outlives its actor */
 	struct stored *stored[BUCKETS];
 	uint64_t count, bytes;
+	struct ty_tier_names names;
 };
 
 struct actor {
@@ -115,12 +116,20 @@ static void get(struct actor *a, struct ty_tier_io *io, bool wrong)
 	ty_tier_complete(a->tier, io, outcome, "%s", err.text);
 }
 
+static const struct ty_identity *whose(struct actor *a, const struct stored *s)
+{
+	const struct ty_identity *identity = &s->shape.identity;
+
+	return identity->model[0] ? ty_tier_names_at(&a->state->names, ty_tier_names_number(&a->state->names, identity)) : NULL;
+}
+
 static void exists(struct actor *a, struct ty_tier_io *io)
 {
 	struct stored *s;
 
 	while (io->found < io->key_count && (s = *find(a->state, &io->keys[io->found]))) {
 		if (io->found++ == 0) {
+			io->whose = whose(a, s);
 			io->parts = s->shape.parts;
 			for (uint32_t i = 0; i < s->shape.parts; i++)
 				io->part[i].length = s->shape.length[i];
@@ -135,13 +144,15 @@ static void list(struct actor *a, struct ty_tier_io *io)
 	struct ty_tier_page *page = io->page;
 	bool all = true;
 
-	for (; page->cursor < BUCKETS && page->count < page->wanted; page->cursor++)
-		for (const struct stored *s = a->state->stored[page->cursor]; s; s = s->next)
-			all &= ty_tier_page_add(page, &s->key, s->shape.identity.model[0] ? &s->shape.identity : NULL,
-				ty_envelope_total(&s->shape));
+	uint32_t at = 0;
+
+	memcpy(&at, page->cursor.bytes, page->cursor.length ? sizeof at : 0);
+	for (; at < BUCKETS && page->count < page->wanted; at++)
+		for (const struct stored *s = a->state->stored[at]; s; s = s->next)
+			all &= ty_tier_page_add(page, &(struct ty_tier_item){s->key, whose(a, s), ty_envelope_total(&s->shape), s->shape.parts});
 	assert(all);
-	if (page->cursor == BUCKETS)
-		page->cursor = 0;
+	page->cursor.length = at < BUCKETS ? sizeof at : 0;
+	memcpy(page->cursor.bytes, &at, sizeof at);
 	ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 }
 
@@ -317,6 +328,7 @@ static void fault_close(struct ty_tier *tier)
 	for (uint32_t i = 0; i < BUCKETS; i++)
 		while (s->stored[i])
 			forget(s, &s->stored[i]);
+	ty_tier_names_clear(&s->names);
 	free(s);
 }
 

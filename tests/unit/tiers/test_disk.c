@@ -385,7 +385,7 @@ static void list_all(struct house *h, uint8_t *seen, uint64_t count, struct ty_i
 					assert_string_equal(page.item[i].identity->tenant, identities[n % 3].tenant);
 			}
 		ty_tier_page_clear(&page);
-	} while (page.cursor);
+	} while (page.cursor.length);
 }
 
 /* LIST tells what is there and whose it is, in this process and the next. */
@@ -417,14 +417,36 @@ static void test_list(void **state)
 	}
 }
 
+/* A cursor may come from anybody. */
+static void test_list_from_nowhere(void **state)
+{
+	static const uint64_t places[][2] = {{0, 0}, {1, 0}, {1000, 0}, {1536, 0}, {1 << 20, 0}, {1024, 1024}, {UINT64_MAX, 0}, {1024, UINT64_MAX}};
+	struct ty_tier_names *names = calloc(1, sizeof *names);
+	struct ty_tier_page page = {.wanted = 100};
+	struct disk_index x;
+	const char *why;
+
+	(void)state;
+	assert_true(disk_index_init(&x));
+	for (size_t i = 0; i <= sizeof places / sizeof places[0]; i++) {
+		page.cursor.length = i ? sizeof places[0] : 3;
+		memcpy(page.cursor.bytes, places[i ? i - 1 : 0], sizeof places[0]);
+		assert_int_equal(disk_index_page(&x, names, &page, &why), TY_TIER_FAILED);
+		assert_string_equal(why, "the cursor is of no index that is here");
+	}
+	disk_index_clear(&x);
+	free(names);
+}
+
 /* Whatever the table grows to between two pages, what was there before is told once. */
 static void test_list_while_it_grows(void **state)
 {
 	enum { COUNT = 3000, MORE = 400 };
 	static uint8_t seen[COUNT];
-	struct disk_names *names = calloc(1, sizeof *names);
+	struct ty_tier_names *names = calloc(1, sizeof *names);
 	struct ty_tier_page page = {.wanted = 100};
 	uint64_t length = 1, next = COUNT;
+	const char *why;
 	struct disk_index x;
 
 	(void)state;
@@ -433,7 +455,7 @@ static void test_list_while_it_grows(void **state)
 	for (uint64_t n = 0; n < COUNT; n++)
 		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length}, 0, false));
 	do {
-		assert_true(disk_index_page(&x, names, &page));
+		assert_int_equal(disk_index_page(&x, names, &page, &why), TY_TIER_DONE);
 		for (uint32_t i = 0; i < page.count; i++)
 			for (uint64_t n = 0; n < COUNT; n++) {
 				struct ty_key key = house_key(n);
@@ -444,7 +466,7 @@ static void test_list_while_it_grows(void **state)
 		ty_tier_page_clear(&page);
 		for (uint64_t n = 0; n < MORE; n++)
 			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length}, 0, false));
-	} while (page.cursor);
+	} while (page.cursor.length);
 	assert_true(x.buckets > 2 * COUNT);
 	for (uint64_t n = 0; n < COUNT; n++)
 		assert_int_equal(seen[n], 1);
@@ -614,6 +636,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_vanished, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_list, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_list_while_it_grows, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_list_from_nowhere, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
