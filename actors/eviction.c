@@ -409,7 +409,13 @@ static void on_control_late(void *self, struct ty_msg *msg)
 
 static void on_tier_io(void *self, struct ty_msg *msg)
 {
-	eviction_deleted(msg);
+	eviction_below_home(msg);
+	publish(self);
+}
+
+static void on_control_again(void *self, struct ty_msg *msg)
+{
+	eviction_control_again(msg);
 	publish(self);
 }
 
@@ -477,6 +483,7 @@ static void stop(void *self)
 		give_back(e, op);
 		end_op(op);
 	}
+	eviction_control_close(e);
 	ty_order_destroy(e->order);
 	free(e->events.list);
 	free(e->tried);
@@ -532,6 +539,7 @@ static const struct ty_handler handlers[] = {
 	{"fetched", on_fetched},
 	{"look", on_look},
 	{"scrub", on_scrub},
+	{"control again", on_control_again},
 };
 
 const struct ty_class ty_eviction_class = {

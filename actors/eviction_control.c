@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the administration asks for. A request becomes a job, which goes through the chunks that were named, or through the whole
- * slot table, a slice a message, so that stores pass between. It is answered once, by its deadline; a job that waits
- * for tiers ends when they have answered.
+ * slot table, a slice a message, so that stores pass between; LIST, DELETE and CLEAR then through the tiers (eviction_below.c). It
+ * is answered once, by its deadline; a job that waits for tiers ends when they have answered.
+ *
+ *   ARENA --> AGAIN --> BELOW --> OVER     each phase but for OVER may be left out
  */
 #include "eviction_control.h"
 
@@ -15,128 +17,26 @@
 #include "tier.h"
 
 #define SLICE 4096           /* slots looked at in one message */
-#define LIST_MAX 1000        /* chunks of one reply */
 #define EVENTS_MAX 16384     /* keys of one reply */
-
-struct job {
-	struct ty_msg go;
-	struct ty_timer late;  /* its deadline, while it is answered by nobody */
-	bool armed;
-	struct eviction *e;
-	struct ty_exchange *x; /* null: answered */
-	Tyer__V1__Request__VerbCase verb;
-	struct eviction_select select;
-	uint32_t at;           /* the next key, or slot to look from */
-	uint32_t tier;         /* MOVE's; DELETE: the next one to tell of the key at hand */
-	uint32_t ios;          /* DELETEs that are out */
-	bool walked;           /* nothing is left to look at */
-	struct ty_fetch *fetch; /* WARM's, while it is out */
-	uint64_t max;
-	uint64_t chunks, bytes, in_use, refused, failed;
-	Tyer__V1__ListReply *list;
-	uint8_t *keys, *tiers; /* EVENTS: EVENTS_MAX of them ... */
-	uint64_t sequence;     /* ... looked at after this event was told */
-};
-
-/* A DELETE on its way through a tier. */
-struct deletion {
-	struct ty_key key;
-	struct job *job;
-	struct ty_tier_io io; /* last: its parts would follow */
-};
-
-/* ---- replies ------------------------------------------------------------------------------------------- */
-
-ProtobufCMessage *eviction_new_message(const ProtobufCMessageDescriptor *type)
-{
-	ProtobufCMessage *message = malloc(type->sizeof_message);
-
-	if (message)
-		protobuf_c_message_init(type, message);
-	return message;
-}
-
-bool eviction_set_bytes(ProtobufCBinaryData *out, const void *bytes, size_t length)
-{
-	out->data = malloc(length ? length : 1);
-	if (!out->data)
-		return false;
-	if (length)
-		memcpy(out->data, bytes, length);
-	out->len = length;
-	return true;
-}
-
-static void refuse(struct job *job, enum ty_code code, const char *text)
-{
-	ty_exchange_refuse(job->x, code, "%s", text);
-	job->x = NULL;
-}
-
-static void answer(struct job *job, ProtobufCMessage *message)
-{
-	if (!message) {
-		refuse(job, TY_NO_MEMORY, "no memory for the reply");
-		return;
-	}
-	job->x->reply.message = message;
-	ty_exchange_answer(job->x);
-	job->x = NULL;
-}
-
-static void answer_counts(struct job *job)
-{
-	Tyer__V1__ControlReply *reply = (Tyer__V1__ControlReply *)eviction_new_message(&tyer__v1__control_reply__descriptor);
-
-	if (reply) {
-		reply->chunks = job->chunks;
-		reply->bytes = job->bytes;
-		reply->in_use = job->in_use;
-		reply->refused = job->refused;
-		reply->failed = job->failed;
-	}
-	answer(job, (ProtobufCMessage *)reply);
-}
-
-static void answer_events(struct job *job)
-{
-	Tyer__V1__EventsReply *reply = (Tyer__V1__EventsReply *)eviction_new_message(&tyer__v1__events_reply__descriptor);
-
-	if (!reply) {
-		refuse(job, TY_NO_MEMORY, "no memory for the reply");
-		return;
-	}
-	reply->url = strdup(job->e->service->config->events);
-	reply->sequence = job->sequence;
-	reply->keys = (ProtobufCBinaryData){.len = job->chunks * TY_KEY_BYTES, .data = job->keys};
-	reply->tiers = (ProtobufCBinaryData){.len = job->chunks, .data = job->tiers};
-	job->keys = job->tiers = NULL;
-	reply->next = job->walked ? 0 : job->at;
-	answer(job, (ProtobufCMessage *)reply);
-}
-
-static void answer_job(struct job *job)
-{
-	if (job->verb == TYER__V1__REQUEST__VERB_LIST) {
-		job->list->next = job->walked ? 0 : job->at;
-		answer(job, (ProtobufCMessage *)job->list);
-		job->list = NULL;
-	} else if (job->verb == TYER__V1__REQUEST__VERB_EVENTS) {
-		answer_events(job);
-	} else {
-		answer_counts(job);
-	}
-}
+#define REST_NS 2000000      /* 2 ms: how often a job that rests looks again */
+#define AGAIN_NS 2000000000  /* so long it comes back to what the service itself has pinned; at most half of what it has left */
 
 /* Over: whoever waited has its answer, and nothing of it is out. */
-static void end(struct job *job)
+static void end(struct eviction_job *job)
 {
-	assert(!job->x && !job->ios && !job->fetch);
+	assert(!job->x && !job->ios && !job->fetch && !job->going);
 	if (job->armed)
 		ty_timer_cancel(&job->late);
+	if (job->resting)
+		ty_timer_cancel(&job->again);
+	*job->link = job->next;
+	if (job->next)
+		job->next->link = job->link;
+	eviction_below_close(job);
 	eviction_select_close(&job->select);
 	if (job->list)
 		protobuf_c_message_free_unpacked((ProtobufCMessage *)job->list, NULL);
+	free(job->again_keys);
 	free(job->keys);
 	free(job->tiers);
 	free(job);
@@ -144,37 +44,26 @@ static void end(struct job *job)
 
 /* ---- what is done with a chunk -------------------------------------------------------------------------- */
 
-static Tyer__V1__Namespace *new_namespace(const struct ty_identity *identity)
+/* Of those that somebody else has. */
+static uint64_t leases_of(const struct ty_chunk *chunk)
 {
-	Tyer__V1__Namespace *n = (Tyer__V1__Namespace *)eviction_new_message(&tyer__v1__namespace__descriptor);
+	uint64_t pins = ty_chunk_pins(chunk), ours = atomic_load_explicit(&chunk->ours, memory_order_relaxed);
 
-	if (!n)
-		return NULL;
-	n->tenant = strdup(identity->tenant);
-	n->model = strdup(identity->model);
-	n->revision = strdup(identity->revision);
-	n->dtype = strdup(identity->dtype);
-	n->quantization = strdup(identity->quantization);
-	return n;
+	return pins > ours ? pins - ours : 0;
 }
 
-static bool list_chunk(struct job *job, const struct ty_chunk *chunk)
+static bool list_chunk(struct eviction_job *job, const struct ty_chunk *chunk)
 {
 	struct eviction *e = job->e;
-	const struct ty_identity *identity = ty_spaces_identity(&e->service->spaces, chunk->space);
-	Tyer__V1__ChunkInfo *info = (Tyer__V1__ChunkInfo *)eviction_new_message(&tyer__v1__chunk_info__descriptor);
+	Tyer__V1__ChunkInfo *info = eviction_job_list(job, &chunk->key, ty_spaces_identity(&e->service->spaces, chunk->space));
 	unsigned band = chunk->entry.band;
 
-	if (!info || !eviction_set_bytes(&info->key, chunk->key.bytes, TY_KEY_BYTES)) {
-		free(info);
+	if (!info)
 		return false;
-	}
-	job->list->chunks[job->list->n_chunks++] = info;
-	info->namespace_ = identity ? new_namespace(identity) : NULL;
 	info->bytes = eviction_chunk_bytes(e, chunk);
 	info->parts = chunk->parts;
 	info->missing = chunk->parts - (uint32_t)__builtin_popcountll(chunk->committed);
-	info->leases = ty_chunk_pins(chunk);
+	info->leases = leases_of(chunk);
 	info->pinned = band == TY_BAND_KEPT;
 	info->done = band == TY_BAND_DONE;
 	if (band >= TY_BAND_RAISED && band < TY_BAND_KEPT)
@@ -184,7 +73,18 @@ static bool list_chunk(struct job *job, const struct ty_chunk *chunk)
 	return true;
 }
 
-static void take_away(struct job *job, struct ty_chunk *chunk)
+/* What the service itself has pinned goes by itself, soon. False: no room to remember it. */
+static bool come_back(struct eviction_job *job, const struct ty_key *key)
+{
+	if (!job->again_keys)
+		job->again_keys = malloc(EVICTION_AGAIN_MAX * sizeof *job->again_keys);
+	if (!job->again_keys || job->again_count == EVICTION_AGAIN_MAX)
+		return false;
+	job->again_keys[job->again_count++] = *key;
+	return true;
+}
+
+static void take_away(struct eviction_job *job, struct ty_chunk *chunk)
 {
 	static const struct ty_hint done = {.band = TY_BAND_DONE};
 	uint64_t bytes = eviction_chunk_bytes(job->e, chunk);
@@ -195,13 +95,14 @@ static void take_away(struct job *job, struct ty_chunk *chunk)
 		job->bytes += bytes;
 		return;
 	}
+	if (job->phase == EVICTION_ARENA && !chunk->filling && !leases_of(chunk) && come_back(job, &chunk->key))
+		return;
 	chunk->entry.owner = TY_DOOMED;
 	eviction_hint(job->e, chunk, &done);
 	job->in_use++;
 }
 
-/* False: not now, this chunk again. */
-static bool act(struct job *job, struct ty_chunk *chunk)
+static void act(struct eviction_job *job, struct ty_chunk *chunk)
 {
 	struct eviction *e = job->e;
 	bool kept = chunk->entry.band == TY_BAND_KEPT, did;
@@ -231,117 +132,168 @@ static bool act(struct job *job, struct ty_chunk *chunk)
 		break;
 	default: /* DELETE, CLEAR */
 		take_away(job, chunk);
-		return true;
+		return;
 	}
 	job->chunks += did;
 	job->bytes += did ? bytes : 0;
-	return true;
-}
-
-/* ---- DELETE in the tiers ---------------------------------------------------------------------------------- */
-
-static bool deletes(const struct job *job)
-{
-	return job->verb == TYER__V1__REQUEST__VERB_DELETE || job->verb == TYER__V1__REQUEST__VERB_CLEAR;
-}
-
-/* Tell every tier. False: one has no room for more, and something of this job is out that will make some. */
-static bool delete_below(struct job *job, const struct ty_key *key)
-{
-	struct ty_service *service = job->e->service;
-
-	for (; job->tier < service->tier_count; job->tier++) {
-		struct deletion *d = calloc(1, sizeof *d);
-
-		if (d) {
-			d->key = *key;
-			d->job = job;
-			d->io.home = ty_self();
-			d->io.home_type = TY_EVICTION_TIER_IO;
-			d->io.verb = TY_TIER_DELETE;
-			d->io.deadline = ty_now() + service->tiers[job->tier]->config.timeout;
-			d->io.keys = &d->key;
-			d->io.key_count = 1;
-		}
-		if (d && ty_tier_submit(service->tiers[job->tier], &d->io)) {
-			job->ios++;
-			continue;
-		}
-		free(d);
-		if (job->ios)
-			return false;
-		job->failed++;
-	}
-	job->tier = 0;
-	return true;
 }
 
 /* ---- the way through ---------------------------------------------------------------------------------------- */
 
-static bool is_full(const struct job *job)
+bool eviction_job_deletes(const struct eviction_job *job)
+{
+	return job->verb == TYER__V1__REQUEST__VERB_DELETE || job->verb == TYER__V1__REQUEST__VERB_CLEAR;
+}
+
+bool eviction_job_is_full(const struct eviction_job *job)
 {
 	return job->max && job->chunks >= job->max;
 }
 
-/* The chunks that were named. */
-static void walk_keys(struct job *job)
+/* Is it of this request? */
+static bool reaches(const struct eviction_job *job, Tyer__V1__Place other)
 {
-	while (job->at < job->select.key_count && !is_full(job)) {
-		const struct ty_key *key = &job->select.keys[job->at];
-		struct ty_chunk *chunk;
-
-		if (deletes(job) && !delete_below(job, key))
-			return;
-		chunk = ty_index_find(job->e->service->index, key);
-		job->at++;
-		if (chunk && eviction_selects(job->e, &job->select, chunk) && !act(job, chunk))
-			return;
-	}
-	job->walked = job->at == job->select.key_count;
+	return job->select.select->place != other;
 }
 
-/* A slice of the slot table. */
-static void walk_slots(struct job *job)
+static bool goes_below(const struct eviction_job *job)
 {
+	return job->e->service->tier_count && reaches(job, TYER__V1__PLACE__ARENA) &&
+	       (eviction_job_deletes(job) || job->verb == TYER__V1__REQUEST__VERB_LIST);
+}
+
+/* The chunks that were named. */
+static bool walk_keys(struct eviction_job *job)
+{
+	for (; job->at < job->select.key_count && !eviction_job_is_full(job); job->at++) {
+		struct ty_chunk *chunk = ty_index_find(job->e->service->index, &job->select.keys[job->at]);
+
+		if (chunk && eviction_selects(job->e, &job->select, chunk))
+			act(job, chunk);
+	}
+	return job->at == job->select.key_count;
+}
+
+/* A slice of the slot table. True: that was the last one. */
+static bool walk_slots(struct eviction_job *job)
+{
+	bool tells = eviction_job_deletes(job) && goes_below(job);
 	uint32_t budget = SLICE;
 
-	while (budget && !is_full(job)) {
+	while (budget && !eviction_job_is_full(job)) {
 		uint32_t at, slot = ty_slots_next(job->e->service->slots, job->at, &budget, &at);
 		struct ty_chunk *chunk;
 
 		if (slot == TY_NO_SLOT) {
-			job->walked = at == TY_NO_SLOT;
 			job->at = at;
-			return;
+			return at == TY_NO_SLOT;
 		}
 		chunk = eviction_chunk_at(job->e, slot);
 		if (chunk && !eviction_selects(job->e, &job->select, chunk))
 			chunk = NULL;
-		if (chunk && deletes(job) && !delete_below(job, &chunk->key))
-			return;
+		/* also where the tier is looked through later: this holds where it cannot be, or no time is left for it */
+		if (chunk && tells && !eviction_below_delete(job, &chunk->key))
+			return false;
 		job->at = at;
 		if (chunk)
-			(void)act(job, chunk);
+			act(job, chunk);
+	}
+	return false;
+}
+
+/* Those that the service had pinned. True: none is left. */
+static bool walk_again(struct eviction_job *job)
+{
+	int64_t now = ty_now();
+
+	if (!job->again_until) {
+		int64_t left = job->x->deadline == TY_NEVER ? TY_NEVER : (job->x->deadline - now) / 2;
+
+		job->again_until = now + (left < AGAIN_NS ? left : AGAIN_NS);
+	}
+	for (uint32_t i = 0; i < job->again_count;) {
+		const struct ty_key *key = &job->again_keys[i];
+		struct ty_chunk *chunk = ty_index_find(job->e->service->index, key);
+
+		if (chunk && !chunk->filling && ty_chunk_pins(chunk) && !leases_of(chunk) && now < job->again_until) {
+			i++;
+			continue;
+		}
+		/* once more: it may have come down meanwhile */
+		if (!job->select.keys && goes_below(job) && !eviction_below_delete(job, key))
+			return false;
+		if (chunk)
+			take_away(job, chunk);
+		job->again_keys[i] = job->again_keys[--job->again_count];
+	}
+	if (job->again_count)
+		eviction_job_rest(job);
+	return !job->again_count;
+}
+
+/* The arena has been gone through. A LIST that has something has had its page: whoever asks for more may wait for tiers. */
+static void leave_arena(struct eviction_job *job)
+{
+	job->at = 0;
+	job->phase = goes_below(job) ? EVICTION_BELOW : EVICTION_OVER;
+	job->whole = job->verb == TYER__V1__REQUEST__VERB_LIST && job->chunks;
+}
+
+static void walk(struct eviction_job *job)
+{
+	switch (job->phase) {
+	case EVICTION_ARENA:
+		if (!(job->select.keys ? walk_keys(job) : walk_slots(job)))
+			break;
+		if (job->again_count)
+			job->phase = EVICTION_AGAIN;
+		else
+			leave_arena(job);
+		break;
+	case EVICTION_AGAIN:
+		if (walk_again(job))
+			leave_arena(job);
+		break;
+	case EVICTION_BELOW:
+		eviction_below_walk(job);
+		break;
+	case EVICTION_OVER:
+		break;
 	}
 }
 
-/* One slice; then it is answered, goes on, or waits for a tier. */
-static void step(struct job *job)
+static bool is_done(const struct eviction_job *job)
 {
-	if (job->x && !job->walked && !is_full(job)) {
-		if (job->select.keys)
-			walk_keys(job);
-		else
-			walk_slots(job);
-	}
+	return job->phase == EVICTION_OVER || eviction_job_is_full(job) || job->whole;
+}
+
+void eviction_job_rest(struct eviction_job *job)
+{
+	job->resting = true;
+	ty_timer_start(&job->again, TY_EVICTION_CONTROL_AGAIN, ty_now() + REST_NS);
+}
+
+/* One slice; then it is answered, goes on, or waits for a tier or for its timer. */
+void eviction_job_step(struct eviction_job *job)
+{
+	if (job->going)
+		return; /* its own message comes */
+	if (job->resting)
+		ty_timer_cancel(&job->again);
+	job->resting = false;
+	if (job->x && !is_done(job))
+		walk(job);
 	if (job->ios)
 		return; /* when one comes home it goes on */
-	if (job->x && (job->walked || is_full(job)))
-		answer_job(job);
+	if (job->x && is_done(job))
+		eviction_job_answer(job);
 	if (!job->x) {
 		end(job);
 		return;
 	}
+	if (job->resting)
+		return;
+	job->going = true;
 	enum ty_code sent = ty_send(ty_self(), &job->go, TY_EVICTION_CONTROL_GO);
 	assert(sent == TY_OK); /* this actor runs */
 	(void)sent;
@@ -349,45 +301,53 @@ static void step(struct job *job)
 
 void eviction_control_go(struct eviction *e, struct ty_msg *msg)
 {
+	struct eviction_job *job = ty_container_of(msg, struct eviction_job, go);
+
 	(void)e;
-	step(ty_container_of(msg, struct job, go));
+	job->going = false;
+	eviction_job_step(job);
 }
 
-/* What is out comes home later. */
+void eviction_control_again(struct ty_msg *msg)
+{
+	struct eviction_job *job = ty_container_of(ty_container_of(msg, struct ty_timer, msg), struct eviction_job, again);
+
+	job->resting = false;
+	eviction_job_step(job);
+}
+
+/* What is out comes home later. A LIST that has come some way says how far. */
 void eviction_control_late(struct eviction *e, struct ty_msg *msg)
 {
-	struct job *job = ty_container_of(ty_container_of(msg, struct ty_timer, msg), struct job, late);
+	struct eviction_job *job = ty_container_of(ty_container_of(msg, struct ty_timer, msg), struct eviction_job, late);
 
 	(void)e;
 	job->armed = false;
-	if (job->x)
-		refuse(job, TY_TIMEOUT, "the deadline passed; what was done so far stays done");
-}
-
-void eviction_deleted(struct ty_msg *msg)
-{
-	struct deletion *d = ty_container_of(ty_container_of(msg, struct ty_tier_io, msg), struct deletion, io);
-	struct job *job = d->job;
-
-	job->failed += d->io.outcome != TY_TIER_DONE && d->io.outcome != TY_TIER_MISSING;
-	free(d);
-	job->ios--;
-	step(job);
+	if (!job->x)
+		return;
+	if (job->verb == TYER__V1__REQUEST__VERB_LIST && (job->chunks || job->moved)) {
+		eviction_job_answer(job);
+		return;
+	}
+	ty_exchange_refuse(job->x, TY_TIMEOUT, "the deadline passed; what was done so far stays done: %llu chunks, %llu in the tiers, "
+		"%llu in use, %llu refused, %llu failed", (unsigned long long)job->chunks, (unsigned long long)job->below,
+		(unsigned long long)job->in_use, (unsigned long long)job->refused, (unsigned long long)job->failed);
+	job->x = NULL;
 }
 
 /* ---- WARM ----------------------------------------------------------------------------------------------------- */
 
-static void begin_warm(struct job *job)
+static void begin_warm(struct eviction_job *job)
 {
 	struct eviction *e = job->e;
 	struct ty_fetch *fetch;
 
 	if (!job->select.key_count) {
-		refuse(job, TY_INVALID, "select: expected keys or a prompt; what lies below is not listed");
+		eviction_job_refuse(job, TY_INVALID, "select: expected keys or a prompt; what lies below is not listed");
 	} else if (!e->service->tier_count) {
-		refuse(job, TY_UNSUPPORTED, "this service has no tiers (--tier)");
+		eviction_job_refuse(job, TY_UNSUPPORTED, "this service has no tiers (--tier)");
 	} else if (!(fetch = ty_fetch_create(job->select.keys, job->select.key_count))) {
-		refuse(job, TY_NO_MEMORY, "no memory for a fetch");
+		eviction_job_refuse(job, TY_NO_MEMORY, "no memory for a fetch");
 	} else {
 		fetch->home = ty_self();
 		fetch->home_type = TY_EVICTION_FETCHED;
@@ -398,7 +358,7 @@ static void begin_warm(struct job *job)
 			return;
 		job->fetch = NULL;
 		ty_fetch_free(fetch);
-		refuse(job, TY_STOPPING, "the service stops");
+		eviction_job_refuse(job, TY_STOPPING, "the service stops");
 	}
 	end(job);
 }
@@ -407,7 +367,7 @@ static void begin_warm(struct job *job)
 void eviction_fetched(struct eviction *e, struct ty_msg *msg)
 {
 	struct ty_fetch *fetch = ty_container_of(msg, struct ty_fetch, msg);
-	struct job *job = fetch->user;
+	struct eviction_job *job = fetch->user;
 	struct ty_lease *lease = fetch->lease;
 
 	for (uint32_t i = lease ? lease->count : 0; i-- > 0;) {
@@ -421,7 +381,7 @@ void eviction_fetched(struct eviction *e, struct ty_msg *msg)
 	job->fetch = NULL;
 	ty_fetch_free(fetch); /* with its lease */
 	if (job->x)
-		answer_counts(job);
+		eviction_job_answer(job);
 	end(job);
 }
 
@@ -449,7 +409,7 @@ static const Tyer__V1__Select *select_of(const Tyer__V1__Request *q)
 	}
 }
 
-static enum ty_code check_page(uint64_t cursor, uint32_t max, uint32_t limit, struct job *job, struct ty_error *err)
+static enum ty_code check_page(uint64_t cursor, uint32_t max, uint32_t limit, struct eviction_job *job, struct ty_error *err)
 {
 	if (max > limit)
 		return ty_fail(err, TY_INVALID, "max: %u; expected 1..%u, or 0", max, limit);
@@ -460,11 +420,17 @@ static enum ty_code check_page(uint64_t cursor, uint32_t max, uint32_t limit, st
 	return TY_OK;
 }
 
-static enum ty_code prepare(struct job *job, const Tyer__V1__Request *q, struct ty_error *err)
+static enum ty_code prepare(struct eviction_job *job, const Tyer__V1__Request *q, struct ty_error *err)
 {
 	struct ty_service *service = job->e->service;
+	Tyer__V1__Place place = job->select.select->place;
 	enum ty_code code = TY_OK;
 
+	if ((unsigned)place > TYER__V1__PLACE__TIERS)
+		return ty_fail(err, TY_INVALID, "select.place: %d; expected 0 to %d", (int)place, TYER__V1__PLACE__TIERS);
+	if (place == TYER__V1__PLACE__TIERS && (q->verb_case == TYER__V1__REQUEST__VERB_PIN ||
+		q->verb_case == TYER__V1__REQUEST__VERB_UNPIN || q->verb_case == TYER__V1__REQUEST__VERB_MOVE))
+		return ty_fail(err, TY_INVALID, "select.place: this is of chunks in the arena");
 	switch (q->verb_case) {
 	case TYER__V1__REQUEST__VERB_DELETE:
 		if (eviction_select_is_empty(q->delete_->select))
@@ -476,12 +442,12 @@ static enum ty_code prepare(struct job *job, const Tyer__V1__Request *q, struct 
 		job->tier = q->move->tier;
 		break;
 	case TYER__V1__REQUEST__VERB_LIST:
-		code = check_page(q->list->cursor, q->list->max, LIST_MAX, job, err);
+		code = check_page(q->list->cursor, q->list->max, EVICTION_LIST_MAX, job, err);
 		job->list = (Tyer__V1__ListReply *)eviction_new_message(&tyer__v1__list_reply__descriptor);
-		if (job->list)
-			job->list->chunks = malloc(LIST_MAX * sizeof *job->list->chunks);
-		if (code == TY_OK && (!job->list || !job->list->chunks))
+		if (code == TY_OK && !job->list)
 			code = ty_fail(err, TY_NO_MEMORY, "no memory for a list");
+		if (code == TY_OK)
+			code = eviction_below_open(job, &q->list->below, err);
 		break;
 	case TYER__V1__REQUEST__VERB_EVENTS:
 		if (!service->events)
@@ -503,7 +469,7 @@ static enum ty_code prepare(struct job *job, const Tyer__V1__Request *q, struct 
 void eviction_control(struct eviction *e, struct ty_exchange *x)
 {
 	struct ty_error err;
-	struct job *job;
+	struct eviction_job *job;
 	enum ty_code code;
 
 	if (x->request->verb_case == TYER__V1__REQUEST__VERB_CONFIGURE) {
@@ -519,6 +485,11 @@ void eviction_control(struct eviction *e, struct ty_exchange *x)
 	job->e = e;
 	job->x = x;
 	job->verb = x->request->verb_case;
+	job->next = e->jobs;
+	job->link = &e->jobs;
+	if (job->next)
+		job->next->link = &job->next;
+	e->jobs = job;
 	if (x->deadline != TY_NEVER) {
 		ty_timer_start(&job->late, TY_EVICTION_CONTROL_LATE, x->deadline);
 		job->armed = true;
@@ -527,21 +498,40 @@ void eviction_control(struct eviction *e, struct ty_exchange *x)
 	if (code == TY_OK)
 		code = prepare(job, x->request, &err);
 	if (code != TY_OK) {
-		refuse(job, code, err.text);
+		eviction_job_refuse(job, code, err.text);
 		end(job);
 	} else if (job->verb == TYER__V1__REQUEST__VERB_WARM) {
 		begin_warm(job);
 	} else {
-		step(job);
+		if (job->phase == EVICTION_ARENA && !reaches(job, TYER__V1__PLACE__TIERS))
+			leave_arena(job);
+		eviction_job_step(job);
 	}
 }
 
 /* The actor has stopped: nobody hears the answer. */
+static void abandon(struct eviction_job *job)
+{
+	if (job->x)
+		eviction_job_refuse(job, TY_STOPPING, "the service stops");
+	end(job);
+}
+
 void eviction_control_drop(struct ty_msg *msg)
 {
-	struct job *job = ty_container_of(msg, struct job, go);
+	struct eviction_job *job = ty_container_of(msg, struct eviction_job, go);
 
-	if (job->x)
-		refuse(job, TY_STOPPING, "the service stops");
-	end(job);
+	job->going = false;
+	abandon(job);
+}
+
+/* Those whose message is on its way end with it; those that have something out end nowhere, and the stop saw to it that there are
+ * none. */
+void eviction_control_close(struct eviction *e)
+{
+	for (struct eviction_job *job = e->jobs, *next; job; job = next) {
+		next = job->next;
+		if (!job->going && !job->ios && !job->fetch)
+			abandon(job);
+	}
 }

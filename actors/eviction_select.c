@@ -166,16 +166,25 @@ static bool selects_identity(const Tyer__V1__Select *s, const struct ty_identity
 	return true;
 }
 
+static bool has_prefix(const Tyer__V1__Select *s, const struct ty_key *key)
+{
+	return !s->key_prefix.len || memcmp(key->bytes, s->key_prefix.data, s->key_prefix.len) == 0;
+}
+
 bool eviction_selects(struct eviction *e, struct eviction_select *select, const struct ty_chunk *chunk)
 {
-	const ProtobufCBinaryData *prefix = &select->select->key_prefix;
 	uint8_t *known = &select->spaces[chunk->space];
 
-	if (prefix->len && memcmp(chunk->key.bytes, prefix->data, prefix->len) != 0)
+	if (!has_prefix(select->select, &chunk->key))
 		return false;
 	if (select->any_space)
 		return true;
 	if (!*known)
 		*known = selects_identity(select->select, ty_spaces_identity(&e->service->spaces, chunk->space)) ? 2 : 1;
 	return *known == 2;
+}
+
+bool eviction_selects_below(const struct eviction_select *select, const struct ty_key *key, const struct ty_identity *identity)
+{
+	return has_prefix(select->select, key) && (select->any_space || selects_identity(select->select, identity));
 }

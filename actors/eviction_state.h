@@ -8,7 +8,7 @@
  *   eviction_growth.c  pieces of the arena on their way to the slot table
  *   eviction_tiers.c   what goes down to the tiers
  *   eviction_sums.c    checksums of contents
- *   eviction_control.c, eviction_select.c, eviction_configure.c   what the administration asks for
+ *   eviction_control.c, _below.c, _select.c, _reply.c, _configure.c   what the administration asks for
  *
  * What holds between any two messages: a chunk in the index is in the order (cache/order.h), and OUT of it exactly when a part
  * of it is being filled (filling > 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
@@ -68,6 +68,8 @@ struct eviction {
 	uint32_t next_sum;          /* of the bytework actors */
 	uint32_t unsummed_at;       /* slots before this one have sums, or none that is missing; TY_NO_SLOT: nobody looks */
 	struct ty_timer look;       /* the next LOOKS of them */
+
+	struct eviction_job *jobs;  /* the administration's */
 
 	struct ty_down *down;       /* chunks for writeback, collected in this message; null: none */
 };
@@ -163,9 +165,14 @@ struct ty_order *eviction_new_order(const struct ty_policy_class *cls, const str
 void eviction_control(struct eviction *e, struct ty_exchange *x); /* answers, in time */
 void eviction_control_go(struct eviction *e, struct ty_msg *msg);
 void eviction_control_late(struct eviction *e, struct ty_msg *msg);
+void eviction_control_again(struct ty_msg *msg);
 void eviction_control_drop(struct ty_msg *msg); /* a GO that came after the stop */
-void eviction_deleted(struct ty_msg *msg);
+void eviction_control_close(struct eviction *e);
 void eviction_fetched(struct eviction *e, struct ty_msg *msg);
+
+/* ---- eviction_below.c ---- */
+
+void eviction_below_home(struct ty_msg *msg); /* an io of a job's */
 
 /* ---- eviction_growth.c ---- */
 

@@ -74,6 +74,7 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 		sum->chunk = chunk;
 		sum->bytes = bytes;
 		ty_chunk_pin(chunk);
+		ty_chunk_hold(chunk);
 		sum->work.home = ty_self();
 		sum->work.home_type = TY_EVICTION_SUMMED;
 		sum->work.run = run;
@@ -83,7 +84,8 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 			tell(e);
 			return;
 		}
-		ty_chunk_unpin(chunk); /* the service stops */
+		ty_chunk_let_go(chunk); /* the service stops */
+		ty_chunk_unpin(chunk);
 		free(sum);
 	}
 	eviction_count(&service->checksum_stats.skipped, 1);
@@ -136,6 +138,7 @@ void eviction_summed(struct eviction *e, struct ty_msg *msg)
 
 	for (uint32_t part = 0; sum->made && part < sum->chunk->parts; part++)
 		ty_slots_set_checksum(e->service->slots, sum->chunk->slots[part], sum->parts[part]);
+	ty_chunk_let_go(sum->chunk);
 	ty_chunk_unpin(sum->chunk);
 	e->sum_bytes -= sum->bytes;
 	e->sums_ended++;
@@ -154,6 +157,7 @@ void eviction_scrub(struct eviction *e, struct ty_scrub_ask *ask)
 	if (ask->chunk) {
 		if (ty_chunk_state(ask->chunk) == TY_CHUNK_READY)
 			eviction_condemn(e, ask->chunk);
+		ty_chunk_let_go(ask->chunk);
 		ty_chunk_unpin(ask->chunk);
 		(void)eviction_discard(e, ask->chunk);
 		ask->chunk = NULL;
@@ -165,6 +169,7 @@ void eviction_scrub(struct eviction *e, struct ty_scrub_ask *ask)
 		chunk = slot == TY_NO_SLOT ? NULL : eviction_chunk_at(e, slot);
 		if (chunk && ty_chunk_state(chunk) == TY_CHUNK_READY) {
 			ty_chunk_pin(chunk);
+			ty_chunk_hold(chunk);
 			ask->chunk = chunk;
 		}
 	}

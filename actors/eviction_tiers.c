@@ -110,8 +110,10 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 			continue;
 		tiers |= (uint16_t)(1u << i);
 		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << i), memory_order_relaxed);
-		if (victim)
+		if (victim) {
 			ty_chunk_pin(chunk);
+			ty_chunk_hold(chunk);
+		}
 	}
 	if (!tiers)
 		return false;
@@ -129,6 +131,7 @@ bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tie
 			return false;
 		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << tier), memory_order_relaxed);
 		ty_chunk_pin(chunk);
+		ty_chunk_hold(chunk);
 		e->down->item[e->down->count++] = (struct ty_down_item){chunk->key, chunk, pin, (uint16_t)(1u << tier)};
 	}
 	chunk->entry.owner = TY_NO_OWNER;

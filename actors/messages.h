@@ -56,10 +56,11 @@ enum ty_message {
 	TY_EVICTION_CONTROL,         /* struct ty_exchange from the administration's rpc */
 	TY_EVICTION_CONTROL_GO,      /* its own: the next slice of such a request */
 	TY_EVICTION_CONTROL_LATE,    /* its own timer: such a request's deadline */
-	TY_EVICTION_TIER_IO,         /* struct ty_tier_io from a tier: a DELETE is over */
+	TY_EVICTION_TIER_IO,         /* struct ty_tier_io from a tier: what such a request asked of it */
 	TY_EVICTION_FETCHED,         /* struct ty_fetch  from prefetch: what WARM asked for */
 	TY_EVICTION_LOOK,            /* its own timer: go on looking for checksums that are missing */
 	TY_EVICTION_SCRUB,           /* struct ty_scrub_ask from scrub: the next chunk; the last one is wrong, if there is one */
+	TY_EVICTION_CONTROL_AGAIN,   /* its own timer: such a request waited */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

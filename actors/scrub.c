@@ -130,6 +130,7 @@ static void compare(struct ty_service *service, struct ty_bytework *work)
 
 static void let_go(struct lane *l)
 {
+	ty_chunk_let_go(l->ask.chunk);
 	ty_chunk_unpin(l->ask.chunk);
 	l->ask.chunk = NULL;
 }

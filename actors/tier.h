@@ -9,7 +9,7 @@
  * What a tier promises:
  *   - It never blocks its callers: an io is submitted with a message, answered with one, and past the tier's limits it is
  *     refused at once. GETs and EXISTS have credits of their own, so that writes cannot stand in their way; and so has what
- *     nobody waits for (LIST, and GETs that are `aside`), so that it stands in nobody's.
+ *     no prompt waits for (LIST, and what is `aside`), so that it stands in nobody's.
  *   - It ends every io: by its deadline where it can, and in any case when it is told to stop.
  *   - Between submit and completion it may read (PUT) or write (GET) the parts' memory, and not a moment after.
  *   - GET answers DONE only if every byte was checked against the checksums that came down with it, and the header is the
@@ -95,7 +95,8 @@ struct ty_tier_io {
 	_Atomic bool cancelled;      /* home: release; tier: acquire. Nobody wants it: end it early if that is easy */
 	const struct ty_key *keys;   /* EXISTS: of one chain, head first; all others: one */
 	uint32_t key_count;
-	bool aside;                  /* GET, EXISTS: this is no use of the chunk, nobody waits for it; memory need not be the arena's */
+	bool aside;                  /* nobody's prompt waits for it. GET, EXISTS: this is no use of the chunk; memory need not be the
+	                                arena's */
 	struct ty_tier_page *page;   /* LIST */
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
 	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known */

@@ -45,19 +45,35 @@ struct writeback {
 	struct ty_stop *stop;
 };
 
+/* A chunk that waits unpinned; null: it was evicted. */
+static struct ty_chunk *hold(struct ty_service *service, const struct ty_key *key)
+{
+	struct ty_chunk *chunk = ty_index_pin(service->index, key);
+
+	if (chunk)
+		ty_chunk_hold(chunk);
+	return chunk;
+}
+
+static void let_go(struct ty_chunk *chunk)
+{
+	ty_chunk_let_go(chunk);
+	ty_chunk_unpin(chunk);
+}
+
 /* It has gone to that tier (which has noted it), or will not. */
 static void forget(struct ty_tier *tier, struct ty_chunk *chunk, uint64_t pin_bytes)
 {
 	/* relaxed: a hint */
 	atomic_fetch_and_explicit(&chunk->below, (uint16_t)~(0x100u << tier->index), memory_order_relaxed);
 	atomic_fetch_sub_explicit(&tier->stats.pinned_bytes, pin_bytes, memory_order_relaxed);
-	ty_chunk_unpin(chunk);
+	let_go(chunk);
 }
 
 static void drop(struct ty_service *service, struct ty_tier *tier, const struct ty_key *key, struct ty_chunk *pinned,
 	uint64_t pin_bytes)
 {
-	struct ty_chunk *chunk = pinned ? pinned : ty_index_pin(service->index, key);
+	struct ty_chunk *chunk = pinned ? pinned : hold(service, key);
 
 	atomic_fetch_sub_explicit(&tier->stats.queued, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&tier->stats.dropped, 1, memory_order_relaxed);
@@ -157,7 +173,7 @@ static bool has_gone(const struct lane *lane, const struct ty_chunk *chunk)
 static bool submit_first(struct writeback *w, struct lane *lane)
 {
 	struct waiting *item = lane->first;
-	struct ty_chunk *chunk = item->pinned ? item->pinned : ty_index_pin(w->service->index, &item->key);
+	struct ty_chunk *chunk = item->pinned ? item->pinned : hold(w->service, &item->key);
 	struct put *put;
 
 	if (chunk && has_gone(lane, chunk)) {
@@ -178,7 +194,7 @@ static bool submit_first(struct writeback *w, struct lane *lane)
 		return true;
 	}
 	if (chunk && !item->pinned)
-		ty_chunk_unpin(chunk);
+		let_go(chunk);
 	free(put);
 	if (put)
 		return false;

@@ -41,6 +41,8 @@ struct ty_chunk {
 	uint16_t space;             /* whose it is (space.h); written by eviction */
 	_Atomic uint16_t below;     /* tiers: bit i = tier i holds it, bit 8 + i = it is on its way there. A hint, changed by
 	                               single bits (relaxed) by eviction and by holders of a pin */
+	_Atomic uint8_t ours;       /* pins that are the service's own: they go by themselves. Never below what it is, but for a
+	                               moment; changed by who pins (relaxed), read by eviction */
 	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */
 };
 
@@ -55,6 +57,17 @@ void ty_index_destroy(struct ty_index *index);
 struct ty_chunk *ty_index_pin(struct ty_index *index, const struct ty_key *key);
 void ty_chunk_pin(struct ty_chunk *chunk);   /* once more; the caller holds a pin, or is eviction, and it is READY (or became WRONG since) */
 void ty_chunk_unpin(struct ty_chunk *chunk);
+/* Around such a pin that is the service's own (a sum, a write, the scrubber's): after it was taken, and before it goes. */
+static inline void ty_chunk_hold(struct ty_chunk *chunk)
+{
+	atomic_fetch_add_explicit(&chunk->ours, 1, memory_order_relaxed);
+}
+
+static inline void ty_chunk_let_go(struct ty_chunk *chunk)
+{
+	atomic_fetch_sub_explicit(&chunk->ours, 1, memory_order_relaxed);
+}
+
 uint64_t ty_chunk_pins(const struct ty_chunk *chunk);
 
 /* The eviction actor's. */

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from subscriber import DROPPED, EVICTED, MOVED, STORED, Subscriber
+from subscriber import DELETED, DROPPED, EVICTED, MOVED, STORED, Subscriber
 
 tyerd, tyer, bench = sys.argv[1:4]
 folder = tempfile.TemporaryDirectory(prefix="tyer-control-")
@@ -57,13 +57,8 @@ class Service:
     def counter(self, name):
         return json.loads(self.said("status", "--json"))["counters"][name]
 
-    def keys(self, *select):
-        return {line.split()[0] for line in self.said("list", *select).splitlines()}
-
-    def summed(self):
-        """Waits until no chunk is pinned by whoever makes checksums: those stay from CLEAR."""
-        while self.counter("tyer_checksum_waiting_bytes"):
-            pass
+    def keys(self, *select, place="arena"):
+        return {line.split()[0] for line in self.said("list", "--in", place, *select).splitlines()}
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -112,8 +107,45 @@ def follow_tier(service, trace):
     service.refused("or 67108864 bytes or more", "configure", "tier.0.size=1MiB")
     service.refused("expected commit, reuse", "configure", "tier.0.size=128MiB", "tier.0.write=sometimes")
     check("tiers are told", "tier.0.size=64MiB\ntier.0.write=commit\n" in service.said("configure"))
-    noted = {line.split()[0] for line in service.said("list").splitlines() if " tier=0" in line}
+    noted = {line.split()[0] for line in service.said("list", "--in", "arena").splitlines() if " tier=0" in line}
     check("the arena's notes of it are right", noted == below & service.keys(), (len(noted), len(below)))
+
+
+def control_below(service, trace):
+    """What only the tier has is listed and taken away as what the arena has, and the events say so."""
+    subscriber = Subscriber(service.events)
+    subscriber.start()
+    service.load(3, "other", trace)
+    settle(service)
+    in_arena, below = service.keys(), service.keys(place="tiers")
+    check("some are only in the tier", below and not below & in_arena, (len(below), len(in_arena)))
+    lines = service.said("list").splitlines()
+    check("LIST tells the arena's, then the tier's", {line.split()[0] for line in lines} == in_arena | below and len(lines) == len(in_arena | below),
+          (len(lines), len(in_arena), len(below)))
+    check("with what is known of them", all(' tenant="' in line and " tier=0" in line for line in lines if " parts=0/1" in line), lines[-1])
+    by_tenant = {name: service.keys("--tenant", name, place="tiers") for name in ("acme", "other")}
+    check("LIST below by tenant", by_tenant["acme"] | by_tenant["other"] == below, {k: len(v) for k, v in by_tenant.items()})
+    key = sorted(below)[0]
+    check("LIST below by key", service.keys("--key", key) == set() and service.keys("--key", key, place="tiers") == {key})
+    check("LIST below by prefix", service.keys("--key-prefix", key[:2], place="tiers") == {k for k in below if k[:2] == key[:2]})
+    whose = "acme" if key in by_tenant["acme"] else "other"
+    wrong = "other" if whose == "acme" else "acme"
+    check("DELETE of another tenant's key", service.said("delete", "--key", key, "--tenant", wrong) == "0 chunks, 0 bytes\n")
+    check("DELETE below by key", service.said("delete", "--key", key, "--tenant", whose) == "0 chunks, 0 bytes; 1 in the tiers\n")
+    mine = service.keys("--tenant", "other")
+    done = service.said("clear", "--tenant", "other")
+    check("CLEAR of a tenant reaches the tier", done.startswith(f"{len(mine)} chunks") and " in the tiers" in done, done)
+    check("nothing of it is left anywhere", not service.keys("--tenant", "other") and not service.keys("--tenant", "other", place="tiers"))
+    check("the other's is", service.keys("--tenant", "acme", place="tiers") == by_tenant["acme"] - {key})
+    check("CLEAR of the tiers alone", service.said("clear", "--in", "tiers").startswith("0 chunks, 0 bytes; "))
+    check("the tier is empty, the arena is not", service.counter('tyer_tier_chunks{tier="0",kind="disk"}') == 0 and
+          service.keys() == in_arena - mine and not service.keys(place="tiers"))
+    final, _ = quiet(service)
+    check("all events of it come", subscriber.wait_for(final), (subscriber.last(), final))
+    deleted = {k for _, _, events in subscriber.batches for what, k, _ in events if what == DELETED}
+    check("events tell what was deleted below", below <= deleted, (len(below - deleted), len(deleted)))
+    service.refused("expected arena or tiers", "list", "--in", "disk")
+    service.refused("does not take it", "pin", "--in", "tiers")
 
 
 def resize_tier(service, trace):
@@ -196,7 +228,6 @@ def control(service, trace):
     service.load(6, "acme", trace)
     size = sum(int(line.split("bytes=")[1].split()[0]) for line in service.said("list", "--tenant", "acme").splitlines())
     check("a quota set now holds", 0 < size <= 64 << 20, size)
-    service.summed()
     check("CLEAR of a tenant", int(service.said("clear", "--tenant", "acme").split()[0]) > 0)
     check("nothing of it is left", service.keys("--tenant", "acme") == set())
     service.refused("select: is empty", "delete")
@@ -268,6 +299,7 @@ who_may(service)
 check("stops cleanly", service.stop() == 0)
 service = Service("two", "--tier", f"disk:{folder.name}/disk,size=64MiB")
 follow_tier(service, trace)
+control_below(service, trace)
 resize_tier(service, trace)
 check("stops cleanly with a tier", service.stop() == 0)
 refusals()

@@ -83,7 +83,7 @@ def alone(inside, bind):
     service = Service(f"redis:{bind}:{server.port}", namespace=inside[0])
     service.replay(trace, 4)
     check("chunks go down", eventually(lambda: int(server.cli("DBSIZE")) >= blocks))
-    mine = {line.split()[0] for line in service.tool("list").stdout.splitlines()}
+    mine = {line.split()[0] for line in service.tool("list", "--in", "arena").stdout.splitlines()}
     stored = {key.removeprefix("tyer:") for key in server.cli("--scan").split()}
     check("what is in the arena is in the store", mine and mine <= stored, (len(mine), len(stored)))
     done = service.tool("clear")
@@ -102,11 +102,11 @@ def alone(inside, bind):
     key = server.cli("--scan").split()[0].removeprefix("tyer:")
     done = service.tool("warm", "--key", key)
     check("WARM", done.stdout.startswith("1 chunks"), done)
-    check("it is here", service.tool("list", "--key", key).stdout.startswith(key))
+    check("it is here", service.tool("list", "--in", "arena", "--key", key).stdout.startswith(key))
     server.cli("DEL", f"tyer:{key}")
     service.replay(trace, 5)
     at = int(server.cli("DBSIZE"))
-    mine = {line.split()[0] for line in service.tool("list").stdout.splitlines()}
+    mine = {line.split()[0] for line in service.tool("list", "--in", "arena").stdout.splitlines()}
     done = service.tool("move", "--tier", "0")
     check("MOVE", done.returncode == 0, done)
     check("MOVE writes them down", eventually(lambda: int(server.cli("DBSIZE")) > at and service.tool("move", "--tier", "0") and

@@ -29,7 +29,7 @@ def varint(data, at):
             return value, at
 
 
-STORED, EVICTED, MOVED, DROPPED = 1, 2, 3, 5
+STORED, EVICTED, MOVED, DELETED, DROPPED = 1, 2, 3, 4, 5
 
 
 class Subscriber(threading.Thread):

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <tyer/result.h>
+
 #include "base/text.h"
 
 #define PAGE 1000 /* chunks of one request */
@@ -27,6 +29,7 @@ static void fill_select(const struct cli_options *o, struct parts *p)
 	p->select.keys = p->keys;
 	p->select.key_prefix =
 		(ProtobufCBinaryData){.len = o->key_prefix.length, .data = (uint8_t *)(uintptr_t)o->key_prefix.bytes};
+	p->select.place = (Tyer__V1__Place)o->place;
 	p->select.n_tenants = o->tenants.count;
 	p->select.tenants = (char **)(uintptr_t)o->tenants.at;
 	p->select.n_models = o->models.count;
@@ -53,7 +56,7 @@ static void fill_settings(const struct cli_options *o, struct parts *p)
 	}
 }
 
-uint8_t *cli_admin_request(const struct cli_options *o, uint64_t cursor, size_t *length)
+uint8_t *cli_admin_request(const struct cli_options *o, const struct cli_page *page, size_t *length)
 {
 	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
 	Tyer__V1__Warm warm = TYER__V1__WARM__INIT;
@@ -71,7 +74,8 @@ uint8_t *cli_admin_request(const struct cli_options *o, uint64_t cursor, size_t 
 	fill_select(o, &parts);
 	fill_settings(o, &parts);
 	warm.select = pin.select = unpin.select = delete.select = clear.select = list.select = move.select = &parts.select;
-	list.cursor = events.cursor = cursor;
+	list.cursor = events.cursor = page->cursor;
+	list.below = (ProtobufCBinaryData){.len = page->below_length, .data = (uint8_t *)(uintptr_t)page->below};
 	list.max = events.max = PAGE;
 	move.tier = (uint32_t)o->tier;
 	configure.n_settings = o->settings.count;
@@ -128,8 +132,9 @@ static void print_tiers(FILE *out, uint32_t tiers)
 static void show_chunk(FILE *out, const Tyer__V1__ChunkInfo *c)
 {
 	print_key(out, c->key.data, c->key.len);
-	fprintf(out, " bytes=%" PRIu64 " parts=%u/%u idle=%us leases=%" PRIu64, c->bytes, c->parts - c->missing, c->parts, c->idle_s,
-		c->leases);
+	fprintf(out, " bytes=%" PRIu64 " parts=%u/%u", c->bytes, c->parts - c->missing, c->parts);
+	if (c->missing < c->parts)
+		fprintf(out, " idle=%us leases=%" PRIu64, c->idle_s, c->leases);
 	if (c->pinned)
 		fputs(" pinned", out);
 	if (c->done)
@@ -153,9 +158,21 @@ static void show_list(FILE *out, const Tyer__V1__ListReply *r, uint64_t *left)
 		show_chunk(out, r->chunks[i]);
 }
 
+static void show_unsearched(FILE *notes, Tyer__V1__Unsearched *const *all, size_t count, bool *whole)
+{
+	for (size_t i = 0; i < count; i++) {
+		fprintf(notes, "tyer: tier %u was not looked through to its end: %s: ", all[i]->tier, ty_code_name((enum ty_code)all[i]->code));
+		print_text(notes, all[i]->error);
+		fputc('\n', notes);
+		*whole = false;
+	}
+}
+
 static void show_counts(FILE *out, const Tyer__V1__ControlReply *r)
 {
 	fprintf(out, "%" PRIu64 " chunks, %" PRIu64 " bytes", r->chunks, r->bytes);
+	if (r->below)
+		fprintf(out, "; %" PRIu64 " in the tiers", r->below);
 	if (r->in_use)
 		fprintf(out, "; %" PRIu64 " are in use and go first when they are not", r->in_use);
 	if (r->refused)
@@ -184,20 +201,35 @@ static bool show_events(FILE *out, const Tyer__V1__EventsReply *r, bool first, u
 	return true;
 }
 
-bool cli_admin_show(FILE *out, const struct cli_options *o, const Tyer__V1__Reply *reply, uint64_t *cursor, uint64_t *left)
+/* False: the service says more than it may. */
+static bool take_place(struct cli_page *page, const Tyer__V1__ListReply *r)
 {
-	bool first = *cursor == 0;
+	page->cursor = r->next;
+	page->below_length = r->next ? 0 : r->below.len;
+	if (page->below_length > sizeof page->below)
+		return false;
+	if (page->below_length)
+		memcpy(page->below, r->below.data, page->below_length);
+	return true;
+}
 
-	*cursor = 0;
+bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const Tyer__V1__Reply *reply, struct cli_page *page,
+	uint64_t *left, bool *whole)
+{
+	bool first = page->cursor == 0;
+
+	page->cursor = page->below_length = 0;
 	switch (reply->verb_case) {
 	case TYER__V1__REPLY__VERB_LIST:
 		show_list(out, reply->list, left);
-		*cursor = reply->list->next;
+		show_unsearched(notes, reply->list->unsearched, reply->list->n_unsearched, whole);
+		if (!take_place(page, reply->list))
+			return false;
 		break;
 	case TYER__V1__REPLY__VERB_EVENTS:
 		if (!show_events(out, reply->events, first, left))
 			return false;
-		*cursor = reply->events->next;
+		page->cursor = reply->events->next;
 		break;
 	case TYER__V1__REPLY__VERB_CONFIGURE:
 		for (size_t i = 0; i < reply->configure->n_settings; i++) {
@@ -211,6 +243,7 @@ bool cli_admin_show(FILE *out, const struct cli_options *o, const Tyer__V1__Repl
 		if (o->command == CLI_LIST || o->command == CLI_EVENTS || o->command == CLI_CONFIGURE || !reply->pin)
 			return false;
 		show_counts(out, reply->pin);
+		show_unsearched(notes, reply->pin->unsearched, reply->pin->n_unsearched, whole);
 		break;
 	}
 	return fflush(out) == 0;

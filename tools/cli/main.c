@@ -78,7 +78,7 @@ static void on_admin(void *user, const struct ty_result *r)
 		keep_bytes(a, r->admin.bytes, r->admin.length);
 }
 
-static enum ty_code send_request(struct ty_client *client, const struct cli_options *o, uint64_t cursor, struct answer *a,
+static enum ty_code send_request(struct ty_client *client, const struct cli_options *o, const struct cli_page *page, struct answer *a,
 	struct ty_error *err)
 {
 	enum ty_code code;
@@ -89,7 +89,7 @@ static enum ty_code send_request(struct ty_client *client, const struct cli_opti
 		return ty_client_ping(client, on_ping, a, err);
 	if (o->command == CLI_STATUS)
 		return ty_client_status(client, on_status, a, err);
-	request = cli_admin_request(o, cursor, &length);
+	request = cli_admin_request(o, page, &length);
 	if (!request)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a request");
 	code = ty_client_admin(client, request, length, on_admin, a, err);
@@ -98,14 +98,14 @@ static enum ty_code send_request(struct ty_client *client, const struct cli_opti
 }
 
 /* Send one request and poll for its end; 0 or an exit status, with the reason printed. */
-static int ask(struct ty_client *client, const struct cli_options *o, uint64_t cursor, struct answer *a)
+static int ask(struct ty_client *client, const struct cli_options *o, const struct cli_page *page, struct answer *a)
 {
 	int64_t deadline = now_us() + (int64_t)o->timeout_us + 1000000; /* the client library ends it at the timeout itself */
 	struct ty_error err = { 0 };
 	enum ty_code code;
 
 	memset(a, 0, sizeof *a);
-	code = send_request(client, o, cursor, a, &err);
+	code = send_request(client, o, page, a, &err);
 	if (code) {
 		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(code), err.text);
 		return EXIT_NO_SERVICE;
@@ -144,7 +144,7 @@ static int status(struct ty_client *client, const struct cli_options *o)
 {
 	Tyer__V1__StatusReply *reply;
 	struct answer a;
-	int exit_status = ask(client, o, 0, &a);
+	int exit_status = ask(client, o, NULL, &a);
 
 	if (exit_status)
 		return exit_status;
@@ -165,27 +165,29 @@ static int status(struct ty_client *client, const struct cli_options *o)
 /* Page by page. */
 static int administer(struct ty_client *client, const struct cli_options *o)
 {
-	uint64_t cursor = 0, left = o->max ? o->max : UINT64_MAX;
+	uint64_t left = o->max ? o->max : UINT64_MAX;
+	struct cli_page page = { 0 };
+	bool whole = true;
 
 	do {
 		Tyer__V1__Reply *reply;
 		struct answer a;
-		int exit_status = ask(client, o, cursor, &a);
+		int exit_status = ask(client, o, &page, &a);
 		bool shown;
 
 		if (exit_status)
 			return exit_status;
 		reply = tyer__v1__reply__unpack(NULL, a.length, a.bytes);
 		free(a.bytes);
-		shown = reply && cli_admin_show(stdout, o, reply, &cursor, &left);
+		shown = reply && cli_admin_show(stdout, stderr, o, reply, &page, &left, &whole);
 		if (reply)
 			tyer__v1__reply__free_unpacked(reply, NULL);
 		if (!shown) {
 			fprintf(stderr, "tyer: %s answered something else, or it cannot be written\n", o->connect);
 			return EXIT_ANSWERED_ERROR;
 		}
-	} while (cursor && left);
-	return 0;
+	} while ((page.cursor || page.below_length) && left);
+	return whole ? 0 : EXIT_ANSWERED_ERROR;
 }
 
 static int ping(struct ty_client *client, const struct cli_options *o)
@@ -195,7 +197,7 @@ static int ping(struct ty_client *client, const struct cli_options *o)
 	for (uint64_t i = 0; i < o->count; i++) {
 		int64_t start = now_us(), took;
 		struct answer a;
-		int exit_status = ask(client, o, 0, &a);
+		int exit_status = ask(client, o, NULL, &a);
 
 		if (exit_status)
 			return exit_status;

@@ -16,7 +16,7 @@ static const struct {
 	{ "ping", "does the service answer, and how fast" },
 	{ "calibrate", "measure a GPU, alone and beside an engine of its own, and keep the result for tyerd; takes about ten seconds, "
 		       "of a GPU that nobody uses" },
-	{ "list", "the chunks in the arena" },
+	{ "list", "the chunks in the arena, then those that only tiers have" },
 	{ "pin", "keep chunks from eviction" },
 	{ "unpin", "let them go again" },
 	{ "delete", "take chunks away, from the tiers too" },
@@ -27,7 +27,7 @@ static const struct {
 	{ "events", "where events are told, their number now, and the keys that are here" },
 };
 
-enum kind { CONNECT, TIMEOUT, JSON, NUMBER, KEY, PREFIX, NAMES, DEVICE, WORDS, HELP, VERSION };
+enum kind { CONNECT, TIMEOUT, JSON, NUMBER, KEY, PREFIX, NAMES, PLACE, DEVICE, WORDS, HELP, VERSION };
 #define ALL ((1u << CLI_COMMANDS) - 1)
 #define SERVICE (ALL & ~(1u << CLI_CALIBRATE))
 #define SELECTING (1u << CLI_LIST | 1u << CLI_PIN | 1u << CLI_UNPIN | 1u << CLI_DELETE | 1u << CLI_CLEAR | 1u << CLI_MOVE)
@@ -58,6 +58,8 @@ static const struct option {
 	{ "revision", "NAME", NAMES, SELECTING, "of this revision", FIELD(revisions), 0, 0 },
 	{ "dtype", "NAME", NAMES, SELECTING, "of this dtype", FIELD(dtypes), 0, 0 },
 	{ "quantization", "NAME", NAMES, SELECTING, "of this quantization", FIELD(quantizations), 0, 0 },
+	{ "in", "arena|tiers", PLACE, 1u << CLI_LIST | 1u << CLI_DELETE | 1u << CLI_CLEAR, "only what is in the arena, and there; or only in the "
+	  "tiers", 0, 0, 0 },
 	{ "max", "N", NUMBER, 1u << CLI_LIST | 1u << CLI_EVENTS, "chunks to show; default: all", FIELD(max), 1, UINT64_MAX },
 	{ "tier", "N", NUMBER, 1u << CLI_MOVE, "which, in the order of the service's --tier, from 0; default 0", FIELD(tier), 0, 7 },
 	{ "device", "cuda:N", DEVICE, 1u << CLI_CALIBRATE, "the GPU; default cuda:0", 0, 0, 0 },
@@ -154,6 +156,11 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 		break;
 	case NAMES:
 		code = add_value((struct cli_values *)(void *)((char *)o + option->offset), value, &why);
+		break;
+	case PLACE:
+		if (strcmp(value, "arena") != 0 && strcmp(value, "tiers") != 0)
+			return ty_fail(err, TY_INVALID, "--in: found \"%s\", expected arena or tiers", shown(found, value));
+		o->place = value[0] == 'a' ? CLI_IN_ARENA : CLI_IN_TIERS;
 		break;
 	case DEVICE:
 		if (strncmp(value, "cuda:", 5) != 0 || ty_parse_count(value + 5, 255, &o->device, NULL) != TY_OK)

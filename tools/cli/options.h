@@ -45,6 +45,7 @@ struct cli_options {
 	struct cli_key keys[CLI_VALUES_MAX], key_prefix;
 	size_t key_count;
 	uint64_t max, tier;
+	enum cli_place { CLI_ANYWHERE, CLI_IN_ARENA, CLI_IN_TIERS } place;
 };
 
 /* With *help or *version set the rest is not filled. */

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the administration asks for of chunks that only tiers have: the real eviction actor over tiers that misbehave as told, on one
+ * thread with a logical clock.
+ */
+#include "tests/unit/cache/world.h"
+
+#include <stdlib.h>
+
+#include "fault.h"
+
+enum { CHUNKS = 40, SMALL = 64 * 1024 };
+#define SECOND INT64_C(1000000000)
+
+static struct world_request request;
+
+static void open_world(const char *first, const char *second)
+{
+	world_open(&(struct world_options){.pieces = 1, .sums = true, .tier = {first, second}});
+}
+
+/* Run for so much of the logical clock. */
+static void pass(int64_t ns)
+{
+	int64_t until = ty_runtime_now(world.rt) + ns;
+
+	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
+		;
+}
+
+/* Beside a tier that hangs nothing is ever idle. */
+static void store(uint32_t family, uint32_t count)
+{
+	struct world_op *op = world_store(family, 0, count, SMALL, 0, 1);
+
+	pass(SECOND / 100);
+	world_copied(op, TY_OK);
+	pass(SECOND / 100);
+	assert_int_equal(op->op.code, TY_OK);
+	world_free(op);
+}
+
+static void prepare(Tyer__V1__Request__VerbCase verb)
+{
+	world_prepare(&request, verb);
+	request.x.received = ty_runtime_now(world.rt);
+	request.x.deadline = request.x.received + 5 * SECOND;
+}
+
+static void ask(void)
+{
+	world_ask(&request, request.q.verb_case);
+	for (int i = 0; i < 10000 && !request.back; i++)
+		pass(SECOND / 1000);
+	assert_true(request.back);
+}
+
+static void name_tenant(const char *name)
+{
+	static char text[32], *at = text;
+
+	snprintf(text, sizeof text, "%s", name);
+	request.select.n_tenants = 1;
+	request.select.tenants = &at;
+}
+
+static void name_keys(uint32_t family, uint32_t count)
+{
+	static struct ty_key keys[CHUNKS];
+	static ProtobufCBinaryData at[CHUNKS];
+
+	for (uint32_t i = 0; i < count; i++) {
+		keys[i] = world_key(family, i);
+		at[i] = (ProtobufCBinaryData){.len = TY_KEY_BYTES, .data = keys[i].bytes};
+	}
+	request.select.n_keys = count;
+	request.select.keys = at;
+}
+
+static const Tyer__V1__ControlReply *counts(void)
+{
+	if (request.x.code != TY_OK)
+		fail_msg("%s: %s", ty_code_name(request.x.code), request.x.error.text);
+	return (const Tyer__V1__ControlReply *)request.x.reply.message;
+}
+
+/* Families 0 and 1 of two tenants, CHUNKS each, lie below alone; family 2, of the first one, in the arena too. */
+static void fill(void)
+{
+	for (uint32_t family = 0; family < 2; family++)
+		assert_int_equal(world_store_now(family, 0, CHUNKS, SMALL), TY_OK);
+	pass(SECOND);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	request.select.place = TYER__V1__PLACE__ARENA;
+	ask();
+	assert_int_equal(counts()->chunks, 2 * CHUNKS);
+	assert_int_equal(counts()->below, 0);
+	world_forget(&request);
+	assert_int_equal(world_store_now(2, 0, CHUNKS, SMALL), TY_OK);
+	pass(SECOND);
+	assert_int_equal(world_stat(&world.service->eviction_stats.chunks), CHUNKS);
+	for (uint32_t i = 0; i < world.service->tier_count; i++)
+		assert_int_equal(world_stat(&world.service->tiers[i]->stats.chunks), 3 * CHUNKS);
+}
+
+/* What a LIST says: how often each chunk was told, of the arena and of each tier. */
+struct told {
+	uint8_t arena[3][CHUNKS], tier[2][3][CHUNKS];
+	uint32_t pages, unsearched;
+};
+
+static void take_page(struct told *told, const Tyer__V1__ListReply *reply)
+{
+	for (size_t i = 0; i < reply->n_chunks; i++) {
+		const Tyer__V1__ChunkInfo *info = reply->chunks[i];
+		bool known = false;
+
+		for (uint32_t k = 0; k < 3 * CHUNKS; k++) {
+			struct ty_key key = world_key(k / CHUNKS, k % CHUNKS);
+
+			if (memcmp(&key, info->key.data, sizeof key) != 0)
+				continue;
+			known = true;
+			assert_int_equal(info->parts, 1);
+			assert_string_equal(info->namespace_->tenant, k / CHUNKS == 1 ? "second" : "first");
+			if (info->missing) {
+				assert_true(info->tiers == 1 || info->tiers == 2);
+				assert_int_equal(info->bytes, TY_ENVELOPE_BYTES + SMALL);
+				told->tier[info->tiers - 1][k / CHUNKS][k % CHUNKS]++;
+			} else {
+				told->arena[k / CHUNKS][k % CHUNKS]++;
+			}
+		}
+		assert_true(known);
+	}
+	told->unsearched += (uint32_t)reply->n_unsearched;
+	told->pages++;
+}
+
+static void list_all(struct told *told, uint32_t max, void (*select)(void))
+{
+	uint8_t below[256];
+	uint64_t cursor = 0;
+	size_t length = 0;
+
+	memset(told, 0, sizeof *told);
+	do {
+		const Tyer__V1__ListReply *reply;
+
+		prepare(TYER__V1__REQUEST__VERB_LIST);
+		if (select)
+			select();
+		request.verb.list.max = max;
+		request.verb.list.cursor = cursor;
+		request.verb.list.below = (ProtobufCBinaryData){.len = length, .data = below};
+		ask();
+		if (request.x.code != TY_OK)
+			fail_msg("%s: %s", ty_code_name(request.x.code), request.x.error.text);
+		reply = (const Tyer__V1__ListReply *)request.x.reply.message;
+		take_page(told, reply);
+		cursor = reply->next;
+		length = reply->below.len;
+		assert_true(length <= sizeof below);
+		memcpy(below, reply->below.data, length);
+		world_forget(&request);
+	} while (cursor || length);
+}
+
+static void expect_all(const uint8_t told[CHUNKS], uint8_t times)
+{
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		assert_int_equal(told[i], times);
+}
+
+static void expect_told(const struct told *told, bool first, bool second, uint32_t tiers)
+{
+	expect_all(told->arena[0], 0);
+	expect_all(told->arena[1], 0);
+	expect_all(told->arena[2], first);
+	for (uint32_t t = 0; t < 2; t++) {
+		expect_all(told->tier[t][0], first && t < tiers);
+		expect_all(told->tier[t][1], second && t < tiers);
+		expect_all(told->tier[t][2], 0); /* the arena has it */
+	}
+	assert_int_equal(told->unsearched, 0);
+}
+
+static void of_the_second(void)
+{
+	name_tenant("second");
+}
+
+static void of_two_keys(void)
+{
+	name_keys(0, 17);
+}
+
+static void of_a_prefix(void)
+{
+	static struct ty_key key;
+
+	key = world_key(1, 7);
+	request.select.key_prefix = (ProtobufCBinaryData){.len = 3, .data = key.bytes};
+}
+
+static void in_tiers(void)
+{
+	request.select.place = TYER__V1__PLACE__TIERS;
+}
+
+static void in_the_arena(void)
+{
+	request.select.place = TYER__V1__PLACE__ARENA;
+}
+
+/* First the arena, then what each tier has besides, in pages of any size. */
+static void test_list(void **state)
+{
+	static const uint32_t sizes[] = {0, 1, 7, 40};
+	struct told told;
+
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		list_all(&told, sizes[i], NULL);
+		expect_told(&told, true, true, 2);
+	}
+	list_all(&told, 3, of_the_second);
+	expect_told(&told, false, true, 2);
+	list_all(&told, 0, of_a_prefix);
+	assert_int_equal(told.tier[0][1][7] + told.tier[1][1][7], 2);
+	assert_int_equal(told.tier[0][1][8] + told.tier[1][0][7], 0);
+	for (uint32_t max = 0; max < 30; max += 10) {
+		list_all(&told, max, of_two_keys);
+		for (uint32_t i = 0; i < CHUNKS; i++)
+			assert_int_equal(told.tier[0][0][i] + told.tier[1][0][i], i < 17 ? 2 : 0);
+	}
+	list_all(&told, 0, in_the_arena);
+	expect_all(told.arena[2], 1);
+	expect_all(told.tier[0][0], 0);
+	list_all(&told, 0, in_tiers);
+	expect_all(told.arena[2], 0);
+	expect_all(told.tier[1][0], 1);
+	world_close();
+}
+
+/* By tenant, by key and all: the others stay where they are. */
+static void test_delete(void **state)
+{
+	struct told told;
+
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	prepare(TYER__V1__REQUEST__VERB_DELETE); /* somebody else's key */
+	name_keys(0, 5);
+	of_the_second();
+	ask();
+	assert_int_equal(counts()->below, 0);
+	world_forget(&request);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	of_the_second();
+	ask();
+	assert_int_equal(counts()->below, 2 * CHUNKS);
+	assert_int_equal(counts()->chunks, 0);
+	world_forget(&request);
+	list_all(&told, 0, NULL);
+	expect_told(&told, true, false, 2);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	name_keys(0, CHUNKS);
+	name_tenant("first");
+	ask();
+	assert_int_equal(counts()->below, 2 * CHUNKS);
+	world_forget(&request);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	name_keys(2, 3);
+	ask();
+	assert_int_equal(counts()->chunks, 3);
+	assert_int_equal(counts()->below, 6);
+	world_forget(&request);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	in_tiers();
+	ask();
+	assert_int_equal(counts()->chunks, 0);
+	assert_int_equal(counts()->below, 2 * (CHUNKS - 3));
+	world_forget(&request);
+	assert_int_equal(world_stat(&world.service->eviction_stats.chunks), CHUNKS - 3);
+	assert_int_equal(world_stat(&world.service->tiers[1]->stats.chunks), 0);
+	world_close();
+}
+
+/* A tier that never answers costs the request its time and nothing else; what was done is told. */
+static void test_hang(void **state)
+{
+	struct told told;
+
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	fault[1].hang = true;
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	ask();
+	assert_int_equal(request.x.code, TY_TIMEOUT);
+	assert_non_null(strstr(request.x.error.text, "stays done: 40 chunks"));
+	assert_non_null(strstr(request.x.error.text, "120 in the tiers"));
+	assert_int_equal(ty_index_count(world.service->index), 0);
+	store(3, 4); /* all goes on */
+	prepare(TYER__V1__REQUEST__VERB_LIST); /* the arena's page does not wait for it */
+	request.x.deadline = request.x.received + SECOND / 100;
+	ask();
+	assert_int_equal(request.x.code, TY_OK);
+	assert_int_equal(((const Tyer__V1__ListReply *)request.x.reply.message)->n_chunks, 4);
+	world_forget(&request);
+	fault[1].hang = false;
+	fault_let(world.service->tiers[1]);
+	pass(SECOND);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	ask();
+	assert_int_equal(counts()->chunks, 4);
+	world_forget(&request);
+	list_all(&told, 0, NULL);
+	assert_int_equal(told.pages, 1);
+	assert_int_equal(world_stat(&world.service->tiers[1]->stats.chunks), 0);
+	world_close();
+}
+
+/* A LIST that a slow tier cuts short says how far it came. */
+static void test_slow_list(void **state)
+{
+	uint8_t below[256];
+	size_t length = 0, seen = 0, pages = 0;
+
+	(void)state;
+	open_world("fault:0", NULL);
+	fill();
+	fault[0].delay_ns = 4 * SECOND;
+	do {
+		const Tyer__V1__ListReply *reply;
+
+		prepare(TYER__V1__REQUEST__VERB_LIST);
+		request.select.place = TYER__V1__PLACE__TIERS;
+		request.verb.list.max = 13;
+		request.verb.list.below = (ProtobufCBinaryData){.len = length, .data = below};
+		ask();
+		assert_int_equal(request.x.code, TY_OK);
+		reply = (const Tyer__V1__ListReply *)request.x.reply.message;
+		seen += reply->n_chunks;
+		pages++;
+		length = reply->below.len;
+		memcpy(below, reply->below.data, length);
+		world_forget(&request);
+	} while (length);
+	assert_int_equal(seen, 2 * CHUNKS);
+	assert_true(pages >= 6);
+	world_close();
+}
+
+/* A tier that fails is said; the next one's chunks go. */
+static void test_fail(void **state)
+{
+	const Tyer__V1__ControlReply *reply;
+	struct told told;
+
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	fault[0].fail = true;
+	list_all(&told, 9, NULL);
+	expect_all(told.arena[2], 1);
+	expect_all(told.tier[0][0], 0);
+	expect_all(told.tier[1][1], 1);
+	assert_true(told.unsearched == 1);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	ask();
+	reply = counts();
+	assert_int_equal(reply->chunks, CHUNKS);
+	assert_int_equal(reply->failed, CHUNKS); /* the arena's could not be told to it */
+	assert_int_equal(reply->below, 3 * CHUNKS);
+	assert_int_equal(reply->n_unsearched, 1);
+	assert_int_equal(reply->unsearched[0]->tier, 0);
+	assert_int_equal(reply->unsearched[0]->code, TYER__V1__CODE__IO);
+	assert_string_equal(reply->unsearched[0]->error, "as told");
+	world_forget(&request);
+	fault[0].fail = false;
+	/* every third operation fails: what could not be taken away is counted, and goes with the next ones */
+	fault[0].fail_every = 3;
+	for (int i = 0; i < 100 && world_stat(&world.service->tiers[0]->stats.chunks); i++) {
+		prepare(TYER__V1__REQUEST__VERB_CLEAR);
+		ask();
+		(void)counts();
+		world_forget(&request);
+	}
+	assert_int_equal(world_stat(&world.service->tiers[0]->stats.chunks), 0);
+	world_close();
+}
+
+/* What is being summed up, or on its way down, is cleared too: it is waited for. */
+static void test_clear_at_once(void **state)
+{
+	struct world_op *op;
+	struct ty_lease *lease;
+
+	(void)state;
+	for (int round = 0; round < 20; round++) {
+		open_world("fault:0", NULL);
+		fault[0].delay_ns = SECOND / 10;
+		op = world_store(0, 0, CHUNKS, SMALL, 0, 1);
+		while (!world.at_gpu)
+			world_steps(1);
+		world_copied(op, TY_OK);
+		while (!op->back)
+			world_steps(1);
+		world_free(op);
+		world_steps((uint32_t)round);
+		lease = round % 2 ? world_lookup(0, 1) : NULL;
+		prepare(TYER__V1__REQUEST__VERB_CLEAR);
+		ask();
+		assert_int_equal(counts()->in_use, lease ? 1 : 0);
+		assert_int_equal(counts()->chunks, CHUNKS - (lease ? 1 : 0));
+		world_forget(&request);
+		pass(SECOND);
+		assert_int_equal(ty_index_count(world.service->index), lease ? 1 : 0);
+		if (!lease) /* what was leased may be written once more */
+			assert_int_equal(world_stat(&world.service->tiers[0]->stats.chunks), 0);
+		if (lease)
+			world_release(lease);
+		world_idle();
+		world_close();
+	}
+}
+
+/* A PUT that never ends: its chunk is in use, the others go, and the answer comes before the deadline. */
+static void test_clear_beside_a_hanging_put(void **state)
+{
+	(void)state;
+	open_world("fault:0,ops=4", NULL);
+	fault[0].hang = true;
+	store(0, CHUNKS);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	request.select.place = TYER__V1__PLACE__ARENA;
+	ask();
+	assert_int_equal(counts()->in_use, 4);
+	assert_int_equal(counts()->chunks, CHUNKS - 4);
+	world_forget(&request);
+	fault[0].hang = false;
+	fault_let(world.service->tiers[0]);
+	pass(SECOND);
+	world_close();
+}
+
+static void refused(const char *words)
+{
+	ask();
+	assert_int_equal(request.x.code, TY_INVALID);
+	if (!strstr(request.x.error.text, words))
+		fail_msg("\"%s\" does not say \"%s\"", request.x.error.text, words);
+	world_forget(&request);
+}
+
+static void test_bad_input(void **state)
+{
+	static uint8_t junk[300];
+
+	(void)state;
+	open_world("fault:0", NULL);
+	fill();
+	prepare(TYER__V1__REQUEST__VERB_PIN);
+	in_tiers();
+	refused("select.place: this is of chunks in the arena");
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	request.select.place = (Tyer__V1__Place)7;
+	refused("select.place: 7; expected 0 to 2");
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	in_tiers();
+	refused("select: is empty");
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	junk[0] = 1; /* there is one, number 0 */
+	request.verb.list.below = (ProtobufCBinaryData){.len = 1, .data = junk};
+	refused("below: 1 bytes, of tier 1");
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	junk[0] = 0;
+	request.verb.list.below = (ProtobufCBinaryData){.len = sizeof junk, .data = junk};
+	refused("below: 300 bytes");
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	name_keys(0, 2);
+	junk[1] = 3;
+	request.verb.list.below = (ProtobufCBinaryData){.len = 5, .data = junk};
+	refused("below: key 3; there are 2");
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	name_keys(0, 2);
+	request.verb.list.below = (ProtobufCBinaryData){.len = 3, .data = junk};
+	refused("below: 3 bytes");
+	world_close();
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_list), cmocka_unit_test(test_delete), cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
+		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
+		cmocka_unit_test(test_bad_input),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
