@@ -28,10 +28,17 @@ static bool class_valid(const struct ty_class *cls, const struct ty_spawn_option
 	return options->executor == TY_DEDICATED;
 }
 
+/* The thread's part of a runtime; null: it has none there. */
+static struct ty_seat *seat_in(const struct ty_runtime *rt)
+{
+	return ty_current && ty_current->rt == rt ? ty_current->seat : NULL;
+}
+
 struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls, void *arg)
 {
 	size_t room = ty_state_room(cls->state_size);
-	unsigned char *memory = malloc(room + sizeof(struct ty_actor));
+	struct ty_seat *seat = seat_in(rt);
+	unsigned char *memory = ty_spare_take(seat ? &seat->spares : NULL, &rt->depot, sizeof(struct ty_actor), room);
 	struct ty_actor *actor;
 
 	if (!memory)
@@ -54,14 +61,41 @@ struct ty_actor *ty_actor_new(struct ty_runtime *rt, const struct ty_class *cls,
 
 void ty_actor_free(struct ty_actor *actor)
 {
+	size_t room = ty_state_room(actor->cls->state_size);
+	void *memory = ty_state(actor);
+
 	if (actor->threaded)
 		ty_dedicated_free(actor);
-	free(ty_state(actor));
+	/* its own runtime may be gone: the thread's has a use for it */
+	ty_spare_put(ty_current ? &ty_current->seat->spares : NULL, ty_current ? &ty_current->rt->depot : NULL, memory,
+		sizeof(struct ty_actor), room);
+}
+
+/* Only the seat's thread changes its counters, so they need no read-modify-write. */
+static void count_born(struct ty_runtime *rt, struct ty_seat *seat)
+{
+	/* seq_cst: see ty_spawn */
+	if (seat)
+		atomic_store_explicit(&seat->born, atomic_load_explicit(&seat->born, memory_order_relaxed) + 1,
+			memory_order_seq_cst);
+	else
+		atomic_fetch_add_explicit(&rt->born, 1, memory_order_seq_cst);
+}
+
+/* release: whoever sees it sees all that the actor did; pairs with ty_alive */
+static void count_gone(struct ty_runtime *rt, struct ty_seat *seat)
+{
+	if (seat)
+		atomic_store_explicit(&seat->gone, atomic_load_explicit(&seat->gone, memory_order_relaxed) + 1,
+			memory_order_release);
+	else
+		atomic_fetch_add_explicit(&rt->gone, 1, memory_order_release);
 }
 
 enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
 	const struct ty_spawn_options *options, struct ty_actor **out)
 {
+	struct ty_seat *seat = seat_in(rt);
 	struct ty_actor *actor = NULL;
 	enum ty_code code = TY_NO_MEMORY;
 
@@ -71,7 +105,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 		return TY_INVALID;
 	/* seq_cst, both: counted alive, then looks whether the runtime stops. Pairs with
 	 * ty_runtime_destroy, which says that it stops, then looks who is alive. */
-	atomic_fetch_add_explicit(&rt->alive, 1, memory_order_seq_cst);
+	count_born(rt, seat);
 	if (atomic_load_explicit(&rt->stopping, memory_order_seq_cst)) {
 		code = TY_STOPPING;
 		goto fail;
@@ -84,7 +118,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 		if (code != TY_OK)
 			goto fail;
 	}
-	code = ty_registry_add(&rt->registry, actor);
+	code = ty_registry_add(&rt->registry, seat ? &seat->free_slots : NULL, actor);
 	if (code != TY_OK)
 		goto fail;
 	*out = actor;
@@ -103,7 +137,7 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 fail:
 	if (actor)
 		ty_actor_free(actor);
-	atomic_fetch_sub_explicit(&rt->alive, 1, memory_order_seq_cst);
+	count_gone(rt, seat);
 	ty_park_wake(&rt->park);
 	return code;
 }
@@ -111,16 +145,19 @@ fail:
 void ty_actor_retire(struct ty_actor *actor)
 {
 	struct ty_runtime *rt = actor->rt;
-	bool ours = ty_registry_remove(&rt->registry, actor->slot);
+	struct ty_seat *seat = seat_in(rt);
+	bool ours = ty_registry_remove(&rt->registry, seat ? &seat->free_slots : NULL, actor->slot);
 
-	/* release: destroy sees all that the actor did; it holds a reference if we do not */
-	atomic_store_explicit(&actor->box.word, TY_BOX_DEAD, memory_order_release);
+	/* Before it says that it is dead: who sees that sees this. The runtime outlives this: destroy joins this thread, or
+	 * it is the caller's spawn. */
+	count_gone(rt, seat);
+	/* seq_cst, both: says that it is dead, then looks whether anybody waits for that; pairs with stop.c, which says that
+	 * the runtime stops and then looks who is dead. It holds a reference if we do not. */
+	atomic_store_explicit(&actor->box.word, TY_BOX_DEAD, memory_order_seq_cst);
 	if (ours)
 		ty_actor_unref(actor);
-	/* release, and before the wake: pairs with destroy's look at alive after it drew its ticket. The
-	 * runtime outlives this: destroy joins this thread, or it is the caller's spawn. */
-	atomic_fetch_sub_explicit(&rt->alive, 1, memory_order_seq_cst);
-	ty_park_wake(&rt->park);
+	if (atomic_load_explicit(&rt->stopping, memory_order_seq_cst))
+		ty_park_wake(&rt->park);
 }
 
 struct ty_actor *ty_actor_ref(struct ty_actor *actor)

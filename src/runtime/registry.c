@@ -47,40 +47,92 @@ static bool grow(struct ty_registry *registry, uint32_t slot)
 	return true;
 }
 
-static void push_free(struct ty_registry *registry, uint32_t slot)
+/* Slots that are free and nobody else's, as one piece. */
+static void push_free(struct ty_registry *registry, const uint32_t *slots, uint32_t count)
 {
 	uint64_t old = atomic_load_explicit(&registry->free, memory_order_relaxed), next;
+	uint32_t last = slots[count - 1];
 
+	for (uint32_t i = 0; i + 1 < count; i++)
+		atomic_store_explicit(&find(registry, slots[i])->word, (uintptr_t)(slots[i + 1] + 1) << 1 | FREE,
+			memory_order_relaxed);
 	do {
 		atomic_store_explicit(
-			&find(registry, slot)->word, (uintptr_t)(uint32_t)old << 1 | FREE, memory_order_relaxed);
-		next = (old & ~(uint64_t)UINT32_MAX) | (slot + 1);
+			&find(registry, last)->word, (uintptr_t)(uint32_t)old << 1 | FREE, memory_order_relaxed);
+		next = (old & ~(uint64_t)UINT32_MAX) | (slots[0] + 1);
 	} while (!atomic_compare_exchange_weak_explicit( /* release: pairs with pop_free's acquire */
 		&registry->free, &old, next, memory_order_release, memory_order_relaxed));
 }
 
-/* The count of pops in the upper half makes a stack that changed and changed back look different; what was read of a
- * slot that is an actor's by now is forgotten then. */
-static bool pop_free(struct ty_registry *registry, uint32_t *slot)
+/* Take up to `most` off the stack, whose top is `top`, without changing it. What is read of a slot that is an actor's by now
+ * is noticed here, or by who compares the stack's count. Returns how many; *rest: the stack without them. */
+static uint32_t walk_free(struct ty_registry *registry, uint32_t top, uint32_t *slots, uint32_t most, uint32_t *rest)
 {
-	uint64_t old = atomic_load_explicit(&registry->free, memory_order_acquire), next;
+	/* acquire: pairs with the growth of it; a slot below it has its chunk */
+	uint32_t used = atomic_load_explicit(&registry->used, memory_order_acquire), count = 0;
+
+	for (; count < most && top; count++) {
+		uintptr_t word;
+
+		if (top > used)
+			return 0;
+		word = atomic_load_explicit(&find(registry, top - 1)->word, memory_order_relaxed);
+		if (!(word & FREE))
+			return 0;
+		slots[count] = top - 1;
+		top = (uint32_t)(word >> 1);
+	}
+	*rest = top;
+	return count;
+}
+
+/* Up to `most` free slots; returns how many. The count of pops in the upper half makes a stack that changed and changed
+ * back look different. */
+static uint32_t pop_free(struct ty_registry *registry, uint32_t *slots, uint32_t most)
+{
+	uint64_t old = atomic_load_explicit(&registry->free, memory_order_acquire);
+	uint32_t count = 0, rest = 0;
 
 	do {
-		if ((uint32_t)old == 0)
-			return false;
-		*slot = (uint32_t)old - 1;
-		next = ((old >> 32) + 1) << 32 |
-			(uint32_t)(atomic_load_explicit(&find(registry, *slot)->word, memory_order_relaxed) >> 1);
-	} while (!atomic_compare_exchange_weak_explicit(
-		&registry->free, &old, next, memory_order_acquire, memory_order_acquire));
+		while ((uint32_t)old && !(count = walk_free(registry, (uint32_t)old, slots, most, &rest)))
+			old = atomic_load_explicit(&registry->free, memory_order_acquire);
+		if (!(uint32_t)old)
+			return 0;
+	} while (!atomic_compare_exchange_weak_explicit(&registry->free, &old, ((old >> 32) + 1) << 32 | rest,
+		memory_order_acquire, memory_order_acquire));
+	return count;
+}
+
+static bool take_free(struct ty_registry *registry, struct ty_registry_cache *cache, uint32_t *slot)
+{
+	if (!cache)
+		return pop_free(registry, slot, 1);
+	if (!cache->count)
+		cache->count = pop_free(registry, cache->slots, TY_REGISTRY_CACHE / 2);
+	if (!cache->count)
+		return false;
+	*slot = cache->slots[--cache->count];
 	return true;
 }
 
-enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_actor *actor)
+static void give_free(struct ty_registry *registry, struct ty_registry_cache *cache, uint32_t slot)
+{
+	if (!cache) {
+		push_free(registry, &slot, 1);
+		return;
+	}
+	if (cache->count == TY_REGISTRY_CACHE) {
+		cache->count /= 2;
+		push_free(registry, cache->slots + cache->count, cache->count);
+	}
+	cache->slots[cache->count++] = slot;
+}
+
+enum ty_code ty_registry_add(struct ty_registry *registry, struct ty_registry_cache *cache, struct ty_actor *actor)
 {
 	uint32_t slot;
 
-	if (!pop_free(registry, &slot)) {
+	if (!take_free(registry, cache, &slot)) {
 		uint32_t used = atomic_load_explicit(&registry->used, memory_order_relaxed);
 
 		do { /* the chunk is there before a slot of it is handed out: take_all relies on it */
@@ -112,11 +164,11 @@ static struct ty_actor *take(struct ty_registry *registry, uint32_t slot)
 	return NULL;
 }
 
-bool ty_registry_remove(struct ty_registry *registry, uint32_t slot)
+bool ty_registry_remove(struct ty_registry *registry, struct ty_registry_cache *cache, uint32_t slot)
 {
 	if (!take(registry, slot))
 		return false;
-	push_free(registry, slot);
+	give_free(registry, cache, slot);
 	return true;
 }
 

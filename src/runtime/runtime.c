@@ -177,11 +177,13 @@ static void join_workers(struct ty_runtime *rt, uint32_t started)
 
 static void free_runtime(struct ty_runtime *rt)
 {
-	ty_registry_free(&rt->registry);
 	struct ty_seat *seat;
 
+	ty_registry_free(&rt->registry);
+	ty_depot_free(&rt->depot);
 	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
 		ty_pools_free(atomic_load_explicit(&seat->pools, memory_order_relaxed));
+		ty_spares_free(&seat->spares);
 		free(seat);
 	}
 	ty_names_free(atomic_load_explicit(&rt->names, memory_order_relaxed));

@@ -24,6 +24,7 @@
 #include "runtime/record.h"
 #include "runtime/registry.h"
 #include "runtime/runq.h"
+#include "runtime/spare.h"
 #include "runtime/ticks.h"
 
 #define TY_LINE 64
@@ -47,11 +48,14 @@ struct ty_seat {
 	alignas(TY_LINE) _Atomic(uint64_t) messages;
 	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
 	_Atomic(uint64_t) dropped, misfits; /* seldom written: here, where no reader's line is */
+	_Atomic(uint64_t) born, gone;       /* actors that were spawned and that ended here: see ty_alive */
 	alignas(TY_LINE) _Atomic(uint64_t) since; /* ticks */
 	_Atomic(const struct ty_class *) cls;
 	_Atomic(const char *) what; /* null: nothing runs */
 	_Atomic(bool) taken;        /* CAS by spawn: acquire; store by the leaver: release */
 	_Atomic(struct ty_pools *) pools; /* null until the thread needs them: release; read by stats: acquire */
+	alignas(TY_LINE) struct ty_spares spares;   /* the thread's */
+	struct ty_registry_cache free_slots;        /* the thread's */
 	alignas(TY_LINE) struct ty_ring ring; /* the last: its slots are not cleared */
 };
 
@@ -231,15 +235,17 @@ struct ty_runtime {
 	_Atomic(uint32_t) searching; /* workers that look for work and will look again before they park */
 	_Atomic(bool) joining;       /* set by destroy: workers end */
 
-	alignas(TY_LINE) _Atomic(bool) stopping; /* set by destroy: no spawn any more */
-	_Atomic(uint64_t) alive;
-	_Atomic(uint64_t) spawned;
+	alignas(TY_LINE) _Atomic(uint64_t) spawned; /* who spawns, and nobody else, comes to this line */
+	_Atomic(uint64_t) born, gone;     /* by threads that have no seat */
+
+	alignas(TY_LINE) _Atomic(bool) stopping; /* set by destroy: no spawn any more. Seldom does a line like this change */
 	_Atomic(uint64_t) ports;          /* open: their threads; destroy reads it */
 	_Atomic(uint64_t) threads;        /* dedicated threads not joined; the joiner reads it alone at the end */
 	_Atomic(struct ty_names *) names; /* null until the first name; release by who makes it */
 	_Atomic(struct ty_actor *) ended; /* dedicated actors whose threads want joining */
 	struct ty_park park;              /* destroy waits here for actors to end */
-	struct ty_registry registry;
+	alignas(TY_LINE) struct ty_registry registry;
+	alignas(TY_LINE) struct ty_depot depot;
 	struct ty_actor *unstopped;       /* taken out of the registry: the thread that stops the runtime */
 	_Atomic(struct ty_seat *) seats[TY_MAX_WORKERS + TY_MAX_DEDICATED]; /* release by who makes one */
 };
@@ -365,6 +371,9 @@ void ty_dedicated_settle(struct ty_actor *actor);
 void ty_dedicated_reap(struct ty_runtime *rt, bool wait);
 
 /* ---- stats.c: what is public of it, and ---- */
+
+/* Actors that are alive, or about to be or not to be. 0, once rt->stopping is set: there is none, and will be none. */
+uint64_t ty_alive(const struct ty_runtime *rt);
 
 /* What the thread that has the seat runs: its names and since when (ticks). False: nothing. Caller: anyone. */
 bool ty_seat_read(const struct ty_seat *seat, struct ty_running *out, uint64_t *since);

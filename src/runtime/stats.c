@@ -35,12 +35,28 @@ struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index)
 	return atomic_load_explicit(&rt->seats[index], memory_order_acquire);
 }
 
+/* The dead are counted before the born, so the difference never is too small: whoever's end is seen was seen to begin. If it is
+ * 0, all that were seen to begin have ended. acquire: pairs with ty_actor_retire; seq_cst: with ty_spawn, which
+ * counts an actor and then looks whether the runtime stops. */
+uint64_t ty_alive(const struct ty_runtime *rt)
+{
+	uint64_t gone = atomic_load_explicit(&rt->gone, memory_order_acquire), born;
+	const struct ty_seat *seat;
+
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++)
+		gone += atomic_load_explicit(&seat->gone, memory_order_acquire);
+	born = atomic_load_explicit(&rt->born, memory_order_seq_cst);
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++)
+		born += atomic_load_explicit(&seat->born, memory_order_seq_cst);
+	return born - gone;
+}
+
 void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
 {
 	const struct ty_seat *seat;
 	const struct ty_pools *pools;
 
-	*out = (struct ty_runtime_stats){.actors = read_counter(&rt->alive)};
+	*out = (struct ty_runtime_stats){.actors = ty_alive(rt)};
 	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
 		out->messages += read_counter(&seat->messages);
 		out->runs += read_counter(&seat->runs);

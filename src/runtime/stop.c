@@ -13,10 +13,10 @@
 
 #define SPAWN_NS 1000000 /* between looks for the actor of a spawn that was under way */
 
-/* acquire: pairs with ty_actor_retire */
+/* seq_cst: after rt->stopping was set and the ticket drawn; pairs with ty_actor_retire */
 static bool is_dead(const struct ty_actor *actor)
 {
-	return atomic_load_explicit(&actor->box.word, memory_order_acquire) == TY_BOX_DEAD;
+	return atomic_load_explicit(&actor->box.word, memory_order_seq_cst) == TY_BOX_DEAD;
 }
 
 static void cut_all(struct ty_runtime *rt, struct ty_stop_report *report)
@@ -64,8 +64,8 @@ static enum ty_code stop_all(struct ty_runtime *rt, int64_t drain, int64_t deadl
 		if (!actor) {
 			int64_t soon = ty_runtime_now(rt) + SPAWN_NS;
 
-			/* seq_cst: pairs with ty_spawn, which may be about to add one, or to give up */
-			if (atomic_load_explicit(&rt->alive, memory_order_seq_cst) == 0)
+			/* a spawn may be about to add one, or to give up */
+			if (ty_alive(rt) == 0)
 				return TY_OK;
 			if (ty_runtime_now(rt) >= deadline)
 				return TY_TIMEOUT;

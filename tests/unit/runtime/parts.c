@@ -189,17 +189,17 @@ static void test_registry(void **unused)
 
 	(void)unused;
 	for (uint32_t i = 0; i < MANY; i++) {
-		assert_int_equal(ty_registry_add(&registry, &actors[i]), TY_OK);
+		assert_int_equal(ty_registry_add(&registry, NULL, &actors[i]), TY_OK);
 		slots[i] = actors[i].slot;
 		assert_int_equal(slots[i], i);
 	}
 	for (uint32_t i = 0; i < MANY; i += 3) {
-		assert_true(ty_registry_remove(&registry, slots[i]));
-		assert_false(ty_registry_remove(&registry, slots[i]));
+		assert_true(ty_registry_remove(&registry, NULL, slots[i]));
+		assert_false(ty_registry_remove(&registry, NULL, slots[i]));
 	}
 	for (uint32_t i = 0; i < MANY; i += 3) { /* their slots are used again, the last one freed first */
 		actors[i].number = used++;
-		assert_int_equal(ty_registry_add(&registry, &actors[i]), TY_OK);
+		assert_int_equal(ty_registry_add(&registry, NULL, &actors[i]), TY_OK);
 		slots[i] = actors[i].slot;
 		assert_true(slots[i] < MANY);
 	}
@@ -211,7 +211,7 @@ static void test_registry(void **unused)
 	}
 	assert_null(a);
 	assert_null(ty_registry_take_all(&registry));
-	assert_false(ty_registry_remove(&registry, slots[1])); /* destroy has it */
+	assert_false(ty_registry_remove(&registry, NULL, slots[1])); /* destroy has it */
 	ty_registry_free(&registry);
 	free(actors);
 }
