@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * PINGs at a fixed rate, whatever becomes of the ones before: a PING that could not be sent in time is measured from the
- * time when it should have been, too.
+ * time when it should have been, too. Beside them a thread that only sleeps, as often, and counts how late it was woken: what
+ * a busy machine adds to any PING, whoever answers it.
  */
 #include "engine.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "report.h"
 
@@ -34,10 +38,58 @@ static void send_ping(struct bench_engine *e, int64_t intended)
 	}
 }
 
+struct sleeper {
+	pthread_t thread;
+	bool began;
+	int64_t period;
+	struct ty_histogram *row;   /* the thread's own until it is joined */
+	_Atomic bool stop;          /* relaxed: only that it comes */
+};
+
+static void *sleep_and_count(void *arg)
+{
+	struct sleeper *s = arg;
+	int64_t due = bench_now();
+
+	do {
+		struct timespec at;
+		int64_t now;
+
+		due += s->period;
+		at = (struct timespec){due / 1000000000, due % 1000000000};
+		if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0)
+			continue;
+		now = bench_now();
+		ty_histogram_add(s->row, (uint64_t)(now > due ? now - due : 0));
+	} while (!atomic_load_explicit(&s->stop, memory_order_relaxed));
+	return NULL;
+}
+
+static void begin_sleeper(struct sleeper *s, struct bench_engine *e, int64_t period)
+{
+	int error;
+
+	s->period = period;
+	s->row = &e->stats->rows[BENCH_ROW_SLEEP];
+	error = pthread_create(&s->thread, NULL, sleep_and_count, s);
+	s->began = error == 0;
+	if (error)
+		bench_fatal(e->stats, 1, "the thread that sleeps beside the PINGs: %s", strerror(error));
+}
+
+static void end_sleeper(struct sleeper *s)
+{
+	atomic_store_explicit(&s->stop, true, memory_order_relaxed);
+	if (s->began)
+		pthread_join(s->thread, NULL);
+}
+
 void bench_ping_client(struct bench_engine *e, struct bench_control *control, int64_t period, int64_t duration)
 {
 	int64_t start = bench_now(), due = start, age_checked = start;
+	struct sleeper sleeper = {0};
 
+	begin_sleeper(&sleeper, e, period);
 	while (e->stats->exit_code == 0) {
 		int64_t now = bench_now(), wait;
 		bool ending = atomic_load_explicit(&control->stop, memory_order_relaxed) || (duration && due - start >= duration);
@@ -60,6 +112,7 @@ void bench_ping_client(struct bench_engine *e, struct bench_control *control, in
 		ty_client_poll(e->client, 0, wait > 0 ? (uint32_t)(wait / 1000) : 0);
 	}
 	e->stats->finished = bench_now();
+	end_sleeper(&sleeper);
 }
 
 int bench_ping(const struct bench_options *o)

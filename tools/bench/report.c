@@ -124,6 +124,7 @@ static void print_latencies(const struct bench_report *r)
 	if (r->pings) {
 		print_row(BENCH_ROW_PING, &r->pings->rows[BENCH_ROW_PING]);
 		print_row(BENCH_ROW_PING_INTENDED, &r->pings->rows[BENCH_ROW_PING_INTENDED]);
+		print_row(BENCH_ROW_SLEEP, &r->pings->rows[BENCH_ROW_SLEEP]);
 	}
 }
 

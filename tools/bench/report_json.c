@@ -36,13 +36,13 @@ static json_t *row_json(const struct ty_histogram *h)
 static json_t *latencies(const struct bench_report *r)
 {
 	static const char *const keys[BENCH_ROWS] = {"lookup", "retrieve", "store", "end_session", "ping", "ping_intended",
-		"request", "request_intended"};
+		"sleep_late", "request", "request_intended"};
 	json_t *o = json_object();
 
 	for (unsigned i = 0; i < BENCH_ROWS; i++) {
 		const struct ty_histogram *h = &r->stats->rows[i];
 
-		if (r->pings && (i == BENCH_ROW_PING || i == BENCH_ROW_PING_INTENDED))
+		if (r->pings && (i == BENCH_ROW_PING || i == BENCH_ROW_PING_INTENDED || i == BENCH_ROW_SLEEP))
 			h = &r->pings->rows[i];
 		if (h->count)
 			put(o, keys[i], row_json(h));

@@ -6,7 +6,7 @@
 const char *bench_row_name(enum bench_row row)
 {
 	static const char *const names[BENCH_ROWS] = {"LOOKUP", "RETRIEVE", "STORE", "END_SESSION", "PING",
-		"PING (intended)", "request", "request (intended)"};
+		"PING (intended)", "sleep (lateness)", "request", "request (intended)"};
 
 	return names[row];
 }

@@ -23,6 +23,7 @@ enum bench_row {
 	BENCH_ROW_PING,
 	BENCH_VERBS,
 	BENCH_ROW_PING_INTENDED = BENCH_VERBS, /* from when it should have been sent */
+	BENCH_ROW_SLEEP,                       /* how late a thread was that only sleeps, as often: what the machine adds */
 	BENCH_ROW_REQUEST,                     /* of the trace, from its first LOOKUP to its END_SESSION's reply */
 	BENCH_ROW_REQUEST_INTENDED,
 	BENCH_ROWS

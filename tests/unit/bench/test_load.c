@@ -101,6 +101,11 @@ static json_int_t figure(const struct run *run, const char *group, const char *n
 	return json_integer_value(value);
 }
 
+static json_int_t count_of(const struct run *run, const char *row)
+{
+	return json_integer_value(json_object_get(json_object_get(json_object_get(run->report, "latency"), row), "count"));
+}
+
 static void assert_text(const char *text, const char *words)
 {
 	if (!strstr(text, words))
@@ -141,6 +146,7 @@ static void test_good_replay(void **state)
 	assert_int_equal(figure(&run, NULL, "retrieved_bytes"), 7 * 65536);
 	assert_string_equal(run.out + strlen(run.out) - strlen(last), last);
 	assert_text(run.out, "ceiling of the trace");
+	assert_true(count_of(&run, "sleep_late") >= 1); /* of the PINGs' process */
 	free_run(&run);
 }
 
@@ -370,6 +376,7 @@ static void test_ping(void **state)
 	assert_int_equal(figure(&run, "replies", "sent"), 20);
 	assert_int_equal(figure(&run, "replies", "completed"), 20);
 	assert_text(run.out, "ping: 20 sent, 20 answered\n");
+	assert_true(count_of(&run, "sleep_late") >= 1);
 	free_run(&run);
 }
 
