@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/give_way.h"
 #include "base/log.h"
 #include "base/numa.h"
 
@@ -275,6 +276,7 @@ static enum ty_code start(void *self, void *arg)
 	struct gpu *g = self;
 	const struct ty_gpu_arg *a = arg;
 
+	ty_set_turn(TY_OWNER_TURN_NS);
 	g->service = a->service;
 	g->index = a->device;
 	g->options = a->options;

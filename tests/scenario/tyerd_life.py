@@ -3,10 +3,13 @@
 #
 # tyerd_life.py TYERD TYER TYER-BENCH: the service's life as its users and its service manager see it: the ready line,
 # notification, pages, a stop with requests open, and every refusal to start with its exit status and its words.
+import ctypes
 import json
 import os
+import platform
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -110,6 +113,43 @@ def stop_with_requests_open():
     check("the load generator ends", load.returncode in (0, 1), load.returncode)
 
 
+def turns():
+    """Who answers asks for short turns on a CPU, who copies for longer ones, who works ahead for none at all and gives way."""
+    number = {"x86_64": 315, "aarch64": 275}.get(platform.machine())
+    if not number or tuple(map(int, platform.release().split(".")[:2])) < (6, 12):
+        print("turns: not of this kernel")
+        return
+    s = Service("turns", "--tier", f"disk:{folder.name}/tier")
+    worker = open(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read().split()[0]
+    libc, buffer = ctypes.CDLL(None), ctypes.create_string_buffer(48)
+
+    def asked():
+        """Of each thread's name, without its number: (ns, niceness) as they are now."""
+        found = {}
+        for thread in os.listdir(f"/proc/{worker}/task"):
+            try:
+                name = open(f"/proc/{worker}/task/{thread}/comm").read().strip().rstrip("0123456789")
+            except OSError:  # it has ended
+                continue
+            if libc.syscall(number, int(thread), buffer, 48, 0) == 0:
+                _, _, _, nice, _, runtime = struct.unpack_from("IIQiIQ", buffer)
+                found.setdefault(name, set()).add((runtime, nice))
+        return found
+
+    def good(found):
+        behind = [found.get(name, {(0, 0)}) for name in ("bytework", "populate", "tier-")]
+        return (all(found.get(name) == {(100000, 0)} for name in ("tyer-w", "nng:task", "clients")) and
+                found.get("owner-") == {(500000, 0)} and
+                all(runtime > 500000 and nice == 5 for one in behind for runtime, nice in one))
+
+    for _ in range(600):  # until every thread has begun
+        if good(asked()):
+            break
+        time.sleep(0.05)
+    check("who answers has short turns, an owner longer ones, who works ahead gives way", good(asked()), asked())
+    s.stop()
+
+
 def refusals():
     s = Service("taken")
     for words, options, status in (
@@ -150,7 +190,7 @@ def sizes():
         check(f"starts with {size}", s.stop() == 0, s.log())
 
 
-for part in (life, stop_with_requests_open, refusals, sizes):
+for part in (life, stop_with_requests_open, turns, refusals, sizes):
     part()
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed != 0)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "actors/service.h"
+#include "base/give_way.h"
 #include "base/log.h"
 #include "notify.h"
 #include "run.h"
@@ -215,6 +216,7 @@ int ty_worker_run(const struct ty_config *config, struct ty_kept *kept)
 		perror("tyerd: signalfd");
 		return EXIT_FAILURE;
 	}
+	ty_set_turn(TY_SHORT_TURN_NS); /* and every thread of ours that does not say otherwise */
 	ty_config_dump(config, log_option, NULL);
 	inherit(&heritage, kept);
 	if (ty_service_start(config, &heritage, &service, &err) != TY_OK) {
