@@ -34,12 +34,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(e.parts >= 1 && e.parts <= TY_CHUNK_MAX_PARTS);
 	for (uint32_t i = 0; i < e.parts; i++)
 		FUZZ_CHECK(e.length[i] >= 1 && e.length[i] <= TY_PIECE_BYTES);
+	for (uint32_t i = 0; i < e.parts; i++)
+		FUZZ_CHECK(ty_envelope_stored(&e, i) >= 1 && ty_envelope_stored(&e, i) <= e.length[i]);
 	FUZZ_CHECK(ty_envelope_total(&e) <= TY_ENVELOPE_BYTES + TY_CHUNK_MAX_PARTS * TY_PIECE_BYTES);
 	ty_envelope_write(&e, again);
 	FUZZ_CHECK(ty_envelope_read(again, &second, &err) == TY_OK);
 	FUZZ_CHECK(second.parts == e.parts && !memcmp(&second.key, &e.key, sizeof e.key));
 	FUZZ_CHECK(!memcmp(second.length, e.length, e.parts * sizeof e.length[0]));
 	FUZZ_CHECK(!memcmp(second.checksum, e.checksum, e.parts * sizeof e.checksum[0]));
+	FUZZ_CHECK(!memcmp(second.packed, e.packed, e.parts * sizeof e.packed[0]));
 	FUZZ_CHECK(!strcmp(second.identity.tenant, e.identity.tenant) && !strcmp(second.identity.quantization, e.identity.quantization));
 	return 0;
 }
@@ -49,12 +52,14 @@ size_t fuzz_seed(unsigned index, uint8_t *bytes)
 	static const uint32_t parts[] = {1, 2, TY_CHUNK_MAX_PARTS};
 	struct ty_envelope e = {.parts = 0};
 
-	if (index >= 2 * sizeof parts / sizeof parts[0])
+	if (index >= 4 * sizeof parts / sizeof parts[0])
 		return SIZE_MAX;
-	e.parts = parts[index / 2];
+	e.parts = parts[index / 4];
 	for (uint32_t i = 0; i < e.parts; i++) {
 		e.length[i] = i % 2 ? TY_PIECE_BYTES : 1 + i * 4097;
 		e.checksum[i] = UINT64_C(0x0123456789abcdef) + i;
+		if (index & 2 && e.length[i] > 32)
+			e.packed[i] = (struct ty_envelope_packed){i % 3 ? TY_CODEC_ZSTD : TY_CODEC_LZ4, 1u << i % 4, e.length[i] / 2, i + 7};
 	}
 	memset(e.key.bytes, 7, sizeof e.key.bytes);
 	strcpy(e.identity.tenant, "acme");
