@@ -6,17 +6,23 @@
 #include "base/give_way.h"
 #include "service.h"
 #include "cache/checksum.h"
+#include "cache/pack.h"
 
 #define SLICE_BYTES ((uint64_t)1 << 20) /* between two looks at whether the service stops: some 100 us */
 
 struct bytework {
 	struct ty_service *service;
+	struct ty_packer packer;
 };
+
+bool ty_bytework_send_to(struct ty_actor *const *threads, uint32_t count, struct ty_bytework *work, uint32_t *turn)
+{
+	return count && ty_send(threads[(*turn)++ % count], &work->msg, TY_BYTEWORK_RUN) == TY_OK;
+}
 
 bool ty_bytework_send(struct ty_service *service, struct ty_bytework *work, uint32_t *turn)
 {
-	return service->bytework_count &&
-	       ty_send(service->bytework[(*turn)++ % service->bytework_count], &work->msg, TY_BYTEWORK_RUN) == TY_OK;
+	return ty_bytework_send_to(service->bytework, service->bytework_count, work, turn);
 }
 
 bool ty_bytework_sum(struct ty_service *service, const uint8_t *data, uint64_t length, uint64_t *out)
@@ -47,6 +53,7 @@ static void on_run(void *self, struct ty_msg *msg)
 	struct bytework *b = self;
 	struct ty_bytework *work = ty_container_of(msg, struct ty_bytework, msg);
 
+	work->packer = &b->packer;
 	work->run(b->service, work);
 	send_home(work, true);
 }
@@ -66,6 +73,11 @@ static enum ty_code start(void *self, void *arg)
 	return TY_OK;
 }
 
+static void stop(void *self)
+{
+	ty_packer_clear(&((struct bytework *)self)->packer);
+}
+
 static const struct ty_handler handlers[] = {
 	{"run", on_run},
 };
@@ -77,5 +89,6 @@ const struct ty_class ty_bytework_class = {
 	.type_count = sizeof handlers / sizeof handlers[0],
 	.handlers = handlers,
 	.start = start,
+	.stop = stop,
 	.refuse = refuse,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bytework: passes over many bytes (sums, comparisons, compression), on threads of its own (--checksum-threads) that give way to
- * whoever has work. Who sends a piece of work says what is to be done, keeps its memory, and has it back in any case.
+ * bytework: passes over many bytes (sums, comparisons, packing), on threads of its own that give way to
+ * whoever has work: those for sums (--checksum-threads), and beside tiers packers and unpackers (--pack-threads). Who sends a piece of work says what is to be done, keeps its memory, and has it back in any case.
  */
 #ifndef TY_ACTORS_BYTEWORK_H
 #define TY_ACTORS_BYTEWORK_H
@@ -12,8 +12,10 @@
 
 struct ty_service;
 struct ty_bytework;
+struct ty_packer;
 
 #define TY_MAX_BYTEWORKERS 8
+#define TY_MAX_PACKERS 8 /* and as many unpackers */
 
 typedef void ty_bytework_run(struct ty_service *service, struct ty_bytework *work);
 
@@ -23,9 +25,11 @@ struct ty_bytework {
 	uint32_t home_type;     /* ... this message; outlives its work */
 	ty_bytework_run *run;   /* on the bytework's thread */
 	bool ran;               /* set on the way home: false when the actor has stopped */
+	struct ty_packer *packer; /* the thread's own, while it runs */
 };
 
 /* To the next thread in turn; `turn` is the sender's own count. False: there is none, or it has stopped: still the caller's. */
+TY_MUST_USE bool ty_bytework_send_to(struct ty_actor *const *threads, uint32_t count, struct ty_bytework *work, uint32_t *turn);
 TY_MUST_USE bool ty_bytework_send(struct ty_service *service, struct ty_bytework *work, uint32_t *turn);
 
 /* A sum over `length` bytes, but false as soon as the service stops: for what nobody needs then. A bytework's thread. */

@@ -33,7 +33,6 @@ struct disk_actor {
 	uint64_t wrong;            /* files so far */
 	uint32_t isolated;         /* numbers for names in quarantine */
 	uint64_t aside;            /* bytes of what is there */
-	uint32_t bytework_turn;
 	struct ty_timer tick;
 	bool ticking, stopping;
 };
@@ -223,13 +222,17 @@ static void exists(struct disk_actor *a, struct ty_tier_io *io)
 	ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 }
 
-static void set_shape(struct disk_job *job, const struct ty_tier_io *io)
+/* What is there, as the index knows it: its checksums come with the file. */
+static bool set_shape(struct disk_actor *a, struct disk_job *job, const struct disk_entry *entry)
 {
-	job->shape.parts = io->parts;
-	for (uint32_t i = 0; i < io->parts; i++) {
-		job->shape.length[i] = io->part[i].length;
-		job->shape.checksum[i] = io->part[i].checksum;
+	job->shape.parts = entry->parts;
+	for (uint32_t i = 0; i < entry->parts; i++) {
+		job->shape.length[i] = entry->length[i];
+		job->shape.packed[i].stored = disk_entry_stored(entry, i);
 	}
+	if (entry->packed)
+		job->unpack = ty_tier_unpack_new(a->tier, job->io, &job->shape);
+	return !entry->packed || job->unpack;
 }
 
 static void put(struct disk_actor *a, struct ty_tier_io *io)
@@ -244,13 +247,15 @@ static void put(struct disk_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 		return;
 	}
+	if (ty_tier_pack(a->tier, io))
+		return;
 	job = is_leaving(a, io->keys) ? NULL : disk_job_create(a->disk, DISK_PUT, io->keys, folder);
 	if (!job) {
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "its old file is still being removed, or there is no memory");
 		return;
 	}
 	job->io = io;
-	set_shape(job, io);
+	ty_tier_describe(io, &job->shape);
 	bytes = ty_envelope_total(&job->shape);
 	while (a->index.bytes + a->coming + bytes > size_of(a))
 		if (!evict_oldest(a)) {
@@ -258,8 +263,6 @@ static void put(struct disk_actor *a, struct ty_tier_io *io)
 			ty_tier_complete(a->tier, io, TY_TIER_FULL, "no room for it can be made");
 			return;
 		}
-	if (io->identity)
-		job->shape.identity = *io->identity;
 	ty_envelope_write(&job->shape, job->header);
 	snprintf(job->temp, sizeof job->temp, "%.72s.tmp-%016llx-%llu", job->name, (unsigned long long)a->disk->boot,
 		(unsigned long long)a->temps++);
@@ -277,15 +280,17 @@ static void get(struct disk_actor *a, struct ty_tier_io *io)
 		return;
 	}
 	job = disk_job_create(a->disk, DISK_GET, io->keys, entry->folder);
-	if (!job) {
+	if (job)
+		job->io = io;
+	if (!job || !set_shape(a, job, entry)) {
+		if (job)
+			disk_job_free(job);
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
 		return;
 	}
 	if (!io->aside)
 		disk_index_touch(&a->index, entry);
-	job->io = io;
 	job->serial = entry->serial;
-	set_shape(job, io);
 	begin(a, job);
 }
 
@@ -332,8 +337,12 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 	a->job_count--;
 	a->errands -= !io;
 	if (job->work == DISK_PUT) {
-		struct disk_shape shape = {job->shape.key, name_of(a, io->identity), job->shape.parts, job->shape.length};
+		uint64_t stored[TY_CHUNK_MAX_PARTS];
+		struct disk_shape shape = {job->shape.key, name_of(a, io->identity), job->shape.parts, job->shape.length,
+			ty_envelope_is_packed(&job->shape) ? stored : NULL};
 
+		for (uint32_t i = 0; i < job->shape.parts; i++)
+			stored[i] = job->shape.packed[i].stored;
 		a->coming -= ty_envelope_total(&job->shape);
 		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
 			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
@@ -345,6 +354,8 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		else if (job->outcome == TY_TIER_MISSING || is_unreadable(job))
 			forget(a, entry_of(a, job)); /* so that it is written again */
 	}
+	ty_tier_unpack_free(job->unpack); /* whoever has the io back finds nothing of it here */
+	job->unpack = NULL;
 	if (io) {
 		if (job->outcome == TY_TIER_LATE && a->stopping)
 			job->outcome = TY_TIER_STOPPED;
@@ -357,17 +368,20 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 
 static void disk_check(struct ty_service *service, struct ty_bytework *work)
 {
+	struct disk_job *job = ty_container_of(work, struct disk_job, bytework);
+
 	(void)service;
-	disk_job_perform(ty_container_of(work, struct disk_job, bytework));
+	job->packer = work->packer;
+	disk_job_perform(job);
 }
 
-/* Verify what was read: here, where it is wanted soonest; if nobody waits for it, where it is in nobody's way. */
+/* Verify what was read: here, where it is wanted soonest; if nobody waits for it, or it is to be unpacked, where it is in nobody's way. */
 static void check(struct disk_actor *a, struct disk_job *job)
 {
 	job->bytework.home = ty_self();
 	job->bytework.home_type = DISK_CHECKED;
 	job->bytework.run = disk_check;
-	if (job->io->aside && ty_bytework_send(a->tier->service, &job->bytework, &a->bytework_turn))
+	if ((job->io->aside || job->unpack) && ty_tier_unpacker(a->tier, job->io, &job->bytework))
 		return;
 	disk_job_perform(job);
 	disk_job_next(job);
@@ -447,11 +461,8 @@ static void on_start(void *self, struct ty_msg *msg)
 	ty_log(TY_LOG_ERROR, "tier", "disk: what is there could not be read");
 }
 
-static void on_io(void *self, struct ty_msg *msg)
+static void carry_out(struct disk_actor *a, struct ty_tier_io *io)
 {
-	struct disk_actor *a = self;
-	struct ty_tier_io *io = ty_container_of(msg, struct ty_tier_io, msg);
-
 	if (a->stopping) {
 		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
 		return;
@@ -473,6 +484,20 @@ static void on_io(void *self, struct ty_msg *msg)
 		list(a, io);
 		break;
 	}
+}
+
+static void on_io(void *self, struct ty_msg *msg)
+{
+	carry_out(self, ty_container_of(msg, struct ty_tier_io, msg));
+}
+
+static void on_packed(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	struct ty_tier_io *io = ty_tier_packed(a->tier, msg);
+
+	if (io)
+		carry_out(a, io);
 }
 
 /* What it waits for in the kernel. Closing and what makes a file whole are never given up. */
@@ -521,7 +546,7 @@ static void on_found(void *self, struct ty_msg *msg)
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);
 		drop_twin(a, &shape->key, found->folder);
-		free(shape->length);
+		free((void *)(uintptr_t)shape->length);
 	}
 	found->count = 0;
 	if (found->last || a->stopping) {
@@ -593,6 +618,7 @@ static const struct ty_handler handlers[] = {
 	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
 	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
 	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[TY_TIER_PACKED - TY_TIER_START] = {"packed", on_packed},
 	[DISK_WORKED - TY_TIER_START] = {"worked", on_worked},
 	[DISK_FOUND - TY_TIER_START] = {"found", on_found},
 	[DISK_TICK - TY_TIER_START] = {"tick", on_tick},

@@ -67,7 +67,8 @@ struct disk_shape { /* of a chunk */
 	struct ty_key key;
 	uint16_t name;                      /* whose it is; 0: not known */
 	uint32_t parts;
-	uint64_t *length;
+	const uint64_t *length;
+	const uint64_t *stored;             /* bytes that a part takes, packed, or 0: as it is. Null: none is packed */
 };
 
 struct disk_entry {
@@ -77,8 +78,12 @@ struct disk_entry {
 	uint64_t bytes;                     /* of the file */
 	uint64_t serial;                    /* another entry of the same key has another one */
 	uint16_t folder, parts, name;
-	uint64_t length[];
+	bool packed;
+	uint64_t length[];                  /* of the parts; packed: behind it, in 32 bits each, what they take, or 0 */
 };
+
+/* Bytes that a part takes, packed; 0: it lies as it is. */
+uint64_t disk_entry_stored(const struct disk_entry *entry, uint32_t part);
 
 struct disk_index {
 	struct disk_entry **segment[1u << 12]; /* buckets, SEGMENT each: grows bucket by bucket (linear hashing) */
@@ -107,6 +112,8 @@ struct disk_job {
 	alignas(TY_ENVELOPE_ALIGN) uint8_t header[TY_ENVELOPE_BYTES];
 	struct ty_msg msg;                  /* to a worker and back */
 	struct ty_bytework bytework;        /* the CHECK step, where others wait for this actor */
+	struct ty_packer *packer;           /* of the thread that does it; null: it has none */
+	struct ty_tier_unpack *unpack;      /* GET: where packed parts are read to; null: none is packed */
 	struct disk *disk;
 	struct ty_actor *home;              /* the disk actor */
 	struct ty_tier_io *io;              /* null: an errand of the tier's own */
@@ -169,7 +176,7 @@ struct disk_found { /* what lies in one hash folder; travels between scanner and
 	uint32_t folder, hash;      /* which one was read */
 	bool last;
 	uint32_t count, room;
-	struct disk_shape *item;    /* their lengths are allocated, their names numbers in the message's own: */
+	struct disk_shape *item;    /* their lengths are allocated (with `stored` behind them), their names numbers in the message's own: */
 	struct ty_tier_names names;
 };
 

@@ -166,9 +166,27 @@ void disk_index_remove(struct disk_index *x, struct disk_entry *entry)
 	free(entry);
 }
 
+uint64_t disk_entry_stored(const struct disk_entry *entry, uint32_t part)
+{
+	uint32_t stored;
+
+	if (!entry->packed)
+		return 0;
+	memcpy(&stored, (const char *)&entry->length[entry->parts] + part * sizeof stored, sizeof stored);
+	return stored;
+}
+
+static void set_stored(struct disk_entry *entry, uint32_t part, uint64_t bytes)
+{
+	uint32_t stored = (uint32_t)bytes; /* less than TY_PIECE_BYTES */
+
+	memcpy((char *)&entry->length[entry->parts] + part * sizeof stored, &stored, sizeof stored);
+}
+
 struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest)
 {
-	struct disk_entry *entry = malloc(sizeof *entry + shape->parts * sizeof entry->length[0]);
+	size_t each = sizeof(uint64_t) + (shape->stored ? sizeof(uint32_t) : 0);
+	struct disk_entry *entry = malloc(sizeof *entry + shape->parts * each);
 	struct disk_entry *before = disk_index_find(x, &shape->key), **link;
 
 	if (!entry)
@@ -176,14 +194,20 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	if (before)
 		disk_index_remove(x, before);
 	entry->key = shape->key;
-	entry->bytes = TY_ENVELOPE_BYTES;
-	for (uint32_t i = 0; i < shape->parts; i++)
-		entry->bytes += ty_envelope_padded(shape->length[i]);
+	entry->packed = shape->stored != NULL;
 	entry->serial = ++x->serials;
 	entry->name = shape->name;
 	entry->folder = (uint16_t)folder;
 	entry->parts = (uint16_t)shape->parts;
 	memcpy(entry->length, shape->length, shape->parts * sizeof entry->length[0]);
+	entry->bytes = TY_ENVELOPE_BYTES;
+	for (uint32_t i = 0; i < shape->parts; i++) {
+		uint64_t stored = shape->stored ? shape->stored[i] : 0;
+
+		if (entry->packed)
+			set_stored(entry, i, stored);
+		entry->bytes += ty_envelope_padded(stored ? stored : shape->length[i]);
+	}
 	link = bucket_of(x, &entry->key);
 	entry->next = *link;
 	*link = entry;

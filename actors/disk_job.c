@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  *   PUT      open a temporary file, write, (sync,) close, rename      any failure: close, unlink
- *   GET      open, read, close; then header and contents are verified
+ *   GET      open, read, close; then header and contents are verified, and what is packed is unpacked
  *   REMOVE   unlink
  *   ISOLATE  rename into quarantine
  */
@@ -51,6 +51,7 @@ struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const s
 
 void disk_job_free(struct disk_job *job)
 {
+	ty_tier_unpack_free(job->unpack);
 	free(job);
 }
 
@@ -61,6 +62,16 @@ int disk_job_open_flags(const struct disk_job *job)
 	return flags | (job->work == DISK_PUT ? O_WRONLY | O_CREAT | O_EXCL : O_RDONLY);
 }
 
+/* Where a part's bytes, as they lie in the file, are or are read to; null: it is not wanted. */
+static uint8_t *place_of(const struct disk_job *job, uint32_t part)
+{
+	if (job->work == DISK_PUT)
+		return ty_tier_bytes(job->io, part);
+	if (job->unpack && job->shape.packed[part].stored)
+		return job->unpack->stored.data[part];
+	return job->io->part[part].data;
+}
+
 uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUNK_MAX_PARTS])
 {
 	uint64_t offset = TY_ENVELOPE_BYTES;
@@ -69,11 +80,11 @@ uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUN
 	moves[count++] = (struct disk_move){job->header, TY_ENVELOPE_BYTES, 0, false};
 	job->expected = TY_ENVELOPE_BYTES;
 	for (uint32_t i = 0; i < job->shape.parts; i++) {
-		uint64_t bytes = ty_envelope_padded(job->shape.length[i]);
-		uint8_t *data = job->io->part[i].data;
+		uint64_t bytes = ty_envelope_padded(ty_envelope_stored(&job->shape, i));
+		uint8_t *data = place_of(job, i);
 
 		if (data) {
-			moves[count++] = (struct disk_move){data, bytes, offset, !job->io->aside};
+			moves[count++] = (struct disk_move){data, bytes, offset, !job->io->aside && data == job->io->part[i].data};
 			job->expected += bytes;
 		}
 		offset += bytes;
@@ -146,12 +157,16 @@ static enum ty_tier_outcome outcome_of(const struct disk_job *job)
 /* Is what was read the chunk that was asked for, every byte of it? */
 static void verify(struct disk_job *job)
 {
+	const struct ty_tier_stored *stored = job->unpack ? &job->unpack->stored : NULL;
 	struct ty_error err = {.text = ""};
+	struct ty_packer own = {0};
 
 	if (job->moved != job->expected)
 		conclude(job, TY_TIER_CORRUPT, "%s: shorter than its header says", job->name);
-	else if ((job->outcome = ty_tier_check(job->io, job->header, &err)) != TY_TIER_DONE)
+	else if ((job->outcome = ty_tier_check(job->disk->tier, job->io, job->header, stored, job->packer ? job->packer : &own, &err)) !=
+		 TY_TIER_DONE)
 		conclude(job, job->outcome, "%.100s", err.text);
+	ty_packer_clear(&own);
 }
 
 static void over(struct disk_job *job)

@@ -20,11 +20,15 @@
 
 /* ---- workers ----------------------------------------------------------------------------------------------- */
 
+struct worker {
+	struct ty_packer packer;
+};
+
 static void on_work(void *self, struct ty_msg *msg)
 {
 	struct disk_job *job = ty_container_of(msg, struct disk_job, msg);
 
-	(void)self;
+	job->packer = &((struct worker *)self)->packer;
 	while (job->step != DISK_OVER) {
 		disk_job_perform(job);
 		disk_job_next(job);
@@ -33,14 +37,20 @@ static void on_work(void *self, struct ty_msg *msg)
 		disk_job_free(job); /* an errand, and nobody waits for it any more */
 }
 
+static void stop_working(void *self)
+{
+	ty_packer_clear(&((struct worker *)self)->packer);
+}
+
 static const struct ty_handler worker_handlers[] = {{"work", on_work}};
 
 const struct ty_class disk_worker_class = {
 	.name = "disk worker",
-	.state_size = 8,
+	.state_size = sizeof(struct worker),
 	.first_type = TY_DISK_WORK,
 	.type_count = 1,
 	.handlers = worker_handlers,
+	.stop = stop_working,
 };
 
 /* ---- the scan ----------------------------------------------------------------------------------------------- */
@@ -51,7 +61,9 @@ struct scanner {
 
 static void add(struct disk_found *found, const struct ty_envelope *e)
 {
+	bool packed = ty_envelope_is_packed(e);
 	struct disk_shape *item;
+	uint64_t *length;
 
 	if (found->count == found->room) {
 		uint32_t room = found->room ? 2 * found->room : 64;
@@ -63,14 +75,18 @@ static void add(struct disk_found *found, const struct ty_envelope *e)
 		found->room = room;
 	}
 	item = &found->item[found->count];
-	item->length = malloc(e->parts * sizeof *item->length);
-	if (!item->length)
+	length = malloc((packed ? 2 : 1) * e->parts * sizeof *length);
+	if (!length)
 		return;
+	item->length = length;
+	item->stored = packed ? length + e->parts : NULL;
 	item->key = e->key;
 	/* every identity has a model: without one it was not known when the chunk went down */
 	item->name = e->identity.model[0] ? ty_tier_names_number(&found->names, &e->identity) : 0;
 	item->parts = e->parts;
-	memcpy(item->length, e->length, e->parts * sizeof *item->length);
+	memcpy(length, e->length, e->parts * sizeof *length);
+	for (uint32_t i = 0; packed && i < e->parts; i++)
+		length[e->parts + i] = e->packed[i].stored;
 	found->count++;
 }
 
@@ -116,7 +132,7 @@ static bool look_at(int dir, const char *name, const struct ty_key *key, struct 
 void disk_found_free(struct disk_found *found)
 {
 	for (uint32_t i = 0; i < found->count; i++)
-		free(found->item[i].length);
+		free((void *)(uintptr_t)found->item[i].length);
 	free(found->item);
 	ty_tier_names_clear(&found->names);
 	free(found);

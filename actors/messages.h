@@ -89,6 +89,8 @@ enum ty_message {
 	TY_TIER_START = 0x300,       /* struct ty_msg      from main: everybody is there */
 	TY_TIER_IO,                  /* struct ty_tier_io  from anyone, through ty_tier_submit */
 	TY_TIER_STOP,                /* struct ty_msg      from main: end every io, take no more */
+	TY_TIER_PACKED,              /* struct ty_tier_packed from a packer: a PUT that may go on */
+	TY_TIER_UNPACKED,            /* struct ty_tier_unpack from an unpacker: a GET's bytes are in their places */
 	TY_TIER_OWN = 0x308,         /* from here on: a kind's own */
 
 	/* beside a disk tier. */

@@ -40,6 +40,24 @@ void ty_read_tier(const struct ty_view *v, const struct ty_metric *m, struct ty_
 		put(m, sink, label(v->service->tiers[i], labels), whole(load(counter_at(&v->service->tiers[i]->stats, m->offset))));
 }
 
+/* Of nanoseconds. */
+void ty_read_tier_seconds(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->service->tier_count; i++)
+		put(m, sink, label(v->service->tiers[i], labels),
+			(struct ty_value){.real = (double)load(counter_at(&v->service->tiers[i]->stats, m->offset)) / 1e9});
+}
+
+void ty_read_tier_limit(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	char labels[64];
+
+	for (uint32_t i = 0; i < v->service->tier_count; i++)
+		put(m, sink, label(v->service->tiers[i], labels), whole(v->service->tiers[i]->config.bytes));
+}
+
 void ty_read_tier_serving(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	char labels[64];

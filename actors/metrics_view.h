@@ -66,7 +66,7 @@ struct ty_metric {
 
 /* metrics_tiers.c */
 typedef void ty_metric_read(const struct ty_view *view, const struct ty_metric *metric, struct ty_metric_sink *sink);
-ty_metric_read ty_read_tier, ty_read_tier_serving, ty_read_tier_size, ty_read_tier_outcomes, ty_read_tier_verbs,
+ty_metric_read ty_read_tier, ty_read_tier_seconds, ty_read_tier_limit, ty_read_tier_serving, ty_read_tier_size, ty_read_tier_outcomes, ty_read_tier_verbs,
 	ty_read_tier_lanes, ty_read_scrub, ty_read_scrub_seconds, ty_read_prefetch, ty_read_writeback;
 
 extern const struct ty_metric ty_metrics[];

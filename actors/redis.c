@@ -8,7 +8,7 @@
  *   DELETE  DEL key
  *
  * What a command needs is copied by hiredis when it is given, and what comes is copied when it is there: an io may be answered
- * while its command is still out.
+ * while its command is still out; but not while what came is being unpacked into its places.
  */
 #include "redis.h"
 
@@ -68,6 +68,7 @@ static void free_command(struct redis_command *c)
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
+	ty_tier_unpack_free(c->unpack);
 	free(c);
 }
 
@@ -122,6 +123,7 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 	size_t lengths[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
 	char name[REDIS_NAME_MAX], numbers[TY_CHUNK_MAX_PARTS][12];
 	uint8_t header[TY_ENVELOPE_BYTES];
+	struct ty_envelope e = {.parts = 0};
 	int count = 0;
 
 	name_of(c->a, &io->keys[c->key], name);
@@ -132,14 +134,7 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 	if (io->verb != TY_TIER_DELETE)
 		WORD("h", 1);
 	if (io->verb == TY_TIER_PUT) {
-		struct ty_envelope e = {.key = *io->keys, .parts = io->parts};
-
-		if (io->identity)
-			e.identity = *io->identity;
-		for (uint32_t i = 0; i < io->parts; i++) {
-			e.length[i] = io->part[i].length;
-			e.checksum[i] = io->part[i].checksum;
-		}
+		ty_tier_describe(io, &e);
 		ty_envelope_write(&e, header);
 		WORD(header, sizeof header);
 	}
@@ -149,7 +144,7 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 		snprintf(numbers[i], sizeof numbers[i], "%u", i);
 		WORD(numbers[i], strlen(numbers[i]));
 		if (io->verb == TY_TIER_PUT)
-			WORD(io->part[i].data, io->part[i].length);
+			WORD(ty_tier_bytes(io, i), ty_envelope_stored(&e, i));
 	}
 #undef WORD
 	if (asking && !redis_send(node->c, NULL, NULL, 0, 1, &(const char *){"ASKING"}, &(size_t){6}))
@@ -219,13 +214,37 @@ static void drop(struct redis_command *c, const char *why)
 	atomic_fetch_add_explicit(&c->a->tier->stats.quarantined, 1, memory_order_relaxed);
 	ty_tier_gone(c->a->tier, c->io->keys, TYER__V1__EVENT__KIND__WRONG);
 	ty_tier_tell(c->a->tier);
-	if (!redis_send(c->node->c, NULL, NULL, 0, 2, words, (size_t[]){3, strlen(name)}))
-		ty_log(TY_LOG_WARN, "tier", "redis: %s: no memory to delete it", name);
+	/* the connection may be over since, if it was unpacked: then the next one who reads it deletes it */
+	if (!c->node->c || !redis_send(c->node->c, NULL, NULL, 0, 2, words, (size_t[]){3, strlen(name)}))
+		ty_log(TY_LOG_WARN, "tier", "redis: %s: no connection or memory to delete it", name);
 }
 
-static enum ty_tier_outcome take_parts(struct ty_tier_io *io, const redisReply *r, struct ty_error *err)
+/* The parts into their places, or, packed, to where they are unpacked from. */
+static bool copy_parts(struct redis_command *c, const redisReply *r)
 {
+	const struct ty_tier_unpack *u = c->unpack;
+	struct ty_tier_io *io = c->io;
 	size_t at = 1;
+
+	for (uint32_t i = 0; i < io->parts; i++) {
+		bool packed = u && u->stored.bytes[i];
+		uint64_t length = packed ? u->stored.bytes[i] : io->part[i].length;
+
+		if (!io->part[i].data)
+			continue;
+		if (at >= r->elements || !is_bytes(r->element[at], length))
+			return false;
+		memcpy(packed ? u->stored.data[i] : io->part[i].data, r->element[at++]->str, length);
+	}
+	return true;
+}
+
+/* DONE with c->unpack: all is there, and to be unpacked. */
+static enum ty_tier_outcome take_parts(struct redis_command *c, const redisReply *r, struct ty_error *err)
+{
+	struct ty_tier_io *io = c->io;
+	const uint8_t *header;
+	struct ty_envelope e;
 
 	if (r->type != REDIS_REPLY_ARRAY || !r->elements) {
 		(void)ty_fail(err, TY_PROTOCOL, "the reply is no list");
@@ -236,24 +255,50 @@ static enum ty_tier_outcome take_parts(struct ty_tier_io *io, const redisReply *
 	(void)ty_fail(err, TY_INVALID, "it has parts of other lengths");
 	if (!is_bytes(r->element[0], TY_ENVELOPE_BYTES))
 		return TY_TIER_CORRUPT;
-	for (uint32_t i = 0; i < io->parts; i++) {
-		if (!io->part[i].data)
-			continue;
-		if (at >= r->elements || !is_bytes(r->element[at], io->part[i].length))
-			return TY_TIER_CORRUPT;
-		memcpy(io->part[i].data, r->element[at++]->str, io->part[i].length);
+	header = (const uint8_t *)r->element[0]->str;
+	if (ty_tier_is_packed(io, header, &e)) {
+		c->unpack = ty_tier_unpack_new(c->a->tier, io, &e);
+		if (!c->unpack) {
+			(void)ty_fail(err, TY_NO_MEMORY, "no memory");
+			return TY_TIER_FAILED;
+		}
+		memcpy(c->unpack->header, header, TY_ENVELOPE_BYTES);
+		c->unpack->user = c;
 	}
-	return ty_tier_check(io, (const uint8_t *)r->element[0]->str, err);
+	if (!copy_parts(c, r))
+		return TY_TIER_CORRUPT;
+	return c->unpack ? TY_TIER_DONE : ty_tier_check(c->a->tier, io, header, NULL, NULL, err);
+}
+
+static void end_get(struct redis_command *c, enum ty_tier_outcome outcome, const struct ty_error *err)
+{
+	struct ty_tier *tier = c->a->tier;
+	struct ty_tier_io *io = c->io;
+
+	if (outcome == TY_TIER_CORRUPT)
+		drop(c, err->text);
+	free_command(c); /* whoever has the io back finds nothing of it here */
+	ty_tier_complete(tier, io, outcome, "%.100s", err->text);
 }
 
 static void got(struct redis_command *c, const redisReply *r)
 {
 	struct ty_error err = {.text = ""};
-	enum ty_tier_outcome outcome = take_parts(c->io, r, &err);
+	enum ty_tier_outcome outcome = take_parts(c, r, &err);
 
-	if (outcome == TY_TIER_CORRUPT)
-		drop(c, err.text);
-	ty_tier_complete(c->a->tier, c->io, outcome, "%.100s", err.text);
+	if (c->unpack && outcome == TY_TIER_DONE)
+		ty_tier_unpack(c->unpack);
+	else
+		end_get(c, outcome, &err);
+}
+
+static void on_unpacked(void *self, struct ty_msg *msg)
+{
+	struct ty_tier_unpack *u = ty_tier_unpacked(msg);
+	struct ty_error err = u->err; /* it goes with the command */
+
+	(void)self;
+	end_get(u->user, u->outcome, &err);
 }
 
 static void found(struct redis_command *c, const redisReply *r)
@@ -311,10 +356,12 @@ static void on_reply(void *user, const redisReply *r)
 		refused(c, r->str);
 		return;
 	}
+	if (!c->query && c->io->verb == TY_TIER_GET) {
+		got(c, r);
+		return;
+	}
 	if (c->query)
 		found(c, r);
-	else if (c->io->verb == TY_TIER_GET)
-		got(c, r);
 	else
 		changed(c, r);
 	free_command(c);
@@ -355,10 +402,8 @@ static void keep_ticking(struct redis_actor *a)
 	a->ticking = true;
 }
 
-static void on_io(void *self, struct ty_msg *msg)
+static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
 {
-	struct redis_actor *a = self;
-	struct ty_tier_io *io = ty_container_of(msg, struct ty_tier_io, msg);
 	struct redis_command *c;
 
 	if (a->stopping) {
@@ -370,6 +415,8 @@ static void on_io(void *self, struct ty_msg *msg)
 		ask_for_all(a, io);
 		return;
 	}
+	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
+		return;
 	c = new_command(a, io);
 	if (c)
 		issue(c);
@@ -377,11 +424,27 @@ static void on_io(void *self, struct ty_msg *msg)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
 }
 
-/* Answered before its command is over. */
+static void on_io(void *self, struct ty_msg *msg)
+{
+	carry_out(self, ty_container_of(msg, struct ty_tier_io, msg));
+}
+
+static void on_packed(void *self, struct ty_msg *msg)
+{
+	struct redis_actor *a = self;
+	struct ty_tier_io *io = ty_tier_packed(a->tier, msg);
+
+	if (io)
+		carry_out(a, io);
+}
+
+/* Answered before its command is over. An unpacker writes to its places: it looks by itself, and is soon done. */
 static void give_up(struct redis_actor *a, struct redis_command *c, enum ty_tier_outcome outcome)
 {
 	struct ty_tier_io **io = c->query ? &c->query->io : &c->io;
 
+	if (c->unpack)
+		return;
 	if (*io)
 		ty_tier_complete(a->tier, *io, outcome, NULL);
 	*io = NULL;
@@ -481,6 +544,8 @@ static const struct ty_handler handlers[] = {
 	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
 	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
 	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[TY_TIER_PACKED - TY_TIER_START] = {"packed", on_packed},
+	[TY_TIER_UNPACKED - TY_TIER_START] = {"unpacked", on_unpacked},
 	[REDIS_TICK - TY_TIER_START] = {"tick", on_tick},
 };
 

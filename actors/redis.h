@@ -53,6 +53,7 @@ struct redis_command {
 	struct redis_node *node;    /* that it was sent to */
 	struct ty_tier_io *io;
 	struct redis_query *query;  /* EXISTS: the io's other commands */
+	struct ty_tier_unpack *unpack; /* GET: it is with an unpacker, and the io stays; null: it is not */
 	uint32_t key;               /* of the io's */
 	uint32_t hops;              /* times that another node was named */
 };

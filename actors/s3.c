@@ -68,6 +68,7 @@ void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 		free(op->upload->body);
 	free(op->upload);
 	free(op->query);
+	ty_tier_unpack_free(op->unpack);
 	free(op);
 	if (io)
 		ty_tier_complete(a->tier, io, outcome, why ? "%.110s" : NULL, why);
@@ -178,10 +179,63 @@ static enum ty_tier_outcome outcome_of(struct s3_request *r, enum s3_end end, st
 	}
 	if (io->verb != TY_TIER_GET)
 		return TY_TIER_DONE;
+	if (r->at == r->end && ty_envelope_is_packed(&r->op->envelope)) { /* it would be with an unpacker */
+		(void)ty_fail(err, TY_NO_MEMORY, "no memory");
+		return TY_TIER_FAILED;
+	}
 	if (r->at == r->end)
-		return ty_tier_check(io, r->header, err);
+		return ty_tier_check(r->op->a->tier, io, r->header, NULL, NULL, err);
 	(void)ty_fail(err, TY_INVALID, "it has %llu bytes, expected %llu", (unsigned long long)r->at, (unsigned long long)r->end);
 	return TY_TIER_CORRUPT;
+}
+
+/* ---- packed objects -------------------------------------------------------------------------------------------------------- */
+
+void s3_forget_shape(struct s3_request *r)
+{
+	struct s3_op *op = r->op;
+
+	ty_tier_unpack_free(op->unpack);
+	op->unpack = NULL;
+	memset(op->envelope.packed, 0, sizeof op->envelope.packed);
+	r->end = op->total;
+}
+
+void s3_take_shape(struct s3_request *r)
+{
+	struct s3_op *op = r->op;
+	struct ty_envelope e;
+
+	if (!ty_tier_is_packed(op->io, r->header, &e))
+		return;
+	memcpy(op->envelope.packed, e.packed, sizeof e.packed[0] * e.parts);
+	r->end = ty_envelope_total(&op->envelope);
+	op->unpack = ty_tier_unpack_new(op->a->tier, op->io, &e);
+}
+
+/* It is here. True: it is with an unpacker. */
+static bool send_to_unpacker(struct s3_op *op, struct s3_request *r)
+{
+	if (!op->unpack)
+		return false;
+	memcpy(op->unpack->header, r->header, sizeof r->header);
+	op->unpack->user = op;
+	op->unpacking = true;
+	s3_request_free(r);
+	ty_tier_unpack(op->unpack);
+	return true;
+}
+
+static void on_unpacked(void *self, struct ty_msg *msg)
+{
+	struct ty_tier_unpack *u = ty_tier_unpacked(msg);
+	struct s3_op *op = u->user;
+	enum ty_tier_outcome outcome = u->outcome;
+	struct ty_error err = u->err; /* it goes with the op */
+
+	if (outcome == TY_TIER_CORRUPT)
+		drop(self, &op->key, err.text);
+	s3_op_end(op, outcome, outcome == TY_TIER_DONE || outcome == TY_TIER_MISSING ? NULL : err.text);
 }
 
 void s3_request_end(struct s3_request *r, enum s3_end end)
@@ -206,6 +260,8 @@ void s3_request_end(struct s3_request *r, enum s3_end end)
 		looked(op, r, end);
 		return;
 	}
+	if (end == S3_ANSWERED && r->at == r->end && send_to_unpacker(op, r))
+		return;
 	outcome = outcome_of(r, end, &err);
 	if (outcome == TY_TIER_CORRUPT)
 		drop(op->a, &op->key, err.text);
@@ -216,14 +272,7 @@ void s3_request_end(struct s3_request *r, enum s3_end end)
 
 static void describe(struct s3_op *op, const struct ty_tier_io *io)
 {
-	op->envelope.parts = io->parts;
-	for (uint32_t i = 0; i < io->parts; i++) {
-		op->envelope.length[i] = io->part[i].length;
-		op->envelope.checksum[i] = io->part[i].checksum;
-	}
-	op->envelope.key = *io->keys;
-	if (io->identity)
-		op->envelope.identity = *io->identity;
+	ty_tier_describe(io, &op->envelope);
 	op->total = ty_envelope_total(&op->envelope);
 }
 
@@ -250,10 +299,8 @@ static bool begin(struct s3_op *op, struct ty_tier_io *io)
 	return false;
 }
 
-static void on_io(void *self, struct ty_msg *msg)
+static void carry_out(struct s3_actor *a, struct ty_tier_io *io)
 {
-	struct s3_actor *a = self;
-	struct ty_tier_io *io = ty_container_of(msg, struct ty_tier_io, msg);
 	struct s3_op *op;
 
 	if (a->stopping) {
@@ -268,6 +315,8 @@ static void on_io(void *self, struct ty_msg *msg)
 		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 		return;
 	}
+	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
+		return;
 	op = new_op(a, io, io->keys, io->deadline);
 	if (!op)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
@@ -278,9 +327,25 @@ static void on_io(void *self, struct ty_msg *msg)
 	/* the poll that follows sends what was queued */
 }
 
-/* Before its requests are over. */
+static void on_io(void *self, struct ty_msg *msg)
+{
+	carry_out(self, ty_container_of(msg, struct ty_tier_io, msg));
+}
+
+static void on_packed(void *self, struct ty_msg *msg)
+{
+	struct s3_actor *a = self;
+	struct ty_tier_io *io = ty_tier_packed(a->tier, msg);
+
+	if (io)
+		carry_out(a, io);
+}
+
+/* Before its requests are over. An unpacker writes to its places: it looks by itself, and is soon done. */
 static void give_up(struct s3_op *op, enum ty_tier_outcome outcome)
 {
+	if (op->unpacking)
+		return;
 	if (op->io && op->upload)
 		s3_upload_abandon(op, outcome);
 	else
@@ -293,8 +358,10 @@ static void on_stop(void *self, struct ty_msg *msg)
 
 	(void)msg;
 	a->stopping = true;
-	while (a->ops)
-		give_up(a->ops, TY_TIER_STOPPED);
+	for (struct s3_op *op = a->ops, *next; op; op = next) { /* no errand begins any more */
+		next = op->next;
+		give_up(op, TY_TIER_STOPPED);
+	}
 }
 
 static void on_start(void *self, struct ty_msg *msg)
@@ -443,6 +510,8 @@ static const struct ty_handler handlers[] = {
 	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
 	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
 	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[TY_TIER_PACKED - TY_TIER_START] = {"packed", on_packed},
+	[TY_TIER_UNPACKED - TY_TIER_START] = {"unpacked", on_unpacked},
 	[S3_NAMES - TY_TIER_START] = {"names", on_names},
 };
 

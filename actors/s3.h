@@ -144,9 +144,11 @@ struct s3_op {
 	int64_t deadline;
 	struct s3_request *requests;
 	struct ty_envelope envelope;     /* PUT, GET: lengths and checksums */
-	uint64_t total;                  /* bytes of the object */
+	uint64_t total;                  /* bytes of the object; GET: if nothing is packed */
 	struct s3_query *query;
 	struct s3_upload *upload;
+	struct ty_tier_unpack *unpack;   /* GET: where packed parts are read to; null: none is, or there is no memory */
+	bool unpacking;                  /* it is with an unpacker: the io stays */
 };
 
 struct s3_actor {
@@ -213,6 +215,9 @@ void s3_upload_abandon(struct s3_op *op, enum ty_tier_outcome outcome);
 /* ---- s3.c ---- */
 /* From s3_request.c: the request is over. Frees it. */
 void s3_request_end(struct s3_request *r, enum s3_end end);
+/* From s3_transfer.c: the envelope of a GET is here, and how long what follows is. Before each try: forget_shape. */
+void s3_take_shape(struct s3_request *r);
+void s3_forget_shape(struct s3_request *r);
 /* Its requests are taken back, its io goes home. */
 void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why);
 /* An errand: it has no io, and whatever comes of it is right. Null: there are too many, or no memory. */

@@ -27,6 +27,16 @@ const char s3_no_content[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4
 
 /* ---- bytes -------------------------------------------------------------------------------------------------- */
 
+/* Where a part's bytes, as they lie in the object, are or are read to; null: nobody wants them. */
+static uint8_t *place_of(const struct s3_op *op, uint32_t part)
+{
+	if (op->io->verb == TY_TIER_PUT)
+		return ty_tier_bytes(op->io, part);
+	if (op->envelope.packed[part].stored)
+		return op->unpack ? op->unpack->stored.data[part] : NULL;
+	return op->io->part[part].data;
+}
+
 /* The stretch of the object at r->at, up to r->end: where it lies, and how long it is. Null: zeros, or nobody wants it. */
 static uint64_t stretch(struct s3_request *r, uint8_t **data)
 {
@@ -44,11 +54,12 @@ static uint64_t stretch(struct s3_request *r, uint8_t **data)
 		return n < left ? n : left;
 	}
 	for (uint32_t i = 0; i < op->envelope.parts; i++) {
-		uint64_t begin = ty_envelope_offset(&op->envelope, i), length = op->envelope.length[i];
+		uint64_t begin = ty_envelope_offset(&op->envelope, i), length = ty_envelope_stored(&op->envelope, i);
 
 		if (r->at < begin + length) {
-			if (op->io->part[i].data)
-				*data = op->io->part[i].data + (r->at - begin);
+			*data = place_of(op, i);
+			if (*data)
+				*data += r->at - begin;
 			n = begin + length - r->at;
 			break;
 		}
@@ -96,11 +107,9 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 /* The object's own bytes. More of them than there may be end the transfer; of a LOOK the rest is not wanted. */
 static size_t take_object(struct s3_request *r, const char *in, size_t length)
 {
-	size_t left = length < r->end - r->at ? length : (size_t)(r->end - r->at);
+	size_t left = length;
 
-	r->too_long = left < length;
-	length = left;
-	while (left) {
+	while (left && r->at < r->end) {
 		uint8_t *data;
 		uint64_t n = stretch(r, &data);
 
@@ -111,8 +120,11 @@ static size_t take_object(struct s3_request *r, const char *in, size_t length)
 		in += n;
 		left -= n;
 		r->at += n;
+		if (r->kind == S3_GET && r->at == TY_ENVELOPE_BYTES)
+			s3_take_shape(r); /* r->end is another one then */
 	}
-	return length;
+	r->too_long = left > 0;
+	return length - left;
 }
 
 /* Of an answer for us: the beginning, without white space before it (a server that takes its time sends some). */
@@ -238,6 +250,8 @@ bool s3_transfer_begin(struct s3_request *r, const char *method, const char *con
 	struct s3_actor *a = r->op->a;
 
 	r->at = r->begin;
+	if (r->kind == S3_GET)
+		s3_forget_shape(r);
 	r->header_bytes = r->body_bytes = r->text_length = 0;
 	r->too_long = false;
 	r->status = 0;

@@ -112,7 +112,7 @@ static enum ty_code spawn_owners(struct service *s, struct ty_error *err)
 static enum ty_code spawn_tiers(struct service *s, struct ty_error *err)
 {
 	struct ty_service *base = &s->base;
-	enum ty_code code = TY_OK;
+	enum ty_code code = ty_packers_spawn(base, err);
 
 	for (uint32_t i = 0; code == TY_OK && i < base->tier_count; i++) {
 		struct ty_tier *tier = base->tiers[i];
@@ -231,6 +231,7 @@ static void tear_down(struct service *s)
 			if (base->tiers[i]->cls->release)
 				base->tiers[i]->cls->release(base->tiers[i]);
 		}
+		ty_packers_release(base);
 		release(&base->eviction);
 		release(&base->events);
 		release(&base->log);
@@ -402,9 +403,12 @@ static bool stop_tiers(struct service *s, int fd, uint64_t *seen, uint32_t timeo
 		abort();
 	if (!wait_stopped(fd, seen, all, base->config->drain_timeout_us))
 		ty_log(TY_LOG_WARN, "main", "chunks are still on their way to a tier: leaving them");
-	for (uint32_t i = 0; i < base->tier_count; i++)
+	for (uint32_t i = 0; i < base->tier_count; i++) {
+		/* release: pairs with the packers' acquire */
+		atomic_store_explicit(&base->tiers[i]->ending, true, memory_order_release);
 		if (ty_send(base->tiers[i]->actor, &s->starts.tier_stop[i], TY_TIER_STOP) != TY_OK)
 			abort();
+	}
 	return wait_stopped(fd, seen, all, timeout_us);
 }
 

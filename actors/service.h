@@ -68,6 +68,8 @@ struct ty_service {
 	uint32_t populate_count;
 	struct ty_actor *bytework[TY_MAX_BYTEWORKERS];
 	uint32_t bytework_count;
+	struct ty_actor *packers[TY_MAX_PACKERS], *unpackers[TY_MAX_PACKERS]; /* bytework, too; none without tiers */
+	uint32_t packer_count, unpacker_count;
 	struct ty_spaces spaces;
 
 	struct ty_actor *prefetch, *writeback; /* null without tiers */

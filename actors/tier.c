@@ -135,6 +135,8 @@ static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty
 		c->queue = (uint32_t)number;
 		return code;
 	}
+	if (strcmp(text, "compress") == 0)
+		return ty_tier_parse_packing(value, &c->packing, err);
 	if (strcmp(text, "bytes") == 0)
 		return parse_number(text, value, ty_parse_bytes, 1, UINT64_MAX, &c->bytes, err);
 	if (strcmp(text, "pins") == 0)
@@ -238,6 +240,7 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	io->found = 0;
 	io->whose = NULL;
 	io->next = NULL;
+	io->packed = NULL;
 	io->submitted = ty_now();
 	if (ty_send(tier->actor, &io->msg, TY_TIER_IO) != TY_OK) {
 		give_credit(tier, lane, io->bytes);
@@ -296,41 +299,10 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 		count(&s->put_bytes, io->bytes);
 	if (outcome == TY_TIER_DONE && io->verb == TY_TIER_GET)
 		count(&s->get_bytes, io->bytes);
+	ty_tier_packed_free(io);
 	enum ty_code sent = ty_send(io->home, &io->msg, io->home_type);
 	assert(sent == TY_OK); /* prefetch and writeback outlive their ios */
 	(void)sent;
-}
-
-static bool same_shape(const struct ty_tier_io *io, const struct ty_envelope *e)
-{
-	if (memcmp(&e->key, io->keys, sizeof e->key) != 0 || e->parts != io->parts)
-		return false;
-	for (uint32_t i = 0; i < e->parts; i++)
-		if (e->length[i] != io->part[i].length)
-			return false;
-	/* every identity has a model: without one it was not known when the chunk went down */
-	return !io->identity || !e->identity.model[0] || ty_identity_is(&e->identity, io->identity);
-}
-
-enum ty_tier_outcome ty_tier_check(struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_error *err)
-{
-	struct ty_envelope e;
-	enum ty_code code = ty_envelope_read(header, &e, err);
-
-	if (code != TY_OK)
-		return code == TY_UNSUPPORTED ? TY_TIER_MISSING : TY_TIER_CORRUPT;
-	if (!same_shape(io, &e)) {
-		(void)ty_fail(err, TY_INVALID, "header: it is another chunk's");
-		return TY_TIER_CORRUPT;
-	}
-	for (uint32_t i = 0; i < e.parts; i++) {
-		if (io->part[i].data && !ty_envelope_matches(&e, i, io->part[i].data)) {
-			(void)ty_fail(err, TY_INVALID, "part %u has another checksum", i);
-			return TY_TIER_CORRUPT;
-		}
-		io->part[i].checksum = e.checksum[i];
-	}
-	return TY_TIER_DONE;
 }
 
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)

@@ -15,6 +15,7 @@
  *   - GET answers DONE only if every byte was checked against the checksums that came down with it, and the header is the
  *     chunk's own (envelope.h). Anything else is CORRUPT, counted, and out of the way for the next time.
  *   - A chunk becomes visible in it whole or not at all.
+ *   - It packs what goes down, if it is told to, and unpacks whatever it finds packed (tier_pack.c).
  */
 #ifndef TY_ACTORS_TIER_H
 #define TY_ACTORS_TIER_H
@@ -23,6 +24,7 @@
 #include <tyer/actor.h>
 
 #include "events.h"
+#include "bytework.h"
 #include "messages.h"
 #include "base/config.h"
 #include "cache/envelope.h"
@@ -107,6 +109,7 @@ struct ty_tier_io {
 
 	/* The tier's, while it has the io. */
 	struct ty_tier_io *next;
+	struct ty_tier_packed *packed; /* PUT: what a packer made of it; null: it was not with one */
 	int64_t submitted;
 	uint64_t bytes;               /* what it weighs against the tier's limit */
 
@@ -134,6 +137,7 @@ struct ty_tier_config {
 	uint32_t queue;               /* queue=, chunks that wait to be written to it */
 	uint64_t pins;                /* pins=, bytes of these that are pinned, because they were about to be evicted */
 	int64_t timeout;              /* timeout=, ns an io may take */
+	struct ty_packing packing;    /* compress=, of what goes down; the width is each chunk's own */
 	int64_t wait;                 /* wait=, ns that a store waits for its room until what lies there is written; 0: dropped */
 	struct { char name[24], value[128]; } args[TY_TIER_ARGS]; /* what the kind itself may understand */
 	uint32_t arg_count;
@@ -178,6 +182,13 @@ struct ty_tier_stats {
 	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
 	_Atomic bool failing;                     /* its last write failed: no store waits for it. writeback; eviction (relaxed) */
 	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
+	_Atomic uint64_t pack_from_bytes, pack_to_bytes; /* of chunks that were with a packer: before, and as they lie there */
+	_Atomic uint64_t unpack_from_bytes, unpack_to_bytes; /* of parts that were unpacked */
+	_Atomic uint64_t pack_ns, unpack_ns;      /* of packers' and unpackers' time */
+	_Atomic uint64_t pack_as_they_are;        /* parts that were with a packer and did not get smaller */
+	_Atomic uint64_t pack_given_up;           /* chunks that were late, or not wanted any more, before they were packed or unpacked */
+	_Atomic uint64_t unpack_wrong;            /* packed parts that were damaged */
+	_Atomic uint64_t buffer_bytes;            /* packed bytes in memory now, on their way in either direction */
 	_Atomic uint64_t requests, retries;       /* to a server, where the tier has one: sent; of these, sent again. The tier */
 	_Atomic uint64_t down;                    /* 1 while the server does not answer and the tier fails what it is asked. The tier */
 	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
@@ -193,6 +204,8 @@ struct ty_tier {
 	struct ty_actor *actor;
 	void *state;            /* the library's, from open to close */
 	struct ty_events_pending events; /* the actor's: not told yet */
+	uint32_t packer_turn;   /* the actor's: whose turn it is among packers and unpackers */
+	_Atomic bool ending;    /* TY_TIER_STOP was sent, or will be at once. Main: release; packers: acquire */
 	struct ty_tier_stats stats;
 };
 
@@ -206,6 +219,8 @@ struct ty_tier_class {
 	 *   TY_TIER_START   struct ty_msg      everybody is there
 	 *   TY_TIER_IO      struct ty_tier_io  an operation; ends in ty_tier_complete
 	 *   TY_TIER_STOP    struct ty_msg      nobody waits any more: what is out ends as soon as it can, what comes ends at once
+	 *   TY_TIER_PACKED  struct ty_tier_packed  a PUT that it gave to ty_tier_pack
+	 *   TY_TIER_UNPACKED struct ty_tier_unpack what it gave to ty_tier_unpack
 	 * From TY_TIER_OWN on types are its own. No io is out when the actor itself is stopped. */
 	const struct ty_class *actor;
 	enum ty_executor executor;
@@ -246,9 +261,66 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 void ty_tier_gone(struct ty_tier *tier, const struct ty_key *key, Tyer__V1__Event__Kind kind);
 void ty_tier_tell(struct ty_tier *tier);
 
+/* Packed bytes of a chunk, where a tier has read them to. All zero: every part lies in its own place, as it is. */
+struct ty_tier_stored {
+	uint8_t *data[TY_CHUNK_MAX_PARTS];  /* null: as it is, or not wanted */
+	uint64_t bytes[TY_CHUNK_MAX_PARTS]; /* that the part takes, packed; 0: as it is */
+};
+
 /* For tiers, after a GET: is what was read the chunk that was asked for, every byte of it? `header` is what lay before the
- * parts. Sets the parts' checksums. DONE, CORRUPT, or MISSING (of another version); the text says why. */
-enum ty_tier_outcome ty_tier_check(struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_error *err);
+ * parts. Unpacks what is packed, and sets the parts' checksums. DONE, CORRUPT, or MISSING (of another version); LATE, STOPPED: given
+ * up before all was unpacked; FAILED: no memory. The text says why. `stored` and `packer` may be null where nothing can be packed. Any thread. */
+enum ty_tier_outcome ty_tier_check(struct ty_tier *tier, struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES],
+	const struct ty_tier_stored *stored, struct ty_packer *packer, struct ty_error *err);
+
+/* ---- packed chunks: for tiers (tier_pack.c, docs/compression.md). The tier's actor, where nothing else is said ----- */
+
+/* Before a PUT is carried out. True: it is with a packer now, and comes to the actor once more as TY_TIER_PACKED. False: go on with it. */
+TY_MUST_USE bool ty_tier_pack(struct ty_tier *tier, struct ty_tier_io *io);
+/* Of that message: the io; null: it was late, or the tier stops: it has gone home. */
+struct ty_tier_io *ty_tier_packed(struct ty_tier *tier, struct ty_msg *msg);
+void ty_tier_packed_free(struct ty_tier_io *io); /* ty_tier_complete does so */
+/* How a chunk lies there: of a PUT with what was packed of it; of a GET what is known, so without checksums and as it is. */
+void ty_tier_describe(const struct ty_tier_io *io, struct ty_envelope *out);
+/* The bytes of a PUT's part as they lie there, ty_envelope_padded with zeros, TY_ENVELOPE_ALIGN aligned. */
+uint8_t *ty_tier_bytes(const struct ty_tier_io *io, uint32_t part);
+
+/* Memory for packed bytes, TY_ENVELOPE_ALIGN aligned, counted. Null: there is none. What is in flight bounds it (`bytes`). Any thread. */
+uint8_t *ty_tier_buffer(struct ty_tier *tier, uint64_t bytes);
+void ty_tier_buffer_free(struct ty_tier *tier, uint8_t *buffer, uint64_t bytes); /* null is allowed */
+
+/* A GET's packed bytes, from where they were read until they are in their places. */
+struct ty_tier_unpack {
+	struct ty_bytework work;
+	struct ty_tier *tier;
+	struct ty_tier_io *io;       /* stays with the tier until this is home: its places are written to */
+	void *user;                  /* the tier's own */
+	struct ty_tier_stored stored;
+	uint8_t *buffer;             /* that they lie in, one behind the other, each padded */
+	uint64_t room;
+	enum ty_tier_outcome outcome; /* set when it is home, and ... */
+	struct ty_error err;          /* ... why */
+	uint8_t header[TY_ENVELOPE_BYTES];
+};
+/* Does this header say that parts are packed, of the chunk that is asked for, so that they are to be read to a buffer? If it does not, or is
+ * wrong, they are read as they are, and ty_tier_check finds out. */
+TY_MUST_USE bool ty_tier_is_packed(const struct ty_tier_io *io, const uint8_t header[TY_ENVELOPE_BYTES], struct ty_envelope *out);
+/* With room for those packed parts of `shape` that are wanted. Null: no memory. */
+struct ty_tier_unpack *ty_tier_unpack_new(struct ty_tier *tier, struct ty_tier_io *io, const struct ty_envelope *shape);
+/* When all is read: to an unpacker, and back as TY_TIER_UNPACKED, checked. */
+void ty_tier_unpack(struct ty_tier_unpack *unpack);
+struct ty_tier_unpack *ty_tier_unpacked(struct ty_msg *msg); /* of that message */
+void ty_tier_unpack_free(struct ty_tier_unpack *unpack); /* null is allowed */
+/* For tiers that have a message of their own for it: to whoever unpacks. False: nobody can. */
+TY_MUST_USE bool ty_tier_unpacker(struct ty_tier *tier, const struct ty_tier_io *io, struct ty_bytework *work);
+
+/* The threads for it, before the tiers' actors: unpackers if there is a tier, packers if one of them packs. */
+TY_MUST_USE enum ty_code ty_packers_spawn(struct ty_service *service, struct ty_error *err);
+void ty_packers_release(struct ty_service *service);
+
+/* "zstd", "zstd:LEVEL", "lz4", "none". */
+TY_MUST_USE enum ty_code ty_tier_parse_packing(const char *text, struct ty_packing *out, struct ty_error *err);
+const char *ty_codec_name(enum ty_codec codec);
 
 /* Does this tier take chunks of that namespace (0: not known)? */
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space);

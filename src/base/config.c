@@ -52,6 +52,8 @@ static const struct ty_option options[] = {
 	{ "populate-threads", COUNT, FIELD(populate_threads), 1, 8, "1", NULL, "threads that touch it" },
 	{ "checksum-threads", COUNT, FIELD(checksum_threads), 0, 8, "2", NULL,
 		"threads that sum up stored chunks behind the stores; 0: none" },
+	{ "pack-threads", COUNT, FIELD(pack_threads), 1, 8, "2", NULL,
+		"threads that pack what goes down to tiers with compress=, and as many that unpack what comes up" },
 	{ "device", DEVICE, FIELD(device), 0, 0, NULL, "cuda:0 if an NVIDIA driver is loaded, else host",
 	  "cuda:N, host, or host:FAULTS (tests); may be given up to 16 times" },
 	{ "cuda-driver", TEXT, FIELD(cuda_driver), 0, 0, "libcuda.so.1", NULL, "the driver's library" },

@@ -47,6 +47,7 @@ struct ty_config {
 	uint32_t quota_count;
 	uint32_t keep_percent;  /* --keep-percent  of the arena that may be pinned; default 50 */
 	uint32_t populate_threads; /* --populate-threads  1..8; default 1 */
+	uint32_t pack_threads;     /* --pack-threads  1..8; default 2: that pack what goes down to tiers with compress=, and as many that unpack */
 	uint32_t checksum_threads; /* --checksum-threads  0..8; default 2; 0: none are made in memory */
 	char device[TY_CONFIG_DEVICES][64]; /* --device  "host", "host:FAULTS" or "cuda:N"; repeatable; default: cuda:0 if a driver is there, else host */
 	uint32_t device_count;

@@ -57,6 +57,11 @@ bool ty_envelope_is_packed(const struct ty_envelope *envelope)
 	return false;
 }
 
+bool ty_envelope_says_packed(const uint8_t in[TY_ENVELOPE_BYTES])
+{
+	return ty_get32(in + AT_VERSION) == VERSION_PACKED;
+}
+
 static void put_packed(uint8_t *at, const struct ty_envelope_packed *packed)
 {
 	at[0] = (uint8_t)packed->codec;

@@ -46,6 +46,9 @@ void ty_envelope_write(const struct ty_envelope *envelope, uint8_t out[TY_ENVELO
  * says which. */
 TY_MUST_USE enum ty_code ty_envelope_read(const uint8_t in[TY_ENVELOPE_BYTES], struct ty_envelope *out, struct ty_error *err);
 
+/* Does it say that something is packed? A hint, without looking at anything else. */
+bool ty_envelope_says_packed(const uint8_t in[TY_ENVELOPE_BYTES]);
+
 static inline uint64_t ty_envelope_padded(uint64_t length)
 {
 	return (length + TY_ENVELOPE_ALIGN - 1) / TY_ENVELOPE_ALIGN * TY_ENVELOPE_ALIGN;

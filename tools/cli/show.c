@@ -142,17 +142,28 @@ static const char *tier_state(const Tyer__V1__StatusReply *s, const char *labels
 	return "not serving";
 }
 
+/* Of a tier that packs: what chunks take of their length so far. */
+static const char *packed_text(const Tyer__V1__StatusReply *s, const char *labels, char out[16])
+{
+	double from = of_tier(s, "tyer_tier_pack_input_bytes_total", labels), to = of_tier(s, "tyer_tier_pack_output_bytes_total", labels);
+
+	if (from <= 0)
+		return "-";
+	snprintf(out, 16, "%.0f%%", 100 * to / from);
+	return out;
+}
+
 /* Tiers are told by their counters alone: there is one that each has. */
 static bool show_tiers(FILE *out, const Tyer__V1__StatusReply *s)
 {
-	static const char *const headings[] = { "TIER", "KIND", "STATE", ">CHUNKS", ">USED", ">WRITTEN", ">READ", ">WAITING",
+	static const char *const headings[] = { "TIER", "KIND", "STATE", ">CHUNKS", ">USED", ">PACKED", ">WRITTEN", ">READ", ">WAITING",
 		">DROPPED", ">WRONG", NULL };
 	bool any = false;
 	struct table t;
 
 	for (size_t i = 0; i < s->n_counters; i++) {
 		const char *name = s->counters[i]->name ? s->counters[i]->name : "";
-		char labels[64], number[8], kind[24], size[32];
+		char labels[64], number[8], kind[24], size[32], packed[16];
 
 		if (sscanf(name, "tyer_tier_serving{%63[^}]}", labels) != 1 ||
 		    sscanf(labels, "tier=\"%7[^\"]\",kind=\"%23[^\"]\"", number, kind) != 2)
@@ -167,6 +178,7 @@ static bool show_tiers(FILE *out, const Tyer__V1__StatusReply *s)
 		table_text(&t, tier_state(s, labels));
 		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_chunks", labels));
 		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_used_bytes", labels)));
+		table_text(&t, packed_text(s, labels, packed));
 		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_written_bytes_total", labels)));
 		table_text(&t, bytes_text(size, (uint64_t)of_tier(s, "tyer_tier_read_bytes_total", labels)));
 		table_cell(&t, "%.0f", of_tier(s, "tyer_tier_queued", labels));

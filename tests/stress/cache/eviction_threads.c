@@ -333,7 +333,8 @@ static void open_tiers(void)
 	config.quotas[0].hard = 24 * SMALL;
 	config.quota_count = 1;
 	config.drain_timeout_us = 100000;
-	strcpy(config.tier[0], "fault:0,ops=4,queue=16");
+	config.pack_threads = 2;
+	strcpy(config.tier[0], "fault:0,ops=4,queue=16,compress=zstd");
 	strcpy(config.tier[1], "fault:1,write=evict,pins=64KiB");
 	config.tier_count = FAULTS;
 	assert(ty_tiers_open(&service, &err) == TY_OK);
@@ -342,7 +343,9 @@ static void open_tiers(void)
 static void spawn_tiers(void)
 {
 	static struct ty_msg starts[FAULTS];
+	struct ty_error err;
 
+	assert(ty_packers_spawn(&service, &err) == TY_OK);
 	for (uint32_t i = 0; i < FAULTS; i++) {
 		spawn(service.tiers[i]->cls->actor, service.tiers[i], &service.tiers[i]->actor);
 		assert(ty_send(service.tiers[i]->actor, &starts[i], TY_TIER_START) == TY_OK);
@@ -366,8 +369,10 @@ static void stop_tiers(void)
 	assert(ty_send(service.writeback, &writeback.msg, TY_WRITEBACK_STOP) == TY_OK);
 	assert(ty_send(service.prefetch, &prefetch.msg, TY_PREFETCH_STOP) == TY_OK);
 	usleep(10000);
-	for (uint32_t i = 0; i < FAULTS; i++)
+	for (uint32_t i = 0; i < FAULTS; i++) {
+		atomic_store_explicit(&service.tiers[i]->ending, true, memory_order_release);
 		assert(ty_send(service.tiers[i]->actor, &stops[i], TY_TIER_STOP) == TY_OK);
+	}
 	while (atomic_load_explicit(&stopped, memory_order_acquire) < 2)
 		usleep(1000);
 }
@@ -379,13 +384,14 @@ static void check_tiers(void)
 	for (uint32_t i = 0; i < FAULTS; i++) {
 		const struct ty_tier_stats *s = &service.tiers[i]->stats;
 
-		assert(!s->queued && !s->pinned_bytes && !s->in_flight[0] && !s->in_flight[1]);
+		assert(!s->buffer_bytes && !s->queued && !s->pinned_bytes && !s->in_flight[0] && !s->in_flight[1]);
 		puts += fault[i].puts;
 		gets += fault[i].gets;
 		ty_actor_unref(service.tiers[i]->actor);
 	}
 	ty_actor_unref(service.writeback);
 	ty_actor_unref(service.prefetch);
+	ty_packers_release(&service);
 	printf("%llu chunks written, %llu read, %llu loads shared, %llu fetches cancelled\n", (unsigned long long)puts,
 		(unsigned long long)gets, (unsigned long long)service.prefetch_stats.shared,
 		(unsigned long long)service.prefetch_stats.cancelled);

@@ -23,7 +23,7 @@ static const struct shape {
 	uint64_t bytes, quota;
 } long_run = {600, FAMILIES, MIB / 4, 0}, short_run = {60, 4, 16384, 8 * 16384};
 
-static struct { uint64_t evictions, written, loaded, shared, cancelled; } total; /* so that a run of nothing is seen */
+static struct { uint64_t evictions, written, loaded, shared, cancelled, saved; } total; /* so that a run of nothing is seen */
 static uint64_t rng;
 
 static struct ty_tier *tier(int i)
@@ -61,7 +61,8 @@ static void misbehave(void)
 
 static void run(const struct shape *shape, uint64_t seed)
 {
-	struct world_options options = {.seed = seed, .pieces = 1, .tier = {"fault:0,queue=32,pins=16MiB,ops=8",
+	struct world_options options = {.seed = seed, .pieces = 1, .tier = {
+		seed % 3 ? "fault:0,queue=32,pins=16MiB,ops=8" : "fault:0,queue=32,pins=16MiB,ops=8,compress=lz4",
 		seed % 2 ? "fault:1,write=evict" : "fault:1,write=evict,wait=300ms"},
 		.quotas = {{"first", shape->quota, 0}, {"second", shape->quota, 0}}, .quota_count = shape->quota ? 2 : 0};
 	struct world_op *ops[8] = {0};
@@ -115,6 +116,8 @@ static void run(const struct shape *shape, uint64_t seed)
 	pass(SECOND);
 	for (int i = 0; i < FAULTS; i++) {
 		assert_int_equal(tier(i)->stats.pinned_bytes, 0);
+		assert_int_equal(tier(i)->stats.buffer_bytes, 0);
+		total.saved += tier(i)->stats.pack_from_bytes - tier(i)->stats.pack_to_bytes;
 		assert_int_equal(tier(i)->stats.in_flight[0] + tier(i)->stats.in_flight[1], 0);
 	}
 	assert_int_equal(world.service->prefetch_stats.in_flight, 0);
@@ -146,9 +149,9 @@ int main(int argc, char **argv)
 	run_all("short", &short_run, count);
 	run_all("long", &long_run, count / 130);
 	printf("%llu short and %llu long runs: %llu evictions, %llu chunks written, %llu loaded, %llu loads shared, "
-	       "%llu fetches cancelled\n", (unsigned long long)count, (unsigned long long)count / 130,
+	       "%llu fetches cancelled, %llu bytes saved by packing\n", (unsigned long long)count, (unsigned long long)count / 130,
 		(unsigned long long)total.evictions, (unsigned long long)total.written, (unsigned long long)total.loaded,
-		(unsigned long long)total.shared, (unsigned long long)total.cancelled);
-	assert_true(total.evictions && total.written && total.loaded && total.shared && total.cancelled);
+		(unsigned long long)total.shared, (unsigned long long)total.cancelled, (unsigned long long)total.saved);
+	assert_true(total.evictions && total.written && total.loaded && total.shared && total.cancelled && total.saved);
 	return 0;
 }

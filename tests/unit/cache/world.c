@@ -174,7 +174,9 @@ static void open_tiers(const struct world_options *options)
 	if (!world.config.tier_count)
 		return;
 	world.config.drain_timeout_us = 1000000;
+	world.config.pack_threads = 2;
 	assert_ok(ty_tiers_open(s, &err), &err);
+	assert_ok(ty_packers_spawn(s, &err), &err);
 	for (uint32_t i = 0; i < s->tier_count; i++) {
 		spawn(s->tiers[i]->cls->actor, s->tiers[i], &s->tiers[i]->actor);
 		start[i] = (struct ty_msg)TY_MSG_INIT;
@@ -204,6 +206,7 @@ static void close_tiers(void)
 	world_steps(10000);
 	for (uint32_t i = 0; i < s->tier_count; i++) {
 		stop[i] = (struct ty_msg)TY_MSG_INIT;
+		atomic_store_explicit(&s->tiers[i]->ending, true, memory_order_release);
 		assert_int_equal(ty_send(s->tiers[i]->actor, &stop[i], TY_TIER_STOP), TY_OK);
 	}
 	world_idle();
@@ -212,6 +215,7 @@ static void close_tiers(void)
 	ty_actor_unref(s->prefetch);
 	for (uint32_t i = 0; i < s->tier_count; i++)
 		ty_actor_unref(s->tiers[i]->actor);
+	ty_packers_release(s);
 }
 
 static void open_spaces(struct ty_service *s)

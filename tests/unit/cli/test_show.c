@@ -117,6 +117,7 @@ static void tiers(void **state)
 		{"tyer_tier_used_bytes{tier=\"0\",kind=\"disk\"}", 1048576}, {"tyer_tier_serving{tier=\"1\",kind=\"s3\"}", 0},
 		{"tyer_tier_down{tier=\"1\",kind=\"s3\"}", 1}, {"tyer_tier_written_bytes_total{tier=\"1\",kind=\"s3\"}", 2048},
 		{"tyer_tier_quarantined_total{tier=\"1\",kind=\"s3\"}", -1}, {"tyer_tier_serving{tier=\"2\",kind=\"redis\"}", 0},
+		{"tyer_tier_pack_input_bytes_total{tier=\"0\",kind=\"disk\"}", 1000}, {"tyer_tier_pack_output_bytes_total{tier=\"0\",kind=\"disk\"}", 712},
 		{"tyer_tier_serving{tier=\"", 1}, {"tyer_tier_serving{tier=\"123456789\",kind=\"x\"}", 1}, {"tyer_tier_serving{\x1b}", 1},
 	};
 	Tyer__V1__Counter counter[sizeof all / sizeof all[0]], *list[sizeof all / sizeof all[0]];
@@ -133,10 +134,10 @@ static void tiers(void **state)
 	reply.n_counters = sizeof all / sizeof all[0];
 	reply.counters = list;
 	text = show(cli_show_text, &reply);
-	has(text, "\n\nTIER  KIND   STATE        CHUNKS     USED  WRITTEN  READ  WAITING  DROPPED  WRONG\n"
-		  "0     disk   serving          12  1.0 MiB      0 B   0 B        0        0      0\n"
-		  "1     s3     down              0      0 B  2.0 KiB   0 B        0        0      0\n"
-		  "2     redis  not serving       0      0 B      0 B   0 B        0        0      0\n\n");
+	has(text, "\n\nTIER  KIND   STATE        CHUNKS     USED  PACKED  WRITTEN  READ  WAITING  DROPPED  WRONG\n"
+		  "0     disk   serving          12  1.0 MiB     71%      0 B   0 B        0        0      0\n"
+		  "1     s3     down              0      0 B       -  2.0 KiB   0 B        0        0      0\n"
+		  "2     redis  not serving       0      0 B       -      0 B   0 B        0        0      0\n\n");
 	free(text);
 	text = show(cli_show_text, &full);
 	assert_null(strstr(text, "TIER"));

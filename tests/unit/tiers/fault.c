@@ -68,14 +68,9 @@ static void forget(struct state *s, struct stored **link)
 static void put(struct actor *a, struct ty_tier_io *io)
 {
 	struct stored **link = find(a->state, io->keys), *s;
-	struct ty_envelope e = {.key = *io->keys, .parts = io->parts};
+	struct ty_envelope e = {.parts = 0};
 
-	for (uint32_t i = 0; i < io->parts; i++) {
-		e.length[i] = io->part[i].length;
-		e.checksum[i] = io->part[i].checksum;
-	}
-	if (io->identity)
-		e.identity = *io->identity;
+	ty_tier_describe(io, &e);
 	if (*link)
 		forget(a->state, link);
 	s = malloc(sizeof *s + ty_envelope_total(&e));
@@ -85,7 +80,7 @@ static void put(struct actor *a, struct ty_tier_io *io)
 	s->shape = e;
 	ty_envelope_write(&e, s->bytes);
 	for (uint32_t i = 0; i < io->parts; i++)
-		memcpy(s->bytes + ty_envelope_offset(&e, i), io->part[i].data, ty_envelope_padded(io->part[i].length));
+		memcpy(s->bytes + ty_envelope_offset(&e, i), ty_tier_bytes(io, i), ty_envelope_padded(ty_envelope_stored(&e, i)));
 	link = find(a->state, io->keys);
 	*link = s;
 	a->state->count++;
@@ -96,19 +91,28 @@ static void put(struct actor *a, struct ty_tier_io *io)
 static void get(struct actor *a, struct ty_tier_io *io, bool wrong)
 {
 	struct stored **link = find(a->state, io->keys), *s = *link;
+	struct ty_tier_stored there = {.data = {NULL}};
 	enum ty_tier_outcome outcome;
 	struct ty_error err = {.text = ""};
+	struct ty_packer packer = {0};
 
 	if (!s || s->shape.parts != io->parts) {
 		ty_tier_complete(a->tier, io, TY_TIER_MISSING, NULL);
 		return;
 	}
 	if (wrong)
-		s->bytes[TY_ENVELOPE_BYTES + a->operations % s->shape.length[0]] ^= 0x10;
-	for (uint32_t i = 0; i < io->parts; i++)
-		if (io->part[i].data)
-			memcpy(io->part[i].data, s->bytes + ty_envelope_offset(&s->shape, i), ty_envelope_padded(s->shape.length[i]));
-	outcome = ty_tier_check(io, s->bytes, &err);
+		s->bytes[TY_ENVELOPE_BYTES + a->operations % ty_envelope_stored(&s->shape, 0)] ^= 0x10;
+	for (uint32_t i = 0; i < io->parts; i++) {
+		uint8_t *from = s->bytes + ty_envelope_offset(&s->shape, i);
+
+		there.bytes[i] = s->shape.packed[i].stored;
+		if (there.bytes[i])
+			there.data[i] = from;
+		else if (io->part[i].data)
+			memcpy(io->part[i].data, from, ty_envelope_padded(s->shape.length[i]));
+	}
+	outcome = ty_tier_check(a->tier, io, s->bytes, &there, &packer, &err);
+	ty_packer_clear(&packer);
 	if (outcome == TY_TIER_CORRUPT) {
 		ty_tier_gone(a->tier, &s->key, TYER__V1__EVENT__KIND__WRONG);
 		forget(a->state, link);
@@ -174,6 +178,8 @@ static void carry_out(struct actor *a, struct ty_tier_io *io)
 	}
 	switch (io->verb) {
 	case TY_TIER_PUT:
+		if (ty_tier_pack(a->tier, io))
+			return;
 		atomic_fetch_add_explicit(&f->puts, 1, memory_order_relaxed);
 		if (atomic_load_explicit(&f->full, memory_order_relaxed))
 			ty_tier_complete(a->tier, io, TY_TIER_FULL, "as told");
@@ -249,6 +255,17 @@ static void on_io(void *self, struct ty_msg *msg)
 	look(a);
 }
 
+static void on_packed(void *self, struct ty_msg *msg)
+{
+	struct actor *a = self;
+	struct ty_tier_io *io = ty_tier_packed(a->tier, msg);
+
+	if (io && a->stopping)
+		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
+	else if (io)
+		carry_out(a, io);
+}
+
 static void on_stop(void *self, struct ty_msg *msg)
 {
 	struct actor *a = self;
@@ -289,6 +306,7 @@ static const struct ty_handler handlers[] = {
 	[TY_TIER_START - TY_TIER_START] = {"start", on_start},
 	[TY_TIER_IO - TY_TIER_START] = {"io", on_io},
 	[TY_TIER_STOP - TY_TIER_START] = {"stop", on_stop},
+	[TY_TIER_PACKED - TY_TIER_START] = {"packed", on_packed},
 	[FAULT_LET - TY_TIER_START] = {"let", on_let},
 	[FAULT_DUE - TY_TIER_START] = {"due", on_look},
 };

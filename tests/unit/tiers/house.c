@@ -92,6 +92,7 @@ enum ty_code house_open(struct house *h, const char *spec)
 	h->service->config = &h->config;
 	h->config.l1_size = HOUSE_PIECES * TY_PIECE_BYTES;
 	h->config.tier_count = 1;
+	h->config.pack_threads = 2;
 	snprintf(h->config.tier[0], sizeof h->config.tier[0], "%s", spec);
 	code = ty_arena_open(h->config.l1_size, &h->service->arena, &err);
 	assert(code == TY_OK);
@@ -110,6 +111,8 @@ enum ty_code house_open(struct house *h, const char *spec)
 	code = ty_runtime_create(&options, &h->service->rt, &err);
 	assert(code == TY_OK);
 	code = ty_spawn(h->service->rt, &driver_class, h, NULL, &h->driver);
+	assert(code == TY_OK);
+	code = ty_packers_spawn(h->service, &err);
 	assert(code == TY_OK);
 	if (h->tier->cls->spawn)
 		code = h->tier->cls->spawn(h->tier, &err);
@@ -138,6 +141,7 @@ void house_close(struct house *h)
 	ty_actor_unref(h->tier->actor);
 	if (h->tier->cls->release)
 		h->tier->cls->release(h->tier);
+	ty_packers_release(h->service);
 	ty_tiers_close(h->service);
 	ty_index_destroy(h->service->index);
 	ty_arena_close(&h->service->arena);

@@ -453,7 +453,7 @@ static void test_list_while_it_grows(void **state)
 	assert_true(disk_index_init(&x));
 	memset(seen, 0, sizeof seen);
 	for (uint64_t n = 0; n < COUNT; n++)
-		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length}, 0, false));
+		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, 0, false));
 	do {
 		assert_int_equal(disk_index_page(&x, names, &page, &why), TY_TIER_DONE);
 		for (uint32_t i = 0; i < page.count; i++)
@@ -465,7 +465,7 @@ static void test_list_while_it_grows(void **state)
 			}
 		ty_tier_page_clear(&page);
 		for (uint64_t n = 0; n < MORE; n++)
-			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length}, 0, false));
+			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length, NULL}, 0, false));
 	} while (page.cursor.length);
 	assert_true(x.buckets > 2 * COUNT);
 	for (uint64_t n = 0; n < COUNT; n++)

@@ -88,6 +88,7 @@ static enum ty_code open_tier(const char *settings)
 	memset(&lab.config, 0, sizeof lab.config);
 	lab.config.l1_size = 2 * TY_PIECE_BYTES;
 	lab.config.tier_count = 1;
+	lab.config.pack_threads = 1;
 	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "s3:http://127.0.0.1:%u/kv%s", lab.server.port, settings);
 	assert_int_equal(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err), TY_OK);
 	assert_int_equal(ty_index_create(&lab.service->index, &err), TY_OK);
@@ -106,6 +107,7 @@ static enum ty_code open_tier(const char *settings)
 	lab.tier = lab.service->tiers[0];
 	assert_int_equal(ty_runtime_create(&options, &lab.service->rt, &err), TY_OK);
 	assert_int_equal(ty_spawn(lab.service->rt, &driver_class, NULL, NULL, &lab.driver), TY_OK);
+	assert_int_equal(ty_packers_spawn(lab.service, &err), TY_OK);
 	assert_int_equal(lab.tier->cls->spawn(lab.tier, &err), TY_OK);
 	assert_int_equal(ty_spawn(lab.service->rt, lab.tier->cls->actor, lab.tier, &own, &lab.tier->actor), TY_OK);
 	lab.start = lab.stop = (struct ty_msg)TY_MSG_INIT;
@@ -142,6 +144,7 @@ static void close_tier(void)
 	ty_actor_unref(lab.driver);
 	ty_actor_unref(lab.tier->actor);
 	lab.tier->cls->release(lab.tier);
+	ty_packers_release(lab.service);
 	ty_tiers_close(lab.service);
 	ty_index_destroy(lab.service->index);
 	ty_arena_close(&lab.service->arena);
