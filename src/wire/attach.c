@@ -7,18 +7,14 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "wire/frame.h"
 
-/* Offsets in a frame. Header: magic u32, version u16, type u16, length u32. */
+/* Offsets in a frame. */
 enum {
-	AT_MAGIC = 0,
-	AT_VERSION = 4,
-	AT_TYPE = 6,
-	AT_LENGTH = 8,
 	AT_BODY = TY_ATTACH_HEADER_BYTES,
 	WELCOME_BYTES = AT_BODY + 4 + 8 + TY_ATTACH_TOKEN_BYTES, /* 4 bytes of zero align boot */
 	REFUSED_FIXED_BYTES = AT_BODY + 4 + 4,                   /* then the text */
@@ -30,8 +26,9 @@ enum {
 
 _Static_assert(REFUSED_FIXED_BYTES + TY_ATTACH_TEXT_MAX <= TY_ATTACH_FRAME_MAX, "the longest frame fits");
 
-/* One more than any frame carries, so that a second one is seen and closed rather than cut off by the kernel. */
-#define FDS_RECEIVED_MAX 4
+_Static_assert(TY_ATTACH_HEADER_BYTES == TY_FRAME_HEADER_BYTES, "nothing is behind the header");
+
+static const struct ty_frame_kind frames = {"attach", TY_ATTACH_MAGIC, TY_ATTACH_VERSION};
 
 #define TIMELINE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -79,10 +76,7 @@ size_t ty_attach_encode(const struct ty_attach_frame *frame, uint8_t bytes[TY_AT
 		break;
 	}
 	assert(length != 0);
-	ty_put32(bytes + AT_MAGIC, TY_ATTACH_MAGIC);
-	ty_put16(bytes + AT_VERSION, TY_ATTACH_VERSION);
-	ty_put16(bytes + AT_TYPE, (uint16_t)frame->type);
-	ty_put32(bytes + AT_LENGTH, (uint32_t)length);
+	ty_frame_begin(&frames, (uint16_t)frame->type, (uint32_t)length, bytes);
 	return length;
 }
 
@@ -155,21 +149,19 @@ static enum ty_code decode_descriptor_ok(const uint8_t *b, size_t length, struct
 enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach_frame *frame, struct ty_error *err)
 {
 	const uint8_t *b = bytes;
-	uint16_t version, type;
+	enum ty_code code;
+	uint16_t type;
 
 	memset(frame, 0, sizeof *frame);
 	if (length < TY_ATTACH_HEADER_BYTES || length > TY_ATTACH_FRAME_MAX)
 		return ty_fail(err, TY_PROTOCOL, "attach: a frame of %zu bytes, expected %d..%d", length,
 			TY_ATTACH_HEADER_BYTES, TY_ATTACH_FRAME_MAX);
-	if (ty_get32(b + AT_MAGIC) != TY_ATTACH_MAGIC)
-		return ty_fail(err, TY_PROTOCOL, "attach: magic is %08x, expected %08x: the peer is not a Tyer",
-			ty_get32(b + AT_MAGIC), TY_ATTACH_MAGIC);
-	version = ty_get16(b + AT_VERSION);
-	if (version != TY_ATTACH_VERSION)
-		return ty_fail(err, TY_UNSUPPORTED, "attach: version is %u, expected %u", version, TY_ATTACH_VERSION);
-	if (ty_get32(b + AT_LENGTH) != length)
-		return ty_fail(err, TY_PROTOCOL, "attach: the frame says %u bytes and has %zu", ty_get32(b + AT_LENGTH), length);
-	type = ty_get16(b + AT_TYPE);
+	code = ty_frame_check(&frames, b, err);
+	if (code != TY_OK)
+		return code;
+	if (ty_frame_length(b) != length)
+		return ty_fail(err, TY_PROTOCOL, "attach: the frame says %u bytes and has %zu", ty_frame_length(b), length);
+	type = ty_frame_type(b);
 	frame->type = (enum ty_attach_type)type;
 	switch (type) {
 	case TY_ATTACH_WELCOME:
@@ -197,28 +189,15 @@ enum ty_code ty_attach_decode(const void *bytes, size_t length, struct ty_attach
 
 enum ty_code ty_attach_send(int socket, const struct ty_attach_frame *frame, int fd, struct ty_error *err)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
+	union ty_frame_control control;
 	uint8_t bytes[TY_ATTACH_FRAME_MAX];
 	struct iovec iov = {.iov_base = bytes, .iov_len = ty_attach_encode(frame, bytes)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
 	assert((fd >= 0) == ty_attach_carries_fd(frame->type));
-	if (fd >= 0) {
-		struct cmsghdr *c;
-
-		memset(&control, 0, sizeof control);
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof control.bytes;
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	}
+	if (fd >= 0)
+		ty_frame_put_fd(&msg, &control, fd);
 	do
 		n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -233,48 +212,19 @@ enum ty_code ty_attach_send(int socket, const struct ty_attach_frame *frame, int
 	return ty_fail(err, TY_IO, "attach: sendmsg: %s", strerror(errno));
 }
 
-/* All descriptors of a received message, in `fds` (at most FDS_RECEIVED_MAX; the kernel closed what did not fit). */
-static unsigned collect_fds(struct msghdr *msg, int fds[FDS_RECEIVED_MAX])
-{
-	unsigned count = 0;
-	struct cmsghdr *c;
-
-	for (c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-		size_t n, i;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-			assert(count < FDS_RECEIVED_MAX); /* by the size of the control buffer */
-			fds[count++] = fd;
-		}
-	}
-	return count;
-}
-
 enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, struct ty_error *err)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(FDS_RECEIVED_MAX * sizeof(int))];
-	} control;
+	union ty_frame_control control;
 	uint8_t bytes[TY_ATTACH_FRAME_MAX];
 	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof bytes};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
-		.msg_controllen = sizeof control.bytes};
-	int fds[FDS_RECEIVED_MAX];
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	int fds[TY_FRAME_FDS];
 	unsigned count, wanted, i;
 	enum ty_code code;
 	ssize_t n;
 
 	*fd = -1;
-	do
-		n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	n = ty_frame_receive(socket, &msg, &control);
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return ty_fail(err, TY_BUSY, "attach: nothing to receive");
@@ -282,7 +232,7 @@ enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, 
 			return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
 		return ty_fail(err, TY_IO, "attach: recvmsg: %s", strerror(errno));
 	}
-	count = collect_fds(&msg, fds);
+	count = ty_frame_take_fds(&msg, fds);
 	if (n == 0) /* the end; or an empty packet, which is no frame: the connection is over either way */
 		code = ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
 	else if (msg.msg_flags & MSG_TRUNC)

@@ -5,18 +5,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "wire/frame.h"
 
-/* Offsets in a frame. Header: magic u32, version u16, type u16, length u32, zero u32. */
+/* Offsets in a frame. Behind the header: zero u32, so that the body is aligned. */
 enum {
-	AT_MAGIC = 0,
-	AT_VERSION = 4,
-	AT_TYPE = 6,
-	AT_LENGTH = 8,
-	AT_ZERO = 12,
+	AT_ZERO = TY_FRAME_HEADER_BYTES,
 	AT_BODY = TY_OWNER_HEADER_BYTES,
 	HELLO_BYTES = AT_BODY + TY_OWNER_BYTES + TY_OWNER_NAME_MAX,
 	WELCOME_BYTES = AT_BODY + 3 * 8,
@@ -30,7 +26,8 @@ _Static_assert(END_BYTES + TY_OWNER_TEXT_MAX <= TY_OWNER_TO_SERVICE_MAX && HELLO
 	"the longest frame fits");
 
 #define ROOM_MIN 4096u
-#define FDS_RECEIVED_MAX 4 /* more than one is a violation: closed, not cut off by the kernel */
+
+static const struct ty_frame_kind frames = {"owner", TY_OWNER_MAGIC, TY_OWNER_VERSION};
 
 /* ---- decoding ------------------------------------------------------------------------------------------------------------ */
 
@@ -144,12 +141,13 @@ static enum ty_code decode_map(const uint8_t *b, size_t length, struct ty_owner_
 
 static enum ty_code decode_header(const uint8_t *b, size_t length, struct ty_error *err)
 {
+	enum ty_code code;
+
 	if (length < TY_OWNER_HEADER_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "owner: a frame of %zu bytes, expected at least %d", length, TY_OWNER_HEADER_BYTES);
-	if (ty_get32(b + AT_MAGIC) != TY_OWNER_MAGIC)
-		return ty_fail(err, TY_PROTOCOL, "owner: magic is %08x, expected %08x", ty_get32(b + AT_MAGIC), TY_OWNER_MAGIC);
-	if (ty_get16(b + AT_VERSION) != TY_OWNER_VERSION)
-		return ty_fail(err, TY_UNSUPPORTED, "owner: version is %u, expected %u", ty_get16(b + AT_VERSION), TY_OWNER_VERSION);
+	code = ty_frame_check(&frames, b, err);
+	if (code != TY_OK)
+		return code;
 	if (ty_get32(b + AT_ZERO) != 0)
 		return ty_fail(err, TY_PROTOCOL, "owner: reserved bytes are not zero");
 	return TY_OK;
@@ -163,9 +161,9 @@ enum ty_code ty_owner_decode(const uint8_t *b, size_t length, struct ty_owner_fr
 	memset(f, 0, sizeof *f);
 	if (code != TY_OK)
 		return code;
-	if (ty_get32(b + AT_LENGTH) != length)
-		return ty_fail(err, TY_PROTOCOL, "owner: the frame says %u bytes and has %zu", ty_get32(b + AT_LENGTH), length);
-	type = ty_get16(b + AT_TYPE);
+	if (ty_frame_length(b) != length)
+		return ty_fail(err, TY_PROTOCOL, "owner: the frame says %u bytes and has %zu", ty_frame_length(b), length);
+	type = ty_frame_type(b);
 	f->type = (enum ty_owner_type)type;
 	switch (type) {
 	case TY_OWNER_HELLO:
@@ -263,10 +261,7 @@ static void encode_text(const char *text, size_t length, uint8_t *at)
 static void encode(const struct ty_owner_frame *f, uint8_t *b, size_t length)
 {
 	memset(b, 0, length);
-	ty_put32(b + AT_MAGIC, TY_OWNER_MAGIC);
-	ty_put16(b + AT_VERSION, TY_OWNER_VERSION);
-	ty_put16(b + AT_TYPE, (uint16_t)f->type);
-	ty_put32(b + AT_LENGTH, (uint32_t)length);
+	ty_frame_begin(&frames, (uint16_t)f->type, (uint32_t)length, b);
 	switch (f->type) {
 	case TY_OWNER_HELLO:
 		memcpy(b + AT_BODY, f->hello.id, TY_OWNER_BYTES);
@@ -363,26 +358,13 @@ enum ty_code ty_owner_put(struct ty_owner_stream *s, const struct ty_owner_frame
 enum ty_code ty_owner_flush(struct ty_owner_stream *s, struct ty_error *err)
 {
 	while (s->out_sent < s->out_length) {
-		union {
-			struct cmsghdr align;
-			char bytes[CMSG_SPACE(sizeof(int))];
-		} control;
+		union ty_frame_control control;
 		struct iovec iov = {.iov_base = s->out + s->out_sent, .iov_len = s->out_length - s->out_sent};
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 		ssize_t n;
 
-		if (s->send_fd >= 0) {
-			struct cmsghdr *c;
-
-			memset(&control, 0, sizeof control);
-			msg.msg_control = control.bytes;
-			msg.msg_controllen = sizeof control.bytes;
-			c = CMSG_FIRSTHDR(&msg);
-			c->cmsg_level = SOL_SOCKET;
-			c->cmsg_type = SCM_RIGHTS;
-			c->cmsg_len = CMSG_LEN(sizeof(int));
-			memcpy(CMSG_DATA(c), &s->send_fd, sizeof(int));
-		}
+		if (s->send_fd >= 0)
+			ty_frame_put_fd(&msg, &control, s->send_fd);
 		n = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n > 0) {
 			s->send_fd = -1;
@@ -402,42 +384,27 @@ enum ty_code ty_owner_flush(struct ty_owner_stream *s, struct ty_error *err)
 /* One descriptor, of the first bytes; any more is closed. */
 static enum ty_code keep_fds(struct ty_owner_stream *s, struct msghdr *msg, struct ty_error *err)
 {
-	enum ty_code code = TY_OK;
+	int fds[TY_FRAME_FDS];
+	unsigned count = ty_frame_take_fds(msg, fds), kept = count && s->received_fd < 0;
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-		size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
-
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-			if (s->received_fd < 0) {
-				s->received_fd = fd;
-				continue;
-			}
-			close(fd);
-			code = ty_fail(err, TY_PROTOCOL, "owner: more than one descriptor came");
-		}
-	}
-	return code;
+	if (kept)
+		s->received_fd = fds[0];
+	for (unsigned i = kept; i < count; i++)
+		close(fds[i]);
+	return count > kept ? ty_fail(err, TY_PROTOCOL, "owner: more than one descriptor came") : TY_OK;
 }
 
 static enum ty_code receive(struct ty_owner_stream *s, size_t more, struct ty_error *err)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(FDS_RECEIVED_MAX * sizeof(int))];
-	} control;
+	union ty_frame_control control;
 	struct iovec iov;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
 	if (!have_room(&s->in, &s->in_room, s->in_length, more))
 		return ty_fail(err, TY_NO_MEMORY, "owner: no memory for a frame of %zu bytes", s->in_length + more);
 	iov = (struct iovec){.iov_base = s->in + s->in_length, .iov_len = s->in_room - s->in_length};
-	do
-		n = recvmsg(s->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	n = ty_frame_receive(s->fd, &msg, &control);
 	if (n == 0 || (n < 0 && errno == ECONNRESET))
 		return ty_fail(err, TY_CLOSED, "owner: the peer closed the connection");
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -465,7 +432,7 @@ enum ty_code ty_owner_take(struct ty_owner_stream *s, struct ty_owner_frame *f, 
 
 		if (s->in_length >= want) {
 			code = decode_header(s->in, s->in_length, err);
-			want = ty_get32(s->in + AT_LENGTH);
+			want = ty_frame_length(s->in);
 			if (code == TY_OK && (want < TY_OWNER_HEADER_BYTES || want > s->in_max))
 				code = ty_fail(err, TY_PROTOCOL, "owner: a frame of %zu bytes, expected %d..%zu", want, TY_OWNER_HEADER_BYTES,
 					s->in_max);
