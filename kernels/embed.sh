@@ -1,15 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Print the kernels' image as C. Usage: embed.sh [IMAGE]; without one the image is empty.
+# Print kernels' image as C. Usage: embed.sh NAME [IMAGE]; without one the image is empty.
 set -eu
 echo '/* generated */'
-echo '#include "kernels/gather.h"'
-if [ $# -gt 0 ]; then
-	echo 'const unsigned char ty_kernels_image[] __attribute__((aligned(64))) = {'
-	od -An -v -tu1 "$1" | sed 's/^ *//; s/  */,/g; s/$/,/'
+if [ $# -gt 1 ]; then
+	echo "extern const unsigned char $1[];"
+	echo "extern const unsigned long $1_bytes;"
+	echo "const unsigned char $1[] __attribute__((aligned(64))) = {"
+	od -An -v -tu1 "$2" | sed 's/^ *//; s/  */,/g; s/$/,/'
 	echo '};'
-	echo "const unsigned long ty_kernels_image_bytes = $(($(wc -c <"$1")));"
+	echo "const unsigned long $1_bytes = $(($(wc -c <"$2")));"
 else
-	echo 'const unsigned char ty_kernels_image[1];'
-	echo 'const unsigned long ty_kernels_image_bytes = 0;'
+	echo "extern const unsigned char $1[];"
+	echo "extern const unsigned long $1_bytes;"
+	echo "const unsigned char $1[1];"
+	echo "const unsigned long $1_bytes = 0;"
 fi

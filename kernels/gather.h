@@ -58,17 +58,6 @@ struct ty_pattern_verdict {
 	uint64_t first; /* the least (run << 32 | word) of them; all ones when there is none */
 };
 
-/* Read memory as a model's step reads its weights, for measurements beside a busy engine. */
-struct ty_load_job {
-	uint64_t address, units; /* of TY_GATHER_UNIT bytes */
-	uint64_t sink;           /* address of 16 bytes, which keep the reads from being left out */
-};
-
-/* Go on until the 64-bit word at `address` is not 0: an engine that hangs, for tests. */
-struct ty_spin_job {
-	uint64_t address;
-};
-
 /* Names in the image. */
 #define TY_KERNEL_GATHER "ty_gather_kernel"
 #define TY_KERNEL_SCATTER "ty_scatter_kernel"
@@ -76,8 +65,6 @@ struct ty_spin_job {
 #define TY_KERNEL_SCATTER_FEW "ty_scatter_few_kernel"
 #define TY_KERNEL_FILL "ty_pattern_fill_kernel"
 #define TY_KERNEL_CHECK "ty_pattern_check_kernel"
-#define TY_KERNEL_LOAD "ty_load_kernel"
-#define TY_KERNEL_SPIN "ty_spin_kernel"
 #define TY_KERNEL_THREADS 256u       /* of a thread block */
 #define TY_KERNEL_UNITS_EACH 4u      /* that a thread has in flight at once */
 

@@ -27,8 +27,8 @@ struct ty_cuda_client {
 	int ordinal;
 	cu_device device;
 	cu_context context;
-	cu_module module;
-	cu_function fill, check, spin; /* null: no kernels in this build */
+	cu_module module, launched; /* the second: of ty_cuda_client_launch */
+	cu_function fill, check; /* null: no kernels in this build */
 	cu_stream streams[2];    /* to the host, to the device */
 	cu_event done, start, end;
 	uint8_t uuid[TY_UUID_BYTES];
@@ -88,7 +88,6 @@ static cu_result set_up(struct ty_cuda_client *c, const char **call)
 		STEP(cuModuleLoadData, &c->module, ty_kernels_image);
 		STEP(cuModuleGetFunction, &c->fill, c->module, TY_KERNEL_FILL);
 		STEP(cuModuleGetFunction, &c->check, c->module, TY_KERNEL_CHECK);
-		STEP(cuModuleGetFunction, &c->spin, c->module, TY_KERNEL_SPIN);
 	}
 #undef STEP
 	return CU_SUCCESS;
@@ -134,6 +133,8 @@ void ty_cuda_client_close(struct ty_cuda_client *c)
 		(void)c->api.cuMemFree(c->verdict);
 	if (c->bounce)
 		(void)c->api.cuMemFreeHost(c->bounce);
+	if (c->launched)
+		(void)c->api.cuModuleUnload(c->launched);
 	if (c->module)
 		(void)c->api.cuModuleUnload(c->module);
 	if (c->done)
@@ -426,19 +427,23 @@ enum ty_code ty_cuda_client_time_both(struct ty_cuda_client *c, void *host[2], c
 	return code;
 }
 
-enum ty_code ty_cuda_client_spin(struct ty_cuda_client *c, uint64_t address, struct ty_error *err)
+enum ty_code ty_cuda_client_launch(struct ty_cuda_client *c, const void *image, const char *kernel, const void *job, struct ty_error *err)
 {
-	struct ty_spin_job job = {address};
-	void *parameters[] = {&job};
+	void *parameters[] = {(void *)(uintptr_t)job};
 	enum ty_code code = enter(c, err);
+	cu_function function = NULL;
 	cu_result result;
 
 	if (code != TY_OK)
 		return code;
-	if (!c->spin)
-		return ty_fail(err, TY_UNSUPPORTED, "no kernels in this build");
-	result = c->api.cuLaunchKernel(c->spin, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, c->streams[0], parameters, NULL);
-	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&c->api, err, "cuLaunchKernel", result);
+	if (c->launched)
+		return ty_fail(err, TY_LIMIT, "%s: this client has started a kernel before", kernel);
+	result = c->api.cuModuleLoadData(&c->launched, image);
+	if (result == CU_SUCCESS)
+		result = c->api.cuModuleGetFunction(&function, c->launched, kernel);
+	if (result == CU_SUCCESS)
+		result = c->api.cuLaunchKernel(function, 1, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, c->streams[0], parameters, NULL);
+	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&c->api, err, kernel, result);
 }
 
 void *ty_cuda_client_stream(struct ty_cuda_client *c, bool to_host)

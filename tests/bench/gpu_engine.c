@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "busy/busy.h"
 #include "kernels/pattern.h"
 
 #define NAP_US 100
@@ -299,7 +300,7 @@ static void stall(struct load_engine *e)
 
 	load_tyer_store_unready(e, next_generation(e));
 	must(e, "a client's memory", ty_cuda_client_write(e->gpu, e->scratch, &zero, sizeof zero, &err), &err);
-	must(e, "a kernel without an end", ty_cuda_client_spin(e->gpu, e->scratch, &err), &err);
+	must(e, "a kernel without an end", ty_busy_hang(e->gpu, e->scratch, &err), &err);
 }
 
 /* ---- the loop --------------------------------------------------------------------------------- */

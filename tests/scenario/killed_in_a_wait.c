@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "actors/service.h"
+#include "busy/busy.h"
 
 #define ROUNDS 3
 #define READY 10
@@ -77,7 +78,7 @@ _Noreturn static void victim(char **argv)
 	if (strcmp(argv[0], "waits") == 0) {
 		good(ty_stream_wait(words, ty_cuda_client_stream(gpu, true), t.done, &err), &err);
 	} else {
-		good(ty_cuda_client_spin(gpu, word, &err), &err);
+		good(ty_busy_hang(gpu, word, &err), &err);
 		good(ty_stream_raise(words, ty_cuda_client_stream(gpu, true), t.ready, &err), &err);
 	}
 	for (int i = 0; i < 50; i++) /* each of them lets the stream go on, if it can */

@@ -7,6 +7,7 @@
 
 #include "kernels/gather.h"
 #include "standin_private.h"
+#include "tools/busy/kernels.h"
 
 cu_stream standin_stream_create(cu_context context)
 {
@@ -150,7 +151,7 @@ static void run_load(const void *parameters, unsigned grid)
 	const struct ty_load_job *job = parameters;
 
 	(void)grid; /* it reads, and nobody sees what */
-	standin_check_device(standin_current(), job->address, job->units * TY_GATHER_UNIT, "a load");
+	standin_check_device(standin_current(), job->address, job->units * TY_BUSY_UNIT, "a load");
 	standin_check_device(standin_current(), job->sink, 16, "a load's sink");
 }
 
@@ -176,8 +177,8 @@ static struct cu_function_object functions[] = {
 	{TY_KERNEL_SCATTER_FEW, sizeof(struct ty_gather_few), run_scatter_few, NULL},
 	{TY_KERNEL_FILL, sizeof(struct ty_pattern_job), run_fill, NULL},
 	{TY_KERNEL_CHECK, sizeof(struct ty_pattern_job), run_check, NULL},
-	{TY_KERNEL_LOAD, sizeof(struct ty_load_job), run_load, NULL},
-	{TY_KERNEL_SPIN, sizeof(struct ty_spin_job), run_spin, spin_ready},
+	{TY_BUSY_LOAD, sizeof(struct ty_load_job), run_load, NULL},
+	{TY_BUSY_SPIN, sizeof(struct ty_spin_job), run_spin, spin_ready},
 };
 
 cu_function standin_function(const char *name)

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "device/cuda_driver.h"
-#include "kernels/gather.h"
+#include "kernels.h"
 
 #define STEP_MS 1.6f
 #define WEIGHTS ((uint64_t)2 << 30)
@@ -86,8 +86,8 @@ static void open_engine(struct run *r, const char *driver, int ordinal, bool tin
 	r->kernels = tiny ? 2 : 32;
 	MUST(r, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, device);
 	r->grid = (unsigned)processors * 8;
-	MUST(r, cuModuleLoadData, &r->module, ty_kernels_image);
-	MUST(r, cuModuleGetFunction, &r->load, r->module, TY_KERNEL_LOAD);
+	MUST(r, cuModuleLoadData, &r->module, ty_busy_image);
+	MUST(r, cuModuleGetFunction, &r->load, r->module, TY_BUSY_LOAD);
 	MUST(r, cuMemAlloc, &r->weights, r->bytes);
 	MUST(r, cuMemAlloc, &r->sink, 16);
 	MUST(r, cuStreamCreate, &r->stream, CU_STREAM_NON_BLOCKING);
@@ -111,10 +111,10 @@ static void close_engine(struct run *r)
 static void queue_step(struct run *r, uint64_t step)
 {
 	for (unsigned k = 0; k < r->kernels; k++) {
-		struct ty_load_job job = {r->weights + r->at, r->each / TY_GATHER_UNIT, r->sink};
+		struct ty_load_job job = {r->weights + r->at, r->each / TY_BUSY_UNIT, r->sink};
 		void *parameters[] = {&job};
 
-		MUST(r, cuLaunchKernel, r->load, r->grid, 1, 1, TY_KERNEL_THREADS, 1, 1, 0, r->stream, parameters, NULL);
+		MUST(r, cuLaunchKernel, r->load, r->grid, 1, 1, TY_BUSY_THREADS, 1, 1, 0, r->stream, parameters, NULL);
 		r->at = (r->at + r->each) % r->bytes;
 	}
 	MUST(r, cuEventRecord, r->ends[step % (AHEAD + 1)], r->stream);

@@ -11,6 +11,8 @@
 
 #include <tyer/result.h>
 
+#include "device/cuda_client.h"
+
 /* Start it, before this process calls the driver; returns when it steps. `tiny`: a few kernels over a little memory. */
 TY_MUST_USE enum ty_code ty_busy_start(const char *driver, int ordinal, bool tiny, struct ty_error *err);
 /* The same on a thread of this process, in the device's primary context: for an owner in the engine's process. An error of the driver
@@ -23,5 +25,8 @@ void ty_busy_stop(void);
 uint64_t ty_busy_steps(void);
 /* Microseconds of a step, median and 99th of 100, of those from `from` on (at most the last 65536); 0 when there was none. */
 void ty_busy_times(uint64_t from, double *median, double *p99);
+
+/* A kernel that ends when the 64-bit word at `address` is not 0, on the client's stream: an engine that hangs. Returns at once. */
+TY_MUST_USE enum ty_code ty_busy_hang(struct ty_cuda_client *c, uint64_t address, struct ty_error *err);
 
 #endif
