@@ -28,7 +28,7 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 			rows_cross ? dev->max_pitch : 0);
 		room += 2 * g->plane_count;
 		group->allowed = TY_PLAN_BIT(TY_PATH_DIRECT);
-		if (dev->api.cuMemcpyBatchAsync || dev->api.cuMemcpyBatchAsync_v2)
+		if (ty_cuda_batches(dev))
 			group->allowed |= TY_PLAN_BIT(TY_PATH_BATCH);
 		if (group->shape.spans < group->shape.runs)
 			group->allowed |= TY_PLAN_BIT(TY_PATH_STRIDED);

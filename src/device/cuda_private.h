@@ -248,6 +248,13 @@ bool ty_cuda_reached(struct cuda_device *dev, cu_event event);
 void ty_cuda_next_blocks(struct cuda_lane *lane, uint32_t blocks);
 cu_result ty_cuda_copy(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *piece,
 	const char **call);
+/* Many in one call; of a driver that has it (ty_cuda_batches). At most TY_CUDA_BATCH_COPIES. */
+cu_result ty_cuda_copy_all(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *pieces,
+	uint32_t count, const char **call);
+static inline bool ty_cuda_batches(const struct cuda_device *dev)
+{
+	return dev->api.cuMemcpyBatchAsync || dev->api.cuMemcpyBatchAsync_v2;
+}
 enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch);
 uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layout *layout);
 uint32_t ty_cuda_poll(struct ty_device *base, struct ty_batch **done, uint32_t max);

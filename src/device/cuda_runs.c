@@ -92,35 +92,41 @@ cu_result ty_cuda_issue_direct(struct cuda_device *dev, struct cuda_lane *lane, 
 	return mark_ends(dev, lane, unit, call);
 }
 
-cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+cu_result ty_cuda_copy_all(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *pieces,
+	uint32_t count, const char **call)
 {
-	struct cuda_piece pieces[TY_CUDA_BATCH_COPIES];
 	cu_address device[TY_CUDA_BATCH_COPIES], host[TY_CUDA_BATCH_COPIES];
 	size_t bytes[TY_CUDA_BATCH_COPIES], first = 0, failed = 0;
 	struct cu_batch_attributes attributes = {.order = CU_ORDER_STREAM};
-	bool to_host = unit->batch->direction == TY_TO_HOST;
-	uint32_t count = collect_runs(lane, unit->batch, pieces, TY_CUDA_BATCH_COPIES);
-	cu_result result = CU_SUCCESS;
+	bool to_host = direction == TY_TO_HOST;
 
-	unit->copies = count < TY_CUDA_UNIT_COPIES ? count : TY_CUDA_UNIT_COPIES;
 	for (uint32_t i = 0; i < count; i++) {
 		device[i] = pieces[i].device;
 		host[i] = (uintptr_t)pieces[i].host;
 		bytes[i] = pieces[i].bytes;
 	}
-	if (count && dev->api.cuMemcpyBatchAsync_v2) {
+	ty_device_count(&dev->base.stats.copies, 1);
+	if (dev->api.cuMemcpyBatchAsync_v2) {
 		*call = "cuMemcpyBatchAsync_v2";
-		result = CU(dev, cuMemcpyBatchAsync_v2, to_host ? host : device, to_host ? device : host, bytes, count,
-			&attributes, &first, 1, take_stream(dev, lane, unit));
-	} else if (count) {
-		*call = "cuMemcpyBatchAsync";
-		result = CU(dev, cuMemcpyBatchAsync, to_host ? host : device, to_host ? device : host, bytes, count,
-			&attributes, &first, 1, &failed, take_stream(dev, lane, unit));
+		return CU(dev, cuMemcpyBatchAsync_v2, to_host ? host : device, to_host ? device : host, bytes, count,
+			&attributes, &first, 1, stream);
 	}
-	if (result != CU_SUCCESS)
-		return result;
-	ty_device_count(&dev->base.stats.copies, count > 0);
-	return mark_ends(dev, lane, unit, call);
+	*call = "cuMemcpyBatchAsync";
+	return CU(dev, cuMemcpyBatchAsync, to_host ? host : device, to_host ? device : host, bytes, count,
+		&attributes, &first, 1, &failed, stream);
+}
+
+cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
+{
+	struct cuda_piece pieces[TY_CUDA_BATCH_COPIES];
+	enum ty_direction direction = unit->batch->direction;
+	uint32_t count = collect_runs(lane, unit->batch, pieces, TY_CUDA_BATCH_COPIES);
+	cu_result result = CU_SUCCESS;
+
+	unit->copies = count < TY_CUDA_UNIT_COPIES ? count : TY_CUDA_UNIT_COPIES;
+	if (count)
+		result = ty_cuda_copy_all(dev, take_stream(dev, lane, unit), direction, pieces, count, call);
+	return result == CU_SUCCESS ? mark_ends(dev, lane, unit, call) : result;
 }
 
 static uint32_t collect_rows(struct cuda_lane *lane, const struct ty_batch *batch, struct rows *out)

@@ -187,9 +187,12 @@ static cu_result launch(struct cuda_device *dev, struct cuda_lane *lane, enum ty
 		parameters, NULL);
 }
 
+/* Each chunk's part of the unit. A call costs the owner 2 to 3 us, one more copy of a batch 0.4. */
 static cu_result copy_pieces(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
 	const struct cuda_piece *pieces, uint32_t count, const char **call)
 {
+	if (count > 2 && ty_cuda_batches(dev))
+		return ty_cuda_copy_all(dev, lane->copy[0], direction, pieces, count, call);
 	for (uint32_t i = 0; i < count; i++) {
 		cu_result result = ty_cuda_copy(dev, lane->copy[0], direction, &pieces[i], call);
 

@@ -19,13 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "device/cuda_driver.h"
 #include "device/device.h"
 #include "kernels/pattern.h"
+#include "measure.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define PIECE (64 * MIB)
@@ -64,14 +64,6 @@ static unsigned result_count;
 static double populate_seconds, register_seconds, open_seconds, map_seconds;
 static int64_t beyond_bytes; /* GPU memory beyond what a context takes that does nothing */
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void say_state(void)
 {
 	const char *name = atomic_load_explicit(&call.name, memory_order_acquire);
@@ -80,7 +72,7 @@ static void say_state(void)
 	fprintf(stderr, "  step: %s%s%s\n", step, case_name[0] ? ", case " : "", case_name);
 	if (name)
 		fprintf(stderr, "  inside the driver's %s for %.3f s\n", name,
-			now() - (double)atomic_load_explicit(&call.since, memory_order_relaxed) / 1e9);
+			measure_now() - (double)atomic_load_explicit(&call.since, memory_order_relaxed) / 1e9);
 	if (dev) {
 		const struct ty_device_stats *s = ty_device_stats(dev);
 
@@ -144,7 +136,7 @@ static void make_arena(void)
 {
 	int fd = memfd_create("arena", MFD_CLOEXEC);
 	pthread_t threads[TOUCHERS];
-	double start = now();
+	double start = measure_now();
 
 	step = "arena";
 	if (fd < 0 || ftruncate(fd, (off_t)arena_bytes))
@@ -158,18 +150,18 @@ static void make_arena(void)
 			failed("arena", TY_IO, "pthread_create");
 	for (int i = 0; i < TOUCHERS; i++)
 		pthread_join(threads[i], NULL);
-	populate_seconds = now() - start;
+	populate_seconds = measure_now() - start;
 }
 
 static void register_arena(void)
 {
-	double start = now();
+	double start = measure_now();
 	struct ty_error err = {0};
 
 	step = "registration of the arena";
 	for (uint64_t at = 0; at < arena_bytes; at += PIECE)
 		must(step, ty_device_register_host(dev, arena + at, PIECE, &err), &err);
-	register_seconds = now() - start;
+	register_seconds = measure_now() - start;
 }
 
 static uint8_t *slot(uint32_t index)
@@ -183,12 +175,12 @@ static void open_device(uint64_t staging, uint64_t tile)
 {
 	const struct ty_device_options o = {.name = options.device, .driver = options.driver, .staging_bytes = staging,
 		.tile_bytes = tile, .sharing = TY_SHARING_FAST, .waited_us = 3600000000u}; /* the GPU is ours */
-	double start = now();
+	double start = measure_now();
 	struct ty_error err = {0};
 
 	step = "opening the device";
 	must(step, ty_device_open(&o, &dev, &err), &err);
-	open_seconds = now() - start;
+	open_seconds = measure_now() - start;
 	register_arena();
 }
 
@@ -242,7 +234,7 @@ static double transfer(struct job *jobs, unsigned count)
 		prepare(&jobs[i]);
 		todo += jobs[i].batch_count;
 	}
-	start = now();
+	start = measure_now();
 	while (done < todo) {
 		struct ty_batch *finished[16];
 		uint32_t n;
@@ -268,7 +260,7 @@ static double transfer(struct job *jobs, unsigned count)
 				failed(step, TY_INTERNAL, "a batch is done, and client_free is not set");
 		done += n;
 	}
-	start = now() - start;
+	start = measure_now() - start;
 	for (unsigned i = 0; i < count; i++) {
 		free(jobs[i].copies);
 		free(jobs[i].batches);
@@ -313,9 +305,9 @@ static void open_case(const struct check_case *which)
 	step = "layout";
 	must(step, ty_layout_create(&tp.pool, tp.chunk_tokens, CHECK_MAX_CHUNK, &layout, &err), &err);
 	step = "map";
-	start = now();
+	start = measure_now();
 	must(step, ty_device_map(dev, layout, tp.regions, &mapping, &err), &err);
-	map_seconds = now() - start;
+	map_seconds = measure_now() - start;
 }
 
 static void close_case(void)
@@ -369,17 +361,9 @@ static void check_small(unsigned index)
 
 /* ---- measurements -------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
+static double median(const double *values, uint32_t count)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, uint32_t count)
-{
-	qsort(values, count, sizeof *values, by_value);
-	return values[count / 2];
+	return measure_spread(values, NULL, count).median;
 }
 
 static double raw(enum ty_direction direction, uint64_t bytes)
@@ -401,10 +385,10 @@ static double submit_cost(enum ty_direction direction, const uint32_t *ids)
 	for (unsigned i = 0; i < 21; i++) {
 		struct ty_copy copy = {slot(0), ids};
 		struct ty_batch batch = {.mapping = mapping, .direction = direction, .copies = &copy, .count = 1}, *done;
-		double start = now();
+		double start = measure_now();
 		enum ty_code code = ty_device_submit(dev, &batch);
 
-		seconds[i] = now() - start;
+		seconds[i] = measure_now() - start;
 		if (code != TY_OK)
 			failed(step, code, "submit");
 		while (!ty_device_poll(dev, &done, 1))

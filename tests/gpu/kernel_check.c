@@ -50,13 +50,14 @@ struct shape {
 };
 
 /* Pool and tile go in, the kernel runs, both come out and are what the C makes of them. */
-static void check(cu_function function, const struct shape *shape, bool scatter, uint32_t seed)
+static void check(cu_function function, const struct shape *shape, bool scatter, bool keep, uint32_t seed)
 {
 	static uint8_t model[POOL_BYTES + TILE_BYTES];
 	uint64_t *planes = (uint64_t *)(void *)(host + POOL_BYTES + TILE_BYTES), own[64];
 	struct ty_gather_job job = {.planes = device + POOL_BYTES + TILE_BYTES, .tile = device + POOL_BYTES,
 		.block_stride = shape->run_bytes + 64, .run_units = shape->run_bytes / TY_GATHER_UNIT, .plane_count = shape->planes,
-		.block_limit = shape->pool_blocks, .block_count = shape->blocks};
+		.block_limit = shape->pool_blocks, .block_count = shape->blocks,
+		.keep = keep};
 	struct ty_gather_job in_c = job;
 	size_t bytes = POOL_BYTES + TILE_BYTES;
 
@@ -134,8 +135,9 @@ int main(int argc, char **argv)
 	must("cuMemAlloc", api.cuMemAlloc(&device, POOL_BYTES + TILE_BYTES + 4096));
 	must("cuMemHostAlloc", api.cuMemHostAlloc((void **)&host, POOL_BYTES + TILE_BYTES + 4096, CU_HOST_PORTABLE));
 	for (unsigned i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-		check(gather, &shapes[i], false, i + 1);
-		check(scatter, &shapes[i], true, i + 1);
+		check(gather, &shapes[i], false, false, i + 1);
+		check(gather, &shapes[i], false, true, i + 1);
+		check(scatter, &shapes[i], true, false, i + 1);
 	}
 	check_patterns(fill, look);
 	must("cuMemFreeHost", api.cuMemFreeHost(host));
