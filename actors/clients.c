@@ -145,26 +145,12 @@ static void refuse_new(struct clients *c, int fd, enum ty_code code, const char 
 /* The page, mapped here; *fd is for the client. */
 static struct ty_timeline *make_timeline(int *fd, struct ty_error *err)
 {
-	struct ty_timeline *t = calloc(1, sizeof *t);
-	void *page = NULL;
-	enum ty_code code;
+	struct ty_timeline *t = NULL;
 
-	*fd = -1;
-	if (t == NULL) {
-		ty_fail(err, TY_NO_MEMORY, "no memory for a timeline");
-		return NULL;
+	if (ty_attach_timeline_create(fd, err) == TY_OK && ty_timeline_open(*fd, &t, err) != TY_OK) {
+		close(*fd);
+		*fd = -1;
 	}
-	code = ty_attach_timeline_create(fd, err);
-	if (code == TY_OK)
-		code = ty_attach_timeline_map(*fd, &page, err);
-	if (code != TY_OK) {
-		if (*fd >= 0)
-			close(*fd);
-		free(t);
-		return NULL;
-	}
-	t->words = page;
-	atomic_init(&t->refs, 1);
 	return t;
 }
 
@@ -315,19 +301,19 @@ static void put_descriptor(struct clients *c, struct connection *conn, uint32_t 
 /* A client that has been here before brings the page that it has. Nobody but the connection refers to ours yet. */
 static bool replace_timeline(struct clients *c, struct connection *conn, int fd)
 {
+	struct ty_timeline *theirs = NULL;
 	struct ty_error err;
-	void *page = NULL;
 	enum ty_code code;
 
 	code = conn->hello ? ty_fail(&err, TY_PROTOCOL, "attach: TIMELINE after HELLO")
-			   : ty_attach_timeline_map(fd, &page, &err);
+			   : ty_timeline_open(fd, &theirs, &err);
 	close(fd);
 	if (code != TY_OK) {
 		connection_refuse(c, conn, TY_PROTOCOL, err.text);
 		return false;
 	}
-	ty_attach_timeline_unmap((void *)conn->timeline->words);
-	conn->timeline->words = page;
+	ty_timeline_unref(conn->timeline);
+	conn->timeline = theirs;
 	return true;
 }
 

@@ -3,23 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-
-struct ty_timeline *ty_timeline_ref(struct ty_timeline *timeline)
-{
-	/* relaxed: whoever takes a reference has one already */
-	atomic_fetch_add_explicit(&timeline->refs, 1, memory_order_relaxed);
-	return timeline;
-}
-
-void ty_timeline_unref(struct ty_timeline *timeline)
-{
-	/* acq_rel: what every holder did with the page happens before the last one unmaps it */
-	if (timeline && atomic_fetch_sub_explicit(&timeline->refs, 1, memory_order_acq_rel) == 1) {
-		munmap((void *)timeline->words, TY_TIMELINE_WORDS * sizeof(uint64_t));
-		free(timeline);
-	}
-}
 
 bool ty_op_is_ready(const struct ty_op *op)
 {

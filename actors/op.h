@@ -22,6 +22,7 @@
 #include "cache/order.h"
 #include "device/device.h"
 #include "operations.h"
+#include "wire/timeline.h"
 
 #define TY_WEIGHT_MAX 100 /* of a client */
 
@@ -45,15 +46,6 @@ struct ty_hint {
 	uint8_t band;   /* enum ty_band */
 	bool keep;      /* never evict it, as far as that is allowed */
 };
-
-/* A client's timeline page as the service sees it; reference counted by the clients and engine actors. */
-struct ty_timeline {
-	_Atomic uint64_t *words; /* TY_TIMELINE_WORDS; ready words: written by the client (release), read by owners
-	                            (acquire); done words: written by owners (release), read by the client (acquire) */
-	_Atomic uint32_t refs;
-};
-struct ty_timeline *ty_timeline_ref(struct ty_timeline *timeline);
-void ty_timeline_unref(struct ty_timeline *timeline); /* the last one unmaps and frees it */
 
 /* Who was first: the engine that gives an op up, or the owner that begins it? Bits that are only ever set, each by one side, by
  * a read-modify-write (acq_rel): both see one order, so a client is never told that blocks are safe which are still touched. */

@@ -80,7 +80,7 @@ static enum ty_code welcome(struct ty_client *c, const struct ty_attach_frame *f
 		close(fd);
 		code = ty_attach_send(c->attach_fd, &ours, c->timeline_fd, err);
 	} else {
-		code = ty_attach_timeline_map(fd, &c->timeline, err);
+		code = ty_timeline_open(fd, &c->timeline, err);
 		if (code == TY_OK)
 			c->timeline_fd = fd;
 		else

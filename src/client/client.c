@@ -394,19 +394,19 @@ enum ty_client_state ty_client_state(const struct ty_client *client, struct ty_e
 
 void *ty_client_timeline(struct ty_client *client)
 {
-	return client->timeline;
+	return client->timeline != NULL ? (void *)client->timeline->words : NULL;
 }
 
-int ty_client_timeline_fd(const struct ty_client *client)
+struct ty_timeline *ty_client_timeline_page(const struct ty_client *client)
 {
-	return client->timeline != NULL ? client->timeline_fd : -1;
+	return client->timeline;
 }
 
 static _Atomic uint64_t *word_of(const struct ty_client *client, uint32_t word)
 {
 	assert(word < TY_TIMELINE_WORDS);
 	assert(client->timeline != NULL);
-	return (_Atomic uint64_t *)client->timeline + word;
+	return client->timeline->words + word;
 }
 
 void ty_client_raise(struct ty_client *client, struct ty_mark mark)

@@ -19,6 +19,7 @@
 #include "client/connection.h"
 #include "client/reply.h"
 #include "wire/attach.h"
+#include "wire/timeline.h"
 #include "wire/tyer.pb-c.h"
 
 #define TY_CLIENT_REQUESTS_MAX 64
@@ -129,7 +130,7 @@ struct ty_client {
 
 	int attach_fd;     /* -1: none, or over */
 	bool attach_waits; /* for room to send */
-	void *timeline;
+	struct ty_timeline *timeline; /* null: there is no attach socket, or it was not there yet */
 	int timeline_fd;
 	uint8_t token[TY_ATTACH_TOKEN_BYTES];
 	struct {

@@ -156,7 +156,7 @@ static void destroy(struct ty_client *c)
 	close_fd(c->ready_fd);
 	close_fd(c->epoll_fd);
 	close_fd(c->timeline_fd);
-	ty_attach_timeline_unmap(c->timeline);
+	ty_timeline_unref(c->timeline);
 	ty_client_free_devices(c);
 	free_options(c);
 	free(c->slots);

@@ -185,29 +185,6 @@ enum ty_code ty_embed_state(const struct ty_embed *e)
 
 /* ---- pools ---------------------------------------------------------------------------------------------------------------- */
 
-static struct ty_timeline *view_timeline(const struct ty_client *client, struct ty_error *err)
-{
-	struct ty_timeline *t = calloc(1, sizeof *t);
-	void *page = NULL;
-
-	if (!t) {
-		(void)ty_fail(err, TY_NO_MEMORY, "no memory for a timeline");
-		return NULL;
-	}
-	if (ty_client_timeline_fd(client) < 0) {
-		(void)ty_fail(err, TY_INVALID, "the client has no timeline: it was opened without an attach_path");
-		free(t);
-		return NULL;
-	}
-	if (ty_attach_timeline_map(ty_client_timeline_fd(client), &page, err) != TY_OK) {
-		free(t);
-		return NULL;
-	}
-	t->words = page;
-	atomic_init(&t->refs, 1);
-	return t;
-}
-
 /* A copy, by way of the message that describes it, and then with its addresses. */
 static enum ty_code copy_pool(const struct ty_pool *pool, struct ty_pool **out, struct ty_error *err)
 {
@@ -229,6 +206,7 @@ static enum ty_code copy_pool(const struct ty_pool *pool, struct ty_pool **out, 
 
 enum ty_code ty_embed_offer(struct ty_embed *e, const struct ty_client *client, struct ty_pool *pool, struct ty_error *err)
 {
+	struct ty_timeline *page = ty_client_timeline_page(client);
 	struct link_memory *m = calloc(1, sizeof *m);
 	struct ty_layout *layout = NULL;
 	enum ty_code code = TY_OK;
@@ -247,8 +225,10 @@ enum ty_code ty_embed_offer(struct ty_embed *e, const struct ty_client *client, 
 	if (code == TY_OK) /* as REGISTER will: what is wrong is told here */
 		code = ty_layout_create(m->pool, ty_client_info(client)->chunk_tokens, TY_PIECE_BYTES, &layout, err);
 	free(layout);
-	if (code == TY_OK && !(m->timeline = view_timeline(client, err)))
-		code = TY_INVALID;
+	if (code == TY_OK && !page)
+		code = ty_fail(err, TY_INVALID, "the client has no timeline: it was opened without an attach_path");
+	if (code == TY_OK)
+		m->timeline = ty_timeline_ref(page);
 	if (code == TY_OK && ty_send(e->link, &m->msg, TY_LINK_OFFER) != TY_OK)
 		code = ty_fail(err, TY_CLOSED, "the owner is closed");
 	if (code != TY_OK)

@@ -32,7 +32,7 @@ struct link_memory {
 	struct link_memory *next;
 	uint64_t number;
 	struct ty_pool *pool;         /* a copy, with addresses */
-	struct ty_timeline *timeline; /* a view of the client's page, of our own */
+	struct ty_timeline *timeline; /* the client's page, held */
 	uint32_t uses;                /* pools of the service's */
 	bool withdrawn;
 };

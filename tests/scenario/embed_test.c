@@ -27,6 +27,8 @@
 
 #define POOL_BYTES ((uint64_t)H_BLOCKS * H_PLANES * H_RUN)
 #define CLOSE_US 60000000u
+#define LAYERED_CHUNKS 16u
+#define LAYERED_ROUNDS 50u
 
 static struct h_service service;
 
@@ -67,11 +69,13 @@ static struct ty_pool *own_pool(struct h_client *c)
 	return pool;
 }
 
-static enum ty_code offer_and_register(struct ty_embed *embed, struct h_client *c)
+static enum ty_code offer_and_register(struct ty_embed *embed, struct h_client *c, uint32_t step_count, const uint32_t *steps)
 {
 	struct ty_pool *pool = own_pool(c);
 	enum ty_code code;
 
+	pool->step_count = step_count;
+	pool->steps = steps;
 	if (ty_embed_offer(embed, c->client, pool, &c->refused) != TY_OK)
 		fail_msg("%s", c->refused.text);
 	code = h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused));
@@ -83,7 +87,7 @@ static enum ty_code offer_and_register(struct ty_embed *embed, struct h_client *
 static void open_client(struct ty_embed *embed, struct h_client *c)
 {
 	h_open(&service, c, NULL, "a", 0, 0);
-	if (offer_and_register(embed, c) != TY_OK)
+	if (offer_and_register(embed, c, 0, NULL) != TY_OK)
 		fail_msg("%s", c->error);
 	assert_int_equal(c->last.registered.chunk_bytes, H_CHUNK_BYTES);
 }
@@ -170,6 +174,42 @@ static void test_who_may(void **state)
 	assert_int_equal(ty_embed_open(&o, &embed, &err), TY_CLOSED);
 	o.device = NULL;
 	assert_int_equal(ty_embed_open(&o, &embed, &err), TY_INVALID);
+}
+
+/* Layer by layer: each layer's blocks are looked at as soon as its word is there, while the owner goes on with the next. Both threads see
+ * blocks and words at the same addresses, so that ThreadSanitizer sees what orders them: the words, and nothing else. */
+static void test_layers(void **state)
+{
+	static const uint32_t steps[H_PLANES] = {1, 2, 3, 4};
+	struct ty_embed *embed;
+	struct h_client c;
+
+	(void)state;
+	start();
+	embed = open_owner(NULL);
+	h_open(&service, &c, NULL, "a", 0, 0);
+	must(&c, offer_and_register(embed, &c, H_PLANES, steps));
+	h_fill(&c, 100, LAYERED_CHUNKS, 0);
+	must(&c, h_lookup(&c, 1, 100, LAYERED_CHUNKS));
+	must(&c, own_store(&c, 1, LAYERED_CHUNKS, 0));
+	must(&c, h_lookup(&c, 2, 100, LAYERED_CHUNKS));
+	for (uint64_t round = 0; round < LAYERED_ROUNDS; round++) {
+		struct ty_transfer t = h_transfer(&c, 2, 0, LAYERED_CHUNKS, H_BLOCKS / 2);
+
+		t.layers = (struct ty_mark){9, 1 + round * H_PLANES};
+		h_wipe(&c, LAYERED_CHUNKS, H_BLOCKS / 2);
+		ty_tsan_release(c.pool); /* as own_retrieve */
+		h_send(&c, ty_client_retrieve(c.client, &t, h_done, &c, &c.refused));
+		for (uint32_t plane = 0; plane < H_PLANES; plane++) {
+			while (!ty_client_reached(c.client, (struct ty_mark){9, t.layers.value + plane}))
+				ty_client_poll(c.client, 0, 100);
+			assert_int_equal(h_wrong_in_plane(&c, 100, LAYERED_CHUNKS, H_BLOCKS / 2, plane), 0);
+		}
+		must(&c, h_answer(&c));
+	}
+	h_close(&c);
+	close_owner(embed);
+	h_stop(&service);
 }
 
 /* ---- an owner that is not ours --------------------------------------------------------------------------- */
@@ -517,6 +557,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_layers),
 		cmocka_unit_test(test_who_may),
 		cmocka_unit_test(test_commit_twice),
 		cmocka_unit_test(test_killed_in_a_store),

@@ -327,23 +327,21 @@ static uint64_t *run_at(struct h_client *c, uint32_t block, uint32_t plane)
 	return (uint64_t *)(void *)(c->pool + ((uint64_t)plane * H_BLOCKS + block) * H_RUN);
 }
 
-static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, bool write)
+static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, uint32_t plane, bool write)
 {
 	uint64_t wrong = 0;
 
 	for (uint32_t k = 0; k < count * H_PER_CHUNK; k++) {
-		for (uint32_t plane = 0; plane < H_PLANES; plane++) {
-			uint64_t *words = run_at(c, block + k, plane);
-			uint32_t at = ((k % H_PER_CHUNK) * H_PLANES + plane) * (H_RUN / 8);
+		uint64_t *words = run_at(c, block + k, plane);
+		uint32_t at = ((k % H_PER_CHUNK) * H_PLANES + plane) * (H_RUN / 8);
 
-			for (uint32_t i = 0; i < H_RUN / 8; i++) {
-				uint64_t expected = ty_pattern_word(SEED, tag + k / H_PER_CHUNK, at + i);
+		for (uint32_t i = 0; i < H_RUN / 8; i++) {
+			uint64_t expected = ty_pattern_word(SEED, tag + k / H_PER_CHUNK, at + i);
 
-				if (write)
-					words[i] = expected;
-				else
-					wrong += words[i] != expected;
-			}
+			if (write)
+				words[i] = expected;
+			else
+				wrong += words[i] != expected;
 		}
 	}
 	return wrong;
@@ -351,12 +349,22 @@ static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint
 
 void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block)
 {
-	each_word(c, tag, count, block, true);
+	for (uint32_t plane = 0; plane < H_PLANES; plane++)
+		each_word(c, tag, count, block, plane, true);
+}
+
+uint64_t h_wrong_in_plane(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, uint32_t plane)
+{
+	return each_word(c, tag, count, block, plane, false);
 }
 
 uint64_t h_wrong(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block)
 {
-	return each_word(c, tag, count, block, false);
+	uint64_t wrong = 0;
+
+	for (uint32_t plane = 0; plane < H_PLANES; plane++)
+		wrong += h_wrong_in_plane(c, tag, count, block, plane);
+	return wrong;
 }
 
 void h_wipe(struct h_client *c, uint32_t count, uint32_t block)

@@ -107,6 +107,7 @@ uint32_t h_operations(struct h_client *c); /* how many it knows of */
 /* Contents of `count` chunks, tags tag, tag + 1, ..., at blocks [block, ...). h_wrong counts the words that differ. */
 void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
 uint64_t h_wrong(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
+uint64_t h_wrong_in_plane(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, uint32_t plane);
 void h_wipe(struct h_client *c, uint32_t count, uint32_t block);
 
 #endif
