@@ -123,7 +123,7 @@ cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, s
 	uint32_t count = collect_runs(lane, unit->batch, pieces, TY_CUDA_BATCH_COPIES);
 	cu_result result = CU_SUCCESS;
 
-	unit->copies = count < TY_CUDA_UNIT_COPIES ? count : TY_CUDA_UNIT_COPIES;
+	unit->copies = (count + TY_CUDA_BATCH_WEIGHT - 1) / TY_CUDA_BATCH_WEIGHT;
 	if (count)
 		result = ty_cuda_copy_all(dev, take_stream(dev, lane, unit), direction, pieces, count, call);
 	return result == CU_SUCCESS ? mark_ends(dev, lane, unit, call) : result;

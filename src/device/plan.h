@@ -26,8 +26,8 @@
 #define TY_PLAN_GAIN 20u         /* a kernel must be faster than copies by more than this where nobody else uses the GPU (kernels reach 0.99
                                   * of the link there, and 0.97 is wanted) ... */
 #define TY_PLAN_GAIN_BESIDE 30u  /* ... and by this where it costs an engine, which its launches hold up */
-#define TY_PLAN_OWNER_SHARE 450u /* of a transfer's time that queueing it may take of the owner's, if there is another way: both directions
-                                  * are its work, and polling */
+#define TY_PLAN_OWNER_SHARE 250u /* of a transfer's time that queueing it may take of the owner's, if there is another way: both directions
+                                  * are its work, and all that it does beside copying */
 
 /* Consecutive planes of a group as one or more rows at one pitch. Planes that lie one behind the other in pool and slot are one
  * row; rows of one length at one distance, inside one allocation, are one span. */

@@ -119,9 +119,8 @@ static void defaults(void **state)
 
 	(void)state;
 	for (enum ty_sharing sharing = TY_SHARING_AUTO; sharing <= TY_SHARING_FAST; sharing += TY_SHARING_FAST) {
-		for (uint32_t run = 4 * KIB; run <= 32 * KIB; run *= 2)
+		for (uint32_t run = 4 * KIB; run <= 64 * KIB; run *= 2)
 			expect(run, 64, 1, ALL, sharing, NOBODY, staged);
-		expect_each(64 * KIB, 64, 1, ALL, sharing, NOBODY, batch, staged);
 		/* as fast without a kernel */
 		expect(1024 * KIB, 16, 1, ALL, sharing, NOBODY, batch);
 		expect(2048 * KIB, 1, 1, ALL, sharing, NOBODY, batch);
