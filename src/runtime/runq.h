@@ -29,6 +29,7 @@
 struct ty_actor;
 
 #define TY_RING 256 /* power of two */
+#define TY_RING_DEEP 64 /* so many are not run within a microsecond */
 
 struct ty_runq {
 	alignas(64) _Atomic(uint64_t) head; /* owner and thieves */
@@ -38,6 +39,13 @@ struct ty_runq {
 	struct ty_actor *spill_tail;        /* the owner's; valid while spill is not null */
 	alignas(64) _Atomic(struct ty_actor *) inbox;
 	alignas(64) _Atomic(struct ty_actor *) ring[TY_RING];
+};
+
+/* What a thief saw of a queue when it last looked. All of it 0: it never did. */
+struct ty_runq_look {
+	uint64_t tail;            /* of the ring */
+	bool inbox;               /* something was in it */
+	uint64_t since;           /* ticks: when it was seen first */
 };
 
 /* Anyone. Sequentially consistent: see notify in worker.c. */
@@ -65,6 +73,9 @@ static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 /* A worker other than `victim`, into its own queue: takes half of the ring, or the spill, or the
  * inbox. */
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
+/* A worker other than the owner. Has something been in the queue for longer than `patience`, as far as this thief's looks
+ * tell (an inbox that never was empty when it looked may have been taken meanwhile, and filled again), or is there so much that it will be? `now` and `patience` in ticks. */
+bool ty_runq_waits(const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience);
 /* Anyone. Would ty_runq_steal find something? Sequentially consistent with push and put. */
 bool ty_runq_stealable(const struct ty_runq *q);
 

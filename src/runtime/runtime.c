@@ -19,6 +19,7 @@
 #define DEFAULT_BUDGET_US 200
 #define SPIN_NS 20000      /* what a wake-up costs, or a little less */
 #define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */
+#define PATIENCE_NS 2000   /* an actor and what it touches take as long to move to another CPU */
 #define MIN_STALL_US 100
 #define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
@@ -162,6 +163,7 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	rt->counter = !o->seed && ty_counter_steady();
 	if (!o->seed)
 		rt->created = ty_instant_read(rt);
+	rt->patience_ticks = ticks_of(rt, PATIENCE_NS);
 	rt->budget_ticks = ticks_of(rt, (uint64_t)(o->budget_us ? o->budget_us : DEFAULT_BUDGET_US) * 1000);
 }
 

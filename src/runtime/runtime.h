@@ -133,6 +133,7 @@ struct ty_worker {
 	uint32_t random; /* where the search for work begins */
 	uint32_t node;   /* constant: workers on one NUMA node have the same; 0 if they were not placed */
 	pthread_t id;
+	struct ty_runq_look looks[TY_MAX_WORKERS]; /* at the other workers' queues; its own */
 };
 
 /* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: so that
@@ -221,6 +222,7 @@ struct ty_runtime {
 	uint32_t worker_count;
 	_Atomic(uint32_t) budget_messages; /* 0: what is left is cut short. Set by stop.c; relaxed but for that */
 	uint64_t budget_ticks;
+	uint64_t patience_ticks; /* what has waited for less at another worker is not taken */
 	int64_t spin_ns;
 	uint64_t pool_bytes; /* limit of a size class, a thread */
 	char name[9];

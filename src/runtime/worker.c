@@ -73,16 +73,29 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 
 /* ---- looking for work ---------------------------------------------------------------------- */
 
+/* Is there something to take from a worker that it would not run at once itself? What is run within a microsecond is better
+ * left where its lines are; but a worker that sleeps runs nothing. */
+static bool worth_taking(struct ty_worker *worker, const struct ty_worker *victim, uint64_t now)
+{
+	const struct ty_runtime *rt = worker->thread.rt;
+
+	if (!ty_runq_stealable(&victim->queue))
+		return false;
+	return ty_runq_waits(&victim->queue, &worker->looks[victim->index], now, rt->patience_ticks) ||
+		atomic_load_explicit(&rt->idle, memory_order_relaxed) >> victim->index & 1;
+}
+
 /* From those of its own node, or of the others. */
 static struct ty_actor *steal_from(struct ty_worker *worker, bool near, uint32_t first)
 {
 	struct ty_runtime *rt = worker->thread.rt;
+	uint64_t now = ty_ticks(rt);
 
 	for (uint32_t i = 0; i < rt->worker_count; i++) {
 		struct ty_worker *victim = &rt->workers[(first + i) % rt->worker_count];
 		struct ty_actor *actor;
 
-		if (victim == worker || (victim->node == worker->node) != near || !ty_runq_stealable(&victim->queue))
+		if (victim == worker || (victim->node == worker->node) != near || !worth_taking(worker, victim, now))
 			continue;
 		actor = ty_runq_steal(&victim->queue, &worker->queue);
 		if (actor) {
@@ -118,8 +131,11 @@ static bool must_stay(struct ty_worker *worker)
 {
 	struct ty_runtime *rt = worker->thread.rt;
 
-	return atomic_load_explicit(&rt->joining, memory_order_seq_cst) ||
-		atomic_load_explicit(&worker->thread.nudges, memory_order_seq_cst) || anything_stealable(rt);
+	if (atomic_load_explicit(&rt->joining, memory_order_seq_cst) ||
+		atomic_load_explicit(&worker->thread.nudges, memory_order_seq_cst))
+		return true;
+	/* In this order: who searches still will look after this did. */
+	return anything_stealable(rt) && !atomic_load_explicit(&rt->searching, memory_order_seq_cst);
 }
 
 /* Whoever was woken looks into its own queue first, where there is something most of the time, and searches only then. */

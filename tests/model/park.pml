@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: LOOK_BEFORE_PUSH CHECK_BEFORE_IDLE TICKET_LATE NO_CASCADE SEARCH_ENDS_LATE TAKEN_IN_SILENCE STOLEN_IN_SILENCE
+ * mutants: LOOK_BEFORE_PUSH CHECK_BEFORE_IDLE TICKET_LATE NO_CASCADE SEARCH_ENDS_LATE COUNTS_ITSELF TAKEN_IN_SILENCE STOLEN_IN_SILENCE
  *
  * Parking and waking of the pool's workers (src/runtime/worker.c): two workers, two foreign threads that schedule actors
  * for worker 0. Run queues are counted: inbox, the first (its owner's alone), and ring, which only its owner fills.
  * Every step of the model is one atomic access; the code makes those that decide sequentially consistent, and the first
  * two mutants are what a processor's store buffer would do if it did not.
+ *
+ * A thief may find that something has not waited for long and leave it, unless its worker sleeps: then it looks again, or
+ * another does that searches still. Without end, for all the model knows; what is checked is checked where it does not.
  *
  * A handler runs until everything is quiet, so that a worker which runs one is of no help to the others: when all is
  * quiet, no worker may sleep while there is something that it could take. In the end every actor has run.
@@ -105,11 +108,12 @@ inline pop()
 	fi
 }
 
-/* From the other's queue: one, and what was in its inbox behind it. Sets found. */
+/* From the other's queue: one, and what was in its inbox behind it; or nothing yet. Sets found. */
 inline steal(other)
 {
 	found = false;
 	if
+	:: !idle[other] -> skip
 	:: atomic { inbox[other] > 0 -> taken = inbox[other] - 1; inbox[other] = 0; found = true };
 		put_taken()
 	:: atomic { ring[other] > 0 -> ring[other]--; found = true }
@@ -194,6 +198,11 @@ proctype worker(byte me)
 					searching--;
 					stay = stealable(0);
 					stay = stay || stealable(1);
+#ifdef MUTANT_COUNTS_ITSELF
+					stay = false;
+#else
+					stay = stay && searching == 0; /* who searches still looks after this */
+#endif
 #endif
 #endif
 #ifdef MUTANT_TICKET_LATE

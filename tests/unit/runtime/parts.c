@@ -181,6 +181,46 @@ static void test_run_queue_steal(void **unused)
 	free(actors);
 }
 
+/* What a thief leaves, and for how long. */
+static void test_run_queue_waits(void **unused)
+{
+	struct ty_runq *q = make_queue();
+	struct ty_actor *actors = make_actors();
+	struct ty_runq_look look = {0};
+	bool took;
+
+	(void)unused;
+	for (uint32_t i = 0; i < 3; i++)
+		ty_runq_put(q, &actors[i]); /* the first, and two in the ring */
+	assert_false(ty_runq_waits(q, &look, 1000, 100)); /* seen now */
+	assert_false(ty_runq_waits(q, &look, 1099, 100));
+	assert_true(ty_runq_waits(q, &look, 1100, 100));
+	assert_non_null(ty_runq_pop(q, &took)); /* one of the two became the first, the other waits on */
+	assert_true(ty_runq_waits(q, &look, 1101, 100));
+	assert_non_null(ty_runq_pop(q, &took));
+	ty_runq_put(q, &actors[3]);
+	assert_false(ty_runq_waits(q, &look, 1200, 100)); /* those that were seen are gone */
+	assert_false(ty_runq_waits(q, &look, 1299, 100));
+	assert_true(ty_runq_waits(q, &look, 1300, 100));
+	while (ty_runq_pop(q, &took))
+		;
+	ty_runq_push(q, &actors[4]); /* the same of an inbox */
+	assert_false(ty_runq_waits(q, &look, 1400, 100));
+	assert_true(ty_runq_waits(q, &look, 1500, 100));
+	ty_runq_push(q, &actors[5]);
+	assert_true(ty_runq_waits(q, &look, 1501, 100)); /* others who come change nothing */
+	while (ty_runq_pop(q, &took))
+		;
+	assert_false(ty_runq_waits(q, &look, 1550, 100));
+	for (uint32_t i = 0; i <= TY_RING_DEEP; i++) /* so many are not run at once */
+		ty_runq_put(q, &actors[i]);
+	assert_true(ty_runq_waits(q, &look, 1600, 100));
+	assert_non_null(ty_runq_pop(q, &took));
+	assert_false(ty_runq_waits(q, &look, 1600, 100));
+	free(q);
+	free(actors);
+}
+
 static void test_registry(void **unused)
 {
 	static struct ty_registry registry;
@@ -243,6 +283,7 @@ int main(void)
 		cmocka_unit_test(test_heap),
 		cmocka_unit_test(test_run_queue_order),
 		cmocka_unit_test(test_run_queue_steal),
+		cmocka_unit_test(test_run_queue_waits),
 		cmocka_unit_test(test_registry),
 		cmocka_unit_test(test_park),
 	};

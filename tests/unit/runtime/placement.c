@@ -125,6 +125,7 @@ static void test_thieves_stay_on_their_node(void **unused)
 		memset(actors, 0, sizeof actors);
 		rt->workers = workers;
 		rt->worker_count = WORKERS;
+		atomic_init(&rt->idle, (1u << WORKERS) - 1); /* who sleeps is taken from at once */
 		for (uint32_t i = 0; i < WORKERS; i++) {
 			workers[i].thread.rt = rt;
 			workers[i].thread.seat = seat;
@@ -140,6 +141,14 @@ static void test_thieves_stay_on_their_node(void **unused)
 	}
 	assert_int_equal(from[2], ROUNDS / 2);
 	assert_true(from[1] && from[3]); /* if it has to go to the other node, to any of it */
+	/* from one that is awake only what it did not run for a while */
+	atomic_init(&rt->idle, 0);
+	rt->patience_ticks = UINT64_MAX;
+	ty_runq_push(&workers[1].queue, &actors[0]);
+	for (int i = 0; i < 100; i++)
+		assert_null(ty_worker_steal(&workers[0]));
+	rt->patience_ticks = 0;
+	assert_non_null(ty_worker_steal(&workers[0]));
 	free(seat);
 	free(rt);
 	free(workers);
