@@ -246,16 +246,6 @@ static inline bool push(struct ty_actor *to, struct ty_msg *newest, struct ty_ms
 	return pushed != TY_PUSH_CLOSED;
 }
 
-/* Have a line come to be written. Whoever reads it first gets a copy, and waits once more when it writes. */
-static inline void fetch(const void *line)
-{
-#if defined(__x86_64__)
-	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin asks for a copy */
-#else
-	__builtin_prefetch(line, 1);
-#endif
-}
-
 /* inlined: the flags of an ordinary message are constants */
 static inline __attribute__((always_inline)) enum ty_code send(
 	struct ty_actor *to, struct ty_msg *msg, uint32_t type, uint32_t flags)
@@ -263,7 +253,9 @@ static inline __attribute__((always_inline)) enum ty_code send(
 	bool shown = !(flags & TY_MSG_INTERNAL);
 	struct ty_thread *thread;
 
-	fetch(&to->box);
+	/* what senders touch lies in one line or two */
+	ty_fetch(&to->box);
+	ty_fetch(&to->number);
 	thread = shown ? witness(to) : NULL;
 	assert(!(msg->flags & TY_MSG_QUEUED)); /* a message sits in one mailbox at a time */
 	msg->type = type;

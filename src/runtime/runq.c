@@ -135,6 +135,14 @@ static struct ty_actor *ring_pop(struct ty_runq *q)
 	}
 }
 
+/* It is run after the one that is run now: have what that takes come meanwhile, for it may have run elsewhere last. */
+static void expect(const struct ty_actor *actor)
+{
+	ty_fetch(&actor->box);
+	ty_fetch(&actor->last);
+	ty_fetch(&actor->counts);
+}
+
 struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox)
 {
 	struct ty_actor *chain = take_inbox(q), *actor;
@@ -142,8 +150,11 @@ struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox)
 	*took_inbox = chain;
 	put_chain(q, chain);
 	actor = q->first;
-	if (actor)
-		q->first = ring_pop(q);
+	if (!actor)
+		return NULL;
+	q->first = ring_pop(q);
+	if (q->first)
+		expect(q->first);
 	return actor;
 }
 

@@ -258,6 +258,17 @@ enum ty_stopping { TY_STOP_NONE, TY_STOP_SENT, TY_STOP_ASKED, TY_STOP_CUT };
 
 extern _Thread_local struct ty_thread *ty_current __attribute__((tls_model("initial-exec")));
 
+/* Have a line come to be written. Whoever reads it first gets a copy, and waits once more when it writes. Any address will do,
+ * also of what is gone. */
+static inline void ty_fetch(const void *line)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin asks for a copy */
+#else
+	__builtin_prefetch(line, 1);
+#endif
+}
+
 /* ---- run.c ---- */
 
 enum ty_ran {
