@@ -419,6 +419,19 @@ static void on_control_again(void *self, struct ty_msg *msg)
 	publish(self);
 }
 
+static void on_offer(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	eviction_offers_look(self);
+	publish(self);
+}
+
+static void on_offered(void *self, struct ty_msg *msg)
+{
+	eviction_offers_home(msg);
+	publish(self);
+}
+
 static void on_scrub(void *self, struct ty_msg *msg)
 {
 	eviction_scrub(self, ty_container_of(msg, struct ty_scrub_ask, msg));
@@ -439,6 +452,8 @@ static enum ty_code start(void *self, void *arg)
 	e->service = arg;
 	e->waiting_tail = &e->waiting;
 	e->unsummed_at = TY_NO_SLOT;
+	for (uint32_t i = 0; i < TY_MAX_TIERS; i++)
+		e->offers[i].at = TY_NO_SLOT;
 	e->limit = e->service->arena.pieces * TY_PIECE_BYTES;
 	e->ahead = config->l1_ahead;
 	e->quota_count = config->quota_count;
@@ -519,7 +534,7 @@ static void refuse(void *self, struct ty_msg *msg)
 	case TY_EVICTION_PIECE:
 		free(ty_container_of(msg, struct ty_piece, msg));
 		break;
-	default: /* START, TICK and LOOK live elsewhere */
+	default: /* START and timers live elsewhere */
 		break;
 	}
 }
@@ -540,6 +555,8 @@ static const struct ty_handler handlers[] = {
 	{"look", on_look},
 	{"scrub", on_scrub},
 	{"control again", on_control_again},
+	{"offer", on_offer},
+	{"offered", on_offered},
 };
 
 const struct ty_class ty_eviction_class = {

@@ -163,7 +163,10 @@ static void apply_tiers(struct eviction *e, const struct settings *s)
 	for (uint32_t i = 0; i < e->service->tier_count; i++) {
 		struct ty_tier *tier = e->service->tiers[i];
 
-		tier->config.write = s->tiers[i].write;
+		if (tier->config.write != s->tiers[i].write) {
+			tier->config.write = s->tiers[i].write;
+			eviction_offers_begin(e, i);
+		}
 		if (atomic_exchange_explicit(&tier->size, s->tiers[i].size, memory_order_relaxed) != s->tiers[i].size)
 			tier->cls->resized(tier);
 	}

@@ -216,6 +216,8 @@ static void count_returned(struct eviction *e)
 	ty_slots_forget_found(e->service->slots);
 	e->unsummed_at = 0;
 	eviction_sum_missing(e);
+	for (uint32_t i = 0; i < e->service->tier_count; i++)
+		eviction_offers_begin(e, i);
 }
 
 void eviction_take_piece(struct eviction *e, struct ty_piece *piece)

@@ -7,6 +7,7 @@
  *   eviction_space.c   who has to go, so that a slot may be had
  *   eviction_growth.c  pieces of the arena on their way to the slot table
  *   eviction_tiers.c   what goes down to the tiers
+ *   eviction_offers.c  and what was not offered to them in its time
  *   eviction_sums.c    checksums of contents
  *   eviction_control.c, _below.c, _select.c, _reply.c, _configure.c   what the administration asks for
  *
@@ -68,6 +69,13 @@ struct eviction {
 	uint32_t next_sum;          /* of the bytework actors */
 	uint32_t unsummed_at;       /* slots before this one have sums, or none that is missing; TY_NO_SLOT: nobody looks */
 	struct ty_timer look;       /* the next LOOKS of them */
+
+	struct eviction_offers {
+		uint32_t at;        /* slots before this one have been offered; TY_NO_SLOT: nobody looks */
+		uint32_t asked;     /* chunks that the tier is asked of */
+		int64_t pause;      /* not before this */
+	} offers[TY_MAX_TIERS];
+	struct ty_timer offer_timer;
 
 	struct eviction_job *jobs;  /* the administration's */
 
@@ -142,8 +150,17 @@ bool eviction_would_lose(struct eviction *e, const struct ty_chunk *chunk);
 void eviction_clean_ahead(struct eviction *e); /* in a full arena: let the next victims go down */
 void eviction_flush_down(struct eviction *e); /* at the end of a message that may have offered */
 
+bool eviction_is_below(const struct ty_chunk *chunk, uint32_t tier); /* is it there already, or on its way? As far as is known */
+/* A visible chunk that this tier should have had at its commit. */
+void eviction_offer_to(struct eviction *e, struct ty_chunk *chunk, uint32_t tier);
 /* The same for one tier, whatever it wants: pinned until it is there. True: it is there, or on its way. */
 bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tier);
+
+/* ---- eviction_offers.c ---- */
+
+void eviction_offers_begin(struct eviction *e, uint32_t tier); /* what is here, it may not have been offered: from the beginning */
+void eviction_offers_look(struct eviction *e);
+void eviction_offers_home(struct ty_msg *msg);
 
 /* ---- eviction_sums.c ---- */
 

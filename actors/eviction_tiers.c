@@ -61,7 +61,7 @@ static bool wants(const struct ty_tier *tier, enum ty_tier_write why)
 }
 
 /* Is it there already, or on its way? */
-static bool is_below(const struct ty_chunk *chunk, uint32_t tier)
+bool eviction_is_below(const struct ty_chunk *chunk, uint32_t tier)
 {
 	return atomic_load_explicit(&chunk->below, memory_order_relaxed) & (0x101u << tier);
 }
@@ -102,7 +102,7 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 	for (uint32_t i = 0; i < service->tier_count; i++) {
 		struct ty_tier *tier = service->tiers[i];
 
-		if (!wants(tier, why) || is_below(chunk, i) || !ty_tier_takes(tier, chunk->space))
+		if (!wants(tier, why) || eviction_is_below(chunk, i) || !ty_tier_takes(tier, chunk->space))
 			continue;
 		if (victim && !pin)
 			pin = bytes_of(e, chunk);
@@ -121,12 +121,21 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 	return victim;
 }
 
+void eviction_offer_to(struct eviction *e, struct ty_chunk *chunk, uint32_t tier)
+{
+	if (eviction_is_below(chunk, tier) || !room_in_list(e) || !take_place(e->service->tiers[tier], 0))
+		return;
+	atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << tier), memory_order_relaxed);
+	atomic_fetch_add_explicit(&e->service->tiers[tier]->stats.offered_late, 1, memory_order_relaxed);
+	e->down->item[e->down->count++] = (struct ty_down_item){.key = chunk->key, .tiers = (uint16_t)(1u << tier)};
+}
+
 bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tier)
 {
 	static const struct ty_hint done = {.band = TY_BAND_DONE};
 	uint64_t pin = bytes_of(e, chunk);
 
-	if (!is_below(chunk, tier)) {
+	if (!eviction_is_below(chunk, tier)) {
 		if (!room_in_list(e) || !take_place(e->service->tiers[tier], pin))
 			return false;
 		atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << tier), memory_order_relaxed);

@@ -61,6 +61,8 @@ enum ty_message {
 	TY_EVICTION_LOOK,            /* its own timer: go on looking for checksums that are missing */
 	TY_EVICTION_SCRUB,           /* struct ty_scrub_ask from scrub: the next chunk; the last one is wrong, if there is one */
 	TY_EVICTION_CONTROL_AGAIN,   /* its own timer: such a request waited */
+	TY_EVICTION_OFFER,           /* its own timer: what was not offered to a tier in its time */
+	TY_EVICTION_OFFERED,         /* struct ty_tier_io from a tier: whether it has such a chunk */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

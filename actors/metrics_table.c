@@ -461,6 +461,8 @@ const struct ty_metric ty_metrics[] = {
 	TIER("quarantine_bytes", TY_GAUGE, "bytes", ty_read_tier, quarantine_bytes, "Of those, what is kept aside."),
 	TIER("foreign", TY_COUNTER, "", ty_read_tier, foreign, "Things found in the tier that are none of its chunks."),
 	TIER("dropped", TY_COUNTER, "", ty_read_tier, dropped, "Chunks that did not go down because the tier was too slow."),
+	TIER("offered_late", TY_COUNTER, "", ty_read_tier, offered_late,
+		"Chunks that it lacked, and that go down after a restart or because write=commit was set."),
 	TIER("pack_input_bytes", TY_COUNTER, "bytes", ty_read_tier, pack_from_bytes, "Bytes of chunks that packers have gone over."),
 	TIER("pack_output_bytes", TY_COUNTER, "bytes", ty_read_tier, pack_to_bytes, "What these take, packed or, where that saves nothing, as they are."),
 	TIER("pack_seconds", TY_COUNTER, "seconds", ty_read_tier_seconds, pack_ns, "Time that this took, of all packers."),

@@ -182,6 +182,7 @@ struct ty_tier_stats {
 	_Atomic bool hangs;                       /* its oldest write is out for too long. writeback; eviction (relaxed) */
 	_Atomic bool failing;                     /* its last write failed: no store waits for it. writeback; eviction (relaxed) */
 	_Atomic uint64_t dropped;                 /* chunks that did not go down because it was too slow */
+	_Atomic uint64_t offered_late;            /* that it was offered long after their commit: it lacked them. eviction */
 	_Atomic uint64_t pack_from_bytes, pack_to_bytes; /* of chunks that were with a packer: before, and as they lie there */
 	_Atomic uint64_t unpack_from_bytes, unpack_to_bytes; /* of parts that were unpacked */
 	_Atomic uint64_t pack_ns, unpack_ns;      /* of packers' and unpackers' time */

@@ -288,10 +288,37 @@ static void test_scrubs(void **state)
 	h_close(&c);
 }
 
+/* What was stored, and had not gone down when the process died, goes down from the next one; what had is not written again. */
+static void test_restart_before_it_went_down(void **state)
+{
+	struct h_client c;
+	const struct ty_tier_stats *s;
+
+	(void)state;
+	add_disk();
+	strcat(service.config.tier[0], ",write=never"); /* as one that never came to it */
+	h_start(&service);
+	h_open(&service, &c, NULL, "a", 0, 1);
+	store(&c, 1000);
+	h_close(&c);
+	*strrchr(service.config.tier[0], ',') = 0;
+	for (int life = 0; life < 2; life++) {
+		h_restart(&service, NULL);
+		s = &tier(0)->stats;
+		/* that of a chunk which is there already is DONE, too */
+		while (atomic_load(&s->outcomes[TY_TIER_EXISTS][TY_TIER_DONE]) < PROMPT || atomic_load(&s->chunks) < PROMPT)
+			usleep(1000);
+		assert_int_equal(atomic_load(&s->chunks), PROMPT);
+		assert_int_equal(atomic_load(&s->offered_late), life ? 0 : PROMPT);
+		assert_int_equal(atomic_load(&s->submitted[TY_TIER_PUT]), life ? 0 : PROMPT);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_outlives_the_service, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_before_it_went_down, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_outgrows_the_arena, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_misbehaving_tiers, setup, teardown),
