@@ -14,6 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/secret.h"
+
+#define CERT_BYTES 65536 /* of a file with a certificate, those that it leans on, and its key */
 #define READ_BYTES 65536
 #define STEP_BYTES (1u << 20) /* of one step: then others have their turn */
 #define REPLY_BYTES 65536     /* that any reply may have */
@@ -56,9 +59,32 @@ struct redis_tls {
 
 /* ---- credentials ------------------------------------------------------------------------------------------ */
 
+/* It has the key in it: nobody else may read it. */
+static enum ty_code load_own(struct redis_tls *tls, const char *cert, struct ty_error *err)
+{
+	char *text = malloc(CERT_BYTES);
+	gnutls_datum_t pem = {.data = (unsigned char *)text};
+	enum ty_code code;
+	int n;
+
+	if (!text)
+		return ty_fail(err, TY_NO_MEMORY, "--tier: redis: no memory for TLS");
+	code = ty_secret_read("--tier: redis: cert", cert, text, CERT_BYTES, err);
+	if (code == TY_OK) {
+		pem.size = (unsigned)strlen(text);
+		n = gnutls_certificate_set_x509_key_mem(tls->credentials, &pem, &pem, GNUTLS_X509_FMT_PEM);
+		if (n < 0)
+			code = ty_fail(err, TY_INVALID, "--tier: redis: cert %s: %s", cert, gnutls_strerror(n));
+	}
+	explicit_bzero(text, CERT_BYTES);
+	free(text);
+	return code;
+}
+
 enum ty_code redis_tls_load(const char *ca, const char *cert, struct redis_tls **out, struct ty_error *err)
 {
 	struct redis_tls *tls = calloc(1, sizeof *tls);
+	enum ty_code code;
 	int n;
 
 	if (!tls || gnutls_certificate_allocate_credentials(&tls->credentials) < 0) {
@@ -71,10 +97,10 @@ enum ty_code redis_tls_load(const char *ca, const char *cert, struct redis_tls *
 		redis_tls_free(tls);
 		return ty_fail(err, TY_INVALID, "--tier: redis: ca %s: %s", ca ? ca : "of the system", n ? gnutls_strerror(n) : "no certificate");
 	}
-	n = cert ? gnutls_certificate_set_x509_key_file(tls->credentials, cert, cert, GNUTLS_X509_FMT_PEM) : 0;
-	if (n < 0) {
+	code = cert ? load_own(tls, cert, err) : TY_OK;
+	if (code != TY_OK) {
 		redis_tls_free(tls);
-		return ty_fail(err, TY_INVALID, "--tier: redis: cert %s: %s", cert, gnutls_strerror(n));
+		return code;
 	}
 	*out = tls;
 	return TY_OK;

@@ -163,6 +163,7 @@ def certificates(bind):
             "-extfile", path("names"), "-out", path(f"{name}.crt"))
         with open(path(f"{name}.pem"), "w") as f:
             f.write(open(path(f"{name}.crt")).read() + open(path(f"{name}.key")).read())
+        os.chmod(path(f"{name}.pem"), 0o600)
         at[name] = path(f"{name}.pem")
     return at
 
@@ -175,6 +176,9 @@ def over_tls(inside, bind):
         return "--tls-cert-file", at[name], "--tls-key-file", at[name], "--tls-ca-cert-file", at["ca"]
 
     good = f",ca={at['ca']},cert={at['client']}"
+    at["open"] = shutil.copy(at["client"], f"{folder.name}/open.pem")
+    os.chmod(at["open"], 0o640)
+    os.chmod(at["ca"], 0o600)
     server = Server(*options("server"), bind=bind, tls=tls)
     service = shared(f"//{bind}:{server.port}{good}", inside, lambda: int(server.cli("DBSIZE")), "rediss")
     server.stop()
@@ -191,6 +195,8 @@ def over_tls(inside, bind):
                         (f"rediss:{bind}:{elsewhere.port}{good}", "does not match"),
                         (f"rediss:{bind}:{server.port}{good},tls-name=other.example", "does not match"),
                         (f"rediss:{bind}:{server.port},ca={folder.name}/none", "ca "), (f"rediss:{bind}:{server.port},cert={at['ca']},ca={at['ca']}", "cert "),
+                        (f"rediss:{bind}:{server.port},ca={at['ca']},cert={at['open']}", "mode 640, expected 600: others may read it"),
+                        (f"rediss:{bind}:{server.port},ca={at['ca']},cert={folder.name}/none", "No such file"),
                         (f"redis:{bind}:{server.port}{good}", "expected user=NAME")):
         refused(tier, words)
     for tier in (f"{bind}:{server.port}{good},tls-name=store.example", f"{bind}:{elsewhere.port}{good},tls-name=elsewhere.example"):
