@@ -211,6 +211,7 @@ static void exists(struct disk_actor *a, struct ty_tier_io *io)
 	while (io->found < io->key_count && (entry = disk_index_find(&a->index, &io->keys[io->found]))) {
 		if (io->found == 0) {
 			io->whose = ty_tier_names_at(a->disk->names, entry->name);
+			io->takes = entry->bytes;
 			io->parts = entry->parts;
 			for (uint32_t i = 0; i < entry->parts; i++)
 				io->part[i].length = entry->length[i];

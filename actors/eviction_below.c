@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tier.h"
+#include "base/text.h"
 
 #define PAGE 256 /* chunks of one LIST */
 
@@ -82,6 +83,7 @@ static enum sent submit(struct eviction_errand *errand)
 static void note(struct eviction_job *job, uint32_t tier, enum ty_code code, const char *text)
 {
 	Tyer__V1__Unsearched *u;
+	char clean[256];
 
 	for (uint32_t i = 0; i < job->unsearched_count; i++)
 		if (job->unsearched[i]->tier == tier)
@@ -91,7 +93,8 @@ static void note(struct eviction_job *job, uint32_t tier, enum ty_code code, con
 		return;
 	u->tier = tier;
 	u->code = (Tyer__V1__Code)code;
-	u->error = strdup(text);
+	ty_escape(clean, sizeof clean, text, strlen(text), TY_ESCAPE_TEXT, NULL); /* it may be a server's */
+	u->error = strdup(clean);
 	job->unsearched[job->unsearched_count++] = u;
 }
 
@@ -208,11 +211,7 @@ static void probed(struct eviction_job *job, struct eviction_errand *errand)
 	if (!job->x || io->outcome != TY_TIER_DONE || !io->found || !eviction_selects_below(&job->select, &errand->key, io->whose)) {
 		free(errand);
 	} else if (lists(job)) {
-		struct ty_tier_item item = {errand->key, io->whose, TY_ENVELOPE_BYTES, io->parts};
-
-		for (uint32_t i = 0; i < io->parts; i++)
-			item.bytes += ty_envelope_padded(io->part[i].length);
-		list_below(job, errand->tier, &item);
+		list_below(job, errand->tier, &(struct ty_tier_item){errand->key, io->whose, io->takes, io->parts});
 		free(errand);
 	} else {
 		errand->next = job->found;

@@ -143,7 +143,7 @@ static void each_scrubbed(const struct ty_view *v, const struct ty_metric *m, st
 	for (uint32_t i = 0; i <= v->service->tier_count; i++) {
 		uint64_t n = load(counter_at(&v->service->scrub_stats[i], m->offset));
 
-		if (i && !(v->service->tiers[i - 1]->capabilities & TY_TIER_LISTS))
+		if (i && !ty_tier_is_scrubbed(v->service->tiers[i - 1]))
 			continue;
 		snprintf(labels, sizeof labels, "%s", i ? label(v->service->tiers[i - 1], base) : "tier=\"\",kind=\"arena\"");
 		put(m, sink, labels, scale != 1 ? (struct ty_value){.real = (double)n * scale} : whole(n));

@@ -6,6 +6,7 @@
  *   GET     HMGET key h 0 ...             checked against the envelope before it counts
  *   EXISTS  HGET key h, for each key
  *   DELETE  DEL key
+ *   LIST    SCAN (redis_list.c)
  *
  * What a command needs is copied by hiredis when it is given, and what comes is copied when it is there: an io may be answered
  * while its command is still out; but not while what came is being unpacked into its places.
@@ -36,7 +37,7 @@ struct redis_query {
 	uint64_t shape[];          /* of each key: a sum of parts and lengths, never 0; 0: it is not there */
 };
 
-static void name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX])
+void redis_name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX])
 {
 	size_t n = strlen(a->redis->prefix);
 
@@ -47,7 +48,7 @@ static void name_of(const struct redis_actor *a, const struct ty_key *key, char 
 
 /* ---- commands ---------------------------------------------------------------------------------------------- */
 
-static struct redis_command *new_command(struct redis_actor *a, struct ty_tier_io *io)
+struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io *io)
 {
 	struct redis_command *c = calloc(1, sizeof *c);
 
@@ -63,13 +64,25 @@ static struct redis_command *new_command(struct redis_actor *a, struct ty_tier_i
 	return c;
 }
 
-static void free_command(struct redis_command *c)
+void redis_command_free(struct redis_command *c)
 {
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
 	ty_tier_unpack_free(c->unpack);
 	free(c);
+}
+
+/* Null: it has been answered. */
+static struct ty_tier_io **io_of(struct redis_command *c)
+{
+	return c->listing ? redis_listing_io(c->listing) : c->query ? &c->query->io : &c->io;
+}
+
+/* Null: the command is of no key. */
+static const struct ty_key *key_of(struct redis_command *c)
+{
+	return c->listing ? redis_listing_key(c->listing, c->key) : &(*io_of(c))->keys[c->key];
 }
 
 static uint64_t shape_of(const struct ty_envelope *e)
@@ -89,6 +102,8 @@ static void end_query(struct redis_actor *a, struct redis_query *q)
 		while (io->found < io->key_count && q->shape[io->found] && q->shape[io->found] == q->shape[0])
 			io->found++;
 		if (io->found) {
+			io->whose = redis_whose(a, &q->first);
+			io->takes = ty_envelope_total(&q->first);
 			io->parts = q->first.parts;
 			for (uint32_t i = 0; i < io->parts; i++)
 				io->part[i].length = q->first.length[i];
@@ -103,6 +118,10 @@ static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const ch
 {
 	struct redis_query *q = c->query;
 
+	if (c->listing) {
+		redis_listing_fail(c, why);
+		return;
+	}
 	if (q) {
 		q->failed = true;
 		if (--q->left == 0)
@@ -110,15 +129,15 @@ static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const ch
 	} else if (c->io) {
 		ty_tier_complete(c->a->tier, c->io, outcome, "%.100s", why);
 	}
-	free_command(c);
+	redis_command_free(c);
 }
 
-static void on_reply(void *user, const redisReply *r);
-
 /* The command's words, anew for each node that it is sent to. */
-static bool send_to(struct redis_command *c, struct redis_node *node, bool asking)
+bool redis_command_send(struct redis_command *c, struct redis_node *node, bool asking)
 {
-	const struct ty_tier_io *io = c->query ? c->query->io : c->io;
+	const struct ty_tier_io *io = *io_of(c);
+	enum ty_tier_verb verb = c->listing ? TY_TIER_EXISTS : io->verb; /* a listing wants headers */
+	struct redis_bounds bounds = {.bytes = verb == TY_TIER_GET ? io->bytes : 0};
 	const char *words[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
 	size_t lengths[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
 	char name[REDIS_NAME_MAX], numbers[TY_CHUNK_MAX_PARTS][12];
@@ -126,73 +145,62 @@ static bool send_to(struct redis_command *c, struct redis_node *node, bool askin
 	struct ty_envelope e = {.parts = 0};
 	int count = 0;
 
-	name_of(c->a, &io->keys[c->key], name);
+	redis_name_of(c->a, key_of(c), name);
 #define WORD(text, bytes) (words[count] = (const char *)(text), lengths[count++] = (bytes))
-	WORD(io->verb == TY_TIER_PUT ? "HSET" : io->verb == TY_TIER_GET ? "HMGET" : io->verb == TY_TIER_EXISTS ? "HGET" : "DEL",
-		io->verb == TY_TIER_GET ? 5 : io->verb == TY_TIER_DELETE ? 3 : 4);
+	WORD(verb == TY_TIER_PUT ? "HSET" : verb == TY_TIER_GET ? "HMGET" : verb == TY_TIER_EXISTS ? "HGET" : "DEL",
+		verb == TY_TIER_GET ? 5 : verb == TY_TIER_DELETE ? 3 : 4);
 	WORD(name, strlen(name));
-	if (io->verb != TY_TIER_DELETE)
+	if (verb != TY_TIER_DELETE)
 		WORD("h", 1);
-	if (io->verb == TY_TIER_PUT) {
+	if (verb == TY_TIER_PUT) {
 		ty_tier_describe(io, &e);
 		ty_envelope_write(&e, header);
 		WORD(header, sizeof header);
 	}
-	for (uint32_t i = 0; i < io->parts && (io->verb == TY_TIER_PUT || io->verb == TY_TIER_GET); i++) {
+	for (uint32_t i = 0; (verb == TY_TIER_PUT || verb == TY_TIER_GET) && i < io->parts; i++) {
 		if (!io->part[i].data)
 			continue; /* GET: not wanted */
 		snprintf(numbers[i], sizeof numbers[i], "%u", i);
 		WORD(numbers[i], strlen(numbers[i]));
-		if (io->verb == TY_TIER_PUT)
+		if (verb == TY_TIER_PUT)
 			WORD(ty_tier_bytes(io, i), ty_envelope_stored(&e, i));
 	}
 #undef WORD
-	if (asking && !redis_send(node->c, NULL, NULL, 0, 1, &(const char *){"ASKING"}, &(size_t){6}))
+	if (asking && !redis_send(node->c, NULL, NULL, NULL, 1, &(const char *){"ASKING"}, &(size_t){6}))
 		return false;
 	c->node = node;
-	return redis_send(node->c, on_reply, c, io->verb == TY_TIER_GET ? io->bytes : 0, count, words, lengths);
+	return redis_send(node->c, redis_on_reply, c, &bounds, count, words, lengths);
 }
 
 static void issue(struct redis_command *c)
 {
-	const struct ty_tier_io *io = c->query ? c->query->io : c->io;
 	char name[REDIS_NAME_MAX];
 	struct redis_node *node;
 
-	name_of(c->a, &io->keys[c->key], name);
+	redis_name_of(c->a, key_of(c), name);
 	node = redis_node_of(c->a, name);
 	if (!node)
 		fail(c, TY_TIER_FAILED, "no server can be reached");
-	else if (!send_to(c, node, false))
+	else if (!redis_command_send(c, node, false))
 		fail(c, TY_TIER_FAILED, "the connection ends");
 }
 
-/* "MOVED 3999 127.0.0.1:6381" and "ASK ...": another node has it. False: it cannot be followed. */
-static bool follow(struct redis_command *c, const char *text, bool asking)
+/* Another node has it. False: it cannot be followed. */
+static bool follow(struct redis_command *c, const char *text)
 {
-	char copy[128], *save = NULL, *slot, *where, *colon;
+	struct ty_redis_node there;
 	struct redis_node *node;
-	struct ty_error err;
-	uint64_t number, port;
+	uint32_t slot;
+	bool asking;
 
-	if (++c->hops > HOPS_MAX || strlen(text) >= sizeof copy)
+	if (!key_of(c) || !ty_redis_redirection(text, strlen(text), &there, &slot, &asking) || ++c->hops > HOPS_MAX)
 		return false;
-	strcpy(copy, text);
-	(void)strtok_r(copy, " ", &save);
-	slot = strtok_r(NULL, " ", &save);
-	where = strtok_r(NULL, " ", &save);
-	colon = where ? strrchr(where, ':') : NULL;
-	if (!colon || colon == where || ty_parse_count(slot, REDIS_SLOTS - 1, &number, &err) != TY_OK)
-		return false;
-	*colon = 0;
-	if (ty_parse_count(colon + 1, 65535, &port, &err) != TY_OK || !port)
-		return false;
-	node = redis_node_at(c->a, where, (int)port);
+	node = redis_node_at(c->a, there.host[0] ? there.host : c->node->host, there.port);
 	if (!node || !redis_node_connect(node))
 		return false;
 	if (!asking)
-		redis_learn_slot(c->a, (uint32_t)number, node);
-	return send_to(c, node, asking);
+		redis_learn_slot(c->a, slot, node);
+	return redis_command_send(c, node, asking);
 }
 
 /* ---- replies -------------------------------------------------------------------------------------------------- */
@@ -208,14 +216,14 @@ static void drop(struct redis_command *c, const char *why)
 	const char *words[2] = {"DEL"};
 	char name[REDIS_NAME_MAX];
 
-	name_of(c->a, c->io->keys, name);
+	redis_name_of(c->a, c->io->keys, name);
 	words[1] = name;
 	ty_log(TY_LOG_WARN, "tier", "redis: %s: %s", name, why);
 	atomic_fetch_add_explicit(&c->a->tier->stats.quarantined, 1, memory_order_relaxed);
 	ty_tier_gone(c->a->tier, c->io->keys, TYER__V1__EVENT__KIND__WRONG);
 	ty_tier_tell(c->a->tier);
 	/* the connection may be over since, if it was unpacked: then the next one who reads it deletes it */
-	if (!c->node->c || !redis_send(c->node->c, NULL, NULL, 0, 2, words, (size_t[]){3, strlen(name)}))
+	if (!c->node->c || !redis_send(c->node->c, NULL, NULL, NULL, 2, words, (size_t[]){3, strlen(name)}))
 		ty_log(TY_LOG_WARN, "tier", "redis: %s: no connection or memory to delete it", name);
 }
 
@@ -277,7 +285,7 @@ static void end_get(struct redis_command *c, enum ty_tier_outcome outcome, const
 
 	if (outcome == TY_TIER_CORRUPT)
 		drop(c, err->text);
-	free_command(c); /* whoever has the io back finds nothing of it here */
+	redis_command_free(c); /* whoever has the io back finds nothing of it here */
 	ty_tier_complete(tier, io, outcome, "%.100s", err->text);
 }
 
@@ -301,15 +309,27 @@ static void on_unpacked(void *self, struct ty_msg *msg)
 	end_get(u->user, u->outcome, &err);
 }
 
+bool redis_read_header(const redisReply *r, const struct ty_key *key, struct ty_envelope *out)
+{
+	struct ty_error err;
+
+	return is_bytes(r, TY_ENVELOPE_BYTES) && ty_envelope_read((const uint8_t *)r->str, out, &err) == TY_OK &&
+	       !memcmp(&out->key, key, sizeof *key);
+}
+
+const struct ty_identity *redis_whose(struct redis_actor *a, const struct ty_envelope *e)
+{
+	struct ty_tier_names *names = &a->redis->names;
+
+	return e->identity.model[0] ? ty_tier_names_at(names, ty_tier_names_number(names, &e->identity)) : NULL;
+}
+
 static void found(struct redis_command *c, const redisReply *r)
 {
 	struct redis_query *q = c->query;
 	struct ty_envelope e;
-	struct ty_error err;
 
-	/* What is wrong with it GET says. */
-	if (q->io && is_bytes(r, TY_ENVELOPE_BYTES) && ty_envelope_read((const uint8_t *)r->str, &e, &err) == TY_OK &&
-		!memcmp(&e.key, &q->io->keys[c->key], sizeof e.key)) {
+	if (q->io && redis_read_header(r, &q->io->keys[c->key], &e)) {
 		q->shape[c->key] = shape_of(&e);
 		if (c->key == 0)
 			q->first = e;
@@ -331,21 +351,23 @@ static void changed(struct redis_command *c, const redisReply *r)
 
 static void refused(struct redis_command *c, const char *text)
 {
-	bool moved = !strncmp(text, "MOVED ", 6), asked = !strncmp(text, "ASK ", 4);
-
-	if ((moved || asked) && follow(c, text, asked))
+	if (follow(c, text))
 		return;
 	fail(c, !strncmp(text, "OOM", 3) ? TY_TIER_FULL : TY_TIER_FAILED, text);
 }
 
-static void on_reply(void *user, const redisReply *r)
+void redis_on_reply(void *user, const redisReply *r)
 {
 	struct redis_command *c = user;
 
-	if (c->query ? !c->query->io : !c->io) { /* answered already: late, or stopped */
+	if (c->listing && (!r || !*io_of(c))) {
+		redis_listing_reply(c, NULL);
+		return;
+	}
+	if (!*io_of(c)) { /* answered already: late, or stopped */
 		if (c->query && --c->query->left == 0)
 			end_query(c->a, c->query);
-		free_command(c);
+		redis_command_free(c);
 		return;
 	}
 	if (!r) {
@@ -356,6 +378,10 @@ static void on_reply(void *user, const redisReply *r)
 		refused(c, r->str);
 		return;
 	}
+	if (c->listing) {
+		redis_listing_reply(c, r);
+		return;
+	}
 	if (!c->query && c->io->verb == TY_TIER_GET) {
 		got(c, r);
 		return;
@@ -364,7 +390,7 @@ static void on_reply(void *user, const redisReply *r)
 		found(c, r);
 	else
 		changed(c, r);
-	free_command(c);
+	redis_command_free(c);
 }
 
 /* ---- messages --------------------------------------------------------------------------------------------------- */
@@ -380,7 +406,7 @@ static void ask_for_all(struct redis_actor *a, struct ty_tier_io *io)
 	q->io = io;
 	q->left = io->key_count + 1; /* one for this loop, in which commands may fail at once */
 	for (uint32_t i = 0; i < io->key_count; i++) {
-		struct redis_command *c = new_command(a, NULL);
+		struct redis_command *c = redis_command_new(a, NULL);
 
 		if (!c) {
 			q->failed = true;
@@ -411,13 +437,13 @@ static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
 		return;
 	}
 	keep_ticking(a);
-	if (io->verb == TY_TIER_EXISTS) {
-		ask_for_all(a, io);
+	if (io->verb == TY_TIER_EXISTS || io->verb == TY_TIER_LIST) {
+		(io->verb == TY_TIER_LIST ? redis_list : ask_for_all)(a, io);
 		return;
 	}
 	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
 		return;
-	c = new_command(a, io);
+	c = redis_command_new(a, io);
 	if (c)
 		issue(c);
 	else
@@ -441,7 +467,7 @@ static void on_packed(void *self, struct ty_msg *msg)
 /* Answered before its command is over. An unpacker writes to its places: it looks by itself, and is soon done. */
 static void give_up(struct redis_actor *a, struct redis_command *c, enum ty_tier_outcome outcome)
 {
-	struct ty_tier_io **io = c->query ? &c->query->io : &c->io;
+	struct ty_tier_io **io = io_of(c);
 
 	if (c->unpack)
 		return;
@@ -458,7 +484,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 	(void)msg;
 	a->ticking = false;
 	for (struct redis_command *c = a->commands; c; c = c->next) {
-		const struct ty_tier_io *io = c->query ? c->query->io : c->io;
+		const struct ty_tier_io *io = *io_of(c);
 
 		if (io && now >= io->deadline)
 			give_up(a, c, TY_TIER_LATE);

@@ -7,12 +7,14 @@
  *   redis_open.c   what the configuration names, before anything runs
  *   redis_nodes.c  connections: made, lost, made again; which node has which slot of a cluster
  *   redis.c        operations as commands, and their replies
+ *   redis_list.c   LIST: node by node, SCAN by SCAN
  */
 #ifndef TY_ACTORS_REDIS_H
 #define TY_ACTORS_REDIS_H
 
 #include "redis_connection.h"
 #include "service.h"
+#include "wire/redis.h"
 
 #define REDIS_SEEDS 8
 #define REDIS_NODES 64          /* of a cluster; of further ones nothing is known */
@@ -44,6 +46,7 @@ struct redis {
 	struct redis_tls *tls;      /* null: plain */
 	char tls_name[128];         /* of all nodes; empty: each has its own */
 	int wake_fd, epoll_fd;
+	struct ty_tier_names names; /* the actor's: whose the chunks are that it has seen */
 };
 
 /* A command that is out. Its io may have been answered before: then io is null. */
@@ -54,7 +57,8 @@ struct redis_command {
 	struct ty_tier_io *io;
 	struct redis_query *query;  /* EXISTS: the io's other commands */
 	struct ty_tier_unpack *unpack; /* GET: it is with an unpacker, and the io stays; null: it is not */
-	uint32_t key;               /* of the io's */
+	struct redis_listing *listing; /* LIST: likewise */
+	uint32_t key;               /* of the io's, or of the page's */
 	uint32_t hops;              /* times that another node was named */
 };
 
@@ -68,6 +72,25 @@ struct redis_actor {
 	struct ty_timer tick;
 	bool ticking, stopping;
 };
+
+/* ---- redis.c ---- */
+/* A command, still to be sent; null: no memory. */
+struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io *io);
+void redis_command_free(struct redis_command *c);
+void redis_name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX]);
+/* Send it anew, to that node. False: no memory. */
+TY_MUST_USE bool redis_command_send(struct redis_command *c, struct redis_node *node, bool asking);
+void redis_on_reply(void *user, const redisReply *r); /* user: a command */
+/* A chunk's header, if it is one: HGET's reply for that key. False: it is none, and what is wrong with it GET says. */
+TY_MUST_USE bool redis_read_header(const redisReply *r, const struct ty_key *key, struct ty_envelope *out);
+const struct ty_identity *redis_whose(struct redis_actor *a, const struct ty_envelope *e);
+
+/* ---- redis_list.c ---- */
+void redis_list(struct redis_actor *a, struct ty_tier_io *io); /* its io comes home */
+struct ty_tier_io **redis_listing_io(struct redis_listing *l); /* null: was answered */
+const struct ty_key *redis_listing_key(const struct redis_listing *l, uint32_t i); /* null: its commands are of no keys now */
+void redis_listing_reply(struct redis_command *c, const redisReply *r); /* null: there is none. Frees the command */
+void redis_listing_fail(struct redis_command *c, const char *why); /* frees the command */
 
 /* ---- redis_open.c ---- */
 TY_MUST_USE enum ty_code redis_open(struct ty_tier *tier, struct ty_error *err);

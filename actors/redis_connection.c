@@ -36,6 +36,7 @@ struct awaited {
 	redis_replied *replied;
 	void *user;
 	uint64_t max;
+	uint32_t elements;
 };
 
 struct redis_connection {
@@ -118,9 +119,10 @@ void redis_tls_free(struct redis_tls *tls)
 /* hiredis would make a list of any length that a server claims. */
 static void *create_array(const redisReadTask *task, int elements)
 {
-	const redisReplyObjectFunctions *whole = task->privdata;
+	const struct redis_connection *c = task->privdata;
+	uint32_t most = c->awaited ? c->awaited->elements : REDIS_REPLY_ELEMENTS;
 
-	return elements <= REDIS_REPLY_ELEMENTS ? whole->createArray(task, elements) : NULL;
+	return elements >= 0 && (uint32_t)elements <= most ? c->whole.createArray(task, elements) : NULL;
 }
 
 static bool make_reader(struct redis_connection *c)
@@ -131,7 +133,7 @@ static bool make_reader(struct redis_connection *c)
 	c->whole = c->bounded = *c->reader->fn;
 	c->bounded.createArray = create_array;
 	c->reader->fn = &c->bounded;
-	c->reader->privdata = &c->whole;
+	c->reader->privdata = c;
 	return true;
 }
 
@@ -236,7 +238,7 @@ void redis_hang_up(struct redis_connection *c)
 	free(c);
 }
 
-bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, uint64_t reply_max, int count,
+bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, const struct redis_bounds *bounds, int count,
 	const char *const *words, const size_t *lengths)
 {
 	struct awaited *a = calloc(1, sizeof *a);
@@ -251,7 +253,11 @@ bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, 
 	o->length = (size_t)length;
 	*c->out_end = o;
 	c->out_end = &o->next;
-	*a = (struct awaited){.replied = replied, .user = user, .max = reply_max + REPLY_BYTES};
+	*a = (struct awaited){.replied = replied, .user = user, .max = REPLY_BYTES, .elements = REDIS_REPLY_ELEMENTS};
+	if (bounds) {
+		a->max += bounds->bytes;
+		a->elements = bounds->elements ? bounds->elements : a->elements;
+	}
 	*c->awaited_end = a;
 	c->awaited_end = &a->next;
 	return true;

@@ -12,7 +12,7 @@
 
 #include <tyer/result.h>
 
-#define REDIS_REPLY_ELEMENTS 65 /* of a list: a header and as many parts as a chunk may have */
+#define REDIS_REPLY_ELEMENTS 65 /* of a list, if nothing else is said: a header and as many parts as a chunk may have */
 
 struct redis_connection; /* opaque */
 
@@ -28,9 +28,14 @@ typedef void redis_replied(void *user, const redisReply *reply);
 /* Begin. `host` is numeric; with `tls` (null: plain) the server has to be `name`. Null: not even that, err says why. */
 struct redis_connection *redis_connect(const char *host, int port, const struct redis_tls *tls, const char *name,
 	struct ty_error *err);
-/* Queue a command, also before the connection is there; the words are copied. A reply of more than `reply_max` bytes besides
- * what every reply may have ends the connection. False: no memory. */
-TY_MUST_USE bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, uint64_t reply_max, int count,
+/* What a reply may be: so many bytes besides what every reply may have, and lists of so many elements. More ends the connection. */
+struct redis_bounds {
+	uint64_t bytes;
+	uint32_t elements; /* 0: REDIS_REPLY_ELEMENTS */
+};
+
+/* Queue a command, also before the connection is there; the words are copied. `bounds`: null: as every reply. False: no memory. */
+TY_MUST_USE bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, const struct redis_bounds *bounds, int count,
 	const char *const *words, const size_t *lengths);
 /* Do what can be done now: connect, shake hands, write, read a bounded piece, call for replies. False: it is over, and
  * redis_error says why; only redis_hang_up is left. */

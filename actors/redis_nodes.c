@@ -102,10 +102,10 @@ bool redis_send_auth(const struct redis *r, struct redis_connection *c, redis_re
 	if (!r->secret[0])
 		return true;
 	if (r->user[0])
-		return redis_send(c, replied, user, 0, 3, words, lengths);
+		return redis_send(c, replied, user, NULL, 3, words, lengths);
 	words[1] = words[2];
 	lengths[1] = lengths[2];
-	return redis_send(c, replied, user, 0, 2, words, lengths);
+	return redis_send(c, replied, user, NULL, 2, words, lengths);
 }
 
 bool redis_node_connect(struct redis_node *node)

@@ -182,7 +182,7 @@ static enum ty_code ask(const struct redis *r, uint32_t seed, struct ty_error *e
 	snprintf(where, sizeof where, "%s:%d", r->seed[seed].host, r->seed[seed].port);
 	if (!c)
 		return ty_fail(err, why.code, "--tier: redis: %s: %.150s", where, why.text);
-	if (redis_send_auth(r, c, on_auth, &l) && redis_send(c, on_type, &l, 0, 2, words, lengths))
+	if (redis_send_auth(r, c, on_auth, &l) && redis_send(c, on_type, &l, NULL, 2, words, lengths))
 		code = wait_for_answer(c, &l);
 	else
 		code = ty_fail(err, TY_NO_MEMORY, "--tier: redis: no memory");
@@ -230,7 +230,7 @@ enum ty_code redis_open(struct ty_tier *tier, struct ty_error *err)
 		redis_close(tier);
 		return code;
 	}
-	tier->capabilities = TY_TIER_SHARED | TY_TIER_LASTING;
+	tier->capabilities = TY_TIER_SHARED | TY_TIER_LASTING | TY_TIER_LISTS;
 	return TY_OK;
 }
 
@@ -243,6 +243,7 @@ void redis_close(struct ty_tier *tier)
 	if (r->epoll_fd >= 0)
 		close(r->epoll_fd);
 	redis_tls_free(r->tls);
+	ty_tier_names_clear(&r->names);
 	explicit_bzero(r->secret, sizeof r->secret);
 	free(r);
 	tier->state = NULL;

@@ -430,7 +430,7 @@ static enum ty_code start(void *self, void *arg)
 	if (s->service->bytework_count)
 		code = add_lane(s, NULL);
 	for (uint32_t i = 0; i < s->service->tier_count && code == TY_OK; i++)
-		if (s->service->tiers[i]->capabilities & TY_TIER_LISTS)
+		if (ty_tier_is_scrubbed(s->service->tiers[i]))
 			code = add_lane(s, s->service->tiers[i]);
 	if (code != TY_OK)
 		ty_log(TY_LOG_ERROR, "scrub", "no memory to start with");

@@ -123,6 +123,12 @@ static enum ty_code take_setting(struct ty_tier_config *c, char *text, struct ty
 		code = text[0] == 's' ? ty_tier_parse_size(value, &c->size, &why) : ty_tier_parse_write(value, &c->write, &why);
 		return code == TY_OK ? TY_OK : ty_fail(err, code, "--tier: %s: %.150s", text, why.text);
 	}
+	if (strcmp(text, "scrub") == 0) {
+		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			return ty_fail(err, TY_INVALID, "--tier: scrub: found \"%.40s\", expected yes or no", value);
+		c->scrub = value[0] == 'y' ? TY_TIER_SCRUB_YES : TY_TIER_SCRUB_NO;
+		return TY_OK;
+	}
 	if (strcmp(text, "tenant") == 0)
 		return add_tenant(c, value, err);
 	if (strcmp(text, "ops") == 0) {
@@ -239,6 +245,7 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	io->error[0] = '\0';
 	io->found = 0;
 	io->whose = NULL;
+	io->takes = 0;
 	io->next = NULL;
 	io->packed = NULL;
 	io->submitted = ty_now();
@@ -303,6 +310,13 @@ void ty_tier_complete(struct ty_tier *tier, struct ty_tier_io *io, enum ty_tier_
 	enum ty_code sent = ty_send(io->home, &io->msg, io->home_type);
 	assert(sent == TY_OK); /* prefetch and writeback outlive their ios */
 	(void)sent;
+}
+
+bool ty_tier_is_scrubbed(const struct ty_tier *tier)
+{
+	if (!(tier->capabilities & TY_TIER_LISTS) || tier->config.scrub == TY_TIER_SCRUB_NO)
+		return false;
+	return tier->config.scrub == TY_TIER_SCRUB_YES || !(tier->capabilities & TY_TIER_SHARED);
 }
 
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)

@@ -101,7 +101,8 @@ struct ty_tier_io {
 	                                arena's */
 	struct ty_tier_page *page;   /* LIST */
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
-	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known */
+	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known ... */
+	uint64_t takes;                  /* ... and the bytes that it takes there */
 
 	enum ty_tier_outcome outcome; /* set when it goes home */
 	char error[120];              /* FAILED, CORRUPT: why */
@@ -138,6 +139,7 @@ struct ty_tier_config {
 	uint64_t pins;                /* pins=, bytes of these that are pinned, because they were about to be evicted */
 	int64_t timeout;              /* timeout=, ns an io may take */
 	struct ty_packing packing;    /* compress=, of what goes down; the width is each chunk's own */
+	enum { TY_TIER_SCRUB_LOCAL, TY_TIER_SCRUB_YES, TY_TIER_SCRUB_NO } scrub; /* scrub=yes, no; else: if nobody else writes to it */
 	int64_t wait;                 /* wait=, ns that a store waits for its room until what lies there is written; 0: dropped */
 	struct { char name[24], value[128]; } args[TY_TIER_ARGS]; /* what the kind itself may understand */
 	uint32_t arg_count;
@@ -323,6 +325,8 @@ void ty_packers_release(struct ty_service *service);
 TY_MUST_USE enum ty_code ty_tier_parse_packing(const char *text, struct ty_packing *out, struct ty_error *err);
 const char *ty_codec_name(enum ty_codec codec);
 
+/* Does the scrubber go through it? */
+bool ty_tier_is_scrubbed(const struct ty_tier *tier);
 /* Does this tier take chunks of that namespace (0: not known)? */
 bool ty_tier_takes(const struct ty_tier *tier, uint16_t space);
 const char *ty_tier_verb_name(enum ty_tier_verb verb);

@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(c);
 	answered = 0;
 	for (int i = 0; i < COMMANDS; i++)
-		FUZZ_CHECK(redis_send(c, replied, NULL, REPLY_MAX, 1, &(const char *){"PING"}, &(size_t){4}));
+		FUZZ_CHECK(redis_send(c, replied, NULL, &(struct redis_bounds){.bytes = REPLY_MAX}, 1, &(const char *){"PING"}, &(size_t){4}));
 	fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	FUZZ_CHECK(fd >= 0);
 	give(fd, data, size < 65536 ? size : 65536);

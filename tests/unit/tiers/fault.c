@@ -134,6 +134,7 @@ static void exists(struct actor *a, struct ty_tier_io *io)
 	while (io->found < io->key_count && (s = *find(a->state, &io->keys[io->found]))) {
 		if (io->found++ == 0) {
 			io->whose = whose(a, s);
+			io->takes = ty_envelope_total(&s->shape);
 			io->parts = s->shape.parts;
 			for (uint32_t i = 0; i < s->shape.parts; i++)
 				io->part[i].length = s->shape.length[i];

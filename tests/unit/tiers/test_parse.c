@@ -18,7 +18,7 @@ static void test_taken(void **state)
 	struct ty_error err = {.text = ""};
 
 	(void)state;
-	assert_int_equal(ty_tier_parse("disk:/a:b,size=1GiB,write=evict,tenant=a,tenant=b,ops=1024,queue=1,timeout=1ms,pins=1,own=x=y", &c,
+	assert_int_equal(ty_tier_parse("disk:/a:b,size=1GiB,write=evict,tenant=a,tenant=b,ops=1024,queue=1,timeout=1ms,pins=1,own=x=y,scrub=yes", &c,
 				 &err), TY_OK);
 	assert_string_equal(c.kind, "disk");
 	assert_string_equal(c.where, "/a:b");
@@ -26,6 +26,7 @@ static void test_taken(void **state)
 	assert_string_equal(c.tenants[1], "b");
 	assert_true(c.ops == 1024 && c.queue == 1 && c.timeout == 1000000 && c.pins == 1 && c.arg_count == 1);
 	assert_string_equal(c.args[0].value, "x=y");
+	assert_int_equal(c.scrub, TY_TIER_SCRUB_YES);
 	assert_int_equal(ty_tier_parse("redis:h:1", &c, &err), TY_OK);
 	assert_true(c.size == UINT64_MAX && c.write == TY_TIER_WRITE_COMMIT && !c.tenant_count && !c.arg_count);
 }
@@ -45,6 +46,7 @@ static void test_refused(void **state)
 	char many[TY_CONFIG_TIER_MAX + 2] = "disk:/a", longest[TY_CONFIG_TIER_MAX + 2];
 
 	(void)state;
+	refused("disk:/a,scrub=maybe", "scrub: found \"maybe\", expected yes or no");
 	refused("", "expected KIND:WHERE");
 	refused("disk", "expected KIND:WHERE");
 	refused(":/a", "expected KIND:WHERE");
