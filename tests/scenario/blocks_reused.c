@@ -13,21 +13,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare_held(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static const uint32_t ids[2 * H_PER_CHUNK] = {0, 1, 2, 3, 8, 9, 10, 11}, *const lists[1] = {ids};
 
 static struct ty_transfer two_chunks(const struct h_client *c)
@@ -280,12 +265,12 @@ static void test_leave_and_unregister(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_reused_at_the_done_word, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reused_after_flush, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reused_after_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_late_copies, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_late_store, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_leave_and_unregister, setup, teardown),
+		H_TEST_HELD(test_reused_at_the_done_word),
+		H_TEST_HELD(test_reused_after_flush),
+		H_TEST_HELD(test_reused_after_cancel),
+		H_TEST_HELD(test_late_copies),
+		H_TEST_HELD(test_late_store),
+		H_TEST_HELD(test_leave_and_unregister),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,21 +12,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 /* It has left, and its memory is its own: whoever comes next under its name may be another. */
 static void leave(struct h_client *c)
 {
@@ -123,8 +108,8 @@ static void test_end_session(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_layout, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_end_session, setup, teardown),
+		H_TEST(test_layout),
+		H_TEST(test_end_session),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,21 +12,6 @@
 static struct h_service service;
 static const uint8_t engine[16] = {5};
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare_held(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static uint64_t out(void)
 {
 	return atomic_load(&service.service->operations.used);
@@ -171,9 +156,9 @@ static void test_quarantine(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_store, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_retrieve, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_quarantine, setup, teardown),
+		H_TEST_HELD(test_store),
+		H_TEST_HELD(test_retrieve),
+		H_TEST_HELD(test_quarantine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

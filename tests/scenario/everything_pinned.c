@@ -9,21 +9,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 /* A prompt of its own for each session, leased until the session ends. Its code if it was not stored, or not all of it. */
 static enum ty_code store_and_lease(struct h_client *c, uint32_t session, uint32_t *stored)
 {
@@ -76,7 +61,7 @@ static void test_pinned(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_pinned, setup, teardown)};
+	const struct CMUnitTest tests[] = {H_TEST(test_pinned)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

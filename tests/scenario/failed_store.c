@@ -22,13 +22,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static enum ty_code ok_or(struct h_client *c, enum ty_code code, enum ty_code other)
 {
 	if (code != TY_OK && code != other)
@@ -75,7 +68,7 @@ static void test_only_what_was_stored_is_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_only_what_was_stored_is_found, setup, teardown),
+		H_TEST_OF(test_only_what_was_stored_is_found, setup, h_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,22 +11,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare(&service);
-	service.config.l1_size = 2 * ((uint64_t)64 << 20);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 /* An engine whose runs are so many times as long. */
 static void open_engine(struct h_client *c, uint32_t times)
 {
@@ -80,7 +64,7 @@ static void test_another_size_finds_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_another_size_finds_room, setup, teardown),
+		H_TEST(test_another_size_finds_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,18 @@ void g_stop(struct g_house *g)
 	engine_free_all();
 }
 
+int g_setup(void **state)
+{
+	g_start(*state, 1);
+	return 0;
+}
+
+int g_teardown(void **state)
+{
+	g_stop(*state);
+	return 0;
+}
+
 /* The region and the device of the client that registers next. */
 static struct ty_region region;
 static uint8_t uuid[TY_UUID_BYTES];

@@ -25,6 +25,11 @@ void g_start(struct g_house *g, uint32_t devices);
 /* And the driver has nothing of it any more. */
 void g_stop(struct g_house *g);
 
+/* For cmocka: a test that a service with one GPU is started for, and stopped after; it is the file's `house`. */
+#define G_TEST(test) cmocka_unit_test_prestate_setup_teardown(test, g_setup, g_teardown, &house)
+int g_setup(void **state);
+int g_teardown(void **state);
+
 /* A client as h_open makes it, with the harness's pool on the GPU that cuda:`device` is, but not registered. */
 void g_open(struct g_house *g, struct h_client *c, uint32_t device);
 /* The same, its memory in pieces that are exported as descriptors, with a seam in the pool's middle. */

@@ -14,20 +14,6 @@
 
 static struct g_house house;
 
-static int setup(void **state)
-{
-	(void)state;
-	g_start(&house, 1);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	g_stop(&house);
-	return 0;
-}
-
 static uint32_t ids[8 * H_PER_CHUNK], id_count;
 static const uint32_t *const lists[1] = {ids};
 
@@ -424,12 +410,12 @@ static void test_four_devices(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_streams, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unregister_in_flight, setup, teardown),
+		G_TEST(test_calls),
+		G_TEST(test_layers),
+		G_TEST(test_streams),
+		G_TEST(test_pieces),
+		G_TEST(test_bad_input),
+		G_TEST(test_unregister_in_flight),
 		cmocka_unit_test(test_no_batch_copy),
 		cmocka_unit_test(test_four_devices),
 	};

@@ -108,6 +108,26 @@ void h_stop(struct h_service *s)
 	}
 }
 
+int h_setup(void **state)
+{
+	h_prepare(*state);
+	h_start(*state);
+	return 0;
+}
+
+int h_setup_held(void **state)
+{
+	h_prepare_held(*state);
+	h_start(*state);
+	return 0;
+}
+
+int h_teardown(void **state)
+{
+	h_stop(*state);
+	return 0;
+}
+
 struct ty_pool *h_pool(struct h_client *c, uint32_t part, uint32_t parts)
 {
 	static struct ty_region region;

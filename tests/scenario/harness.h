@@ -47,6 +47,15 @@ void h_start(struct h_service *s);
 void h_restart(struct h_service *s, void (*between)(int arena, int slots));
 void h_stop(struct h_service *s); /* and everything in its directory goes */
 
+/* For cmocka: a test that a service of its own is started for, and stopped after. It is the file's `service`: *state of a setup of one's
+ * own (H_TEST_OF) is that. */
+#define H_TEST(test) H_TEST_OF(test, h_setup, h_teardown)
+#define H_TEST_HELD(test) H_TEST_OF(test, h_setup_held, h_teardown) /* h_prepare_held */
+#define H_TEST_OF(test, setup, teardown) cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, &service)
+int h_setup(void **state);
+int h_setup_held(void **state);
+int h_teardown(void **state);
+
 /* Waits until no operation has a row, and (with `leases`) no session a lease: both are given back behind an answer. */
 void h_idle(struct h_service *s, bool leases);
 

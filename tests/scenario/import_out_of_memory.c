@@ -13,20 +13,6 @@
 
 static struct g_house house;
 
-static int setup(void **state)
-{
-	(void)state;
-	g_start(&house, 1);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	g_stop(&house);
-	return 0;
-}
-
 static void round_trip(struct h_client *c, uint32_t base)
 {
 	assert_int_equal(h_lookup(c, 1, base, 4), TY_OK);
@@ -91,8 +77,8 @@ static void test_pieces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_allocation, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
+		G_TEST(test_allocation),
+		G_TEST(test_pieces),
 	};
 	int failed;
 

@@ -16,21 +16,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare_held(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 /* ---- the victim, a process of its own -------------------------------------------------------------------- */
 
 /* Its first store is committed; then it stops, and when it is continued it stores, or retrieves, without end. */
@@ -180,10 +165,10 @@ static void test_retrieve_outlives_its_client(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_mid_store, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mid_retrieve, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_store_outlives_its_client, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_retrieve_outlives_its_client, setup, teardown),
+		H_TEST_HELD(test_mid_store),
+		H_TEST_HELD(test_mid_retrieve),
+		H_TEST_HELD(test_store_outlives_its_client),
+		H_TEST_HELD(test_retrieve_outlives_its_client),
 	};
 
 	if (argc == 4)

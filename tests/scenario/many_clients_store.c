@@ -22,13 +22,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 struct driver {
 	struct h_client c;
 	uint32_t number, round, pings, hits, stored, busy;
@@ -213,8 +206,8 @@ static void test_greedy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_sixteen, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_greedy, setup, teardown),
+		H_TEST_OF(test_sixteen, setup, h_teardown),
+		H_TEST_OF(test_greedy, setup, h_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,21 +10,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare_held(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static const uint8_t engine[16] = {5};
 
 /* A store of two chunks, sent, that `c` hears the answer of; its id. */
@@ -145,9 +130,9 @@ static void test_history_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_status_shows_them, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_history_is_bounded, setup, teardown),
+		H_TEST_HELD(test_cancel),
+		H_TEST_HELD(test_status_shows_them),
+		H_TEST_HELD(test_history_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

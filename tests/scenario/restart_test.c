@@ -25,13 +25,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static uint64_t seen(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_acquire);
@@ -271,13 +264,13 @@ static void test_missing_sums_are_made(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_serves_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_old_chunks_make_room, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_damaged_contents_are_a_miss, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_sample_that_is_damaged, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_damaged_table_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_another_size_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_missing_sums_are_made, setup, teardown),
+		H_TEST_OF(test_serves_again, setup, h_teardown),
+		H_TEST_OF(test_old_chunks_make_room, setup, h_teardown),
+		H_TEST_OF(test_damaged_contents_are_a_miss, setup, h_teardown),
+		H_TEST_OF(test_a_sample_that_is_damaged, setup, h_teardown),
+		H_TEST_OF(test_damaged_table_is_refused, setup, h_teardown),
+		H_TEST_OF(test_another_size_is_refused, setup, h_teardown),
+		H_TEST_OF(test_missing_sums_are_made, setup, h_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,21 +14,6 @@
 
 static struct h_service service;
 
-static int setup(void **state)
-{
-	(void)state;
-	h_prepare(&service);
-	h_start(&service);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 /* ---- the main path --------------------------------------------------------------------------------------- */
 
 static void test_store_and_retrieve(void **state)
@@ -404,18 +389,18 @@ static void test_small_arena(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_store_and_retrieve, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_survives_its_client, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tenants_share_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tokens, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_two_parts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_ready_never_comes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_operations, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_layouts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unsealed_pool, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_address_in_use, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_small_arena, setup, teardown),
+		H_TEST(test_store_and_retrieve),
+		H_TEST(test_survives_its_client),
+		H_TEST(test_tenants_share_nothing),
+		H_TEST(test_tokens),
+		H_TEST(test_two_parts),
+		H_TEST(test_marks),
+		H_TEST(test_ready_never_comes),
+		H_TEST(test_bad_operations),
+		H_TEST(test_bad_layouts),
+		H_TEST(test_unsealed_pool),
+		H_TEST(test_address_in_use),
+		H_TEST(test_small_arena),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,13 +21,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	h_stop(&service);
-	return 0;
-}
-
 static uint64_t leases(void)
 {
 	return atomic_load(&service.service->lookup_stats.leases);
@@ -129,8 +122,8 @@ static void test_end_and_begin(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_end_under_way, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_end_and_begin, setup, teardown),
+		H_TEST_OF(test_end_under_way, setup, h_teardown),
+		H_TEST_OF(test_end_and_begin, setup, h_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -317,12 +317,12 @@ static void test_restart_before_it_went_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_outlives_the_service, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_restart_before_it_went_down, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_outgrows_the_arena, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_misbehaving_tiers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_scrubs, setup, teardown),
+		H_TEST_OF(test_outlives_the_service, setup, teardown),
+		H_TEST_OF(test_restart_before_it_went_down, setup, teardown),
+		H_TEST_OF(test_outgrows_the_arena, setup, teardown),
+		H_TEST_OF(test_parts, setup, teardown),
+		H_TEST_OF(test_misbehaving_tiers, setup, teardown),
+		H_TEST_OF(test_scrubs, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
