@@ -42,8 +42,11 @@ static inline void ty_set_turn(uint64_t ns)
  * its rings begin later inherit it). Raising it is always allowed; if not, the thread is merely less polite. */
 static inline void ty_give_way(void)
 {
+	id_t self = (id_t)syscall(SYS_gettid);
+
 	ty_set_turn(0);
-	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), TY_GIVE_WAY_NICENESS);
+	/* from where the process is: one that was begun with `nice` has threads that go first as well (19 is the end of it) */
+	(void)setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + TY_GIVE_WAY_NICENESS);
 }
 
 #endif

@@ -136,11 +136,13 @@ def turns():
                 found.setdefault(name, set()).add((runtime, nice))
         return found
 
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+
     def good(found):
         behind = [found.get(name, {(0, 0)}) for name in ("bytework", "populate", "tier-")]
-        return (all(found.get(name) == {(100000, 0)} for name in ("tyer-w", "nng:task", "clients")) and
-                found.get("owner-") == {(500000, 0)} and
-                all(runtime > 500000 and nice == 5 for one in behind for runtime, nice in one))
+        return (all(found.get(name) == {(100000, own)} for name in ("tyer-w", "nng:task", "clients")) and
+                found.get("owner-") == {(500000, own)} and
+                all(runtime > 500000 and nice == min(own + 5, 19) for one in behind for runtime, nice in one))
 
     for _ in range(600):  # until every thread has begun
         if good(asked()):
