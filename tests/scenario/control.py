@@ -12,17 +12,11 @@ import subprocess
 import sys
 import tempfile
 
+from outside import check, finish
 from subscriber import DELETED, DROPPED, EVICTED, MOVED, STORED, Subscriber
 
 tyerd, tyer, bench = sys.argv[1:4]
 folder = tempfile.TemporaryDirectory(prefix="tyer-control-")
-passed = failed = 0
-
-
-def check(name, good, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(good), failed + (not good)
-    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
 
 
 class Service:
@@ -303,5 +297,4 @@ control_below(service, trace)
 resize_tier(service, trace)
 check("stops cleanly with a tier", service.stop() == 0)
 refusals()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

@@ -16,17 +16,10 @@ import tempfile
 import time
 import urllib.request
 
-from outside import wait_gone
+from outside import check, finish, wait_gone
 
 tyerd, tyer, bench = sys.argv[1:4]
 folder = tempfile.TemporaryDirectory(prefix="tyer-life-")
-passed = failed = 0
-
-
-def check(name, good, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(good), failed + (not good)
-    print(f"{'ok' if good else 'FAILED'}: {name}{'' if good else ': ' + str(detail)}", flush=True)
 
 
 class Service:
@@ -194,5 +187,4 @@ def sizes():
 
 for part in (life, stop_with_requests_open, turns, refusals, sizes):
     part()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()
