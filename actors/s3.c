@@ -6,6 +6,7 @@
  *   GET     GET                                   checked against the envelope before it counts
  *   EXISTS  GET of the envelope alone, a window of keys at a time; ends at the first that is not there
  *   DELETE  DELETE
+ *   LIST    ListObjectsV2 (s3_list.c)
  *
  * An io that is answered before its requests are over has them taken away from libcurl first.
  */
@@ -68,6 +69,7 @@ void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 		free(op->upload->body);
 	free(op->upload);
 	free(op->query);
+	s3_list_free(op->list);
 	ty_tier_unpack_free(op->unpack);
 	free(op);
 	if (io)
@@ -111,6 +113,13 @@ static bool look_on(struct s3_op *op)
 	return true;
 }
 
+const struct ty_identity *s3_whose(struct s3_actor *a, const struct ty_envelope *e)
+{
+	struct ty_tier_names *seen = &a->s3->seen;
+
+	return e->identity.model[0] ? ty_tier_names_at(seen, ty_tier_names_number(seen, &e->identity)) : NULL;
+}
+
 static void end_query(struct s3_op *op)
 {
 	struct s3_query *q = op->query;
@@ -119,6 +128,8 @@ static void end_query(struct s3_op *op)
 	while (io->found < q->end && q->key[io->found].here && q->key[io->found].shape == q->key[0].shape)
 		io->found++;
 	if (io->found) {
+		io->whose = s3_whose(op->a, &q->first);
+		io->takes = ty_envelope_total(&q->first);
 		io->parts = q->first.parts;
 		for (uint32_t i = 0; i < io->parts; i++)
 			io->part[i].length = q->first.length[i];
@@ -260,6 +271,10 @@ void s3_request_end(struct s3_request *r, enum s3_end end)
 		looked(op, r, end);
 		return;
 	}
+	if (op->list) {
+		s3_list_step(op, r, end);
+		return;
+	}
 	if (end == S3_ANSWERED && r->at == r->end && send_to_unpacker(op, r))
 		return;
 	outcome = outcome_of(r, end, &err);
@@ -294,7 +309,7 @@ static bool begin(struct s3_op *op, struct ty_tier_io *io)
 	case TY_TIER_DELETE:
 		return s3_request_new(op, S3_DELETE, 0) != NULL;
 	case TY_TIER_LIST:
-		break; /* not among the capabilities */
+		return s3_list_begin(op);
 	}
 	return false;
 }
@@ -311,17 +326,19 @@ static void carry_out(struct s3_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "the store is down: %.90s", a->down_because);
 		return;
 	}
-	if (!io->key_count) {
+	if (!io->key_count && io->verb != TY_TIER_LIST) {
 		ty_tier_complete(a->tier, io, TY_TIER_DONE, NULL);
 		return;
 	}
 	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
 		return;
-	op = new_op(a, io, io->keys, io->deadline);
+	op = new_op(a, io, io->key_count ? io->keys : &(struct ty_key){{0}}, io->deadline);
 	if (!op)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
 	else if (!begin(op, io))
 		s3_op_end(op, TY_TIER_FAILED, "no memory");
+	else if (op->list && op->list->wrong_cursor)
+		s3_op_end(op, TY_TIER_FAILED, "the cursor is none of its own");
 	if (a->look_at == TY_NEVER)
 		a->look_at = ty_now() + LOOK_NS;
 	/* the poll that follows sends what was queued */

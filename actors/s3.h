@@ -7,6 +7,7 @@
  *   s3_request.c   requests: their lanes, tries and ends; whether the store is down
  *   s3_transfer.c  one request on one of libcurl's handles: its header lines, its bytes, and libcurl's sockets
  *   s3_upload.c    chunks that go up in pieces
+ *   s3_list.c      LIST
  *   s3_names.c     the actor beside it that looks up the host's addresses
  *   s3.c           operations as requests, and what came of them
  */
@@ -30,6 +31,9 @@
 #define S3_PARTS_MAX 10000
 #define S3_PARTS_OUT 4           /* of one chunk, at once */
 #define S3_KEYS_OUT 16           /* of one EXISTS, at once */
+#define S3_LIST_MAX 256          /* objects of one page */
+#define S3_LIST_BYTES ((size_t)512 << 10) /* that the answer for it may have */
+#define S3_LIST_LOOKS 4          /* of these, at once */
 #define S3_PREFIX_MAX 128
 #define S3_URL_ROOM (TY_S3_URL_MAX + S3_PREFIX_MAX + 64 + TY_S3_UPLOAD_MAX + 48)
 #define S3_TEXT_MAX 4096         /* that is kept of an answer that is no object */
@@ -75,9 +79,10 @@ struct s3 {
 	char addresses[S3_ADDRESSES_MAX]; /* as in struct s3_lookup; "": libcurl is given an address in the URL */
 	struct s3_lookup lookup;
 	struct ty_actor *names;        /* null: there is no name to look up */
+	struct ty_tier_names seen;     /* the actor's: whose the chunks are that it has seen */
 };
 
-enum s3_kind { S3_PUT, S3_GET, S3_LOOK, S3_DELETE, S3_BEGIN, S3_PIECE, S3_FINISH, S3_ABORT, S3_PROBE };
+enum s3_kind { S3_PUT, S3_GET, S3_LOOK, S3_DELETE, S3_BEGIN, S3_PIECE, S3_FINISH, S3_ABORT, S3_PROBE, S3_LIST };
 enum s3_lane { S3_UP, S3_DOWN, S3_LANES }; /* what somebody waits for: GET, EXISTS; and the rest */
 
 /* What came of a request, tries and all. */
@@ -126,6 +131,15 @@ struct s3_query {
 	struct { bool here; uint64_t shape; } key[];
 };
 
+/* LIST. */
+struct s3_listing {
+	char place[TY_S3_PLACE_MAX];     /* behind the prefix: the page begins after it; "": at the beginning */
+	bool wrong_cursor;
+	char *text;                      /* the answer */
+	size_t length, room;
+	uint32_t begun, out;             /* objects that are looked at */
+};
+
 /* A chunk that goes up in pieces. */
 struct s3_upload {
 	char id[TY_S3_UPLOAD_MAX];       /* quoted; "": not begun yet */
@@ -147,6 +161,7 @@ struct s3_op {
 	uint64_t total;                  /* bytes of the object; GET: if nothing is packed */
 	struct s3_query *query;
 	struct s3_upload *upload;
+	struct s3_listing *list;
 	struct ty_tier_unpack *unpack;   /* GET: where packed parts are read to; null: none is, or there is no memory */
 	bool unpacking;                  /* it is with an unpacker: the io stays */
 };
@@ -212,7 +227,16 @@ void s3_upload_step(struct s3_op *op, struct s3_request *r, enum s3_end end);
 /* Before it is done: the io goes home, an errand sees to the pieces. */
 void s3_upload_abandon(struct s3_op *op, enum ty_tier_outcome outcome);
 
+/* ---- s3_list.c ---- */
+TY_MUST_USE bool s3_list_begin(struct s3_op *op); /* false: no memory */
+void s3_list_url(const struct s3_op *op, char *out, size_t size); /* what follows the bucket's */
+size_t s3_list_take(struct s3_request *r, const char *in, size_t length); /* bytes of the answer; fewer than all end it */
+/* A request of it ended. Ends the op when nothing is left to do. */
+void s3_list_step(struct s3_op *op, struct s3_request *r, enum s3_end end);
+void s3_list_free(struct s3_listing *list); /* null is allowed */
+
 /* ---- s3.c ---- */
+const struct ty_identity *s3_whose(struct s3_actor *a, const struct ty_envelope *e);
 /* From s3_request.c: the request is over. Frees it. */
 void s3_request_end(struct s3_request *r, enum s3_end end);
 /* From s3_transfer.c: the envelope of a GET is here, and how long what follows is. Before each try: forget_shape. */

@@ -275,7 +275,7 @@ enum ty_code s3_open(struct ty_tier *tier, struct ty_error *err)
 		return code;
 	}
 	randombytes_buf(&s3->random, sizeof s3->random);
-	tier->capabilities = TY_TIER_SHARED | TY_TIER_LASTING;
+	tier->capabilities = TY_TIER_SHARED | TY_TIER_LASTING | TY_TIER_LISTS;
 	return TY_OK;
 }
 
@@ -288,6 +288,7 @@ void s3_close(struct ty_tier *tier)
 	if (s3->epoll_fd >= 0)
 		close(s3->epoll_fd);
 	explicit_bzero(&s3->credentials, sizeof s3->credentials);
+	ty_tier_names_clear(&s3->seen);
 	free(s3);
 	tier->state = NULL;
 }

@@ -25,6 +25,7 @@ static const struct { const char *method; enum s3_lane lane; } kinds[] = {
 	[S3_PUT] = {"PUT", S3_DOWN},     [S3_GET] = {"GET", S3_UP},     [S3_LOOK] = {"GET", S3_UP},
 	[S3_DELETE] = {"DELETE", S3_DOWN}, [S3_BEGIN] = {"POST", S3_DOWN}, [S3_PIECE] = {"PUT", S3_DOWN},
 	[S3_FINISH] = {"POST", S3_DOWN}, [S3_ABORT] = {"DELETE", S3_DOWN}, [S3_PROBE] = {"HEAD", S3_UP},
+	[S3_LIST] = {"GET", S3_DOWN}, /* nobody waits for it */
 };
 
 static void count(_Atomic uint64_t *counter)
@@ -43,11 +44,17 @@ bool s3_is_down(const struct s3_actor *a)
 static void write_url(struct s3_request *r)
 {
 	const struct s3 *s3 = r->op->a->s3;
-	const struct ty_key *key = r->kind == S3_LOOK ? &r->op->io->keys[r->number] : &r->op->key;
+	const struct ty_key *key = r->kind != S3_LOOK ? &r->op->key
+				   : r->op->list      ? &r->op->io->page->item[r->number].key
+						      : &r->op->io->keys[r->number];
 	size_t n = (size_t)snprintf(r->url, sizeof r->url, "%s/", s3->where.url);
 
 	if (r->kind == S3_PROBE) {
 		r->url[n - 1] = 0; /* the bucket itself */
+		return;
+	}
+	if (r->kind == S3_LIST) {
+		s3_list_url(r->op, r->url + n - 1, sizeof r->url - n + 1);
 		return;
 	}
 	n += (size_t)snprintf(r->url + n, sizeof r->url - n, "%s", s3->prefix);
@@ -236,7 +243,8 @@ static bool may_try_again(struct s3_request *r)
 /* What a person should know of a try that brought nothing. */
 static void explain(struct s3_request *r, CURLcode result, const char *code)
 {
-	size_t most = r->header_bytes > S3_HEADERS_MAX ? S3_HEADERS_MAX : r->body_bytes ? S3_BODY_MAX : (size_t)r->end;
+	size_t body = r->kind == S3_LIST && r->status == 200 ? S3_LIST_BYTES : S3_BODY_MAX;
+	size_t most = r->header_bytes > S3_HEADERS_MAX ? S3_HEADERS_MAX : r->body_bytes ? body : (size_t)r->end;
 	char libcurl[sizeof r->why];
 
 	memcpy(libcurl, r->why, sizeof libcurl);

@@ -156,6 +156,8 @@ static size_t on_receive(char *in, size_t size, size_t count, void *user)
 	struct s3_request *r = user;
 
 	r->moved_at = ty_now();
+	if (r->kind == S3_LIST && r->status == 200)
+		return s3_list_take(r, in, size * count);
 	return is_object(r) ? take_object(r, in, size * count) : take_text(r, in, size * count);
 }
 
@@ -252,6 +254,8 @@ bool s3_transfer_begin(struct s3_request *r, const char *method, const char *con
 	r->at = r->begin;
 	if (r->kind == S3_GET)
 		s3_forget_shape(r);
+	if (r->op->list)
+		r->op->list->length = 0;
 	r->header_bytes = r->body_bytes = r->text_length = 0;
 	r->too_long = false;
 	r->status = 0;

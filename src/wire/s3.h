@@ -52,6 +52,26 @@ TY_MUST_USE bool ty_s3_element(const char *xml, size_t length, const char *name,
 /* The value of a header line if it is an ETag's, and one that can be sent back within XML: printable ASCII without <, > and &. */
 TY_MUST_USE bool ty_s3_etag(const char *line, size_t length, char out[TY_S3_ETAG_MAX]);
 
+/* ---- s3_list.c ---- */
+
+#define TY_S3_KEY_BYTES 32
+#define TY_S3_PLACE_MAX 72
+
+struct ty_s3_listed {
+	bool ours;                    /* its name is the prefix and 64 hexadecimal digits, in lower case: */
+	uint8_t key[TY_S3_KEY_BYTES];
+	uint64_t bytes;
+	char place[TY_S3_PLACE_MAX];  /* what follows the prefix in the name, or a place behind it with no name of ours between */
+};
+
+/* Is it an answer to ListObjectsV2? *more: it is not the last page. */
+TY_MUST_USE bool ty_s3_is_list(const char *xml, size_t length, bool *more);
+/* Its next object (*xml, *left: what is still to be read). False: there is none any more, or (*bad is not null then) one that cannot be
+ * read, or that does not begin with `prefix`. */
+TY_MUST_USE bool ty_s3_next_listed(const char **xml, size_t *left, const char *prefix, struct ty_s3_listed *out, const char **bad);
+
+/* ---- s3.c ---- */
+
 /* As it may stand in a query: letters, digits, - . _ ~ as they are, the rest as %XX. False: no room. */
 TY_MUST_USE bool ty_s3_quote(const char *text, char *out, size_t size);
 

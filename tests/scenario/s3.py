@@ -94,10 +94,30 @@ def shared(inside, bind):
     after = hits(second.replay(trace))
     check("the other finds all of them, the first did not", before < total == after, (before, after, total))
     check("no secret is told", store.secret not in first.read_log() + second.read_log())
-    # DELETE and CLEAR reach the store
-    key = store.keys()[0].removeprefix("cache/")
-    check("DELETE", second.tool("delete", "--key", key).returncode == 0 and f"cache/{key}" not in store.keys())
-    check("CLEAR reaches the store", second.tool("clear").returncode == 0 and not store.keys(), len(store.keys()))
+    # what lies there alone is listed, and whose it is; DELETE and CLEAR reach it, by key, prefix and tenant, and nothing else
+    first.tool("clear", "--in", "arena")
+    stored = {key.removeprefix("cache/") for key in store.keys()}
+    done = first.tool("list", "--in", "tiers", "--timeout", "60s")
+    check("LIST", sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted(stored) and done.stdout.count(' tenant="') == len(stored),
+          (done, len(stored)))
+    tenant, key = done.stdout.split('tenant="')[1].split('"')[0], sorted(stored)[0]
+    with open(f"{folder.name}/other", "w") as f:
+        f.write("not ours")
+    for name in ("cache/README", f"cache/{key}.old", f"other/{key}"):
+        store.curl("-T", f"{folder.name}/other", f"{store.url}/kvc/{name}")
+    check("DELETE by key", first.tool("delete", "--key", key).stdout == "0 chunks, 0 bytes; 1 in the tiers\n" and f"cache/{key}" not in store.keys())
+    stored -= {key}
+    some = {k for k in stored if k[0] == sorted(stored)[0][0] and k[1] == sorted(stored)[0][1]}
+    done = first.tool("delete", "--key-prefix", sorted(stored)[0][:2], "--timeout", "60s")
+    check("DELETE by prefix", done.stdout == f"0 chunks, 0 bytes; {len(some)} in the tiers\n", (done, len(some)))
+    done = first.tool("clear", "--tenant", "nobody", "--in", "tiers", "--timeout", "60s")
+    check("CLEAR of nobody's", done.stdout == "0 chunks, 0 bytes\n", done)
+    done = first.tool("clear", "--tenant", tenant, "--in", "tiers", "--timeout", "60s")
+    check("CLEAR of a tenant", done.stdout == f"0 chunks, 0 bytes; {len(stored - some)} in the tiers\n", done)
+    check("what is not ours stays", sorted(store.keys()) == sorted(("cache/README", f"cache/{key}.old", f"other/{key}")), store.keys())
+    for name in store.keys():
+        store.curl("-X", "DELETE", f"{store.url}/kvc/{name}")
+    check("CLEAR", second.tool("clear").returncode == 0 and not store.keys(), len(store.keys()))
     second.stop()
     # other bytes, and too few of them
     first.replay(trace, 2)

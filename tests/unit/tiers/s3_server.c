@@ -231,6 +231,65 @@ static void serve_object(struct s3_server *s, struct s3_server_connection *c, co
 	s->body_sent = 1;
 }
 
+static void unquote(const char *query, const char *name, char *out, size_t size)
+{
+	const char *at = strstr(query, name);
+	size_t n = 0;
+
+	for (at = at ? at + strlen(name) : ""; *at && *at != '&' && n + 1 < size; n++) {
+		unsigned byte = (unsigned char)*at;
+
+		if (*at == '%' && sscanf(at + 1, "%2x", &byte) == 1)
+			at += 2;
+		at++;
+		out[n] = (char)byte;
+	}
+	out[n] = 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(const struct s3_object *const *)a)->name, (*(const struct s3_object *const *)b)->name);
+}
+
+/* ListObjectsV2, of the bucket `target`. */
+static void serve_list(struct s3_server *s, struct s3_server_connection *c, const char *target, const char *query)
+{
+	static const struct s3_object *found[S3_SERVER_OBJECTS];
+	static char body[1 << 20];
+	char prefix[600], after[800];
+	unsigned count = 0, most = 0, n;
+	size_t bucket = strlen(target) + 1;
+
+	s->by_kind[9]++;
+	if (s->list) {
+		answer(c, 200, "", s->list, strlen(s->list));
+		return;
+	}
+	unquote(query, "&prefix=", prefix, sizeof prefix);
+	unquote(query, "&start-after=", after, sizeof after);
+	if (sscanf(strstr(query, "max-keys="), "max-keys=%u", &most) != 1)
+		abort();
+	for (unsigned i = 0; i < s->object_count; i++) {
+		const char *name = s->object[i].name + bucket;
+
+		if (s->object[i].data && !strncmp(name, prefix, strlen(prefix)) && strcmp(name, after) > 0)
+			found[count++] = &s->object[i];
+	}
+	qsort(found, count, sizeof found[0], by_name);
+	n = (unsigned)snprintf(body, sizeof body, "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"><Name>kv</Name><KeyCount>%u</KeyCount>",
+		count < most ? count : most);
+	for (unsigned i = 0; i < count && i < most; i++) {
+		n += (unsigned)snprintf(body + n, sizeof body - n, "<Contents><Key>");
+		for (const char *at = found[i]->name + bucket; *at; at++)
+			n += (unsigned)snprintf(body + n, sizeof body - n, *at == '<' ? "&lt;" : *at == '&' ? "&amp;" : "%c", *at);
+		n += (unsigned)snprintf(body + n, sizeof body - n, "</Key><ETag>&quot;x&quot;</ETag><Size>%zu</Size></Contents>",
+			found[i]->length);
+	}
+	n += (unsigned)snprintf(body + n, sizeof body - n, "<IsTruncated>%s</IsTruncated></ListBucketResult>", count > most ? "true" : "false");
+	answer(c, 200, "", body, n);
+}
+
 static void serve(struct s3_server *s, struct s3_server_connection *c, enum s3_fault fault)
 {
 	char method[16], target[1400], *query, text[256];
@@ -267,6 +326,8 @@ static void serve(struct s3_server *s, struct s3_server_connection *c, enum s3_f
 		s->aborted++;
 		forget_pieces(s, upload);
 		answer(c, 204, "", NULL, 0);
+	} else if (query && !strncmp(query, "list-type=2&", 12)) {
+		serve_list(s, c, target, query);
 	} else if (!strcmp(method, "HEAD")) {
 		s->by_kind[8]++;
 		put_out(c, "HTTP/1.1 200 X\r\n\r\n", 18);

@@ -50,10 +50,11 @@ struct s3_server {
 	enum s3_fault fault;
 	int fault_count, status;
 	const char *method, *code;
+	const char *list;                /* the answer to each list, instead of one that is right; null: that */
 
 	/* What was seen. */
 	unsigned requests, connections, open, most_open, refused_signatures, aborted;
-	unsigned by_kind[9];             /* see s3_kind_of: PUT, GET, GET of a range, DELETE, begin, piece, finish, abort, HEAD */
+	unsigned by_kind[10];            /* PUT, GET, GET of a range, DELETE, begin, piece, finish, abort, HEAD, list */
 	char last_error[1024];
 	uint8_t body_sent;
 

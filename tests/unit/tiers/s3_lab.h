@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An S3 tier and a server for it that misbehaves as told. The runtime is deterministic and the server is moved between its steps: time is
+ * logical, so what is silent for ten seconds costs none.
+ */
+#ifndef TY_TESTS_TIERS_S3_LAB_H
+#define TY_TESTS_TIERS_S3_LAB_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "actors/s3.h"
+#include "s3_server.h"
+#include "base/log.h"
+#include "cache/checksum.h"
+
+#define CHUNK 10000 /* no multiple of anything */
+#define SECOND INT64_C(1000000000)
+
+enum { LAB_RUN = 0x900, LAB_HOME };
+
+/* To the driver, as LAB_RUN: ios that it submits. */
+struct batch { struct ty_msg msg; struct ty_tier_io **ios; uint32_t count; };
+
+extern struct lab {
+	struct s3_server server;
+	struct ty_config config;
+	struct ty_service *service;
+	struct ty_tier *tier;
+	struct ty_actor *driver;
+	struct ty_msg start, stop;
+	unsigned home;
+	int64_t timeout;
+	char error[256];
+} lab;
+
+enum ty_code lab_open_tier(const char *settings);
+void lab_step(void);
+void lab_pass(int64_t ns);
+void lab_close_tier(void);
+int lab_open(void **state);
+int lab_close(void **state);
+struct ty_key lab_key(uint64_t number);
+void lab_name(uint64_t number, char out[128]);
+struct s3_object *lab_object(uint64_t number);
+uint8_t lab_byte(uint64_t number, uint32_t part, uint64_t i);
+struct ty_tier_io *lab_io(enum ty_tier_verb verb, uint64_t number, uint32_t place, uint32_t parts, uint64_t bytes);
+void lab_free(struct ty_tier_io *io);
+void lab_run(struct ty_tier_io **ios, uint32_t count);
+bool lab_holds(const struct ty_tier_io *io, uint64_t number);
+enum ty_tier_outcome lab_do(enum ty_tier_verb verb, uint64_t number, uint32_t parts, uint64_t bytes);
+uint64_t lab_stat(const _Atomic uint64_t *counter);
+
+#endif
