@@ -104,7 +104,7 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 		struct cuda_lane *lane = &dev->lanes[i];
 
 		result = CU(dev, cuStreamCreate, &lane->kernel, CU_STREAM_NON_BLOCKING);
-		for (unsigned s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+		for (unsigned s = 0; (s < dev->streams || s < dev->staged_streams) && result == CU_SUCCESS; s++)
 			result = CU(dev, cuStreamCreate, &lane->copy[s], CU_STREAM_NON_BLOCKING);
 		if (result != CU_SUCCESS)
 			return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
@@ -183,7 +183,9 @@ static enum ty_code cuda_calibrate(struct ty_device *base, bool beside, uint64_t
 
 static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
 {
-	uint64_t want = options->staging_bytes ? options->staging_bytes : TY_CUDA_STAGING_DEFAULT, bytes;
+	const uint64_t usual = dev->in_process && !options->tile_bytes ? TY_CUDA_STAGING_WITHIN : TY_CUDA_STAGING_DEFAULT;
+	const uint64_t tile = options->tile_bytes ? options->tile_bytes : dev->in_process ? TY_CUDA_SLOT_WITHIN : 0;
+	uint64_t want = options->staging_bytes ? options->staging_bytes : usual, bytes;
 	cu_result result = CU_SUCCESS;
 
 	if (want < TY_CUDA_STAGING_LEAST)
@@ -202,8 +204,9 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
 			(unsigned long long)want);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
-	dev->one_slot = options->tile_bytes;
-	dev->slot_bytes = options->tile_bytes ? options->tile_bytes : TY_CUDA_SLOT_DEFAULT;
+	dev->one_slot = tile;
+	dev->keep_tiles = options->tile_bytes ? options->keep_tiles : dev->in_process;
+	dev->slot_bytes = tile ? tile : TY_CUDA_SLOT_DEFAULT;
 	if (dev->slot_bytes < TY_CUDA_TILE_LEAST)
 		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->slot_bytes,
 			(unsigned long long)TY_CUDA_TILE_LEAST);
@@ -255,7 +258,9 @@ static enum ty_code calibrate(struct cuda_device *dev, const struct ty_device_op
 		ty_calibration_name(path, sizeof path, options->calibration, c->uuid, c->driver);
 		if (ty_calibration_read(path, c, &there, &why) != TY_OK)
 			note(dev, "%s", why.text);
-		if (!there && ty_cuda_calibrate(dev, false, most, c, &why) != TY_OK)
+		if (!there && dev->in_process)
+			note(dev, "compiled rates: there is no %.200s", path);
+		else if (!there && ty_cuda_calibrate(dev, false, most, c, &why) != TY_OK)
 			note(dev, "compiled rates: %s", why.text);
 		else if (!there && ty_calibration_write(options->calibration, c, &why) != TY_OK)
 			note(dev, "the calibration is not kept: %s", why.text);
@@ -333,10 +338,11 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->base.call = call;
 	dev->base.now = ty_device_clock();
 	dev->base.slow = true;
-	dev->streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
+	dev->streams = dev->staged_streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
+	if (options->in_process && !options->copy_streams)
+		dev->staged_streams = TY_CUDA_STREAMS_WITHIN;
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
-	dev->keep_tiles = options->keep_tiles;
 	dev->in_process = options->in_process;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);

@@ -63,7 +63,7 @@ static void mark_failed(struct cuda_device *dev, struct cuda_lane *lane, struct 
 	unit->awaited |= 1;
 	for (uint32_t s = 0; s < dev->streams; s++)
 		if (unit->awaited & 1u << s)
-			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
+			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[unit->path == TY_PATH_STAGED ? unit->stream : s]);
 }
 
 /* The next unit; returns how many copies it has. */

@@ -24,9 +24,16 @@
 #define TY_CUDA_SLOT_DEFAULT ((uint64_t)16 << 20)
 #define TY_CUDA_SLOTS 16u        /* that staging memory is cut into, at most ... */
 #define TY_CUDA_SLOTS_LEAST 8u   /* ... and at least, by making them smaller */
+/* In the engine's process: what its kernels stream through the L2 cache leaves so much of it to tiles that ask to stay, and no more; between two
+ * copies of one stream there it is 6.5 us, which a second one hides. */
+#define TY_CUDA_STAGING_WITHIN ((uint64_t)16 << 20)
+#define TY_CUDA_SLOT_WITHIN ((uint64_t)4 << 20)
+#define TY_CUDA_STREAMS_WITHIN 2u
 #define TY_CUDA_STREAMS 4u       /* that copies of a lane go over in turn, at most */
 #define TY_CUDA_STREAMS_DEFAULT 1 /* a second one gains nothing on an H200, and halves retrieves of short runs (tests/gpu/path_check) */
 #define TY_CUDA_UNITS 16u        /* in flight, of a lane */
+#define TY_CUDA_FIRST_COPIES 32u /* of the first call of a lane that has nothing out: what it takes to queue is latency ... */
+#define TY_CUDA_FIRST_BYTES ((uint64_t)512 << 10) /* ... and a run of so many goes by itself, before the others are queued */
 #define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
 #define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call ... */
@@ -45,7 +52,8 @@
 struct cuda_unit {
 	struct ty_batch *batch;
 	cu_event middle; /* between the unit's two halves, when it is staged */
-	cu_event ends[TY_CUDA_STREAMS];
+	cu_event ends[TY_CUDA_STREAMS]; /* staged: the first alone */
+	uint32_t stream;                /* staged: of the lane's copy[] */
 	uint32_t awaited; /* bits: those of ends that are recorded and not seen yet */
 	enum ty_path path;
 	uint32_t copies;
@@ -66,8 +74,8 @@ struct cuda_cursor {
 };
 
 struct cuda_lane {
-	cu_stream kernel, copy[TY_CUDA_STREAMS]; /* staged units use copy[0] */
-	uint32_t turn;                  /* of copy[]: the next */
+	cu_stream kernel, copy[TY_CUDA_STREAMS];
+	uint32_t turn, staged_turn;     /* of copy[]: the next */
 	int64_t watched;                /* since when the oldest unit's kernel could run for all we know; 0: it could not */
 	struct cuda_unit units[TY_CUDA_UNITS];
 	uint32_t first, count;          /* in flight, oldest first */
@@ -123,7 +131,7 @@ struct cuda_device {
 	bool keep_tiles, in_process;
 	uint32_t grid_max;
 	uint64_t max_pitch;
-	uint32_t streams;
+	uint32_t streams, staged_streams; /* of a lane that units without a kernel use in turn, and those with one */
 	enum ty_sharing sharing;
 	enum ty_path forced;  /* PLANNED: none */
 	int64_t waited_ns;

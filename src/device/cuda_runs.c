@@ -120,12 +120,21 @@ cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, s
 {
 	struct cuda_piece pieces[TY_CUDA_BATCH_COPIES];
 	enum ty_direction direction = unit->batch->direction;
-	uint32_t count = collect_runs(lane, unit->batch, pieces, TY_CUDA_BATCH_COPIES);
+	const bool idle = !lane->count; /* the link waits for this call */
+	uint32_t count = collect_runs(lane, unit->batch, pieces, idle ? TY_CUDA_FIRST_COPIES : TY_CUDA_BATCH_COPIES), first = 0;
 	cu_result result = CU_SUCCESS;
+	cu_stream stream;
 
 	unit->copies = (count + TY_CUDA_BATCH_WEIGHT - 1) / TY_CUDA_BATCH_WEIGHT;
-	if (count)
-		result = ty_cuda_copy_all(dev, take_stream(dev, lane, unit), direction, pieces, count, call);
+	if (!count)
+		return mark_ends(dev, lane, unit, call);
+	stream = take_stream(dev, lane, unit);
+	if (idle && count > 1 && pieces[0].bytes >= TY_CUDA_FIRST_BYTES) {
+		first = 1;
+		result = ty_cuda_copy(dev, stream, direction, &pieces[0], call);
+	}
+	if (result == CU_SUCCESS)
+		result = ty_cuda_copy_all(dev, stream, direction, pieces + first, count - first, call);
 	return result == CU_SUCCESS ? mark_ends(dev, lane, unit, call) : result;
 }
 

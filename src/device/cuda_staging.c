@@ -6,8 +6,8 @@
  *   retrieve:  copy stream: copies from the host -> middle      kernel stream: (middle) scatter -> end
  *
  * Staging is cut into slots, which both lanes share; a unit takes one, or some that adjoin. They are used again in stream order: the
- * unit's first stream waits for the end of the last unit that lay there. So more may be queued than there is room for, and a poll
- * that comes late leaves no gap on the link.
+ * unit's first stream waits for the ends of the last units that lay there. So more may be queued than there is room for, and a poll
+ * that comes late leaves no gap on the link. Units may take copy streams in turn; a lane's kernels are one after the other.
  *
  * How much a unit takes is a compromise of three:
  *   - the GPU is ours: much, for each unit costs the processor what it costs;
@@ -50,21 +50,18 @@ static uint32_t take_slots(const struct cuda_device *dev, enum ty_direction dire
 	return best;
 }
 
-/* Let `stream` wait for those who lie in the slots: the newest of each lane, for a lane's ends come in order. */
+/* Let `stream` wait for all who lie in the slots. */
 static cu_result wait_for_slots(struct cuda_device *dev, uint32_t first, uint32_t count, cu_stream stream)
 {
-	const struct cuda_slot *newest[2] = {NULL};
 	cu_result result = CU_SUCCESS;
 
-	for (uint32_t i = first; i < first + count; i++) {
-		const struct cuda_slot *slot = &dev->slots[i];
+	for (uint32_t i = first; i < first + count && result == CU_SUCCESS; i++) {
+		const struct cuda_unit *unit = dev->slots[i].unit;
 
-		if (slot->unit && (!newest[slot->direction] || slot->used > newest[slot->direction]->used))
-			newest[slot->direction] = slot;
+		/* a unit's slots adjoin */
+		if (unit && (i == first || unit != dev->slots[i - 1].unit))
+			result = CU(dev, cuStreamWaitEvent, stream, unit->ends[0], 0);
 	}
-	for (unsigned d = 0; d < 2 && result == CU_SUCCESS; d++)
-		if (newest[d])
-			result = CU(dev, cuStreamWaitEvent, stream, newest[d]->unit->ends[0], 0);
 	return result;
 }
 
@@ -188,13 +185,13 @@ static cu_result launch(struct cuda_device *dev, struct cuda_lane *lane, enum ty
 }
 
 /* Each chunk's part of the unit. A call costs the owner 2 to 3 us, one more copy of a batch 0.4. */
-static cu_result copy_pieces(struct cuda_device *dev, struct cuda_lane *lane, enum ty_direction direction,
-	const struct cuda_piece *pieces, uint32_t count, const char **call)
+static cu_result copy_pieces(struct cuda_device *dev, cu_stream stream, enum ty_direction direction, const struct cuda_piece *pieces,
+	uint32_t count, const char **call)
 {
 	if (count > 2 && ty_cuda_batches(dev))
-		return ty_cuda_copy_all(dev, lane->copy[0], direction, pieces, count, call);
+		return ty_cuda_copy_all(dev, stream, direction, pieces, count, call);
 	for (uint32_t i = 0; i < count; i++) {
-		cu_result result = ty_cuda_copy(dev, lane->copy[0], direction, &pieces[i], call);
+		cu_result result = ty_cuda_copy(dev, stream, direction, &pieces[i], call);
 
 		if (result != CU_SUCCESS)
 			return result;
@@ -229,19 +226,21 @@ cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, 
 {
 	struct cuda_piece pieces[TY_CUDA_UNIT_COPIES];
 	enum ty_direction direction = unit->batch->direction;
-	cu_stream before = direction == TY_TO_HOST ? lane->kernel : lane->copy[0];
-	cu_stream after = direction == TY_TO_HOST ? lane->copy[0] : lane->kernel;
+	cu_stream copy = lane->copy[lane->staged_turn];
+	cu_stream before = direction == TY_TO_HOST ? lane->kernel : copy, after = direction == TY_TO_HOST ? copy : lane->kernel;
 	struct ty_gather_job job;
 	uint32_t count = fill_job(lane, unit->batch, unit_bytes(dev, lane, unit->batch), &job, pieces);
 	cu_result result;
 
 	unit->awaited = 1;
 	unit->copies = count;
+	unit->stream = lane->staged_turn;
+	lane->staged_turn = (lane->staged_turn + 1) % dev->staged_streams;
 	*call = "cuStreamWaitEvent";
 	result = place(dev, unit, before, &job, pieces, count);
 	if (result == CU_SUCCESS)
 		result = direction == TY_TO_HOST ? launch(dev, lane, direction, &job, call)
-						 : copy_pieces(dev, lane, direction, pieces, count, call);
+						 : copy_pieces(dev, copy, direction, pieces, count, call);
 	if (result == CU_SUCCESS) {
 		*call = "cuEventRecord";
 		result = CU(dev, cuEventRecord, unit->middle, before);
@@ -252,7 +251,7 @@ cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, 
 	}
 	if (result == CU_SUCCESS)
 		result = direction == TY_TO_DEVICE ? launch(dev, lane, direction, &job, call)
-						   : copy_pieces(dev, lane, direction, pieces, count, call);
+						   : copy_pieces(dev, copy, direction, pieces, count, call);
 	if (result == CU_SUCCESS) {
 		*call = "cuEventRecord";
 		result = CU(dev, cuEventRecord, unit->ends[0], after);

@@ -53,18 +53,18 @@ struct ty_device_options {
 	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
 	const void *kernels;      /* fatbin; null = the one built in (none if this build has none: see ty_device_note) */
 	size_t kernels_bytes;
-	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, at least 4 MiB */
+	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, in_process 16 MiB; at least 4 MiB */
 	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = as it fits what there is to do. For measuring */
 	uint32_t kernel_blocks;   /* thread blocks of a kernel at most; 0 = as many as are resident at once. For measuring */
-	bool keep_tiles;          /* kernels ask the L2 cache to keep what they gather. For measuring */
+	bool keep_tiles;          /* kernels ask the L2 cache to keep what they gather; as tile_bytes, which of itself means no. For measuring */
 	bool in_process;          /* the engine is this process: its kernels run beside ours, without time slices */
 	enum ty_sharing sharing;
 	enum ty_path path;        /* every group goes this way if it can, and directly if not. For measuring and tests */
 	uint64_t waited_us;       /* a kernel of ours held up for longer is the sign of an engine; 0 = 600, or 40 launches. For tests */
-	const char *calibration;  /* directory of what was measured on this GPU with this driver; measured now if it is not there; null =
-	                           * the compiled rates */
+	const char *calibration;  /* directory of what was measured on this GPU with this driver; measured now if it is not there, but not
+	                           * in_process, where an engine may be at work; null = the compiled rates */
 	uint64_t calibrate_us;    /* that measuring takes at most, else the compiled rates; 0 = 2 s. For tests */
-	uint32_t copy_streams;    /* of a direction, for all ways but staged; 0 = 1, at most 4. For measuring */
+	uint32_t copy_streams;    /* of a direction; 0 = 1, and 2 for staging in_process; at most 4. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N", "hold-fd=N"; comma-separated */
 };
 

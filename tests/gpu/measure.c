@@ -77,7 +77,7 @@ bool measure_next_way(const char **list, struct measure_way *out)
 	unsigned long number;
 	char letter;
 
-	*out = (struct measure_way){.how.copy_streams = 1};
+	*out = (struct measure_way){.name = ""};
 	if (!length)
 		return false;
 	if (length >= sizeof out->name || !take_base(out, word, strcspn(word, ",-")))

@@ -149,6 +149,29 @@ static void round_trips_small_staging(void **state)
 	trips(&o, "ops=3");
 }
 
+/* Staging whose copies go over several streams, so that units end in any order: small tiles, units of several slots, and as it is in an
+ * engine's process. */
+static void round_trips_over_streams(void **state)
+{
+	struct ty_device_options o = defaults();
+	uint64_t launches = driver.count("cuLaunchKernel");
+
+	(void)state;
+	o.path = TY_PATH_STAGED;
+	o.staging_bytes = 4 * MIB;
+	o.copy_streams = 3;
+	trips(&o, "ops=1");
+	trips(&o, "ops=5");
+	o.tile_bytes = 256 << 10;
+	o.copy_streams = 2;
+	trips(&o, "ops=1");
+	trips(&o, "ops=3");
+	o.in_process = true;
+	o.tile_bytes = o.copy_streams = 0;
+	trips(&o, "ops=2");
+	assert_true(driver.count("cuLaunchKernel") > launches);
+}
+
 /* Without kernels everything goes run by run: slow, and right. */
 static void round_trips_without_kernels(void **state)
 {
@@ -305,6 +328,51 @@ static void slots_are_shared(void **state)
 	for (finished = 0; finished < 6;)
 		finished += ty_device_poll(t.dev, done, 12);
 	tear_down(&t);
+}
+
+/* A unit of four slots waits for each of the four units that lay there: their copies go over several streams, so that the last is not the
+ * last to end. */
+static void each_end_is_awaited(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct ty_plane planes[2] = {{0, 0}, {0, 2 * MIB}};
+	struct ty_region region = {.length = 4 * MIB, .allocation_bytes = 4 * MIB};
+	struct ty_group group = {.block_tokens = 16, .block_count = 8, .block_stride = 256 << 10, .run_bytes = 256 << 10,
+		.plane_count = 2, .planes = planes};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
+	const uint32_t ids[4] = {1, 3, 4, 7};
+	const struct ty_copy copy = {slots, ids};
+	struct ty_batch batches[9], *done[9];
+	struct ty_layout *layouts[2];
+	struct ty_mapping *mappings[2];
+	struct ty_device *dev;
+	struct ty_error err = {0};
+
+	(void)state;
+	engine_alloc(&region);
+	o.path = TY_PATH_STAGED;
+	o.staging_bytes = 4 * MIB; /* eight slots */
+	o.copy_streams = 2;
+	dev = open_device(&o);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(ty_layout_create(&pool, i ? 64 : 16, 64 * MIB, &layouts[i], &err), TY_OK); /* chunks of one slot, of four */
+		assert_int_equal(ty_device_map(dev, layouts[i], &region, &mappings[i], &err), TY_OK);
+	}
+	for (unsigned i = 0; i < 9; i++)
+		batches[i] = (struct ty_batch){.mapping = mappings[i == 8], .direction = TY_TO_HOST, .copies = &copy, .count = 1};
+	driver.set("ops=0");
+	assert_int_equal(waits(dev, batches, 8), 8);
+	assert_int_equal(waits(dev, batches + 8, 1), 1 + 4);
+	driver.set("ops=100");
+	for (uint32_t finished = 0; finished < 9;)
+		finished += ty_device_poll(dev, done, 9);
+	driver.set("ops=2");
+	for (unsigned i = 0; i < 2; i++) {
+		ty_device_unmap(dev, mappings[i]);
+		free(layouts[i]);
+	}
+	close_device(dev);
+	engine_free_all();
 }
 
 /* One operation alone is cut so that little of it is gathered before its first copy, or scattered after its last; with more behind
@@ -753,11 +821,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(round_trips),
 		cmocka_unit_test(round_trips_small_staging),
+		cmocka_unit_test(round_trips_over_streams),
 		cmocka_unit_test(round_trips_without_kernels),
 		cmocka_unit_test(round_trips_by_path),
 		cmocka_unit_test(sharing),
 		cmocka_unit_test(work_is_joined),
 		cmocka_unit_test(slots_are_shared),
+		cmocka_unit_test(each_end_is_awaited),
 		cmocka_unit_test(one_alone_is_cut),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),
