@@ -347,6 +347,8 @@ static uint64_t *run_at(struct h_client *c, uint32_t block, uint32_t plane)
 	return (uint64_t *)(void *)(c->pool + ((uint64_t)plane * H_BLOCKS + block) * H_RUN);
 }
 
+uint64_t h_mask = UINT64_MAX;
+
 static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, uint32_t plane, bool write)
 {
 	uint64_t wrong = 0;
@@ -356,7 +358,7 @@ static uint64_t each_word(struct h_client *c, uint32_t tag, uint32_t count, uint
 		uint32_t at = ((k % H_PER_CHUNK) * H_PLANES + plane) * (H_RUN / 8);
 
 		for (uint32_t i = 0; i < H_RUN / 8; i++) {
-			uint64_t expected = ty_pattern_word(SEED, tag + k / H_PER_CHUNK, at + i);
+			uint64_t expected = ty_pattern_word(SEED, tag + k / H_PER_CHUNK, at + i) & h_mask;
 
 			if (write)
 				words[i] = expected;

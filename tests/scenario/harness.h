@@ -114,6 +114,7 @@ struct h_told h_cancel(struct h_client *c, uint64_t id);
 uint32_t h_operations(struct h_client *c); /* how many it knows of */
 
 /* Contents of `count` chunks, tags tag, tag + 1, ..., at blocks [block, ...). h_wrong counts the words that differ. */
+extern uint64_t h_mask; /* the bits of a word that may be set: all, or fewer, for contents that a tier can pack */
 void h_fill(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
 uint64_t h_wrong(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block);
 uint64_t h_wrong_in_plane(struct h_client *c, uint32_t tag, uint32_t count, uint32_t block, uint32_t plane);

@@ -169,6 +169,34 @@ def alone(inside, bind):
     server.stop()
 
 
+def packed(inside, bind):
+    """One service packs what it stores, the other does not, and finds all of it; what is damaged in the packed bytes is a miss."""
+    server = Server(bind=bind)
+    where = f"redis:{bind}:{server.port}"
+    first, second = (reaching(f"{where}{more}", "0 of ", n) for more, n in zip((",compress=zstd", ""), inside))
+    first.replay(trace, 1, "--numbers")
+    check("packed chunks go down", eventually(lambda: int(server.cli("DBSIZE")) >= blocks), server.cli("DBSIZE"))
+    sizes = [int(server.cli("HSTRLEN", key, "0")) for key in server.cli("--scan").split()]
+    check("they are smaller", max(sizes) < 65536 * 3 // 4, (min(sizes), max(sizes)))
+    after = hits(second.replay(trace, 1, "--numbers"))
+    check("who does not pack finds all of them", after == total, (after, total))
+    check("STATUS says how small", " 6" in first.status() and "%" in first.status(), first.status())
+    first.stop()
+    second.stop()
+    keys = server.cli("--scan").split()
+    for key in keys:
+        subprocess.run(["redis-cli", "-h", bind, "-p", str(server.port), "EVAL",
+                        "local v = redis.call('HGET', KEYS[1], '0'); local b = string.byte(v, 1001); "
+                        "return redis.call('HSET', KEYS[1], '0', string.sub(v, 1, 1000) .. string.char((b + 1) % 256) .. string.sub(v, 1002))",
+                        "1", key], capture_output=True, timeout=60)
+    service = Service(f"{where},compress=lz4", namespace=inside[0])
+    report = service.replay(trace, 1, "--numbers")
+    check("damaged packed bytes are a miss", "packed, has another checksum" in service.read_log() and hits(report) < total,
+          service.read_log()[-400:])
+    service.stop()
+    server.stop()
+
+
 def cluster(inside, bind, kind="redis", settings="", options=(), tls=()):
     servers = [Server("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", *options, bind=bind, tls=tls) for _ in range(3)]
     done = subprocess.run(["redis-cli", *tls, "--cluster", "create", *(f"{bind}:{s.port}" for s in servers), "--cluster-yes"],
@@ -312,6 +340,7 @@ try:
     print("network namespaces:", spaces)
     inside, bind = (spaces[0], "10.231.77.1") if spaces else ((None, None), "127.0.0.1")
     alone(inside, bind)
+    packed(inside, bind)
     cluster(inside, bind)
     over_tls(inside, bind)
     passwords()

@@ -40,10 +40,10 @@ def eventually(what, patience=60):
 
 
 class Service:
-    def __init__(self, *tier, namespace=None, environment=None):
+    def __init__(self, *tier, namespace=None, environment=None, arena="256MiB"):
         self.dir = tempfile.mkdtemp(dir=folder.name)
         self.url, self.admin = f"ipc://{self.dir}/rpc.sock", f"ipc://{self.dir}/rpc.sock.admin"
-        command = [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", "256MiB", "--l1-ahead", "64MiB",
+        command = [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", arena, "--l1-ahead", "64MiB",
                    "--chunk-tokens", "512", "--prefetch-wait-us", "20s"]
         for t in tier:
             command += ["--tier", t]

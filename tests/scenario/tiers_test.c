@@ -20,15 +20,29 @@
 
 static struct h_service service;
 static char folder[64];
+static const char *packing; /* a setting of the disk's */
 
-static int setup(void **state)
+static int set_up(const char *more)
 {
-	(void)state;
+	packing = more;
+	h_mask = packing[0] ? UINT64_C(0x000f000f000f000f) : UINT64_MAX;
 	strcpy(folder, "/var/tmp/tyer-tiers.XXXXXX");
 	assert_non_null(mkdtemp(folder));
 	h_prepare(&service);
 	service.config.l1_size = TY_PIECE_BYTES;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return set_up("");
+}
+
+static int setup_packed(void **state)
+{
+	(void)state;
+	return set_up(",compress=zstd");
 }
 
 static int teardown(void **state)
@@ -50,7 +64,7 @@ static void add_disk(void)
 {
 	char spec[128];
 
-	snprintf(spec, sizeof spec, "disk:%s", folder);
+	snprintf(spec, sizeof spec, "disk:%s%s", folder, packing);
 	add_tier(spec);
 }
 
@@ -114,6 +128,7 @@ static void test_outlives_the_service(void **state)
 	h_start(&service);
 	scanned(0);
 	assert_int_equal(tier(0)->stats.chunks, 5 * PROMPT);
+	assert_true((tier(0)->stats.used_bytes < 5 * PROMPT * (4096 + H_CHUNK_BYTES)) == (packing[0] != 0));
 	h_open(&service, &c, NULL, "a", 0, 1);
 	for (uint32_t p = 1; p <= 5; p++)
 		assert_int_equal(find(&c, p * 1000), PROMPT);
@@ -262,7 +277,7 @@ static void test_scrubs(void **state)
 	assert_int_equal(nftw(folder, take_file, 8, FTW_PHYS), 0);
 	assert_int_equal(file_count, 3 * PROMPT);
 	fd = open(files[0], O_WRONLY);
-	assert_int_equal(pwrite(fd, "x", 1, 5000), 1);
+	assert_int_equal(pwrite(fd, "x", 1, 4200), 1);
 	close(fd);
 	assert_int_equal(truncate(files[1], 6000), 0);
 	snprintf(command, sizeof command, "cp %s %s && rm %s", files[2], files[3], files[4]);
@@ -323,6 +338,10 @@ int main(void)
 		H_TEST_OF(test_parts, setup, teardown),
 		H_TEST_OF(test_misbehaving_tiers, setup, teardown),
 		H_TEST_OF(test_scrubs, setup, teardown),
+		H_TEST_OF(test_outlives_the_service, setup_packed, teardown),
+		H_TEST_OF(test_outgrows_the_arena, setup_packed, teardown),
+		H_TEST_OF(test_parts, setup_packed, teardown),
+		H_TEST_OF(test_scrubs, setup_packed, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

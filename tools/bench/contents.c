@@ -32,11 +32,37 @@ void bench_hash(uint64_t seed, uint32_t tag, uint8_t hash[TY_KEY_BYTES])
 	}
 }
 
+static bool numbers; /* set before any process or thread begins */
+
+void bench_contents_are_numbers(void)
+{
+	numbers = true;
+}
+
+/* Of 16 random bits: sign and mantissa as they are, and an exponent that is one smaller half the time, ... */
+static uint64_t number_of(uint64_t bits)
+{
+	uint64_t exponent = 127 - (uint64_t)__builtin_ctzll(bits >> 7 | 0x100);
+
+	return (bits & 0x807f) | exponent << 7;
+}
+
+static uint64_t word_at(uint64_t seed, uint32_t tag, uint32_t index)
+{
+	uint64_t word = ty_pattern_word(seed, tag, index), out = 0;
+
+	for (unsigned at = 0; numbers && at < 64; at += 16)
+		out |= number_of(word >> at & 0xffff) << at;
+	return numbers ? out : word;
+}
+
 void bench_fill_run(void *to, uint64_t seed, uint32_t tag, uint32_t first, uint32_t words)
 {
 	uint64_t *word = to;
 
-	for (uint32_t i = 0; i < words; i++)
+	for (uint32_t i = 0; numbers && i < words; i++)
+		word[i] = word_at(seed, tag, first + i);
+	for (uint32_t i = 0; !numbers && i < words; i++)
 		word[i] = ty_pattern_word(seed, tag, first + i);
 }
 
@@ -48,12 +74,14 @@ uint32_t bench_check_run(const void *from, uint64_t seed, uint32_t tag, uint32_t
 	uint32_t wrong = 0;
 
 	/* No branch per word: the whole run first, and only a wrong one again word by word. */
-	for (uint32_t i = 0; i < words; i++)
+	for (uint32_t i = 0; !numbers && i < words; i++)
 		differ |= word[i] ^ ty_pattern_word(seed, tag, first + i);
+	for (uint32_t i = 0; numbers && i < words; i++)
+		differ |= word[i] ^ word_at(seed, tag, first + i);
 	if (!differ)
 		return 0;
 	for (uint32_t i = 0; i < words; i++) {
-		if (word[i] == ty_pattern_word(seed, tag, first + i))
+		if (word[i] == word_at(seed, tag, first + i))
 			continue;
 		if (wrong++ == 0) {
 			*where = i;
@@ -84,6 +112,10 @@ static void describe_origin(const struct bench_contents *contents, const struct 
 	uint32_t from_tag, from_index;
 	char place[96];
 
+	if (numbers) {
+		snprintf(text, size, "a number, which does not say where it belongs");
+		return;
+	}
 	if (origin_of(contents, shape, contents->seed, found, &from_tag, &from_index)) {
 		bench_shape_place(shape, from_index, place, sizeof place);
 		if (from_tag == tag && from_index == index)

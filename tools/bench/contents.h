@@ -42,6 +42,10 @@ uint64_t bench_poison_seed(uint64_t seed);
 /* The chunk's name for the service, from (seed, tag). */
 void bench_hash(uint64_t seed, uint32_t tag, uint8_t hash[TY_KEY_BYTES]);
 
+/* From now on contents, and what they are held against, are bf16 numbers, evenly spread between -2 and 2, made of the same words. Once, before
+ * anything is filled. */
+void bench_contents_are_numbers(void);
+
 void bench_fill_run(void *to, uint64_t seed, uint32_t tag, uint32_t first, uint32_t words);
 /* How many words of the run are wrong; the first one's place in the run and contents in *where and *found. */
 uint32_t bench_check_run(const void *from, uint64_t seed, uint32_t tag, uint32_t first, uint32_t words, uint32_t *where,

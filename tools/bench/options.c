@@ -76,6 +76,9 @@ static const struct option table[] = {
 	{"store-early", NULL, R, FLAG, FIELD(store_early), 0, 0, NULL,
 		"send STORE first and fill its blocks afterwards: the service must wait for the ready mark. STORE's latency then "
 		"includes the filling"},
+	{"numbers", NULL, R, FLAG, FIELD(numbers), 0, 0, NULL,
+		"contents are bf16 numbers between -2 and 2 instead of noise, so that a tier that compresses has something to do. A wrong "
+		"word does not say then where it belongs"},
 	{"require-ceiling", NULL, R, FLAG, FIELD(require_ceiling), 0, 0, NULL,
 		"fail unless the hits are exactly the trace's own (for --concurrency 1, one client, a fresh seed and an arena that "
 		"holds all)"},

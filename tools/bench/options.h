@@ -42,7 +42,7 @@ struct bench_options {
 	enum bench_deal deal;
 	enum bench_hints hints;
 	uint64_t ping_every_us; /* 0 = no PINGs beside the load */
-	bool store_early, require_ceiling;
+	bool store_early, require_ceiling, numbers;
 	uint32_t tolerate; /* bit 1 << code: an honest miss, not a failure */
 	uint64_t give_up_us;
 

@@ -189,6 +189,8 @@ int bench_replay(const struct bench_options *o)
 	struct bench_report report = {.options = o, .stats = sum};
 	int code = 2;
 
+	if (o->numbers)
+		bench_contents_are_numbers();
 	if (!sum)
 		fputs("tyer-bench: no memory\n", stderr);
 	else if (read_trace(&replay, &report))

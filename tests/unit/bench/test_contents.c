@@ -194,6 +194,29 @@ static void test_hashes(void **state)
 	assert_memory_not_equal(one, two, sizeof one);
 }
 
+/* Numbers: found wrong like any other words; their exponents say little, their other bits are as many as before. The last test: it stays so. */
+static void test_numbers(void **state)
+{
+	uint32_t exponents[256] = {0};
+	char text[640];
+	struct world w;
+
+	(void)state;
+	bench_contents_are_numbers();
+	open_world(&w, "tiny");
+	assert_int_equal(check(&w, text, sizeof text).words, 0);
+	for (uint32_t i = 0; i < 8192; i++)
+		for (unsigned at = 0; at < 64; at += 16)
+			exponents[*word_at(&w, 3, i) >> (at + 7) & 0xff]++;
+	assert_in_range(exponents[127], 15000, 17800); /* half of 32768 */
+	assert_in_range(exponents[126], 7500, 8900);
+	assert_int_equal(exponents[128] + exponents[118], 0);
+	*word_at(&w, 3, 17) ^= 1 << 9;
+	assert_int_equal(check(&w, text, sizeof text).words, 1);
+	assert_non_null(strstr(text, "does not say where it belongs"));
+	close_world(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +226,7 @@ int main(void)
 		cmocka_unit_test(test_swapped_blocks),
 		cmocka_unit_test(test_poison_and_damage),
 		cmocka_unit_test(test_hashes),
+		cmocka_unit_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

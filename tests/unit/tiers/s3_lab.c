@@ -39,6 +39,8 @@ static void *pump_thread(void *arg)
 	return NULL;
 }
 
+const char *lab_packing = "";
+
 enum ty_code lab_open_tier(const char *settings)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
@@ -53,7 +55,8 @@ enum ty_code lab_open_tier(const char *settings)
 	lab.config.l1_size = 2 * TY_PIECE_BYTES;
 	lab.config.tier_count = 1;
 	lab.config.pack_threads = 1;
-	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "s3:http://127.0.0.1:%u/kv%s", lab.server.port, settings);
+	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "s3:http://127.0.0.1:%u/kv%s%s", lab.server.port, settings,
+		lab_packing);
 	assert_int_equal(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err), TY_OK);
 	assert_int_equal(ty_index_create(&lab.service->index, &err), TY_OK);
 	atomic_store(&pumping, true); /* it is asked once, and waited for, before anything runs */
@@ -104,6 +107,8 @@ void lab_close_tier(void)
 {
 	assert_int_equal(ty_send(lab.tier->actor, &lab.stop, TY_TIER_STOP), TY_OK);
 	lab_pass(SECOND);
+	assert_int_equal(atomic_load(&lab.tier->stats.buffer_bytes), 0);
+	assert_true(lab_packing[0] || !atomic_load(&lab.tier->stats.pack_from_bytes));
 	ty_runtime_destroy(lab.service->rt);
 	ty_actor_unref(lab.driver);
 	ty_actor_unref(lab.tier->actor);
@@ -117,7 +122,7 @@ void lab_close_tier(void)
 
 int lab_open(void **state)
 {
-	(void)state;
+	lab_packing = *state ? *state : "";
 	memset(&lab, 0, sizeof lab);
 	lab.server.id = "AKIDEXAMPLE";
 	lab.server.secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";

@@ -44,6 +44,7 @@ extern struct lab {
 	char error[256];
 } lab;
 
+extern const char *lab_packing; /* one more of every tier's settings; lab_open: *state, or "" */
 enum ty_code lab_open_tier(const char *settings);
 void lab_step(void);
 void lab_pass(int64_t ns);

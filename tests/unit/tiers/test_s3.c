@@ -17,6 +17,9 @@ static void test_round_trip(void **state)
 	}
 	for (uint64_t n = 1; n <= 20; n++)
 		assert_int_equal(lab_do(TY_TIER_GET, n, 1 + (uint32_t)n % 3, CHUNK), TY_TIER_DONE);
+	/* packed ones take the room that they need */
+	assert_true((lab_object(3)->length < TY_ENVELOPE_BYTES + CHUNK) == (lab_packing[0] != 0));
+	assert_int_equal(lab_stat(&lab.tier->stats.unpack_to_bytes), lab_packing[0] ? 41 * CHUNK : 0);
 	assert_int_equal(lab_do(TY_TIER_DELETE, 5, 1, 0), TY_TIER_DONE);
 	assert_int_equal(lab_do(TY_TIER_GET, 5, 3, CHUNK), TY_TIER_MISSING);
 	assert_int_equal(lab.server.refused_signatures, 0);
@@ -567,6 +570,7 @@ static void test_random(void **state)
 
 int main(void)
 {
+#define PACKED(f) cmocka_unit_test_prestate_setup_teardown(f, lab_open, lab_close, (void *)(uintptr_t)",compress=zstd")
 #define TEST(f) cmocka_unit_test_setup_teardown(f, lab_open, lab_close)
 	const struct CMUnitTest tests[] = {
 		TEST(test_round_trip),
@@ -586,6 +590,15 @@ int main(void)
 		TEST(test_credentials_file),
 		TEST(test_configuration),
 		TEST(test_random),
+		PACKED(test_round_trip),
+		PACKED(test_exists),
+		PACKED(test_wanted_parts),
+		PACKED(test_wrong_objects),
+		PACKED(test_passing),
+		PACKED(test_floods),
+		PACKED(test_deadline),
+		PACKED(test_stop),
+		PACKED(test_random),
 	};
 
 	ty_log_setup(TY_LOG_ERROR, false);
