@@ -131,14 +131,14 @@ static uint64_t size_of(const struct disk_actor *a)
 	return atomic_load_explicit(&a->tier->size, memory_order_relaxed);
 }
 
-static bool evict_oldest(struct disk_actor *a)
+static bool evict_one(struct disk_actor *a)
 {
-	struct disk_entry *entry = a->index.oldest;
+	struct disk_entry *entry = disk_order_victim(&a->index.order);
 
 	if (!entry || a->errands >= ERRANDS_MAX || !errand(a, DISK_REMOVE, &entry->key, entry->folder))
 		return false;
 	ty_tier_gone(a->tier, &entry->key, TYER__V1__EVENT__KIND__DROPPED);
-	disk_index_remove(&a->index, entry);
+	disk_index_remove(&a->index, entry, true);
 	count(&a->tier->stats.evicted, 1);
 	return true;
 }
@@ -155,7 +155,7 @@ static void drop_twin(struct disk_actor *a, const struct ty_key *key, uint32_t f
 /* The file system is full before the tier has its size: then what fits is what it may have, and the oldest go for what comes. */
 static void make_way(struct disk_actor *a, uint64_t bytes)
 {
-	for (uint64_t end = a->index.bytes > bytes ? a->index.bytes - bytes : 0; a->index.bytes > end && evict_oldest(a);)
+	for (uint64_t end = a->index.bytes > bytes ? a->index.bytes - bytes : 0; a->index.bytes > end && evict_one(a);)
 		;
 }
 
@@ -170,7 +170,7 @@ static void forget(struct disk_actor *a, struct disk_entry *entry)
 	if (!entry)
 		return;
 	ty_tier_gone(a->tier, &entry->key, TYER__V1__EVENT__KIND__DROPPED);
-	disk_index_remove(&a->index, entry);
+	disk_index_remove(&a->index, entry, false);
 }
 
 /* The file turned out to be wrong. */
@@ -186,7 +186,7 @@ static void isolate(struct disk_actor *a, const struct disk_job *job)
 			a->disk->folder[job->folder].path, job->name, job->why);
 	keep = a->aside + entry->bytes <= a->disk->quarantine;
 	a->aside += keep ? entry->bytes : 0;
-	disk_index_remove(&a->index, entry);
+	disk_index_remove(&a->index, entry, false);
 	ty_tier_gone(a->tier, &job->shape.key, TYER__V1__EVENT__KIND__WRONG);
 	count(&a->tier->stats.quarantined, 1);
 	(void)errand(a, keep ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
@@ -259,7 +259,7 @@ static void put(struct disk_actor *a, struct ty_tier_io *io)
 	ty_tier_describe(io, &job->shape);
 	bytes = ty_envelope_total(&job->shape);
 	while (a->index.bytes + a->coming + bytes > size_of(a))
-		if (!evict_oldest(a)) {
+		if (!evict_one(a)) {
 			disk_job_free(job);
 			ty_tier_complete(a->tier, io, TY_TIER_FULL, "no room for it can be made");
 			return;
@@ -304,7 +304,7 @@ static void delete(struct disk_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, entry ? TY_TIER_FAILED : TY_TIER_MISSING, NULL);
 		return;
 	}
-	disk_index_remove(&a->index, entry);
+	disk_index_remove(&a->index, entry, false);
 	job->io = io;
 	begin(a, job);
 }
@@ -408,9 +408,14 @@ static int64_t poll_ring(void *self, int64_t now)
 	struct disk_actor *a = self;
 	struct disk_ring *ring = &a->disk->ring;
 	struct disk_job *job = NULL, *held;
+	const struct ty_policy_class *policy;
 
+	/* relaxed: it stands alone */
+	policy = atomic_load_explicit(&a->tier->policy, memory_order_relaxed);
+	if (a->index.order.now->cls != policy)
+		(void)disk_order_change(&a->index.order, policy);
 	/* More than it may hold, by what the scan found or because it may hold less now: a few at a time. */
-	while (a->index.bytes + a->coming > size_of(a) && evict_oldest(a))
+	while (a->index.bytes + a->coming > size_of(a) && evict_one(a))
 		;
 	held = a->held;
 	a->held = NULL;
@@ -423,7 +428,7 @@ static int64_t poll_ring(void *self, int64_t now)
 	if (ring->on)
 		disk_ring_submit(ring);
 	publish(a);
-	return job ? now : a->held ? now + HELD_NS : TY_NEVER;
+	return job ? now : a->held || a->index.order.now->cls != policy ? now + HELD_NS : TY_NEVER;
 }
 
 static void wait_for_events(void *self, int64_t deadline)
@@ -587,7 +592,8 @@ static enum ty_code start(void *self, void *arg)
 	a->disk = a->tier->state;
 	ty_give_way(); /* with the kernel's workers that its ring begins: those who answer requests go first */
 	a->aside = atomic_load_explicit(&a->tier->stats.quarantine_bytes, memory_order_relaxed); /* what open() found */
-	if (disk_index_init(&a->index))
+	/* relaxed: as open() set it */
+	if (disk_index_init(&a->index, atomic_load_explicit(&a->tier->policy, memory_order_relaxed)))
 		return TY_OK;
 	ty_log(TY_LOG_ERROR, "tier", "disk: no memory to start with");
 	return TY_NO_MEMORY;

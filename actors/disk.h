@@ -73,7 +73,7 @@ struct disk_shape { /* of a chunk */
 
 struct disk_entry {
 	struct disk_entry *next;            /* of its bucket */
-	struct disk_entry *older, *newer;
+	struct ty_entry entry;              /* its place in the order; `band`: the turn of the policy that it is under */
 	struct ty_key key;
 	uint64_t bytes;                     /* of the file */
 	uint64_t serial;                    /* another entry of the same key has another one */
@@ -85,20 +85,38 @@ struct disk_entry {
 /* Bytes that a part takes, packed; 0: it lies as it is. */
 uint64_t disk_entry_stored(const struct disk_entry *entry, uint32_t part);
 
+/* ---- disk_order.c ---- */
+
+struct disk_order {
+	struct ty_policy *now, *before;     /* before: what was under the policy before goes first. Null: nothing is */
+	uint8_t turn;
+};
+
+bool disk_order_init(struct disk_order *o, const struct ty_policy_class *cls); /* false: no memory */
+void disk_order_close(struct disk_order *o); /* the entries are not its own */
+void disk_order_add(struct disk_order *o, struct disk_entry *entry, bool oldest);
+void disk_order_touch(struct disk_order *o, struct disk_entry *entry);
+void disk_order_remove(struct disk_order *o, struct disk_entry *entry, bool evicted); /* evicted: to make room */
+struct disk_entry *disk_order_victim(struct disk_order *o); /* the one to go next, which stays; null: there is none */
+/* From now on by that policy. False: not yet (it has moved some), or no memory: again. */
+bool disk_order_change(struct disk_order *o, const struct ty_policy_class *cls);
+
+/* ---- disk_index.c ---- */
+
 struct disk_index {
 	struct disk_entry **segment[1u << 12]; /* buckets, SEGMENT each: grows bucket by bucket (linear hashing) */
 	uint32_t buckets, round;            /* round: the power of two that it grew from */
-	struct disk_entry *oldest, *newest;
+	struct disk_order order;
 	uint64_t count, bytes, serials;
 };
 
-bool disk_index_init(struct disk_index *x); /* false: no memory */
+bool disk_index_init(struct disk_index *x, const struct ty_policy_class *policy); /* false: no memory */
 void disk_index_clear(struct disk_index *x);
 struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_key *key);
 /* A new entry, the youngest (or the oldest); replaces one of the same key. Null: no memory. */
 struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest);
 void disk_index_touch(struct disk_index *x, struct disk_entry *entry);
-void disk_index_remove(struct disk_index *x, struct disk_entry *entry); /* and free it */
+void disk_index_remove(struct disk_index *x, struct disk_entry *entry, bool evicted); /* and free it. evicted: to make room */
 /* A LIST's: DONE, or FAILED and why. */
 enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty_tier_names *names, struct ty_tier_page *page,
 	const char **why);

@@ -37,20 +37,28 @@ static struct disk_entry **bucket_of(const struct disk_index *x, const struct ty
 	return bucket_at(x, bucket);
 }
 
-bool disk_index_init(struct disk_index *x)
+bool disk_index_init(struct disk_index *x, const struct ty_policy_class *policy)
 {
 	memset(x, 0, sizeof *x);
 	x->segment[0] = calloc(SEGMENT, sizeof *x->segment[0]);
 	x->buckets = x->round = FIRST_ROUND;
-	return x->segment[0] != NULL;
+	if (x->segment[0] && disk_order_init(&x->order, policy))
+		return true;
+	free(x->segment[0]);
+	x->segment[0] = NULL;
+	return false;
 }
 
 void disk_index_clear(struct disk_index *x)
 {
-	while (x->oldest)
-		disk_index_remove(x, x->oldest);
+	for (uint32_t bucket = 0; x->segment[0] && bucket < x->buckets; bucket++)
+		for (struct disk_entry *entry; (entry = *bucket_at(x, bucket));) {
+			*bucket_at(x, bucket) = entry->next;
+			free(entry);
+		}
 	for (uint32_t i = 0; i < SEGMENTS; i++)
 		free(x->segment[i]);
+	disk_order_close(&x->order);
 	memset(x, 0, sizeof *x);
 }
 
@@ -133,34 +141,19 @@ enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty
 
 /* ---- the order of use ---- */
 
-static void order_remove(struct disk_index *x, struct disk_entry *entry)
-{
-	*(entry->older ? &entry->older->newer : &x->oldest) = entry->newer;
-	*(entry->newer ? &entry->newer->older : &x->newest) = entry->older;
-}
-
-static void order_put(struct disk_index *x, struct disk_entry *entry, bool oldest)
-{
-	entry->older = oldest ? NULL : x->newest;
-	entry->newer = oldest ? x->oldest : NULL;
-	*(entry->older ? &entry->older->newer : &x->oldest) = entry;
-	*(entry->newer ? &entry->newer->older : &x->newest) = entry;
-}
-
 void disk_index_touch(struct disk_index *x, struct disk_entry *entry)
 {
-	order_remove(x, entry);
-	order_put(x, entry, false);
+	disk_order_touch(&x->order, entry);
 }
 
-void disk_index_remove(struct disk_index *x, struct disk_entry *entry)
+void disk_index_remove(struct disk_index *x, struct disk_entry *entry, bool evicted)
 {
 	struct disk_entry **link = bucket_of(x, &entry->key);
 
 	while (*link != entry)
 		link = &(*link)->next;
 	*link = entry->next;
-	order_remove(x, entry);
+	disk_order_remove(&x->order, entry, evicted);
 	x->count--;
 	x->bytes -= entry->bytes;
 	free(entry);
@@ -192,7 +185,7 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	if (!entry)
 		return NULL;
 	if (before)
-		disk_index_remove(x, before);
+		disk_index_remove(x, before, false);
 	entry->key = shape->key;
 	entry->packed = shape->stored != NULL;
 	entry->serial = ++x->serials;
@@ -211,7 +204,7 @@ struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape 
 	link = bucket_of(x, &entry->key);
 	entry->next = *link;
 	*link = entry;
-	order_put(x, entry, oldest);
+	disk_order_add(&x->order, entry, oldest);
 	x->count++;
 	x->bytes += entry->bytes;
 	if (x->count > x->buckets)

@@ -149,6 +149,7 @@ static enum ty_code open_folder(struct disk_folder *f, struct ty_error *err)
 static enum ty_code take_arguments(struct disk *d, const char **io, struct ty_error *err)
 {
 	const struct ty_tier_config *c = &d->tier->config;
+	const struct ty_policy_class *policy = &ty_policy_lru, *found;
 	uint64_t number;
 
 	*io = "auto";
@@ -163,13 +164,17 @@ static enum ty_code take_arguments(struct disk *d, const char **io, struct ty_er
 			d->sync = value[0] == 'y';
 		} else if (strcmp(name, "threads") == 0 && ty_parse_count(value, DISK_WORKERS, &number, err) == TY_OK && number) {
 			d->worker_count = (uint32_t)number;
+		} else if (strcmp(name, "policy") == 0 && (found = ty_policy_find(value))) {
+			policy = found;
 		} else if (strcmp(name, "quarantine") == 0 && ty_parse_bytes(value, &number, err) == TY_OK) {
 			d->quarantine = number;
 		} else {
 			return ty_fail(err, TY_INVALID, "--tier: disk: found \"%s=%.60s\", expected io=auto|uring|plain, sync=yes|no,"
-				" threads=1..%d or quarantine=BYTES", name, value, DISK_WORKERS);
+				" threads=1..%d, policy=lru|arc|s3-fifo or quarantine=BYTES", name, value, DISK_WORKERS);
 		}
 	}
+	/* relaxed: nobody runs yet */
+	atomic_store_explicit(&d->tier->policy, policy, memory_order_relaxed);
 	return TY_OK;
 }
 

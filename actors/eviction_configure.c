@@ -19,6 +19,7 @@ struct settings {
 	struct {
 		uint64_t size;
 		enum ty_tier_write write;
+		const struct ty_policy_class *policy; /* null: it has none */
 	} tiers[TY_MAX_TIERS];
 };
 
@@ -49,7 +50,21 @@ static enum ty_code take_quota(struct settings *s, const char *value, struct ty_
 	return ty_quota_parse(value, &s->quotas[s->quota_count++], err);
 }
 
-/* "tier.N.size", "tier.N.write". */
+static enum ty_code take_policy(const char *value, const struct ty_policy_class **out, struct ty_error *err)
+{
+	*out = ty_policy_find(value);
+	return *out ? TY_OK : ty_fail(err, TY_INVALID, "found \"%.40s\", expected arc, lru or s3-fifo", value);
+}
+
+static enum ty_code take_tier_policy(const struct ty_tier *tier, const char *value, const struct ty_policy_class **out,
+	struct ty_error *err)
+{
+	if (!*out)
+		return ty_fail(err, TY_UNSUPPORTED, "a tier of kind %s has no policy of its own", tier->config.kind);
+	return take_policy(value, out, err);
+}
+
+/* "tier.N.size", "tier.N.write", "tier.N.policy". */
 static enum ty_code take_tier(const struct eviction *e, struct settings *s, const char *name, const char *value,
 	struct ty_error *err)
 {
@@ -59,8 +74,10 @@ static enum ty_code take_tier(const struct eviction *e, struct settings *s, cons
 		return ty_fail(err, TY_INVALID, "there is no such tier; this service has %u", count);
 	if (!strcmp(name + 2, "write"))
 		return ty_tier_parse_write(value, &s->tiers[tier].write, err);
+	if (!strcmp(name + 2, "policy"))
+		return take_tier_policy(e->service->tiers[tier], value, &s->tiers[tier].policy, err);
 	if (strcmp(name + 2, "size") != 0)
-		return ty_fail(err, TY_INVALID, "is none that can be changed; expected tier.%u.size or tier.%u.write", tier, tier);
+		return ty_fail(err, TY_INVALID, "is none that can be changed; expected size, write or policy of tier.%u", tier);
 	if (!e->service->tiers[tier]->cls->resized)
 		return ty_fail(err, TY_UNSUPPORTED, "a tier of kind %s has no size of its own", e->service->tiers[tier]->config.kind);
 	return ty_tier_parse_size(value, &s->tiers[tier].size, err);
@@ -75,10 +92,8 @@ static enum ty_code take(const struct eviction *e, struct settings *s, const cha
 	if (!strncmp(name, "tier.", 5))
 		return take_tier(e, s, name + 5, value, err);
 	s->arena_given = true;
-	if (!strcmp(name, "policy")) {
-		s->policy = ty_policy_find(value);
-		return s->policy ? TY_OK : ty_fail(err, TY_INVALID, "found \"%.40s\", expected arc, lru or s3-fifo", value);
-	}
+	if (!strcmp(name, "policy"))
+		return take_policy(value, &s->policy, err);
 	if (!strcmp(name, "quota"))
 		return take_quota(s, value, err);
 	if (!strcmp(name, "l1-size"))
@@ -92,7 +107,7 @@ static enum ty_code take(const struct eviction *e, struct settings *s, const cha
 		return code;
 	}
 	return ty_fail(err, TY_INVALID, "is none that can be changed; expected policy, quota, keep-percent, l1-size,"
-		" l1-ahead, tier.N.size or tier.N.write");
+		" l1-ahead, tier.N.size, tier.N.write or tier.N.policy");
 }
 
 static enum ty_code read_settings(const struct eviction *e, const Tyer__V1__Configure *q, struct settings *s,
@@ -167,8 +182,11 @@ static void apply_tiers(struct eviction *e, const struct settings *s)
 			tier->config.write = s->tiers[i].write;
 			eviction_offers_begin(e, i);
 		}
-		if (atomic_exchange_explicit(&tier->size, s->tiers[i].size, memory_order_relaxed) != s->tiers[i].size)
+		if (atomic_exchange_explicit(&tier->size, s->tiers[i].size, memory_order_relaxed) != s->tiers[i].size ||
+			atomic_load_explicit(&tier->policy, memory_order_relaxed) != s->tiers[i].policy) {
+			atomic_store_explicit(&tier->policy, s->tiers[i].policy, memory_order_relaxed);
 			tier->cls->resized(tier);
+		}
 	}
 }
 
@@ -189,6 +207,7 @@ static bool add_setting(Tyer__V1__ConfigureReply *reply, const char *name, const
 static bool add_tier(Tyer__V1__ConfigureReply *reply, const struct ty_tier *tier)
 {
 	uint64_t size = atomic_load_explicit(&tier->size, memory_order_relaxed);
+	const struct ty_policy_class *policy = atomic_load_explicit(&tier->policy, memory_order_relaxed);
 	char name[24], text[TY_QUOTA_TEXT];
 
 	snprintf(text, sizeof text, "none");
@@ -196,6 +215,9 @@ static bool add_tier(Tyer__V1__ConfigureReply *reply, const struct ty_tier *tier
 		ty_format_bytes(text, sizeof text, size);
 	snprintf(name, sizeof name, "tier.%u.size", tier->index);
 	if (tier->cls->resized && !add_setting(reply, name, text))
+		return false;
+	snprintf(name, sizeof name, "tier.%u.policy", tier->index);
+	if (policy && !add_setting(reply, name, policy->name))
 		return false;
 	snprintf(name, sizeof name, "tier.%u.write", tier->index);
 	return add_setting(reply, name, ty_tier_write_name(tier->config.write));
@@ -209,7 +231,7 @@ static ProtobufCMessage *tell(const struct eviction *e)
 
 	if (!reply)
 		return NULL;
-	reply->settings = malloc((4 + TY_TENANT_QUOTAS_MAX + 2 * TY_MAX_TIERS) * sizeof *reply->settings);
+	reply->settings = malloc((4 + TY_TENANT_QUOTAS_MAX + 3 * TY_MAX_TIERS) * sizeof *reply->settings);
 	all = reply->settings && add_setting(reply, "policy", ty_order_policy(e->order));
 	for (uint32_t i = 0; i < e->quota_count && all; i++) {
 		ty_quota_format(text, &e->quotas[i]);
@@ -246,6 +268,7 @@ void eviction_configure(struct eviction *e, struct ty_exchange *x)
 	for (uint32_t i = 0; i < e->service->tier_count; i++) {
 		s.tiers[i].size = atomic_load_explicit(&e->service->tiers[i]->size, memory_order_relaxed);
 		s.tiers[i].write = e->service->tiers[i]->config.write;
+		s.tiers[i].policy = atomic_load_explicit(&e->service->tiers[i]->policy, memory_order_relaxed);
 	}
 	code = read_settings(e, q, &s, &err);
 	if (code == TY_OK && s.arena_given)

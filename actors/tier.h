@@ -28,6 +28,7 @@
 #include "messages.h"
 #include "base/config.h"
 #include "cache/envelope.h"
+#include "cache/policy.h"
 #include "cache/space.h"
 
 struct ty_service;
@@ -203,6 +204,7 @@ struct ty_tier {
 	uint32_t index;
 	struct ty_tier_config config;
 	_Atomic uint64_t size;  /* as configured, or changed since. eviction (CONFIGURE); the tier, metrics: relaxed, it stands alone */
+	_Atomic(const struct ty_policy_class *) policy; /* by which it makes room; null: that is not its own to say. Set by open; then as size */
 	uint32_t capabilities;  /* set by open */
 	struct ty_actor *actor;
 	void *state;            /* the library's, from open to close */
@@ -227,7 +229,7 @@ struct ty_tier_class {
 	 * From TY_TIER_OWN on types are its own. No io is out when the actor itself is stopped. */
 	const struct ty_class *actor;
 	enum ty_executor executor;
-	/* `size` has changed: have the actor look. Any thread. Null: how large it is is not the tier's to say. */
+	/* `size` or `policy` has changed: have the actor look. Any thread. Null: how large it is is not the tier's to say. */
 	void (*resized)(struct ty_tier *tier);
 	/* Spawn what else it needs, before the actor itself; may be null. */
 	enum ty_code (*spawn)(struct ty_tier *tier, struct ty_error *err);

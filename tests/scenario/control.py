@@ -100,7 +100,8 @@ def follow_tier(service, trace):
     service.refused("there is no such tier", "configure", "tier.1.size=64MiB")
     service.refused("or 67108864 bytes or more", "configure", "tier.0.size=1MiB")
     service.refused("expected commit, reuse", "configure", "tier.0.size=128MiB", "tier.0.write=sometimes")
-    check("tiers are told", "tier.0.size=64MiB\ntier.0.write=commit\n" in service.said("configure"))
+    service.refused("expected arc, lru or s3-fifo", "configure", "tier.0.size=128MiB", "tier.0.policy=worst")
+    check("tiers are told", "tier.0.size=64MiB\ntier.0.policy=lru\ntier.0.write=commit\n" in service.said("configure"))
     noted = {line.split()[0] for line in service.said("list", "--in", "arena").splitlines() if " tier=0" in line}
     check("the arena's notes of it are right", noted == below & service.keys(), (len(noted), len(below)))
 
@@ -146,7 +147,7 @@ def resize_tier(service, trace):
     """While it serves, a tier is told to hold more, and less, and to be written to no more."""
     chunks, size = 'tyer_tier_chunks{tier="0",kind="disk"}', 'tyer_tier_used_bytes{tier="0",kind="disk"}'
     before = service.counter(chunks)
-    check("more", "tier.0.size=160MiB" in service.said("configure", "tier.0.size=160MiB"))
+    check("more, and by another policy", "tier.0.size=160MiB\ntier.0.policy=arc\n" in service.said("configure", "tier.0.size=160MiB", "tier.0.policy=arc"))
     service.load(8, "acme", trace)
     service.load(9, "acme", trace)
     settle(service)

@@ -275,6 +275,110 @@ static void test_size(void **state)
 	house_close(&h);
 }
 
+/* Some that are used again and again, and many that are used once: which of the first are left. */
+static uint64_t left_of(struct house *h, uint64_t first, uint64_t count)
+{
+	uint64_t left = 0;
+
+	for (uint64_t n = first; n < first + count; n++)
+		left += house_do(h, TY_TIER_EXISTS, n, 1, 0) == TY_TIER_DONE;
+	return left;
+}
+
+static void use(struct house *h, uint64_t first, uint64_t count, uint64_t bytes)
+{
+	for (uint64_t n = first; n < first + count; n++) {
+		assert_int_equal(house_do(h, TY_TIER_PUT, n, 1, bytes), TY_TIER_DONE);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(house_do(h, TY_TIER_GET, n, 1, bytes), TY_TIER_DONE);
+	}
+}
+
+static void flood(struct house *h, uint64_t first, uint64_t count, uint64_t bytes)
+{
+	for (uint64_t n = first; n < first + count; n++)
+		assert_int_equal(house_do(h, TY_TIER_PUT, n, 1, bytes), TY_TIER_DONE);
+}
+
+/* Another policy while it serves: from then on what is new is kept by it, and what was there goes first. */
+static void test_policy(void **state)
+{
+	uint64_t bytes = 4 << 20, room = TY_PIECE_BYTES / (bytes + TY_ENVELOPE_BYTES), hot = room / 4;
+	char limited[320];
+	struct house h;
+
+	(void)state;
+	snprintf(limited, sizeof limited, "%s,size=64MiB,policy=worst", spec);
+	assert_int_equal(house_open(&h, limited), TY_INVALID);
+	assert_non_null(strstr(h.error, "policy=lru|arc|s3-fifo"));
+	snprintf(limited, sizeof limited, "%s,size=64MiB", spec);
+	assert_int_equal(house_open(&h, limited), TY_OK);
+	house_scanned(&h);
+	use(&h, 0, hot, bytes);
+	flood(&h, 1000, room, bytes);
+	assert_int_equal(left_of(&h, 0, hot), 0); /* LRU */
+	atomic_store(&h.tier->policy, &ty_policy_s3fifo);
+	h.tier->cls->resized(h.tier);
+	use(&h, 100, hot, bytes);
+	assert_int_equal(left_of(&h, 1000, room), room - hot); /* those before it go first, and in their order */
+	assert_int_equal(left_of(&h, 1000, hot), 0);
+	flood(&h, 2000, 2 * room, bytes);
+	assert_int_equal(left_of(&h, 100, hot), hot);
+	assert_int_equal(left_of(&h, 1000, room), 0);
+	assert_true(h.tier->stats.used_bytes <= TY_PIECE_BYTES);
+	house_close(&h);
+}
+
+/* Every change at any time: entries come, are used, go and are evicted, and none is lost or found twice. */
+static void test_order_random(void **state)
+{
+	enum { KEYS = 500 };
+	static const struct ty_policy_class *const all[] = {&ty_policy_arc, &ty_policy_lru, &ty_policy_s3fifo};
+	struct disk_entry *here[KEYS] = {NULL}, *e;
+	uint64_t length = 1, random = 7;
+	struct disk_index x;
+	uint32_t changes = 0;
+
+	(void)state;
+	assert_true(disk_index_init(&x, &ty_policy_lru));
+	for (uint32_t step = 0; step < 200000; step++) {
+		uint32_t n, what;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		n = (uint32_t)(random >> 33) % KEYS;
+		what = (uint32_t)(random >> 20) % 1000;
+		if (what < 3) {
+			changes += disk_order_change(&x.order, all[n % 3]);
+		} else if (what < 400) {
+			here[n] = disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, 0, what % 2);
+			assert_non_null(here[n]);
+		} else if (what < 700 && here[n]) {
+			disk_index_touch(&x, here[n]);
+		} else if (what < 850 && here[n]) {
+			disk_index_remove(&x, here[n], false);
+			here[n] = NULL;
+		} else if (what >= 850 && (e = disk_order_victim(&x.order))) {
+			for (n = 0; here[n] != e; n++)
+				assert_true(n < KEYS);
+			disk_index_remove(&x, e, true);
+			here[n] = NULL;
+		}
+	}
+	assert_true(changes > 100);
+	while ((e = disk_order_victim(&x.order))) {
+		uint32_t n = 0;
+
+		for (; here[n] != e; n++)
+			assert_true(n < KEYS);
+		here[n] = NULL;
+		disk_index_remove(&x, e, true);
+	}
+	for (uint32_t n = 0; n < KEYS; n++)
+		assert_null(here[n]);
+	assert_int_equal(x.count, 0);
+	disk_index_clear(&x);
+}
+
 /* A chunk of another namespace under this key's name is none of ours; one whose namespace was not known may be. */
 static void test_identity(void **state)
 {
@@ -427,7 +531,7 @@ static void test_list_from_nowhere(void **state)
 	const char *why;
 
 	(void)state;
-	assert_true(disk_index_init(&x));
+	assert_true(disk_index_init(&x, &ty_policy_lru));
 	for (size_t i = 0; i <= sizeof places / sizeof places[0]; i++) {
 		page.cursor.length = i ? sizeof places[0] : 3;
 		memcpy(page.cursor.bytes, places[i ? i - 1 : 0], sizeof places[0]);
@@ -450,7 +554,7 @@ static void test_list_while_it_grows(void **state)
 	struct disk_index x;
 
 	(void)state;
-	assert_true(disk_index_init(&x));
+	assert_true(disk_index_init(&x, &ty_policy_lru));
 	memset(seen, 0, sizeof seen);
 	for (uint64_t n = 0; n < COUNT; n++)
 		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, 0, false));
@@ -630,6 +734,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_strange_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_policy, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_order_random, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_identity, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_many, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_vanished, make_dir, remove_dir),
