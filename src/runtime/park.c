@@ -16,6 +16,24 @@ static_assert(sizeof(struct ty_park) == sizeof(struct ck_ec32), "a park is an ev
 
 #define NS 1000000000
 
+/* Made here and not by libc's syscall: on the way out of a sleep each cache line and page that is touched is a miss. */
+static void futex(const uint32_t *word, unsigned long op, uint32_t value, const struct timespec *deadline)
+{
+#if defined(__x86_64__)
+	unsigned long number = SYS_futex;
+	register const struct timespec *timeout __asm__("r10") = deadline;
+	register unsigned long second __asm__("r8") = 0;
+	register unsigned long bits __asm__("r9") = FUTEX_BITSET_MATCH_ANY;
+
+	__asm__ volatile("syscall"
+			 : "+a"(number)
+			 : "D"(word), "S"(op), "d"(value), "r"(timeout), "r"(second), "r"(bits)
+			 : "rcx", "r11", "memory");
+#else
+	syscall(SYS_futex, word, op, value, deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+#endif
+}
+
 static struct ck_ec32 *ec(struct ty_park *park)
 {
 	return (struct ck_ec32 *)(void *)park;
@@ -43,13 +61,13 @@ static void futex_wait(const struct ck_ec_wait_state *state, const uint32_t *wor
 
 	(void)step;
 	/* returns early on a changed word, a signal, spuriously: ck_ec checks and comes again */
-	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+	futex(word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline);
 }
 
 static void futex_wake(const struct ck_ec_ops *ops, const uint32_t *word)
 {
 	(void)ops;
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	futex(word, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
 
 /* Spinning is done by those who park, who know what to look at meanwhile. */

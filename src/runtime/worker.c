@@ -67,6 +67,7 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 		return;
 	}
 	index = atomic_load_explicit(&actor->last, memory_order_relaxed); /* before the push: then it may run */
+	ty_fetch(&rt->workers[index].park); /* if it sleeps, its line is not near */
 	ty_runq_push(&rt->workers[index].queue, actor);
 	notify(rt, index);
 }
@@ -155,13 +156,14 @@ static void park(struct ty_worker *worker)
 		TY_PROBE2(park, worker->index, 0);
 		ty_record_thread(&worker->thread, TY_EVENT_PARK, ty_ticks(rt), worker->index, 0);
 		woken = ty_park_wait(&worker->park, ticket, ty_alarms_next(&worker->thread));
-		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, ty_ticks(rt), worker->index, woken);
+		ty_record_thread(&worker->thread, TY_EVENT_UNPARK, ty_stamp_end(&worker->thread), worker->index, woken);
 		if (woken)
 			ty_count(&worker->thread.seat->wakes);
 	}
 	if (atomic_load_explicit(&rt->idle, memory_order_seq_cst) & bit) /* else a sender took it away */
 		atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst);
-	ty_thread_clock(&worker->thread);
+	if (worker->thread.alarms.top) /* else nobody asks what time it is */
+		ty_thread_clock(&worker->thread);
 }
 
 /* Found something. Whoever saw us search relied on us for what they had pushed. */
