@@ -252,6 +252,88 @@ static void test_many_short_lives(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- a sender is in its wake, while the actor ends ---- */
+
+struct slow {
+	struct gate waits, woken, let_go, handled, stopped;
+	_Atomic(bool) too_early;
+};
+
+static enum ty_code slow_start(void *self, void *arg)
+{
+	*(struct slow **)self = arg;
+	return TY_OK;
+}
+
+static void slow_wait(void *self, int64_t deadline)
+{
+	struct slow *slow = *(struct slow **)self;
+
+	(void)deadline;
+	gate_open(&slow->waits);
+	gate_wait(&slow->woken);
+}
+
+static void slow_wake(void *self)
+{
+	struct slow *slow = *(struct slow **)self;
+
+	gate_open(&slow->woken); /* the wait ends */
+	gate_wait(&slow->let_go);
+}
+
+static void slow_end(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	gate_open(&(*(struct slow **)self)->handled);
+	ty_actor_end();
+}
+
+static void slow_stop(void *self)
+{
+	struct slow *slow = *(struct slow **)self;
+
+	atomic_store(&slow->too_early, !gate_is_open(&slow->let_go)); /* what it closes now, wake may be about to touch */
+	gate_open(&slow->stopped);
+}
+
+struct slow_sender {
+	struct ty_actor *actor;
+	struct ty_msg msg;
+};
+
+static void *send_slowly(void *arg)
+{
+	struct slow_sender *sender = arg;
+
+	assert_int_equal(ty_send(sender->actor, &sender->msg, 1), TY_OK);
+	return NULL;
+}
+
+static void test_it_ends_once_nobody_is_in_its_wake(void **unused)
+{
+	static const struct ty_handler hs[] = {{"end", slow_end}};
+	static const struct ty_class slow_class = {.name = "slow", .state_size = sizeof(struct slow *), .first_type = 1,
+		.type_count = 1, .handlers = hs, .start = slow_start, .stop = slow_stop, .wait = {slow_wait, slow_wake}};
+	struct ty_runtime *rt = make_runtime(1);
+	struct slow slow = {0};
+	struct slow_sender sender = {.actor = spawn(rt, &slow_class, &slow, TY_DEDICATED)};
+	pthread_t thread;
+
+	(void)unused;
+	gate_wait(&slow.waits);
+	assert_int_equal(pthread_create(&thread, NULL, send_slowly, &sender), 0);
+	gate_wait(&slow.handled);
+	for (int i = 0; i < 200 && !gate_is_open(&slow.stopped); i++) /* it has time to be wrong; if it is right, it waits */
+		nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+	gate_open(&slow.let_go);
+	gate_wait(&slow.stopped);
+	assert_false(atomic_load(&slow.too_early));
+	pthread_join(thread, NULL);
+	ty_actor_unref(sender.actor);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -260,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_poll_later_and_never),
 		cmocka_unit_test(test_own_wait),
 		cmocka_unit_test(test_many_short_lives),
+		cmocka_unit_test(test_it_ends_once_nobody_is_in_its_wake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

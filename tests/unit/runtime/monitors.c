@@ -739,6 +739,69 @@ static void test_at_random(void **unused)
 	assert_true(total.watched > total.downs + total.cancelled);
 }
 
+/* ---- who watches one that has closed its mailbox and not ended yet ---- */
+
+struct last_words {
+	struct gate closed, watched, down;
+	struct ty_actor *target;
+	struct ty_monitor monitors[2];
+};
+
+static enum ty_code last_words_start(void *self, void *arg)
+{
+	*(struct last_words **)self = arg;
+	return TY_OK;
+}
+
+static void last_words_stop(void *self)
+{
+	struct last_words *l = *(struct last_words **)self;
+
+	gate_open(&l->closed);
+	gate_wait(&l->watched); /* another thread's */
+}
+
+static void watch_late(void *self, struct ty_msg *msg)
+{
+	struct last_words *l = *(struct last_words **)self;
+
+	(void)msg;
+	for (int i = 0; i < 2; i++)
+		ty_monitor(l->target, &l->monitors[i], DOWN);
+	gate_open(&l->watched);
+}
+
+static void down_late(void *self, struct ty_msg *msg)
+{
+	struct last_words *l = *(struct last_words **)self;
+
+	assert_int_equal(ty_container_of(msg, struct ty_monitor, msg)->reason, TY_OK);
+	gate_open(&l->down);
+}
+
+static void test_late_watcher(void **unused)
+{
+	static const struct ty_class dying_class = {.name = "dying", .state_size = sizeof(struct last_words *),
+		.start = last_words_start, .stop = last_words_stop};
+	static const struct ty_handler hs[] = {[DOWN - DOWN] = {"down", down_late}, [NOTE - DOWN] = {"watch", watch_late}};
+	static const struct ty_class late_class = {.name = "late", .state_size = sizeof(struct last_words *), .first_type = DOWN,
+		.type_count = 2, .handlers = hs, .start = last_words_start};
+	struct ty_runtime *rt = make_runtime(1);
+	struct last_words l = {.target = NULL};
+	struct ty_actor *watcher = spawn(rt, &late_class, &l, TY_POOL);
+	struct ty_msg msg = TY_MSG_INIT;
+
+	(void)unused;
+	l.target = spawn(rt, &dying_class, &l, TY_DEDICATED);
+	ty_actor_stop(l.target);
+	gate_wait(&l.closed);
+	assert_int_equal(ty_send(watcher, &msg, NOTE), TY_OK);
+	gate_wait_for(&l.down, 2);
+	ty_actor_unref(l.target);
+	ty_actor_unref(watcher);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -754,6 +817,7 @@ int main(void)
 		cmocka_unit_test(test_fail_refuses_the_rest),
 		cmocka_unit_test(test_misuse),
 		cmocka_unit_test(test_at_random),
+		cmocka_unit_test(test_late_watcher),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -331,6 +331,23 @@ static void test_everybody_at_once(void **unused)
 	assert_true(atomic_load(&crowd.lost) > 0);
 }
 
+/* What is taken away leaves the actor, too: one that lives for long may have had more names than there can be. */
+static void test_named_again_and_again(void **unused)
+{
+	struct ty_runtime *rt = make_simulated();
+	struct ty_actor *actor = spawn(rt, &cls, NULL, TY_POOL);
+
+	(void)unused;
+	for (int i = 0; i <= TY_NAMES_MAX; i++) {
+		assert_int_equal(ty_name(actor, "again"), TY_OK);
+		assert_int_equal(ty_unname(rt, "again"), TY_OK);
+		while (ty_runtime_step(rt))
+			;
+	}
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -340,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_free_before_anyone_hears),
 		cmocka_unit_test(test_everybody_at_once),
+		cmocka_unit_test(test_named_again_and_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

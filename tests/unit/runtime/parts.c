@@ -126,6 +126,12 @@ static void test_run_queue_order(void **unused)
 		assert_int_equal(took, i == 0);
 	}
 	assert_null(ty_runq_pop(q, &took));
+	/* who has run comes behind those that others pushed meanwhile */
+	ty_runq_put(q, &actors[0]);
+	ty_runq_push(q, &actors[1]);
+	ty_runq_put_last(q, &actors[2]);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_ptr_equal(ty_runq_pop(q, &took), &actors[i]);
 	free(q);
 	free(actors);
 }

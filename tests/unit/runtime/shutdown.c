@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "runtime/runtime.h"
 #include "runtime_test.h"
 
 #define SECOND INT64_C(1000000000)
@@ -441,6 +442,59 @@ static void test_supervisor_cut_short(void **unused)
 	}
 }
 
+/* ---- once the budget is 0, what wakes an actor is not handled any more ---- */
+
+struct woken {
+	uint32_t handled, refused;
+};
+
+static enum ty_code woken_start(void *self, void *arg)
+{
+	*(struct woken **)self = arg;
+	return TY_OK;
+}
+
+static void on_woken(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	(*(struct woken **)self)->handled++;
+}
+
+static void woken_refuse(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	(*(struct woken **)self)->refused++;
+}
+
+static void test_what_wakes_one_that_is_cut(void **unused)
+{
+	static const struct ty_handler woken_handlers[] = {{"woken", on_woken}};
+	static const struct ty_class woken_class = {.name = "woken", .state_size = sizeof(struct woken *), .first_type = HOP,
+		.type_count = 1, .handlers = woken_handlers, .start = woken_start, .refuse = woken_refuse};
+	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
+	struct ty_msg msgs[2] = {TY_MSG_INIT, TY_MSG_INIT};
+	struct woken woken = {0};
+	struct ty_runtime *rt;
+	struct ty_actor *actor;
+
+	(void)unused;
+	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+	actor = spawn(rt, &woken_class, &woken, TY_POOL);
+	assert_int_equal(ty_send(actor, &msgs[0], HOP), TY_OK);
+	while (!woken.handled)
+		assert_true(ty_runtime_step(rt));
+	while (ty_runtime_step(rt)) /* it sleeps */
+		;
+	atomic_store(&rt->budget_messages, 0); /* as stop.c does when time is up */
+	assert_int_equal(ty_send(actor, &msgs[1], HOP), TY_OK);
+	while (ty_runtime_step(rt))
+		;
+	assert_int_equal(woken.handled, 1);
+	assert_int_equal(woken.refused, 1);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -451,6 +505,7 @@ int main(void)
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_port_outlasts_the_actors),
 		cmocka_unit_test(test_supervisor_cut_short),
+		cmocka_unit_test(test_what_wakes_one_that_is_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

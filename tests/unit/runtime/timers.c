@@ -294,6 +294,69 @@ static void test_stop_with_armed_timers(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- a timer that is nobody's state: started where nothing comes of it, then by another ---- */
+
+enum { USE = 1, USED };
+
+struct user {
+	struct ty_timer *timer;
+	struct gate *used;
+	bool ends; /* starts it at its end */
+};
+
+static enum ty_code user_start(void *self, void *arg)
+{
+	*(struct user **)self = arg;
+	return TY_OK;
+}
+
+static void on_use(void *self, struct ty_msg *msg)
+{
+	struct user *user = *(struct user **)self;
+
+	(void)msg;
+	ty_timer_start(user->timer, USED, 0);
+}
+
+static void on_used(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	gate_open((*(struct user **)self)->used);
+}
+
+static void user_stop(void *self)
+{
+	struct user *user = *(struct user **)self;
+
+	if (!user->ends)
+		return;
+	ty_timer_start(user->timer, USED, HOUR);
+	gate_open(user->used);
+}
+
+static void test_what_stop_starts_is_dropped(void **unused)
+{
+	static const struct ty_handler user_handlers[] = {{"use", on_use}, {"used", on_used}};
+	static const struct ty_class user_class = {.name = "user", .state_size = sizeof(struct user *), .first_type = USE,
+		.type_count = 2, .handlers = user_handlers, .start = user_start, .stop = user_stop};
+	struct ty_runtime *rt = make_runtime(1);
+	struct ty_timer timer = {0};
+	struct gate used = {0};
+	struct user first = {&timer, &used, true}, second = {&timer, &used, false};
+	struct ty_actor *actor = spawn(rt, &user_class, &first, TY_POOL);
+	struct ty_msg msg = TY_MSG_INIT;
+
+	(void)unused;
+	ty_actor_stop(actor);
+	gate_wait(&used); /* one worker: it is through with the first before it runs the second */
+	ty_actor_unref(actor);
+	actor = spawn(rt, &user_class, &second, TY_POOL);
+	assert_int_equal(ty_send(actor, &msg, USE), TY_OK); /* an assertion, were it another's still */
+	gate_wait_for(&used, 2);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -302,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_replaced_never_arrives),
 		cmocka_unit_test(test_earlier_on_another_worker),
 		cmocka_unit_test(test_stop_with_armed_timers),
+		cmocka_unit_test(test_what_stop_starts_is_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
