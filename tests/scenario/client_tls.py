@@ -49,8 +49,15 @@ def free_port():
         return s.getsockname()[1]
 
 
+def serve(scheme, *options):
+    started = Service(tyerd, tyer, *options, size="64MiB", http=False, url=f"{scheme}://127.0.0.1:{free_port()}").ready()
+    if started.process.poll() is not None:  # or everything below would wait for it
+        sys.exit(f"tyerd ended at once: {started.log()}")
+    return started
+
+
 def secure(cert, *options):
-    return Service(tyerd, tyer, "--tls-cert", cert, *options, size="64MiB", http=False, url=f"tls+tcp://127.0.0.1:{free_port()}").ready()
+    return serve("tls+tcp", "--tls-cert", cert, *options)
 
 
 def ping(url, *words):
@@ -147,7 +154,7 @@ check("not with another's", said[0] == 2 and re.search(": (DENIED|PROTOCOL|CLOSE
 check("and the service goes on", ping(service.url, *ca, "--tls-cert", friend)[0] == 0)
 service.stop()
 
-service = Service(tyerd, tyer, "--tcp-insecure", "on", size="64MiB", http=False, url=f"tcp://127.0.0.1:{free_port()}").ready()
+service = serve("tcp", "--tcp-insecure", "on")
 refused("TLS, where none is spoken", ping("tls+" + service.url, *ca, "--timeout", "60s"), "PROTOCOL", "does not speak TLS")
 refused("what is for TLS, without it", ping(service.url, *ca), "INVALID", "for tls+tcp:// only")
 service.stop()

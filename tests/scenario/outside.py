@@ -121,7 +121,9 @@ class Service:
         atexit.register(self.clean)
         self.url, self.attach = url or f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
         self.tyer = tyer
-        self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--http", "127.0.0.1:0" if http else "off",
+        # over tcp the administration's socket would be one for all of a machine
+        self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--admin", f"ipc://{self.dir}/rpc.sock.admin",
+                          "--http", "127.0.0.1:0" if http else "off",
                           "--l1-size", size, "--l1-ahead", ahead, "--chunk-tokens", str(chunk_tokens), *options]
         if "--device" not in options:
             self.arguments += ["--device", DEVICE]
