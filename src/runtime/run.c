@@ -209,7 +209,8 @@ static bool start(struct ty_thread *thread, struct ty_actor *actor)
 	thread->open = true;
 	ty_seat_begin(thread->seat, actor->cls, "start", thread->stamp);
 	code = actor->cls->start(ty_state(actor), arg);
-	ty_stamp_end(thread); /* the first message begins now */
+	ty_stamp_end(thread); /* the first message begins now, at a worker */
+	thread->stamped = thread->worker;
 	if (code != TY_OK && !actor->failing)
 		actor->reason = (int16_t)code;
 	return code == TY_OK;
@@ -466,7 +467,9 @@ enum ty_ran ty_actor_run(struct ty_thread *thread, struct ty_actor *actor, uint3
 	struct ty_seat *seat = thread->seat;
 	enum ty_ran ran;
 
-	thread->stamped = true; /* the first message begins now, too */
+	/* At a worker the first message begins now, too: it is there. A thread of its own may run its actor without, and then one
+	 * that is sent meanwhile would begin before it was sent. */
+	thread->stamped = thread->worker;
 	thread->self = actor;
 	ty_count(&seat->runs);
 	ty_count(&actor->counts.runs);
