@@ -357,6 +357,42 @@ static void test_client_that_leaves(void **state)
 	nng_close(t);
 }
 
+/* A client whose route is set again, or is gone and comes back, while its request is open: what it has open is still its own, and is
+ * counted once. Another one in the same place begins with nothing. */
+static void test_routed_again(void **state)
+{
+	nng_socket s = house_dial(&house), t = house_dial(&house);
+
+	(void)state;
+	house_route(&house, ONE, house.engine);
+	house_send_plain(s, ONE, 1, HOLD);
+	house_wait(&house_seen.held, 1);
+	house_route(&house, ONE, house.engine);
+	house_send_plain(t, ONE, 2, HOLD);
+	house_wait(&house_seen.held, 2);
+	house_route(&house, ONE, NULL);
+	house_route(&house, ONE, house.engine);
+	house_release(house.engine);
+	house_expect(house_receive(s), 1, TY_OK, "");
+	house_expect(house_receive(t), 2, TY_OK, "");
+	for (uint64_t id = 3; id < 6; id++) { /* of a count below nothing all of them are BUSY */
+		house_send_plain(s, ONE, id, 1);
+		house_expect(house_receive(s), id, TY_OK, "");
+	}
+	for (uint64_t generation = 1; generation <= house.config.max_requests; generation++) {
+		house_send_plain(s, CLIENT(generation, 0), 6, HOLD);
+		house_wait(&house_seen.held, 1);
+		house_route(&house, CLIENT(generation, 0), NULL);
+		house_route(&house, CLIENT(generation + 1, 0), house.engine);
+		house_release(house.engine);
+		house_expect(house_receive(s), 6, TY_OK, "");
+		house_send_plain(t, CLIENT(generation + 1, 0), 7, 1);
+		house_expect(house_receive(t), 7, TY_OK, "");
+	}
+	nng_close(s);
+	nng_close(t);
+}
+
 /* Many at once, while routes come and go: each request gets its own answer, whatever it is. */
 #define CROWD 6
 #define CROWD_REQUESTS 150
@@ -503,6 +539,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_duplicate_id, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_busy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_that_leaves, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_routed_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crowd, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_idle, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_with_requests_open, set_up, tear_down),
