@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,12 @@ static void end_sleeper(struct sleeper *s)
 		pthread_join(s->thread, NULL);
 }
 
+static bool is_over(struct bench_control *control, int64_t sent_for, int64_t duration)
+{
+	/* relaxed: only that it comes */
+	return atomic_load_explicit(&control->stop, memory_order_relaxed) || (duration && sent_for >= duration);
+}
+
 void bench_ping_client(struct bench_engine *e, struct bench_control *control, int64_t period, int64_t duration)
 {
 	int64_t start = bench_now(), due = start, age_checked = start;
@@ -92,12 +99,12 @@ void bench_ping_client(struct bench_engine *e, struct bench_control *control, in
 	begin_sleeper(&sleeper, e, period);
 	while (e->stats->exit_code == 0) {
 		int64_t now = bench_now(), wait;
-		bool ending = atomic_load_explicit(&control->stop, memory_order_relaxed) || (duration && due - start >= duration);
+		bool ending = is_over(control, due - start, duration);
 
 		while (!ending && now >= due && e->calls->open < IN_FLIGHT) {
 			send_ping(e, due);
 			due += period;
-			ending = duration && due - start >= duration;
+			ending = is_over(control, due - start, duration);
 		}
 		if (ending && e->calls->open == 0)
 			break;
@@ -115,8 +122,18 @@ void bench_ping_client(struct bench_engine *e, struct bench_control *control, in
 	end_sleeper(&sleeper);
 }
 
+/* Set while PINGs go out: a signal ends them, and what was measured is told. */
+static struct bench_control *interrupted;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	atomic_store_explicit(&interrupted->stop, true, memory_order_relaxed);
+}
+
 int bench_ping(const struct bench_options *o)
 {
+	struct sigaction action = {.sa_handler = on_signal}, old_int, old_term;
 	struct bench_stats *stats = calloc(1, sizeof *stats);
 	struct bench_control control = {0};
 	struct bench_engine engine = {0};
@@ -130,7 +147,12 @@ int bench_ping(const struct bench_options *o)
 	}
 	if (bench_engine_open(&engine, o, stats, 0, false)) {
 		start = bench_now();
+		interrupted = &control;
+		sigaction(SIGINT, &action, &old_int);
+		sigaction(SIGTERM, &action, &old_term);
 		bench_ping_client(&engine, &control, (int64_t)(1e9 / o->rate), (int64_t)o->duration_us * 1000);
+		sigaction(SIGINT, &old_int, NULL);
+		sigaction(SIGTERM, &old_term, NULL);
 		report.wall_s = (double)(stats->finished - start) * 1e-9;
 	}
 	bench_engine_close(&engine);

@@ -2,6 +2,7 @@
 #include "fake_client.h"
 
 #include <assert.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -153,6 +154,8 @@ static enum ty_code add(struct ty_client *c, struct request r)
 enum ty_code ty_client_ping(struct ty_client *c, ty_done_fn done, void *user, struct ty_error *err)
 {
 	(void)err;
+	if (fake.interrupt_at && --fake.interrupt_at == 0)
+		raise(SIGINT);
 	return add(c, (struct request){.verb = PING, .done = done, .user = user});
 }
 

@@ -33,6 +33,7 @@ struct fake {
 	uint32_t capacity;    /* chunks; 0 = no end */
 	uint32_t busy_every;  /* every so many requests answer BUSY; 0 = none */
 	bool refuse;          /* no connection */
+	uint32_t interrupt_at; /* the PING with this number, from 1, brings SIGINT; 0 = none */
 	const struct fake_said { /* what each session must say, in order; null: nothing */
 		uint64_t conversation;
 		enum ty_hint_kind hint;

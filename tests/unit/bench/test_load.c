@@ -380,6 +380,19 @@ static void test_ping(void **state)
 	free_run(&run);
 }
 
+/* A signal ends it, and it tells what it has measured. */
+static void test_ping_interrupted(void **state)
+{
+	struct run run;
+
+	(void)state;
+	fake.interrupt_at = 5;
+	run = run_bench("ping", "--rate 500 --duration 3000s");
+	assert_int_equal(run.code, 0);
+	assert_text(run.out, "ping: 5 sent, 5 answered\n");
+	free_run(&run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -396,6 +409,7 @@ int main(void)
 		cmocka_unit_test_setup(test_chunks_that_do_not_fit_the_trace, reset_fake),
 		cmocka_unit_test_setup(test_copy, reset_fake),
 		cmocka_unit_test_setup(test_ping, reset_fake),
+		cmocka_unit_test_setup(test_ping_interrupted, reset_fake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
