@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The service's clocks jump: that on the wall forwards and back, as when somebody sets it, which nothing may notice; and the monotonic
- * one forwards, as after a machine's sleep, after which what was open may be late, and nothing else.
+ * The service's clocks jump (LMCache 4715, 4795: what a clock said was taken for a death, and the living were reaped): that on the wall
+ * forwards and back, as when somebody sets it, which nothing may notice; and the monotonic one forwards, as after a machine's sleep,
+ * after which what was open may be late, and nothing else.
  */
 #include "process.h"
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # gpu_stalled.py TYERD TYER PROBE BENCH DRIVER: a GPU of two devices stops: a driver's call that never comes back, then copies that are
-# never done. The owner, what it is in and for how long are named; requests for that device end by their deadlines with
-# DEVICE_STALLED; PING, LOOKUP, pages and the other device go on; past --gpu-stall-limit another worker serves what was committed.
+# never done (LMCache 4676: the whole server stood still, and said that it was well). The owner, what it is in and for how long are
+# named; requests for that device end by their deadlines with DEVICE_STALLED; PING, LOOKUP, pages and the other device go on; past
+# --gpu-stall-limit another worker serves what was committed.
 import re
 import subprocess
 import sys

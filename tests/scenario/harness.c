@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,33 @@ void h_prepare_held(struct h_service *s)
 	snprintf(s->config.device[0], sizeof s->config.device[0], "host:hold-fd=%d", fd);
 }
 
+/* With TYER_PING_BESIDE, a folder, and TYER_BENCH, tyer-bench: PINGs to the service from a process of their own. */
+static void begin_pings(struct h_service *s)
+{
+	const char *folder = getenv("TYER_PING_BESIDE"), *bench = getenv("TYER_BENCH");
+	char report[256];
+	const char *argv[] = {bench, "ping", "--connect", s->url, "--rate", "1000", "--duration", "3000s", "--json", report, NULL};
+	posix_spawn_file_actions_t quiet;
+
+	if (!folder || !bench)
+		return;
+	snprintf(report, sizeof report, "%s/%s.json", folder, strrchr(s->dir, '/') + 1);
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
+	assert_int_equal(posix_spawn(&s->pinger, bench, &quiet, NULL, (char **)(uintptr_t)argv, environ), 0);
+	posix_spawn_file_actions_destroy(&quiet);
+}
+
+static void end_pings(struct h_service *s)
+{
+	if (!s->pinger)
+		return;
+	kill(s->pinger, SIGINT);
+	waitpid(s->pinger, NULL, 0);
+	s->pinger = 0;
+}
+
 void h_start(struct h_service *s)
 {
 	struct ty_error err = {.code = TY_OK};
@@ -61,6 +89,7 @@ void h_start(struct h_service *s)
 	snprintf(s->url, sizeof s->url, "%.127s", s->config.listen);
 	if (ty_service_start(&s->config, NULL, &s->service, &err) != TY_OK)
 		fail_msg("%s", err.text);
+	begin_pings(s);
 }
 
 void h_restart(struct h_service *s, void (*between)(int arena, int slots))
@@ -91,6 +120,7 @@ void h_stop(struct h_service *s)
 {
 	DIR *dir;
 
+	end_pings(s);
 	if (s->hold)
 		atomic_store(s->hold, H_GO);
 	if (s->service)

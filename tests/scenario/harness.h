@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <cmocka.h>
 
 #include <tyer/client.h>
@@ -32,6 +33,7 @@ struct h_service {
 	struct ty_service *service; /* in this process, or null */
 	_Atomic uint64_t *hold;     /* h_prepare_held: how far a copy gets */
 	int hold_fd;
+	pid_t pinger;               /* tests/scenario/ping-beside: a process that sends PINGs while the service is there; 0: none */
 };
 
 /* Of *hold: copies go on; what has been copied is not done; nothing is copied. */

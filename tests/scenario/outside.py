@@ -63,6 +63,7 @@ def find(folder, name):
 
 class Probe:
     def __init__(self, program, service):
+        self.service = service
         gpu = [] if DEVICE == "host" else [DEVICE, DRIVER]
         self.process = subprocess.Popen([program, service.url, service.attach, *gpu], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
@@ -82,6 +83,7 @@ class Probe:
     def open(self):
         """Tries until the service is there."""
         until(lambda: self.ask("open")[0] == "ok")
+        self.service.begin_pings()
         return self
 
     def reopen(self):
@@ -120,7 +122,7 @@ class Service:
         self.dir = tempfile.mkdtemp(prefix="tyer-outside-")
         atexit.register(self.clean)
         self.url, self.attach = url or f"ipc://{self.dir}/rpc.sock", f"{self.dir}/attach.sock"
-        self.tyer = tyer
+        self.tyer, self.pinger = tyer, None
         # over tcp the administration's socket would be one for all of a machine
         self.arguments = [tyerd, "--listen", self.url, "--attach", self.attach, "--admin", f"ipc://{self.dir}/rpc.sock.admin",
                           "--http", "127.0.0.1:0" if http else "off",
@@ -138,6 +140,7 @@ class Service:
                                             **popen)
 
     def clean(self):
+        self.end_pings()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -160,8 +163,22 @@ class Service:
     def kill_worker(self, sign=signal.SIGKILL):
         os.kill(self.worker(), sign)
 
+    def begin_pings(self):
+        """tests/scenario/ping-beside: from a process of their own, while the service is there."""
+        folder, bench = os.environ.get("TYER_PING_BESIDE"), os.environ.get("TYER_BENCH")
+        if folder and bench and not self.pinger and self.url.startswith("ipc:"):
+            self.pinger = subprocess.Popen([bench, "ping", "--connect", self.url, "--rate", "1000", "--duration", "3000s", "--json",
+                                            f"{folder}/{os.path.basename(self.dir)}.json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end_pings(self):
+        if self.pinger:
+            self.pinger.send_signal(signal.SIGINT)
+            self.pinger.wait()
+            self.pinger = None
+
     def ready(self, boots=1):
         until(lambda: len(self.boots()) >= boots or self.process.poll() is not None)
+        self.begin_pings()
         return self
 
     def status(self):
@@ -189,6 +206,7 @@ class Service:
             return error.code, error.read().decode()
 
     def stop(self):
+        self.end_pings()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait()
 

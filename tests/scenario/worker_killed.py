@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 #
-# worker_killed.py TYERD TYER PROBE [--rounds N] [--seed S]: kill -9 of the worker in a loop, in the middle of stores. Every chunk
+# worker_killed.py TYERD TYER PROBE [--rounds N] [--seed S]: kill -9 of the worker in a loop, in the middle of stores (LMCache 3206: what
+# was cached did not outlive the process). Every chunk
 # that was acknowledged is there afterwards and right, what was not is there whole or not at all, and nothing grows.
 import argparse
 import os
