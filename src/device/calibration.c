@@ -30,6 +30,21 @@ void ty_calibration_scale(struct ty_calibration *c)
 					c->rates.alone[p][d][i] / ty_plan_defaults.alone[p][d][i]);
 }
 
+void ty_calibration_smooth(uint32_t rates[TY_PLAN_RUNS], const uint32_t compiled[TY_PLAN_RUNS])
+{
+	uint32_t measured[TY_PLAN_RUNS];
+
+	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+		measured[i] = rates[i] = rates[i] ? rates[i] : i ? rates[i - 1] : compiled[i];
+	for (unsigned i = 1; i < TY_PLAN_RUNS; i++) {
+		uint32_t next = i + 1 < TY_PLAN_RUNS ? measured[i + 1] : UINT32_MAX;
+		uint32_t least = measured[i - 1] < next ? measured[i - 1] : next;
+
+		if (measured[i] + (uint64_t)measured[i] * TY_PLAN_GAIN / 1000 < least)
+			rates[i] = least;
+	}
+}
+
 void ty_calibration_name(char *out, size_t size, const char *directory, const uint8_t uuid[TY_UUID_BYTES], int driver)
 {
 	char hex[2 * TY_UUID_BYTES + 1];

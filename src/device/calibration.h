@@ -26,6 +26,12 @@ void ty_calibration_default(struct ty_calibration *c);
 /* Set rates.beside from rates.alone. */
 void ty_calibration_scale(struct ty_calibration *c);
 
+/* One way's rates in one direction, as measured; 0: there is no such way at that length. A longer run is no slower than a shorter one: a
+ * length that is slower than both of its neighbours by more than TY_PLAN_GAIN was measured while the machine was busy otherwise, and is
+ * given the less of theirs. A way that there is none of at a length goes as fast as at the next shorter one, and one that there is none of at
+ * all as the compiled rates say: it is not chosen anyhow. */
+void ty_calibration_smooth(uint32_t rates[TY_PLAN_RUNS], const uint32_t compiled[TY_PLAN_RUNS]);
+
 /* The file's name in `directory`. */
 void ty_calibration_name(char *out, size_t size, const char *directory, const uint8_t uuid[TY_UUID_BYTES], int driver);
 /* *there: there is a file, and c has been read. TY_INVALID: it is no calibration, or of another GPU or driver than c's, which the

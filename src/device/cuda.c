@@ -187,6 +187,7 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 	const uint64_t tile = options->tile_bytes ? options->tile_bytes : dev->in_process ? TY_CUDA_SLOT_WITHIN : 0;
 	uint64_t want = options->staging_bytes ? options->staging_bytes : usual, bytes;
 	cu_result result = CU_SUCCESS;
+	uint32_t least; /* slots */
 
 	if (want < TY_CUDA_STAGING_LEAST)
 		return ty_fail(err, TY_INVALID, "staging: %llu bytes, expected at least %llu", (unsigned long long)want,
@@ -204,15 +205,17 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
 			(unsigned long long)want);
 	ty_device_count(&dev->base.stats.device_bytes, bytes);
-	dev->one_slot = tile;
+	dev->unit_slots[0] = options->tile_bytes ? 1 : dev->in_process ? 2 : TY_CUDA_ALONE_SLOTS;
+	dev->unit_slots[1] = tile ? 1 : TY_CUDA_BOTH_SLOTS;
 	dev->keep_tiles = options->tile_bytes ? options->keep_tiles : dev->in_process;
 	dev->slot_bytes = tile ? tile : TY_CUDA_SLOT_DEFAULT;
 	if (dev->slot_bytes < TY_CUDA_TILE_LEAST)
 		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->slot_bytes,
 			(unsigned long long)TY_CUDA_TILE_LEAST);
-	if (dev->slot_bytes > bytes / (dev->one_slot ? 2 : TY_CUDA_SLOTS_LEAST))
-		dev->slot_bytes = bytes / (dev->one_slot ? 2 : TY_CUDA_SLOTS_LEAST);
-	if (dev->slot_bytes < bytes / TY_CUDA_SLOTS && !dev->one_slot)
+	least = options->tile_bytes ? 2 : dev->in_process ? 4 : TY_CUDA_SLOTS_LEAST;
+	if (dev->slot_bytes > bytes / least)
+		dev->slot_bytes = bytes / least;
+	if (dev->slot_bytes < bytes / TY_CUDA_SLOTS && !tile)
 		dev->slot_bytes = bytes / TY_CUDA_SLOTS;
 	if (dev->slot_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS)
 		dev->slot_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS;

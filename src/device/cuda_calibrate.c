@@ -218,22 +218,6 @@ static enum ty_code time_launches(struct cuda_device *dev, uint32_t *median, str
 
 typedef uint32_t rate_table[TY_PATHS][2][TY_PLAN_RUNS];
 
-/* A longer run is no slower than a shorter one: where it seems so the machine was busy otherwise, or there is no such way at this
- * length. A way that there is none of at all goes as fast as the compiled rates say: it is not chosen anyhow. */
-static void smooth(rate_table rates, const rate_table compiled)
-{
-	for (unsigned p = 1; p < TY_PATHS; p++)
-		for (unsigned d = 0; d < 2; d++)
-			for (unsigned i = 0; i < TY_PLAN_RUNS; i++) {
-				uint32_t *rate = &rates[p][d][i];
-
-				if (!*rate && !i)
-					*rate = compiled[p][d][i];
-				else if (i && *rate < rate[-1])
-					*rate = rate[-1];
-			}
-}
-
 /* Every way once; but copies run by run, which are chosen only where there is no other, in the first pass alone. */
 static enum ty_code measure_pass(struct bench *b, bool first, rate_table rates, struct ty_error *err)
 {
@@ -318,7 +302,9 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 		return code;
 	if (!beside && launch)
 		c->launch_ns = launch;
-	smooth(rates, beside ? ty_plan_defaults.beside : ty_plan_defaults.alone);
+	for (unsigned p = 1; p < TY_PATHS; p++)
+		for (unsigned d = 0; d < 2; d++)
+			ty_calibration_smooth(rates[p][d], (beside ? ty_plan_defaults.beside : ty_plan_defaults.alone)[p][d]);
 	memcpy(beside ? c->rates.beside : c->rates.alone, rates, sizeof rates);
 	c->beside = beside;
 	if (!beside)

@@ -24,8 +24,10 @@
 #define TY_CUDA_SLOT_DEFAULT ((uint64_t)16 << 20)
 #define TY_CUDA_SLOTS 16u        /* that staging memory is cut into, at most ... */
 #define TY_CUDA_SLOTS_LEAST 8u   /* ... and at least, by making them smaller */
-/* In the engine's process: what its kernels stream through the L2 cache leaves so much of it to tiles that ask to stay, and no more; between two
- * copies of one stream there it is 6.5 us, which a second one hides. */
+#define TY_CUDA_ALONE_SLOTS 4u   /* of a unit while one direction works ... */
+#define TY_CUDA_BOTH_SLOTS 2u    /* ... and while both do */
+/* In the engine's process: what its kernels stream through the L2 cache leaves so much of it to tiles that ask to stay, and no more. A unit is two
+ * slots while one direction works, and one while both do. Measured on an H100, docs/embed.md. */
 #define TY_CUDA_STAGING_WITHIN ((uint64_t)16 << 20)
 #define TY_CUDA_SLOT_WITHIN ((uint64_t)4 << 20)
 #define TY_CUDA_STREAMS_WITHIN 2u
@@ -127,7 +129,7 @@ struct cuda_device {
 	struct cuda_slot slots[TY_CUDA_SLOTS];
 	uint32_t slot_count;
 	uint64_t slot_uses, slot_bytes;
-	bool one_slot; /* of a unit, whatever there is to do */
+	uint32_t unit_slots[2]; /* of a unit, at most: while one direction works, while both do */
 	bool keep_tiles, in_process;
 	uint32_t grid_max;
 	uint64_t max_pitch;

@@ -20,8 +20,6 @@
 
 #include <string.h>
 
-#define ALONE_SLOTS 4u /* of a unit while one direction works ... */
-#define BOTH_SLOTS 2u  /* ... and while both do */
 #define TAIL ((uint64_t)8 << 20) /* of one operation: what is gathered before its first copy, or scattered after its last */
 
 /* ---- slots -------------------------------------------------------------------------------- */
@@ -89,7 +87,7 @@ static uint64_t unit_bytes(const struct cuda_device *dev, struct cuda_lane *lane
 	const struct ty_layout *layout = batch->mapping->layout;
 	const bool both = dev->lanes[!batch->direction].queue.first;
 	const uint32_t share = both ? dev->slot_count / 2 : dev->slot_count;
-	uint32_t slots = dev->engine.busy || dev->one_slot ? 1 : both ? BOTH_SLOTS : ALONE_SLOTS;
+	uint32_t slots = dev->engine.busy ? 1 : dev->unit_slots[both];
 	uint64_t most, left;
 
 	/* two units at least, so that they overlap */

@@ -4,43 +4,41 @@
 #include <assert.h>
 #include <string.h>
 
-/* One H200, driver 580.159.04, PCIe 5.0, 2026-11-22: one contiguous page-locked copy runs at 55300 MB/s, 54900 beside
- * an engine. By tests/gpu/path_check, with and without --busy; strided copies of 2 MiB runs repeat the figure of 1 MiB. Beside an
- * engine: one H100, the same driver, 2026-11-25, whose copy engines gave less for short runs than the H200's; where that was not
- * measured (direct copies, staged ones past 64 KiB, 128 and 256 KiB in batches) it is the H200's, or the next shorter run's.
+/* One H100 80GB, driver 580.159.04, PCIe 5.0, 2026-11-25, by `tyer calibrate`: one contiguous page-locked copy runs at 55200 MB/s, 54900
+ * beside an engine.
  *                        4K     8K    16K    32K    64K   128K   256K   512K     1M     2M */
 const struct ty_plan_rates ty_plan_defaults = {
 	.alone = {
 		[TY_PATH_STAGED] = {
-			{53200, 53600, 54500, 54400, 54500, 54600, 54400, 54500, 54600, 54700},
-			{52300, 53700, 54300, 54500, 54500, 54600, 54800, 54700, 54400, 54400}},
+			{54200, 54700, 54700, 54700, 54700, 54800, 54800, 54900, 55000, 55000},
+			{53600, 54500, 54600, 54600, 54600, 54600, 54900, 55100, 55100, 55200}},
 		[TY_PATH_DIRECT] = {
-			{ 1800,  3500,  6800, 12000, 18900, 25900, 38600, 45500, 49400, 52200},
-			{ 1600,  3100,  5800, 10600, 17400, 26400, 36000, 43400, 48000, 51400}},
+			{ 2000,  3800,  7300, 12700, 19500, 28400, 39200, 45900, 50000, 52500},
+			{ 1600,  3100,  6100, 10900, 18300, 27400, 36600, 43900, 49000, 52000}},
 		[TY_PATH_BATCH] = {
-			{ 4800,  9700, 19800, 38800, 53600, 52700, 52500, 54100, 54400, 54500},
-			{ 4600,  9000, 17200, 36300, 53200, 52200, 52400, 53400, 53600, 54400}},
+			{10600, 21200, 43100, 54700, 54700, 54700, 54900, 55000, 55000, 55200},
+			{ 9600, 19100, 38000, 54800, 54800, 54800, 54800, 55200, 55200, 55200}},
 		[TY_PATH_STRIDED] = {
-			{32800, 43600, 48200, 51600, 51600, 50900, 51900, 52000, 52100, 52100},
-			{29400, 40200, 47200, 51000, 51000, 51100, 51200, 51200, 47800, 47800}},
+			{42600, 47000, 50900, 53000, 54000, 54700, 55000, 55100, 55100, 55100},
+			{37200, 44200, 49100, 51800, 53700, 54600, 55000, 55100, 55100, 55200}},
 	},
 	.beside = {
 		[TY_PATH_STAGED] = {
-			{48900, 50600, 50600, 52100, 53200, 53200, 53200, 53200, 53200, 53200},
-			{49600, 52300, 52300, 53200, 54300, 54300, 54300, 54300, 54300, 54300}},
+			{50800, 52500, 52500, 52600, 52600, 52600, 53300, 53300, 53400, 53400},
+			{48600, 49400, 51700, 51700, 51800, 51800, 52300, 53100, 53100, 53100}},
 		[TY_PATH_DIRECT] = {
-			{ 1300,  2400,  4800,  8700, 14400, 21300, 31400, 40300, 46200, 49800},
-			{ 1200,  2200,  4100,  7700, 12800, 20600, 29900, 38500, 44700, 49200}},
+			{  900,  1800,  3400,  6400, 11500, 18300, 27400, 35400, 44700, 48400},
+			{ 1000,  1900,  3500,  6500, 11600, 19100, 27700, 36900, 43800, 48700}},
 		[TY_PATH_BATCH] = {
-			{ 7700,  8600, 17400, 34900, 52700, 52700, 53000, 54700, 54700, 54700},
-			{ 7500,  8100, 16700, 33100, 51600, 52600, 53000, 54900, 54900, 54800}},
+			{10600, 17800, 42400, 53300, 54100, 54500, 54500, 54500, 54500, 54600},
+			{ 9500, 17300, 38100, 53500, 54400, 54800, 54800, 54800, 54800, 54800}},
 		[TY_PATH_STRIDED] = {
-			{23200, 32700, 42200, 47100, 47100, 47100, 47100, 47100, 47100, 47100},
-			{22700, 32400, 42400, 47700, 47900, 47900, 47900, 47900, 47700, 47700}},
+			{27600, 35700, 44700, 48600, 51600, 53400, 53400, 54600, 54600, 54600},
+			{27600, 34200, 43200, 49000, 51600, 53500, 54400, 54800, 54800, 54800}},
 	},
 	.fixed_ns = {[TY_PATH_STAGED] = 10000, [TY_PATH_DIRECT] = 6000, [TY_PATH_BATCH] = 10000, [TY_PATH_STRIDED] = 10000},
 	.copy_ns = 2200,
-	.owner_ns = {[TY_PATH_DIRECT] = 2700, [TY_PATH_BATCH] = 440, [TY_PATH_STRIDED] = 1400}, /* the H100 */
+	.owner_ns = {[TY_PATH_DIRECT] = 2700, [TY_PATH_BATCH] = 440, [TY_PATH_STRIDED] = 1400},
 };
 
 const char *ty_path_name(enum ty_path path)
@@ -115,14 +113,6 @@ static uint64_t rate_at(const uint32_t *rates, enum ty_path path, uint64_t run)
 	return (uint64_t)((int64_t)rates[i] + ((int64_t)rates[i + 1] - rates[i]) * (int64_t)(run - low) / (int64_t)low);
 }
 
-/* Of the owner's, to queue it. */
-static uint64_t owner_time(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path, uint64_t blocks)
-{
-	uint32_t calls = path == TY_PATH_STRIDED ? shape->spans : shape->runs;
-
-	return blocks * calls * rates->owner_ns[path];
-}
-
 uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
 	uint64_t blocks, enum ty_direction direction, enum ty_plan_beside beside)
 {
@@ -137,12 +127,26 @@ uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_sh
 	cost += (uint64_t)(bytes * 1000 / (rate ? rate : 1));
 	if (path == TY_PATH_STRIDED && (uint64_t)shape->spans * TY_PLAN_ROWS > shape->runs)
 		cost += blocks * (shape->spans - shape->runs / TY_PLAN_ROWS) * rates->copy_ns;
-	if (beside == TY_PLAN_ALONE) { /* beside an engine the owner's time is cheaper than the engine's */
-		uint64_t owner = owner_time(rates, shape, path, blocks) * 1000 / TY_PLAN_OWNER_SHARE;
-
-		cost = owner > cost ? owner : cost;
-	}
 	return cost;
+}
+
+/* Of the owner's, to queue it. */
+static uint64_t owner_time(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path, uint64_t blocks)
+{
+	uint32_t calls = path == TY_PATH_STRIDED ? shape->spans : shape->runs;
+
+	return blocks * calls * rates->owner_ns[path];
+}
+
+/* Is it worth a kernel, where the best without one costs so much? */
+static bool worth_a_kernel(uint64_t kernel, uint64_t copies, uint64_t owner, enum ty_plan_beside beside)
+{
+	uint64_t gain = beside == TY_PLAN_ALONE ? TY_PLAN_GAIN : TY_PLAN_GAIN_BESIDE;
+
+	if (kernel + kernel * gain / 1000 < copies)
+		return true;
+	/* about as fast, in nobody's way, and queued in a few calls */
+	return beside == TY_PLAN_ALONE && kernel <= copies + copies * gain / 1000 && owner * 1000 > copies * TY_PLAN_OWNER_SHARE;
 }
 
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
@@ -151,7 +155,6 @@ enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_p
 	static const enum ty_path copies[3] = {TY_PATH_STRIDED, TY_PATH_BATCH, TY_PATH_DIRECT}; /* by what a block costs the processor */
 	const bool quiet = policy->sharing == TY_SHARING_QUIET || (policy->sharing == TY_SHARING_AUTO && policy->busy);
 	const enum ty_plan_beside beside = policy->in_process ? TY_PLAN_WITHIN : policy->busy || quiet ? TY_PLAN_BESIDE : TY_PLAN_ALONE;
-	const uint64_t gain = beside == TY_PLAN_ALONE ? TY_PLAN_GAIN : TY_PLAN_GAIN_BESIDE;
 	uint64_t cost[TY_PATHS], least = UINT64_MAX;
 	enum ty_path best = TY_PATH_DIRECT;
 
@@ -164,7 +167,7 @@ enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_p
 		if (cost[copies[i]] <= least + least * TY_PLAN_SAME / 1000)
 			best = copies[i];
 	if (!quiet && (allowed & TY_PLAN_BIT(TY_PATH_STAGED)) &&
-		cost[TY_PATH_STAGED] + cost[TY_PATH_STAGED] * gain / 1000 < cost[best])
+		worth_a_kernel(cost[TY_PATH_STAGED], cost[best], owner_time(rates, shape, best, blocks), beside))
 		return TY_PATH_STAGED;
 	/* one run is one copy, whatever it would be called */
 	return shape->runs == 1 && blocks == 1 ? TY_PATH_DIRECT : best;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Which way a group's blocks go. Pure functions: no device, no clock. What is known about the machine comes as a table of rates,
- * compiled in (measured on an H200) or from a calibration.
+ * compiled in (measured on an H100) or from a calibration.
  *
  *   staged    a kernel gathers or scatters between the pool and dense staging, one long copy a chunk goes over the link
  *   direct    one copy a run, in turn over several streams
@@ -26,8 +26,8 @@
 #define TY_PLAN_GAIN 20u         /* a kernel must be faster than copies by more than this where nobody else uses the GPU (kernels reach 0.99
                                   * of the link there, and 0.97 is wanted) ... */
 #define TY_PLAN_GAIN_BESIDE 30u  /* ... and by this where it costs an engine, which its launches hold up */
-#define TY_PLAN_OWNER_SHARE 250u /* of a transfer's time that queueing it may take of the owner's, if there is another way: both directions
-                                  * are its work, and all that it does beside copying */
+#define TY_PLAN_OWNER_SHARE 16u  /* of a transfer's time that queueing copies may take of the owner's, where nobody else uses the GPU and
+                                  * a kernel does as well: 10 us of the 600 that 32 MiB take */
 
 /* Consecutive planes of a group as one or more rows at one pitch. Planes that lie one behind the other in pool and slot are one
  * row; rows of one length at one distance, inside one allocation, are one span. */
@@ -83,7 +83,8 @@ struct ty_plan_policy {
 	bool in_process; /* it is this process: at work for all we know */
 };
 /* The way that is to be taken among `allowed` (bits); DIRECT is always allowed. Without a kernel the one that costs least, and of those that
- * are as fast as each other the one that asks less of the processor; with one if that is faster by a margin (TY_PLAN_GAIN). */
+ * are as fast as each other the one that asks less of the processor; with one if that is faster by a margin (TY_PLAN_GAIN); or
+ * as fast, where nobody else uses the GPU and queueing copies costs the owner (TY_PLAN_OWNER_SHARE). */
 enum ty_path ty_plan_choose(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, uint64_t blocks,
 	enum ty_direction direction, unsigned allowed, const struct ty_plan_policy *policy);
 

@@ -81,6 +81,30 @@ static void scaled(void **state)
 	assert_int_equal(c.rates.beside[TY_PATH_STAGED][0][2], ty_plan_defaults.beside[TY_PATH_STAGED][0][2]);
 }
 
+static void smoothed(void **state)
+{
+	static const struct {
+		uint32_t measured[TY_PLAN_RUNS], want[TY_PLAN_RUNS];
+	} cases[] = {
+		/* dips: in the middle, at the end; a difference that is none; a burst upwards */
+		{{10, 200, 400, 300, 500, 500, 500, 500, 500, 450}, {10, 200, 400, 400, 500, 500, 500, 500, 500, 500}},
+		{{1000, 990, 1000, 1000, 1200, 1000, 1000, 1000, 1000, 1000}, {1000, 990, 1000, 1000, 1200, 1000, 1000, 1000, 1000, 1000}},
+		/* none at some lengths, none at all */
+		{{100, 0, 0, 300, 300, 300, 300, 300, 300, 0}, {100, 100, 100, 300, 300, 300, 300, 300, 300, 300}},
+		{{0}, {7, 7, 7, 7, 7, 7, 7, 7, 7, 7}},
+	};
+	const uint32_t compiled[TY_PLAN_RUNS] = {7, 8, 9};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		uint32_t rates[TY_PLAN_RUNS];
+
+		memcpy(rates, cases[i].measured, sizeof rates);
+		ty_calibration_smooth(rates, compiled);
+		assert_memory_equal(rates, cases[i].want, sizeof rates);
+	}
+}
+
 static void print_to(char *text, size_t room, const struct ty_calibration *c)
 {
 	FILE *out = fmemopen(text, room, "w");
@@ -266,6 +290,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(there_and_back),
 		cmocka_unit_test(scaled),
+		cmocka_unit_test(smoothed),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(at_open),
 		cmocka_unit_test(too_slow),

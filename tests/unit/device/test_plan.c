@@ -115,69 +115,84 @@ static void expect(uint32_t run, uint32_t runs, uint32_t spans, unsigned allowed
 static void defaults(void **state)
 {
 	const enum ty_path staged = TY_PATH_STAGED, batch = TY_PATH_BATCH, strided = TY_PATH_STRIDED, direct = TY_PATH_DIRECT;
-	const unsigned old = ALL & ~TY_PLAN_BIT(TY_PATH_BATCH);
+	const unsigned old = ALL & ~TY_PLAN_BIT(TY_PATH_BATCH), flat = ALL & ~TY_PLAN_BIT(TY_PATH_STRIDED);
 
 	(void)state;
 	for (enum ty_sharing sharing = TY_SHARING_AUTO; sharing <= TY_SHARING_FAST; sharing += TY_SHARING_FAST) {
 		for (uint32_t run = 4 * KIB; run <= 64 * KIB; run *= 2)
 			expect(run, 64, 1, ALL, sharing, NOBODY, staged);
-		/* as fast without a kernel */
-		expect(1024 * KIB, 16, 1, ALL, sharing, NOBODY, batch);
+		/* as fast without a kernel: rows, if there are many at a pitch; but no long lists of copies */
+		expect(128 * KIB, 64, 1, ALL, sharing, NOBODY, strided);
+		for (uint32_t run = 64 * KIB; run <= 1024 * KIB; run *= 2)
+			expect(run, 64, 64, flat, sharing, NOBODY, staged);
+		expect(512 * KIB, 1, 1, ALL, sharing, NOBODY, staged);
 		expect(2048 * KIB, 1, 1, ALL, sharing, NOBODY, batch);
 	}
 	for (enum who who = NOBODY; who <= OURSELVES; who++) {
-		expect(4 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
-		expect(8 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
-		expect(16 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
-		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
+		for (uint32_t run = 4 * KIB; run <= 16 * KIB; run *= 2)
+			expect(run, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
+		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, batch);
 		expect(64 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, batch);
-		expect(512 * KIB, 16, 1, ALL, TY_SHARING_QUIET, who, batch);
+		expect(512 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
+		expect(2048 * KIB, 1, 1, ALL, TY_SHARING_QUIET, who, batch);
 		/* planes in allocations of their own, a driver without batches, neither */
-		expect(8 * KIB, 64, 64, ALL & ~TY_PLAN_BIT(strided), TY_SHARING_QUIET, who, batch);
+		expect(8 * KIB, 64, 64, flat, TY_SHARING_QUIET, who, batch);
 		expect(32 * KIB, 64, 1, old, TY_SHARING_QUIET, who, strided);
 		expect(8 * KIB, 64, 64, TY_PLAN_BIT(direct), TY_SHARING_QUIET, who, direct);
 	}
 	expect(8 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, strided);
-	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, strided);
-	for (uint32_t run = 4 * KIB; run < 64 * KIB; run *= 2) {
+	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, batch);
+	for (uint32_t run = 4 * KIB; run <= 16 * KIB; run *= 2) {
 		expect(run, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, staged);
 		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, staged);
 		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, staged);
 	}
 	/* copies as fast as kernels: those that leave the engine alone */
-	expect_each(64 * KIB, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, batch, staged);
-	expect(512 * KIB, 16, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
-	expect(512 * KIB, 16, 1, ALL, TY_SHARING_FAST, OURSELVES, batch);
+	for (uint32_t run = 32 * KIB; run <= 64 * KIB; run *= 2) {
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, batch);
+		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, batch);
+	}
+	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
 	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_AUTO, OURSELVES, batch);
 	/* no kernels in this build */
 	expect(8 * KIB, 64, 1, ALL & ~TY_PLAN_BIT(staged), TY_SHARING_FAST, NOBODY, strided);
 	expect(2048 * KIB, 1, 1, TY_PLAN_BIT(direct), TY_SHARING_FAST, NOBODY, direct);
 }
 
-/* What was measured decides: a kernel must gain more than the margin, and a way that takes the owner's whole time is none while there is
- * another. */
+static void set_rates(struct ty_plan_rates *rates, enum ty_path path, uint32_t rate)
+{
+	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+		rates->alone[path][TY_TO_HOST][i] = rates->beside[path][TY_TO_HOST][i] = rate;
+}
+
+/* What was measured decides: a kernel must gain more than the margin, unless long lists of copies are what it saves. */
 static void measured(void **state)
 {
 	struct ty_plan_rates rates = ty_plan_defaults;
-	const struct ty_plan_shape s = shape(32 * KIB, 64, 1), chunks = shape(2048 * KIB, 1, 1);
+	const struct ty_plan_shape runs = shape(32 * KIB, 64, 1), blocks = shape(2048 * KIB, 1, 1);
 	const struct ty_plan_policy alone = {.sharing = TY_SHARING_FAST}, within = {.sharing = TY_SHARING_FAST, .in_process = true};
+	const struct {
+		uint32_t staged;
+		enum ty_path blocks_alone, blocks_within, runs_alone, runs_within; /* beside batches at 50000 */
+	} cases[] = {
+		{48500, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_BATCH},
+		{50900, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
+		{51400, TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
+		{52000, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED},
+	};
 
 	(void)state;
-	for (unsigned p = 1; p < TY_PATHS; p++)
-		for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
-			rates.alone[p][0][i] = rates.beside[p][0][i] = p == TY_PATH_BATCH ? 50000 : p == TY_PATH_STAGED ? 50900 : 30000;
-	/* 1.8 %: not enough */
-	assert_int_equal(ty_plan_choose(&rates, &chunks, 1024, TY_TO_HOST, ALL, &alone), TY_PATH_BATCH);
-	/* batches of 32 KiB are as fast, but queueing them takes two thirds of the time; an engine has more to lose than the owner */
-	assert_int_equal(ty_plan_choose(&rates, &s, 1024, TY_TO_HOST, ALL, &alone), TY_PATH_STAGED);
-	assert_int_equal(ty_plan_choose(&rates, &s, 1024, TY_TO_HOST, ALL, &within), TY_PATH_BATCH);
-	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
-		rates.alone[TY_PATH_STAGED][0][i] = 51400;
-	assert_int_equal(ty_plan_choose(&rates, &chunks, 1024, TY_TO_HOST, ALL, &alone), TY_PATH_STAGED);
-	assert_int_equal(ty_plan_choose(&rates, &chunks, 1024, TY_TO_HOST, ALL, &within), TY_PATH_BATCH);
-	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
-		rates.alone[TY_PATH_STAGED][0][i] = 52000;
-	assert_int_equal(ty_plan_choose(&rates, &chunks, 1024, TY_TO_HOST, ALL, &within), TY_PATH_STAGED);
+	set_rates(&rates, TY_PATH_DIRECT, 30000);
+	set_rates(&rates, TY_PATH_STRIDED, 30000);
+	set_rates(&rates, TY_PATH_BATCH, 50000);
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		set_rates(&rates, TY_PATH_STAGED, cases[i].staged);
+		assert_int_equal(ty_plan_choose(&rates, &blocks, 1024, TY_TO_HOST, ALL, &alone), cases[i].blocks_alone);
+		assert_int_equal(ty_plan_choose(&rates, &blocks, 1024, TY_TO_HOST, ALL, &within), cases[i].blocks_within);
+		assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &alone), cases[i].runs_alone);
+		assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &within), cases[i].runs_within);
+	}
 }
 
 /* A cost never falls with more blocks, and stays a number at the far end. */
