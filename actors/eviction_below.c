@@ -41,6 +41,11 @@ static bool lists(const struct eviction_job *job)
 	return job->verb == TYER__V1__REQUEST__VERB_LIST;
 }
 
+static bool warms(const struct eviction_job *job)
+{
+	return job->verb == TYER__V1__REQUEST__VERB_WARM;
+}
+
 static struct eviction_errand *new_errand(struct eviction_job *job, uint32_t tier, enum ty_tier_verb verb, const struct ty_key *key)
 {
 	struct eviction_errand *errand =
@@ -305,6 +310,12 @@ static void walk_keys(struct eviction_job *job)
 
 /* ---- all that a tier has -------------------------------------------------------------------------------------------- */
 
+void eviction_below_give_up(struct eviction_job *job, const char *why)
+{
+	note(job, job->lower, TY_IO, why);
+	next_tier(job);
+}
+
 static void ask_for_page(struct eviction_job *job)
 {
 	struct eviction_errand *errand;
@@ -322,7 +333,8 @@ static void ask_for_page(struct eviction_job *job)
 	page->wanted = room < PAGE ? (uint32_t)room : PAGE;
 	page->shapes = lists(job) || !job->select.any_space;
 	page->prefix_length = (uint32_t)job->select.select->key_prefix.len;
-	memcpy(page->prefix.bytes, job->select.select->key_prefix.data, page->prefix_length);
+	if (page->prefix_length)
+		memcpy(page->prefix.bytes, job->select.select->key_prefix.data, page->prefix_length);
 	errand = new_errand(job, job->lower, TY_TIER_LIST, NULL);
 	if (errand)
 		errand->io.page = page;
@@ -358,6 +370,8 @@ static bool take_item(struct eviction_job *job, const struct ty_tier_item *item)
 {
 	if (!eviction_selects_below(&job->select, &item->key, item->identity))
 		return true;
+	if (warms(job))
+		return is_in_arena(job, &item->key) || eviction_job_remember(job, &item->key);
 	if (!lists(job))
 		return delete_in(job, job->lower, &item->key);
 	if (!is_in_arena(job, &item->key))
@@ -370,9 +384,15 @@ static void walk_pages(struct eviction_job *job)
 	while (job->phase == EVICTION_BELOW && !job->paging && !job->resting && !eviction_job_is_full(job)) {
 		for (; job->paged && job->page_at < job->page.count; job->page_at++)
 			if (!take_item(job, &job->page.item[job->page_at])) {
+				if (warms(job))
+					break; /* first those before it */
 				eviction_job_rest(job);
 				return;
 			}
+		if (warms(job) && job->again_count) {
+			eviction_warm_go_on(job);
+			return;
+		}
 		if (job->paged && !job->page.cursor.length) {
 			next_tier(job);
 			continue;

@@ -73,8 +73,7 @@ static bool list_chunk(struct eviction_job *job, const struct ty_chunk *chunk)
 	return true;
 }
 
-/* What the service itself has pinned goes by itself, soon. False: no room to remember it. */
-static bool come_back(struct eviction_job *job, const struct ty_key *key)
+bool eviction_job_remember(struct eviction_job *job, const struct ty_key *key)
 {
 	if (!job->again_keys)
 		job->again_keys = malloc(EVICTION_AGAIN_MAX * sizeof *job->again_keys);
@@ -95,7 +94,7 @@ static void take_away(struct eviction_job *job, struct ty_chunk *chunk)
 		job->bytes += bytes;
 		return;
 	}
-	if (job->phase == EVICTION_ARENA && !chunk->filling && !leases_of(chunk) && come_back(job, &chunk->key))
+	if (job->phase == EVICTION_ARENA && !chunk->filling && !leases_of(chunk) && eviction_job_remember(job, &chunk->key))
 		return;
 	chunk->entry.owner = TY_DOOMED;
 	eviction_hint(job->e, chunk, &done);
@@ -130,8 +129,11 @@ static void act(struct eviction_job *job, struct ty_chunk *chunk)
 			job->tiers[job->chunks] = (uint8_t)atomic_load_explicit(&chunk->below, memory_order_relaxed);
 		}
 		break;
-	default: /* DELETE, CLEAR */
+	case TYER__V1__REQUEST__VERB_DELETE:
+	case TYER__V1__REQUEST__VERB_CLEAR:
 		take_away(job, chunk);
+		return;
+	default:
 		return;
 	}
 	job->chunks += did;
@@ -283,7 +285,7 @@ void eviction_job_step(struct eviction_job *job)
 	job->resting = false;
 	if (job->x && !is_done(job))
 		walk(job);
-	if (job->ios)
+	if (job->ios || job->fetch)
 		return; /* when one comes home it goes on */
 	if (job->x && is_done(job))
 		eviction_job_answer(job);
@@ -333,56 +335,8 @@ void eviction_control_late(struct eviction *e, struct ty_msg *msg)
 		"%llu in use, %llu refused, %llu failed", (unsigned long long)job->chunks, (unsigned long long)job->below,
 		(unsigned long long)job->in_use, (unsigned long long)job->refused, (unsigned long long)job->failed);
 	job->x = NULL;
-}
-
-/* ---- WARM ----------------------------------------------------------------------------------------------------- */
-
-static void begin_warm(struct eviction_job *job)
-{
-	struct eviction *e = job->e;
-	struct ty_fetch *fetch;
-
-	if (!job->select.key_count) {
-		eviction_job_refuse(job, TY_INVALID, "select: expected keys or a prompt; what lies below is not listed");
-	} else if (!e->service->tier_count) {
-		eviction_job_refuse(job, TY_UNSUPPORTED, "this service has no tiers (--tier)");
-	} else if (!(fetch = ty_fetch_create(job->select.keys, job->select.key_count))) {
-		eviction_job_refuse(job, TY_NO_MEMORY, "no memory for a fetch");
-	} else {
-		fetch->home = ty_self();
-		fetch->home_type = TY_EVICTION_FETCHED;
-		fetch->priority = TY_FETCH_WARM;
-		fetch->user = job;
-		job->fetch = fetch;
-		if (ty_send(e->service->prefetch, &fetch->msg, TY_PREFETCH_FETCH) == TY_OK)
-			return;
-		job->fetch = NULL;
-		ty_fetch_free(fetch);
-		eviction_job_refuse(job, TY_STOPPING, "the service stops");
-	}
-	end(job);
-}
-
-/* What came up is touched as any request's would be, and let go. */
-void eviction_fetched(struct eviction *e, struct ty_msg *msg)
-{
-	struct ty_fetch *fetch = ty_container_of(msg, struct ty_fetch, msg);
-	struct eviction_job *job = fetch->user;
-	struct ty_lease *lease = fetch->lease;
-
-	for (uint32_t i = lease ? lease->count : 0; i-- > 0;) {
-		struct ty_chunk *chunk = lease->chunks[i];
-
-		job->chunks++;
-		job->bytes += eviction_chunk_bytes(e, chunk);
-		eviction_used(e, chunk, &eviction_no_hint);
-		ty_chunk_unpin(chunk);
-	}
-	job->fetch = NULL;
-	ty_fetch_free(fetch); /* with its lease */
-	if (job->x)
-		eviction_job_answer(job);
-	end(job);
+	if (job->fetch) /* release: pairs with prefetch's acquire */
+		atomic_store_explicit(&job->fetch->cancelled, true, memory_order_release);
 }
 
 /* ---- the request -------------------------------------------------------------------------------------------------- */
@@ -501,7 +455,7 @@ void eviction_control(struct eviction *e, struct ty_exchange *x)
 		eviction_job_refuse(job, code, err.text);
 		end(job);
 	} else if (job->verb == TYER__V1__REQUEST__VERB_WARM) {
-		begin_warm(job);
+		eviction_warm_begin(job);
 	} else {
 		if (job->phase == EVICTION_ARENA && !reaches(job, TYER__V1__PLACE__TIERS))
 			leave_arena(job);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the eviction actor's rooms for the administration share: eviction_select.c (which chunks), eviction_control.c (what
- * is done with those of the arena, a slice a message), eviction_below.c (and with those of the tiers), eviction_configure.c
+ * is done with those of the arena, a slice a message), eviction_below.c (and with those of the tiers), eviction_warm.c, eviction_configure.c
  * (what may be changed).
  */
 #ifndef TY_ACTORS_EVICTION_CONTROL_H
@@ -73,9 +73,10 @@ struct eviction_job {
 	uint8_t *keys, *tiers; /* EVENTS: so many of them as there may be in a reply ... */
 	uint64_t sequence;     /* ... looked at after this event was told */
 
-	struct ty_key *again_keys; /* AGAIN: those that are left ... */
+	struct ty_key *again_keys; /* AGAIN: those that are left; WARM: of the page, and `at` is the next one ... */
 	uint32_t again_count;
-	int64_t again_until;       /* ... and until when they are waited for */
+	int64_t again_until;       /* ... AGAIN: and until when they are waited for */
+	uint32_t stuck;            /* WARM: chunks in a row that did not come up */
 
 	/* BELOW: at tier `lower` is key `at` next, or item page_at of the page that was asked for from `from`. */
 	uint32_t lower;
@@ -94,6 +95,14 @@ void eviction_job_rest(struct eviction_job *job);
 /* Go on, answer or end, as it is its turn. Whoever brings something home for it. */
 void eviction_job_step(struct eviction_job *job);
 
+/* One more in again_keys. False: there is no room. */
+TY_MUST_USE bool eviction_job_remember(struct eviction_job *job, const struct ty_key *key);
+
+/* ---- eviction_warm.c ---- */
+
+void eviction_warm_begin(struct eviction_job *job); /* answers, in time */
+void eviction_warm_go_on(struct eviction_job *job); /* with those of again_keys that are left */
+
 /* ---- eviction_reply.c ---- */
 
 void eviction_job_refuse(struct eviction_job *job, enum ty_code code, const char *text);
@@ -108,6 +117,7 @@ TY_MUST_USE enum ty_code eviction_below_open(struct eviction_job *job, const Pro
 void eviction_below_cursor(const struct eviction_job *job, ProtobufCBinaryData *out); /* to go on from; no data: no memory */
 void eviction_below_walk(struct eviction_job *job); /* as far as it comes without waiting */
 void eviction_below_close(struct eviction_job *job);
+void eviction_below_give_up(struct eviction_job *job, const char *why); /* that tier: the next one */
 /* Tell every tier, from job->tier on, that the chunk is deleted. False: one takes no more now, and it rests. */
 bool eviction_below_delete(struct eviction_job *job, const struct ty_key *key);
 

@@ -9,7 +9,7 @@
  *   eviction_tiers.c   what goes down to the tiers
  *   eviction_offers.c  and what was not offered to them in its time
  *   eviction_sums.c    checksums of contents
- *   eviction_control.c, _below.c, _select.c, _reply.c, _configure.c   what the administration asks for
+ *   eviction_control.c, _below.c, _warm.c, _select.c, _reply.c, _configure.c   what the administration asks for
  *
  * What holds between any two messages: a chunk in the index is in the order (cache/order.h), and OUT of it exactly when a part
  * of it is being filled (filling > 0); it is visible exactly when all its parts are committed; it is in the index exactly when it has a slot.
@@ -185,6 +185,9 @@ void eviction_control_late(struct eviction *e, struct ty_msg *msg);
 void eviction_control_again(struct ty_msg *msg);
 void eviction_control_drop(struct ty_msg *msg); /* a GO that came after the stop */
 void eviction_control_close(struct eviction *e);
+
+/* ---- eviction_warm.c ---- */
+
 void eviction_fetched(struct eviction *e, struct ty_msg *msg);
 
 /* ---- eviction_below.c ---- */

@@ -21,7 +21,7 @@ static const struct {
 	{ "unpin", "let them go again" },
 	{ "delete", "take chunks away, from the tiers too" },
 	{ "clear", "take away everything, or what is selected" },
-	{ "warm", "bring chunks up from the tiers, by --key" },
+	{ "warm", "bring chunks up from the tiers" },
 	{ "move", "write chunks down to a tier" },
 	{ "configure", "change settings: NAME=VALUE... (policy, quota, keep-percent, l1-size, l1-ahead); without any: tell them" },
 	{ "events", "where events are told, their number now, and the keys that are here" },
@@ -30,7 +30,7 @@ static const struct {
 enum kind { CONNECT, TIMEOUT, JSON, NUMBER, KEY, PREFIX, NAMES, PLACE, DEVICE, WORDS, HELP, VERSION };
 #define ALL ((1u << CLI_COMMANDS) - 1)
 #define SERVICE (ALL & ~(1u << CLI_CALIBRATE))
-#define SELECTING (1u << CLI_LIST | 1u << CLI_PIN | 1u << CLI_UNPIN | 1u << CLI_DELETE | 1u << CLI_CLEAR | 1u << CLI_MOVE)
+#define SELECTING (1u << CLI_LIST | 1u << CLI_PIN | 1u << CLI_UNPIN | 1u << CLI_DELETE | 1u << CLI_CLEAR | 1u << CLI_WARM | 1u << CLI_MOVE)
 #define FIELD(member) offsetof(struct cli_options, member)
 
 static const struct option {
@@ -51,7 +51,7 @@ static const struct option {
 	  0, 0 },
 	{ "json", NULL, JSON, 1u << CLI_STATUS, "as one JSON object", 0, 0, 0 },
 	{ "count", "N", NUMBER, 1u << CLI_PING, "how many PINGs, one after the other; default 1", FIELD(count), 1, 1000000 },
-	{ "key", "HEX", KEY, SELECTING | 1u << CLI_WARM, "a chunk's key, 64 digits; may be given 64 times", 0, 0, 0 },
+	{ "key", "HEX", KEY, SELECTING, "a chunk's key, 64 digits; may be given 64 times", 0, 0, 0 },
 	{ "key-prefix", "HEX", PREFIX, SELECTING, "chunks whose key begins so, 2 to 64 digits", 0, 0, 0 },
 	{ "tenant", "NAME", NAMES, SELECTING, "chunks of this tenant; this and the next four may be repeated", FIELD(tenants), 0, 0 },
 	{ "model", "NAME", NAMES, SELECTING, "of this model", FIELD(models), 0, 0 },

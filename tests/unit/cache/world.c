@@ -556,6 +556,10 @@ void world_prepare(struct world_request *r, Tyer__V1__Request__VerbCase verb)
 		tyer__v1__clear__init(&r->verb.clear);
 		r->verb.clear.select = &r->select;
 		break;
+	case TYER__V1__REQUEST__VERB_WARM:
+		tyer__v1__warm__init(&r->verb.warm);
+		r->verb.warm.select = &r->select;
+		break;
 	case TYER__V1__REQUEST__VERB_CONFIGURE:
 		tyer__v1__configure__init(&r->verb.configure);
 		break;

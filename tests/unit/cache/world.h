@@ -102,6 +102,7 @@ struct world_request {
 		Tyer__V1__Clear clear;
 		Tyer__V1__List list;
 		Tyer__V1__Configure configure;
+		Tyer__V1__Warm warm;
 	} verb;
 };
 void world_ask(struct world_request *request, Tyer__V1__Request__VerbCase verb); /* after world_prepare and its changes */

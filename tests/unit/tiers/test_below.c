@@ -19,6 +19,8 @@ static void open_world(const char *first, const char *second)
 	world_open(&(struct world_options){.pieces = 1, .sums = true, .tier = {first, second}});
 }
 
+static void refused(const char *words);
+
 /* Run for so much of the logical clock. */
 static void pass(int64_t ns)
 {
@@ -161,7 +163,8 @@ static void list_all(struct told *told, uint32_t max, void (*select)(void))
 		cursor = reply->next;
 		length = reply->below.len;
 		assert_true(length <= sizeof below);
-		memcpy(below, reply->below.data, length);
+		if (length)
+			memcpy(below, reply->below.data, length);
 		world_forget(&request);
 	} while (cursor || length);
 }
@@ -348,7 +351,8 @@ static void test_slow_list(void **state)
 		seen += reply->n_chunks;
 		pages++;
 		length = reply->below.len;
-		memcpy(below, reply->below.data, length);
+		if (length)
+			memcpy(below, reply->below.data, length);
 		world_forget(&request);
 	} while (length);
 	assert_int_equal(seen, 2 * CHUNKS);
@@ -449,6 +453,89 @@ static void test_clear_beside_a_hanging_put(void **state)
 	world_close();
 }
 
+static uint32_t here(uint32_t family)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		count += world_here(family, i);
+	return count;
+}
+
+/* By tenant, from the tier that has them; as much as the arena holds, and no more. */
+static void test_warm(void **state)
+{
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	of_the_second();
+	ask();
+	assert_int_equal(counts()->chunks, CHUNKS);
+	world_forget(&request);
+	assert_int_equal(here(1), CHUNKS);
+	assert_int_equal(here(0), 0);
+	prepare(TYER__V1__REQUEST__VERB_WARM); /* by key it is as ever */
+	name_keys(0, 3);
+	ask();
+	assert_int_equal(counts()->chunks, 3);
+	world_forget(&request);
+	assert_int_equal(here(0), 3);
+	fault[0].fail = true; /* then the other one's */
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	name_tenant("first");
+	ask();
+	assert_int_equal(counts()->chunks, CHUNKS - 3);
+	assert_int_equal(counts()->n_unsearched, 1);
+	world_forget(&request);
+	assert_int_equal(here(0), CHUNKS);
+	world_check(3, CHUNKS);
+	world_close();
+}
+
+/* More lies below than the arena holds: it ends. And beside a tier that hangs in the middle of it, in time. */
+static void test_warm_too_much(void **state)
+{
+	uint64_t families = 2 * TY_PIECE_BYTES / (CHUNKS * MIB) + 1, all = families * CHUNKS;
+
+	(void)state;
+	open_world("fault:0", NULL);
+	for (uint32_t family = 0; family < families; family++) {
+		assert_int_equal(world_store_now(2 * family, 0, CHUNKS, MIB), TY_OK);
+		pass(SECOND);
+	}
+	assert_int_equal(world_stat(&world.service->tiers[0]->stats.chunks), all);
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	name_tenant("first");
+	ask();
+	assert_in_range(counts()->chunks, TY_PIECE_BYTES / MIB / 2, all - 1);
+	assert_in_range(counts()->bytes, TY_PIECE_BYTES, TY_PIECE_BYTES + 256 * MIB);
+	world_forget(&request);
+	prepare(TYER__V1__REQUEST__VERB_CLEAR);
+	request.select.place = TYER__V1__PLACE__ARENA;
+	ask();
+	world_forget(&request);
+	fault[0].delay_ns = SECOND / 100;
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	name_tenant("first");
+	world_ask(&request, request.q.verb_case);
+	while (!request.back && !world_stat(&world.service->prefetch_stats.in_flight))
+		world_steps(1);
+	assert_false(request.back);
+	fault[0].hang = true;
+	for (int i = 0; i < 10000 && !request.back; i++)
+		pass(SECOND / 1000);
+	assert_true(request.back);
+	assert_true(request.x.code == TY_TIMEOUT || counts()->n_unsearched == 1);
+	world_forget(&request);
+	fault[0].hang = false;
+	fault_let(world.service->tiers[0]);
+	pass(SECOND);
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	refused("select: is empty");
+	world_close();
+}
+
 static void refused(const char *words)
 {
 	ask();
@@ -499,7 +586,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_list), cmocka_unit_test(test_delete), cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
 		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
-		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_too_much), cmocka_unit_test(test_bad_input),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
