@@ -85,7 +85,7 @@ static bool read_place(struct redis_listing *l, const struct ty_tier_cursor *c)
 static void fail(struct redis_listing *l, const char *why)
 {
 	if (!l->why[0])
-		snprintf(l->why, sizeof l->why, "%.99s", why);
+		snprintf(l->why, sizeof l->why, "%.99s", why[0] ? why : "an error without a word");
 }
 
 /* A command of the listing's own words, to that node. */

@@ -57,6 +57,8 @@ size_t s3_list_take(struct s3_request *r, const char *in, size_t length)
 {
 	struct s3_listing *l = r->op->list;
 
+	if (!length)
+		return 0;
 	r->body_bytes += length;
 	if (length > S3_LIST_BYTES - l->length) {
 		r->too_long = true;

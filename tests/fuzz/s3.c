@@ -45,6 +45,28 @@ static void check_answer(const char *text, size_t length)
 		FUZZ_CHECK(etag[0] && !strpbrk(etag, "<>& \r\n") && strlen(etag) < sizeof etag);
 }
 
+/* A list: bounded, in places that can be asked for, and every step of it goes on. */
+static void check_list(const char *text, size_t length)
+{
+	const char *at = text, *bad = NULL;
+	struct ty_s3_listed o;
+	size_t left = length;
+	bool more;
+
+	if (ty_s3_is_list(text, length, &more))
+		FUZZ_CHECK(more == true || more == false);
+	for (size_t before = left; ty_s3_next_listed(&at, &left, "tyer/", &o, &bad); before = left) {
+		char name[8 + TY_S3_PLACE_MAX], quoted[3 * sizeof name];
+
+		FUZZ_CHECK(left < before && at + left == text + length);
+		FUZZ_CHECK(memchr(o.place, 0, sizeof o.place) && o.place[0]);
+		FUZZ_CHECK(!o.ours || (strlen(o.place) == 2 * TY_S3_KEY_BYTES && strspn(o.place, "0123456789abcdef") == 2 * TY_S3_KEY_BYTES));
+		snprintf(name, sizeof name, "tyer/%s", o.place);
+		FUZZ_CHECK(ty_s3_quote(name, quoted, sizeof quoted));
+	}
+	FUZZ_CHECK(left <= length && (!bad || bad[0]));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1);
@@ -58,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* these know a length, and read not a byte behind it */
 	check_credentials((const char *)data, size);
 	check_answer((const char *)data, size);
+	check_list((const char *)data, size);
 	return 0;
 }
 
@@ -71,6 +94,11 @@ size_t fuzz_seed(unsigned index, uint8_t *bytes)
 		"<InitiateMultipartUploadResult><Bucket>b</Bucket><UploadId>a/b+c=&quot;&amp;</UploadId></InitiateMultipartUploadResult>",
 		"<Error><Code>SlowDown</Code><UploadId>01234567890123456789012345678901234567890123456</UploadId></Error>",
 		"ETag: \"0123456789abcdef0123456789abcdef-12\"\r\n",
+		"<ListBucketResult><Contents><Key>tyer/00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff</Key><Size>8192</Size>"
+		"</Contents><Contents><Key>tyer/README</Key><Size>1</Size></Contents><IsTruncated>true</IsTruncated></ListBucketResult>",
+		"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Size>18446744073709551615</Size><Key>tyer/a&lt;b&amp;</Key></Contents>"
+		"<Contents><Key>elsewhere</Key><Size>0</Size></Contents></ListBucketResult>",
+		"<Contents><Key>tyer/</Key><Size>0</Size></Contents><Contents><Key>tyer/0:</Key><Size>0</Size></Contents><Contents><Key>tyer/",
 	};
 
 	if (index >= sizeof seeds / sizeof seeds[0])

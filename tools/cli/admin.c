@@ -201,6 +201,18 @@ static bool show_events(FILE *out, const Tyer__V1__EventsReply *r, bool first, u
 	return true;
 }
 
+static Tyer__V1__Reply__VerbCase verb_of(enum cli_command command)
+{
+	static const Tyer__V1__Reply__VerbCase verbs[CLI_COMMANDS] = {
+		[CLI_LIST] = TYER__V1__REPLY__VERB_LIST,     [CLI_PIN] = TYER__V1__REPLY__VERB_PIN,     [CLI_UNPIN] = TYER__V1__REPLY__VERB_UNPIN,
+		[CLI_DELETE] = TYER__V1__REPLY__VERB_DELETE, [CLI_CLEAR] = TYER__V1__REPLY__VERB_CLEAR, [CLI_WARM] = TYER__V1__REPLY__VERB_WARM,
+		[CLI_MOVE] = TYER__V1__REPLY__VERB_MOVE,     [CLI_CONFIGURE] = TYER__V1__REPLY__VERB_CONFIGURE,
+		[CLI_EVENTS] = TYER__V1__REPLY__VERB_EVENTS,
+	};
+
+	return verbs[command];
+}
+
 /* False: the service says more than it may. */
 static bool take_place(struct cli_page *page, const Tyer__V1__ListReply *r)
 {
@@ -219,6 +231,8 @@ bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const T
 	bool first = page->cursor == 0;
 
 	page->cursor = page->below_length = 0;
+	if (reply->verb_case != verb_of(o->command))
+		return false;
 	switch (reply->verb_case) {
 	case TYER__V1__REPLY__VERB_LIST:
 		show_list(out, reply->list, left);
@@ -239,12 +253,17 @@ bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const T
 			fputc('\n', out);
 		}
 		break;
-	default: /* the others' is one message, whatever its name */
-		if (o->command == CLI_LIST || o->command == CLI_EVENTS || o->command == CLI_CONFIGURE || !reply->pin)
-			return false;
+	case TYER__V1__REPLY__VERB_WARM: /* these are one message, whatever its name */
+	case TYER__V1__REPLY__VERB_PIN:
+	case TYER__V1__REPLY__VERB_UNPIN:
+	case TYER__V1__REPLY__VERB_DELETE:
+	case TYER__V1__REPLY__VERB_CLEAR:
+	case TYER__V1__REPLY__VERB_MOVE:
 		show_counts(out, reply->pin);
 		show_unsearched(notes, reply->pin->unsearched, reply->pin->n_unsearched, whole);
 		break;
+	default:
+		return false;
 	}
 	return fflush(out) == 0;
 }
