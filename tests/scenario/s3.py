@@ -60,8 +60,9 @@ class Store:
                                "x-amz-content-sha256: UNSIGNED-PAYLOAD", *words], capture_output=True, timeout=60)
         return done.stdout if done.returncode == 0 else None
 
-    def keys(self):
-        page = (self.curl(f"{self.url}/kvc?list-type=2&max-keys=1000") or b"").decode()
+    def keys(self, prefix=""):
+        quoted = urllib.parse.quote(prefix, safe="")
+        page = (self.curl(f"{self.url}/kvc?list-type=2&max-keys=1000&prefix={quoted}") or b"").decode()
         return re.findall(r"<Key>([^<]*)</Key>", page)
 
     def environment(self):
@@ -82,9 +83,8 @@ def refused(tier, words, environment):
     check("no secret is told", not any(v in done.stderr for v in environment.values() if len(v) > 3), done.stderr)
 
 
-def shared(inside, bind):
-    """One service computes and stores, the other finds all of it; then whatever may happen to the store."""
-    store = Store(bind)
+def shared(store, inside):
+    """One service computes and stores, the other finds all of it; then whatever may happen to what is in the store."""
     tier, me = f"s3:{store.url}/kvc,prefix=cache/{patient}", store.environment()
     first = reaching(tier, "does not answer", inside[0], me)
     before = hits(first.replay(trace))
@@ -132,25 +132,21 @@ def shared(inside, bind):
     third.replay(trace, 2)
     log = third.read_log()
     check("damaged contents are a miss", "another checksum" in log and "bytes, expected" in log, log[-600:])
-    # it goes away: prompts are computed
-    store.stop()
-    third.replay(trace, 3)
     third.stop()
 
 
-def large(inside, bind):
-    """Chunks of 6 MiB go up in pieces of 5; STATUS says when the store is down."""
-    store = Store(bind)
+def large(store, inside):
+    """Chunks of 6 MiB go up in pieces of 5; the store goes away: prompts are computed, and STATUS says that it is down."""
     tier, me = f"s3:{store.url}/kvc,part-size=5MiB{patient}", store.environment()
     shape = ("--geometry", "llama-3.1-8b,layers=3", "--limit", "1")
     first = Service(tier, namespace=inside[0], environment=me)
     first.replay(trace, 1, *shape)
     number = len(json.loads(open(trace).readline())["hash_ids"])
-    check("chunks in pieces go down", eventually(lambda: len(store.keys()) >= number), (len(store.keys()), number, first.read_log()))
+    check("chunks in pieces go down", eventually(lambda: len(store.keys("tyer/")) >= number), (len(store.keys()), number, first.read_log()))
     first.stop()
     second = Service(f"{tier},write=never,retries=0", namespace=inside[1], environment=me)
     # one by one, and again where a LOOKUP would not wait for a slow store
-    for key in store.keys():
+    for key in store.keys("tyer/"):
         check("WARM", eventually(lambda: second.tool("warm", "--key", key.removeprefix("tyer/")).stdout.startswith("1 chunks")), second.read_log())
     again = hits(second.replay(trace, 1, *shape))
     check("they come up again", again == number, (again, number, second.read_log()))
@@ -200,9 +196,10 @@ try:
     spaces = namespaces()
     print("network namespaces:", spaces)
     inside, bind = (spaces[0], "10.231.77.1") if spaces else ((None, None), "127.0.0.1")
-    shared(inside, bind)
-    large(inside, bind)
+    store = Store(bind)
+    shared(store, inside)
+    refusals(store)
+    large(store, inside)  # it ends with the store
     tls()
-    refusals(Store("127.0.0.1"))
 finally:
     finish(spaces)
