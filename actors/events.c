@@ -14,7 +14,7 @@
 #include "service.h"
 
 static const struct ty_rpc_protocol publishes = {0x20, 0x21, TY_EVENTS_ACCEPTED, TY_EVENTS_RECEIVED,
-	TY_EVENTS_SENT, TY_EVENTS_RETRY};
+	TY_EVENTS_SENT, TY_EVENTS_RETRY, TY_EVENTS_LATE};
 
 struct ty_events_socket {
 	struct ty_service *service;
@@ -213,6 +213,7 @@ static const struct ty_handler handlers[] = {
 	[TY_EVENTS_SENT - TY_EVENTS_START] = {"sent", ty_rpc_edge_sent},
 	[TY_EVENTS_ACCEPTED - TY_EVENTS_START] = {"accepted", ty_rpc_edge_accepted},
 	[TY_EVENTS_RETRY - TY_EVENTS_START] = {"retry", ty_rpc_edge_retry},
+	[TY_EVENTS_LATE - TY_EVENTS_START] = {"late", ty_rpc_edge_late},
 };
 
 const struct ty_class ty_events_class = {

@@ -16,6 +16,7 @@ enum ty_message {
 	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
 	TY_RPC_RETRY,            /* its timer: accept again after an error */
 	TY_RPC_ACCEPTED,         /* struct ty_rpc_io     from nng: a connection (or the accept failed) */
+	TY_RPC_LATE,             /* a connection's timer: a frame that is not whole, a reply that is not taken */
 
 	/* clients: the attach socket and who is there. */
 	TY_CLIENTS_START = 0x120, /* struct ty_msg       from main: everybody is there, accept */
@@ -128,6 +129,7 @@ enum ty_message {
 	TY_EVENTS_SENT,              /* struct ty_rpc_io   from nng */
 	TY_EVENTS_ACCEPTED,          /* struct ty_rpc_io   from nng */
 	TY_EVENTS_RETRY,             /* its timer: accept again after an error */
+	TY_EVENTS_LATE,              /* a connection's timer, as rpc's */
 };
 
 #endif

@@ -542,6 +542,7 @@ static const struct ty_handler handlers[] = {
 	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
 	[TY_RPC_RETRY - TY_RPC_START] = {"retry", ty_rpc_edge_retry},
 	[TY_RPC_ACCEPTED - TY_RPC_START] = {"accepted", ty_rpc_edge_accepted},
+	[TY_RPC_LATE - TY_RPC_START] = {"late", ty_rpc_edge_late},
 };
 
 const struct ty_class ty_rpc_class = {

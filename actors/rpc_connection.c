@@ -17,7 +17,8 @@
 #define LOG_EVERY_NS 1000000000
 #define SEND_AT_ONCE 8 /* replies; what an aio of nng has room for */
 
-const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT, TY_RPC_RETRY};
+const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT, TY_RPC_RETRY,
+	TY_RPC_LATE};
 
 static void make_greeting(uint8_t out[GREETING_BYTES], uint16_t protocol)
 {
@@ -56,16 +57,6 @@ void ty_rpc_edge_note(struct ty_rpc_edge *edge, enum ty_log_level level, const c
 	edge->log_after = ty_now() + LOG_EVERY_NS;
 }
 
-/* For nng: at least 1, so that it is a time at all. */
-static nng_duration ms_until(int64_t deadline)
-{
-	int64_t left = deadline - ty_now();
-
-	if (deadline == TY_NEVER)
-		return NNG_DURATION_INFINITE;
-	return left <= 0 ? 1 : (nng_duration)((left + 999999) / 1000000);
-}
-
 static int64_t frame_deadline(const struct ty_rpc_edge *edge)
 {
 	return ty_now() + (int64_t)edge->limits.frame_ms * 1000000;
@@ -88,6 +79,27 @@ static void drop_first(struct ty_rpc_connection *c)
 	free(reply);
 }
 
+static int64_t receive_deadline(const struct ty_rpc_connection *c)
+{
+	return c->receiving && !c->receive.cut ? c->deadline : TY_NEVER;
+}
+
+static int64_t send_deadline(const struct ty_rpc_connection *c)
+{
+	return c->sending && !c->send.cut ? c->first->deadline : TY_NEVER;
+}
+
+/* Have the timer come in time. One that is set for earlier stays: deadlines move on with every frame. */
+static void watch(struct ty_rpc_connection *c)
+{
+	int64_t receive = receive_deadline(c), send = send_deadline(c), first = receive < send ? receive : send;
+
+	if (first >= c->late_at)
+		return;
+	c->late_at = first;
+	ty_timer_start(&c->late, c->edge->protocol->late, first);
+}
+
 /* Over, and nng has let go of it: only now may the stream and the memory it was using be freed. */
 static void settle(struct ty_rpc_connection *c)
 {
@@ -96,6 +108,8 @@ static void settle(struct ty_rpc_connection *c)
 	assert(c->closing);
 	if (c->receiving || c->sending)
 		return;
+	ty_timer_cancel(&c->late);
+	c->late_at = TY_NEVER;
 	while (c->first)
 		drop_first(c);
 	free(c->body);
@@ -154,9 +168,10 @@ static void post_send(struct ty_rpc_connection *c)
 		abort(); /* fails for more than it has room for */
 	if (c->first->sent == 0)
 		c->first->deadline = frame_deadline(c->edge);
-	nng_aio_set_timeout(c->send.aio, ms_until(c->first->deadline));
 	c->sending = true;
+	c->send.cut = false;
 	nng_stream_send(c->stream, c->send.aio);
+	watch(c);
 }
 
 /* Not taken: all that waits is lost with it. */
@@ -215,7 +230,7 @@ void ty_rpc_edge_sent(void *actor, struct ty_msg *msg)
 		settle(c);
 		return;
 	}
-	if (error == NNG_ETIMEDOUT) {
+	if (error == NNG_ECANCELED && io->cut) {
 		unsent(c, "it does not take its replies");
 		return;
 	}
@@ -270,10 +285,8 @@ static void post_receive(struct ty_rpc_connection *c)
 	}
 	if (nng_aio_set_iov(c->receive.aio, 1, &iov) != 0)
 		abort();
-	/* While replies wait a frame may begin that nobody looks at yet: so that its time is watched when it is, the
-	 * receive comes back now and then. */
-	nng_aio_set_timeout(c->receive.aio, c->waiting ? c->edge->limits.frame_ms : ms_until(c->deadline));
 	c->receiving = true;
+	c->receive.cut = false;
 	nng_stream_recv(c->stream, c->receive.aio);
 }
 
@@ -394,20 +407,40 @@ static void proceed(struct ty_rpc_connection *c)
 	if (!c->waiting && owes(c) && c->deadline == TY_NEVER)
 		c->deadline = frame_deadline(c->edge);
 	post_receive(c);
+	watch(c);
 }
 
 static void receive_failed(struct ty_rpc_connection *c, int error)
 {
-	if (error == NNG_ETIMEDOUT && (c->deadline == TY_NEVER || c->deadline > ty_now())) {
-		proceed(c);
-	} else if (error == NNG_ETIMEDOUT) {
+	if (error == NNG_ECANCELED && c->receive.cut) {
 		broken(c, "its %s is not whole after %d ms", c->greeted ? "frame" : "greeting", (int)c->edge->limits.frame_ms);
-	} else {
-		/* Its end, mostly. */
-		if (error != NNG_ECONNSHUT && error != NNG_ECONNRESET)
-			count(&stats_of(c->edge)->receive_errors, 1);
-		end(c);
+		return;
 	}
+	/* Its end, mostly. */
+	if (error != NNG_ECONNSHUT && error != NNG_ECONNRESET)
+		count(&stats_of(c->edge)->receive_errors, 1);
+	end(c);
+}
+
+/* A deadline has passed, or had been moved on meanwhile. What is cut comes back as cancelled; or whole, if it was about to. */
+void ty_rpc_edge_late(void *actor, struct ty_msg *msg)
+{
+	struct ty_rpc_connection *c = ty_container_of(ty_container_of(msg, struct ty_timer, msg), struct ty_rpc_connection, late);
+	int64_t now = ty_now();
+
+	(void)actor;
+	c->late_at = TY_NEVER;
+	if (c->closing)
+		return;
+	if (send_deadline(c) <= now) {
+		c->send.cut = true;
+		nng_aio_cancel(c->send.aio);
+	}
+	if (receive_deadline(c) <= now) {
+		c->receive.cut = true;
+		nng_aio_cancel(c->receive.aio);
+	}
+	watch(c);
 }
 
 void ty_rpc_edge_received(void *actor, struct ty_msg *msg)
@@ -451,6 +484,8 @@ void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, ui
 	greeting->size = GREETING_BYTES;
 	make_greeting(greeting->bytes, c->edge->protocol->ours);
 	ty_rpc_edge_send(c, greeting);
-	if (!c->closing)
-		post_receive(c);
+	if (c->closing)
+		return;
+	post_receive(c);
+	watch(c);
 }

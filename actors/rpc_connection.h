@@ -52,6 +52,7 @@ struct ty_rpc_io {
 	struct ty_rpc_connection *connection; /* null: the listener's */
 	nng_aio *aio;
 	uint32_t type;
+	bool cut; /* cancelled: its deadline has passed */
 };
 
 /* What is sent: a frame, ready, on the heap. */
@@ -75,6 +76,8 @@ struct ty_rpc_connection {
 	bool taking;             /* in the middle of what came: replies are sent together after it */
 	bool into_body;          /* where the receive goes: the body or the buffer */
 	int64_t deadline;        /* of a greeting or frame that has begun; else TY_NEVER */
+	int64_t late_at;         /* when `late` comes; TY_NEVER: it is not set */
+	struct ty_timer late;    /* for the deadlines of what is received and sent; it may come too early */
 
 	uint32_t from, to;       /* of buffer: received, not looked at */
 	uint8_t *body;           /* of a frame that is longer than the buffer */
@@ -113,7 +116,7 @@ enum ty_rpc_transport {
 /* What an edge speaks. */
 struct ty_rpc_protocol {
 	uint16_t ours, theirs;         /* numbers of nng's protocols, in the greetings */
-	uint32_t accepted, received, sent, retry; /* the types of what its owner gets; all four it hands to the edge (below) */
+	uint32_t accepted, received, sent, retry, late; /* the types of what its owner gets; all it hands to the edge (below) */
 };
 extern const struct ty_rpc_protocol ty_rpc_replies; /* REP to REQ peers, for rpc */
 
@@ -148,6 +151,7 @@ void ty_rpc_edge_accepted(void *actor, struct ty_msg *msg);
 void ty_rpc_edge_received(void *actor, struct ty_msg *msg);
 void ty_rpc_edge_sent(void *actor, struct ty_msg *msg);
 void ty_rpc_edge_retry(void *actor, struct ty_msg *msg);
+void ty_rpc_edge_late(void *actor, struct ty_msg *msg);
 /* The reply is the edge's. The connection may be over when it returns. */
 void ty_rpc_edge_send(struct ty_rpc_connection *connection, struct ty_rpc_reply *reply);
 void ty_rpc_edge_close(struct ty_rpc_connection *connection, const char *why);

@@ -50,6 +50,11 @@ static struct ty_rpc_connection *make(struct ty_rpc_edge *edge)
 		free(c);
 		return NULL;
 	}
+	/* nng's thread for timeouts calls into the stream after it has let go of the aio, which may be back by then: where the
+	 * connection's end was in what had just come, it was freed already. So nng is given none; see ty_rpc_edge_late. */
+	nng_aio_set_timeout(c->receive.aio, NNG_DURATION_INFINITE);
+	nng_aio_set_timeout(c->send.aio, NNG_DURATION_INFINITE);
+	c->late_at = TY_NEVER;
 	c->next_of_all = edge->all;
 	edge->all = c;
 	return c;
