@@ -300,6 +300,9 @@ static void delete(struct disk_actor *a, struct ty_tier_io *io)
 	struct disk_entry *entry = disk_index_find(&a->index, io->keys);
 	struct disk_job *job = entry ? disk_job_create(a->disk, DISK_REMOVE, io->keys, entry->folder) : NULL;
 
+	ty_tier_pack_none(a->tier, io->keys);
+	for (struct disk_job *put = a->jobs; put; put = put->next)
+		put->unwanted |= put->work == DISK_PUT && memcmp(&put->shape.key, io->keys, sizeof *io->keys) == 0;
 	if (!job) {
 		ty_tier_complete(a->tier, io, entry ? TY_TIER_FAILED : TY_TIER_MISSING, NULL);
 		return;
@@ -345,8 +348,13 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		for (uint32_t i = 0; i < job->shape.parts; i++)
 			stored[i] = job->shape.packed[i].stored;
 		a->coming -= ty_envelope_total(&job->shape);
-		if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false))
+		if (job->outcome == TY_TIER_DONE && job->unwanted) {
+			job->outcome = TY_TIER_LATE;
+			snprintf(job->why, sizeof job->why, "it was deleted");
+			(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder);
+		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false)) {
 			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
+		}
 		if (job->outcome == TY_TIER_FULL)
 			make_way(a, 2 * ty_envelope_total(&job->shape));
 	} else if (job->work == DISK_GET) {

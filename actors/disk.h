@@ -142,6 +142,7 @@ struct disk_job {
 	uint64_t serial;                    /* GET: of the entry that it is of */
 	int fd;                             /* with io_uring: its place in the ring's table */
 	bool direct;
+	bool unwanted;                      /* PUT: it was deleted since */
 	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */
 	uint64_t moved, expected;           /* bytes of this step */
 	struct iovec vector[1 + TY_CHUNK_MAX_PARTS]; /* of what moves together; until the kernel has taken it */

@@ -443,6 +443,8 @@ static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
 	}
 	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
 		return;
+	if (io->verb == TY_TIER_DELETE)
+		ty_tier_pack_none(a->tier, io->keys);
 	c = redis_command_new(a, io);
 	if (c)
 		issue(c);

@@ -332,6 +332,8 @@ static void carry_out(struct s3_actor *a, struct ty_tier_io *io)
 	}
 	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))
 		return;
+	if (io->verb == TY_TIER_DELETE)
+		ty_tier_pack_none(a->tier, io->keys);
 	op = new_op(a, io, io->key_count ? io->keys : &(struct ty_key){{0}}, io->deadline);
 	if (!op)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");

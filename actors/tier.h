@@ -209,6 +209,7 @@ struct ty_tier {
 	struct ty_actor *actor;
 	void *state;            /* the library's, from open to close */
 	struct ty_events_pending events; /* the actor's: not told yet */
+	struct ty_tier_packed *packing; /* the actor's: PUTs that are with packers */
 	uint32_t packer_turn;   /* the actor's: whose turn it is among packers and unpackers */
 	_Atomic bool ending;    /* TY_TIER_STOP was sent, or will be at once. Main: release; packers: acquire */
 	struct ty_tier_stats stats;
@@ -282,7 +283,9 @@ enum ty_tier_outcome ty_tier_check(struct ty_tier *tier, struct ty_tier_io *io, 
 
 /* Before a PUT is carried out. True: it is with a packer now, and comes to the actor once more as TY_TIER_PACKED. False: go on with it. */
 TY_MUST_USE bool ty_tier_pack(struct ty_tier *tier, struct ty_tier_io *io);
-/* Of that message: the io; null: it was late, or the tier stops: it has gone home. */
+/* Before a DELETE is carried out: PUTs of the chunk that are with a packer are given up, so that it does not come back. */
+void ty_tier_pack_none(struct ty_tier *tier, const struct ty_key *key);
+/* Of that message: the io; null: it was late, was deleted, or the tier stops: it has gone home. */
 struct ty_tier_io *ty_tier_packed(struct ty_tier *tier, struct ty_msg *msg);
 void ty_tier_packed_free(struct ty_tier_io *io); /* ty_tier_complete does so */
 /* How a chunk lies there: of a PUT with what was packed of it; of a GET what is known, so without checksums and as it is. */

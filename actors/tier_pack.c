@@ -22,6 +22,8 @@ struct ty_tier_packed {
 	struct ty_bytework work;
 	struct ty_tier *tier;
 	struct ty_tier_io *io;
+	struct ty_tier_packed *next, **link; /* of the tier's; its actor alone */
+	_Atomic bool unwanted;        /* it was deleted. The tier's actor: release; packer: acquire */
 	enum ty_tier_outcome outcome; /* DONE: go on; else it was given up */
 	uint8_t *buffer;
 	uint64_t room;
@@ -141,7 +143,8 @@ static bool is_over(void *user)
 {
 	struct ty_tier_packed *p = user;
 
-	p->outcome = wanted(p->tier, p->io);
+	/* acquire: pairs with ty_tier_pack_none's release */
+	p->outcome = atomic_load_explicit(&p->unwanted, memory_order_acquire) ? TY_TIER_LATE : wanted(p->tier, p->io);
 	return p->outcome != TY_TIER_DONE;
 }
 
@@ -225,10 +228,22 @@ bool ty_tier_pack(struct ty_tier *tier, struct ty_tier_io *io)
 	p->work.run = pack;
 	if (ty_bytework_send_to(service->packers, service->packer_count, &p->work, &tier->packer_turn)) {
 		io->packed = p;
+		p->next = tier->packing;
+		p->link = &tier->packing;
+		if (p->next)
+			p->next->link = &p->next;
+		tier->packing = p;
 		return true;
 	}
 	free(p);
 	return false;
+}
+
+void ty_tier_pack_none(struct ty_tier *tier, const struct ty_key *key)
+{
+	for (struct ty_tier_packed *p = tier->packing; p; p = p->next)
+		if (memcmp(p->io->keys, key, sizeof *key) == 0)
+			atomic_store_explicit(&p->unwanted, true, memory_order_release);
 }
 
 void ty_tier_packed_free(struct ty_tier_io *io)
@@ -244,10 +259,14 @@ struct ty_tier_io *ty_tier_packed(struct ty_tier *tier, struct ty_msg *msg)
 	struct ty_bytework *work = ty_container_of(msg, struct ty_bytework, msg);
 	struct ty_tier_packed *p = ty_container_of(work, struct ty_tier_packed, work);
 	struct ty_tier_io *io = p->io;
+	bool unwanted = atomic_load_explicit(&p->unwanted, memory_order_relaxed); /* this actor's own word */
 
-	if (p->outcome == TY_TIER_DONE)
+	*p->link = p->next;
+	if (p->next)
+		p->next->link = p->link;
+	if (p->outcome == TY_TIER_DONE && !unwanted)
 		return io;
-	ty_tier_complete(tier, io, p->outcome, NULL);
+	ty_tier_complete(tier, io, unwanted ? TY_TIER_LATE : p->outcome, unwanted ? "it was deleted" : NULL);
 	return NULL;
 }
 

@@ -338,6 +338,39 @@ static void test_given_up(void **state)
 	close_tier(&h);
 }
 
+/* A DELETE that comes after a PUT holds, wherever that is: with a packer, on its way into the file, or there. */
+static void test_deleted_meanwhile(void **state)
+{
+	enum { MANY = 30 };
+	struct ty_tier_io *ios[2 * MANY];
+	struct house h;
+
+	(void)state;
+	for (int packs = 0; packs < 2; packs++) {
+		open_tier(&h, packs ? ",compress=zstd:19" : "");
+		for (uint64_t n = 0; n < MANY; n++) {
+			ios[2 * n] = make(&h, TY_TIER_PUT, n, (uint32_t)(3 * n), 3);
+			ios[2 * n + 1] = make(&h, TY_TIER_DELETE, n, 0, 0);
+		}
+		house_run(&h, ios, 2 * MANY);
+		for (uint64_t n = 0; n < MANY; n++) {
+			/* given up, or it was there and went */
+			assert_true(ios[2 * n]->outcome == TY_TIER_LATE ||
+				(ios[2 * n]->outcome == TY_TIER_DONE && ios[2 * n + 1]->outcome == TY_TIER_DONE));
+			assert_int_equal(act(&h, TY_TIER_GET, n, 3), TY_TIER_MISSING);
+			house_free(ios[2 * n]);
+			house_free(ios[2 * n + 1]);
+		}
+		assert_int_equal(h.tier->stats.chunks, 0);
+		for (uint64_t n = 0; n < MANY; n++)
+			while (size_of(n, NULL)) /* what had been written goes by itself */
+				usleep(1000);
+		assert_int_equal(act(&h, TY_TIER_PUT, 99, 3), TY_TIER_DONE); /* another one is */
+		assert_int_equal(act(&h, TY_TIER_DELETE, 99, 0), TY_TIER_DONE);
+		close_tier(&h);
+	}
+}
+
 /* Many at once, both ways. */
 static void test_many(void **state)
 {
@@ -401,7 +434,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_round_trip), BOTH(test_one_part), BOTH(test_noise), BOTH(test_damage), BOTH(test_forged), BOTH(test_size),
-		BOTH(test_given_up), BOTH(test_many), BOTH(test_other_codec),
+		BOTH(test_given_up), BOTH(test_deleted_meanwhile), BOTH(test_many), BOTH(test_other_codec),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,12 @@ static void test_taken(void **state)
 	assert_true(c.ops == 1024 && c.queue == 1 && c.timeout == 1000000 && c.pins == 1 && c.arg_count == 1);
 	assert_string_equal(c.args[0].value, "x=y");
 	assert_int_equal(c.scrub, TY_TIER_SCRUB_YES);
+	assert_int_equal(ty_tier_parse("disk:/a,compress=zstd:7", &c, &err), TY_OK);
+	assert_true(c.packing.codec == TY_CODEC_ZSTD && c.packing.level == 7);
+	assert_int_equal(ty_tier_parse("disk:/a,compress=lz4", &c, &err), TY_OK);
+	assert_int_equal(c.packing.codec, TY_CODEC_LZ4);
+	assert_int_equal(ty_tier_parse("disk:/a,compress=none", &c, &err), TY_OK);
+	assert_int_equal(c.packing.codec, TY_CODEC_NONE);
 	assert_int_equal(ty_tier_parse("redis:h:1", &c, &err), TY_OK);
 	assert_true(c.size == UINT64_MAX && c.write == TY_TIER_WRITE_COMMIT && !c.tenant_count && !c.arg_count);
 }
@@ -69,6 +75,13 @@ static void test_refused(void **state)
 	refused("disk:/a,timeout=0s", "timeout: found \"0s\"");
 	refused("disk:/a,timeout=2h30", "timeout: ");
 	refused("disk:/a,wait=long", "wait: ");
+	refused("disk:/a,compress=gzip", "compress: found \"gzip\", expected none, lz4, or zstd[:LEVEL] with 1 to 19");
+	refused("disk:/a,compress=zstd:0", "compress: found \"zstd:0\"");
+	refused("disk:/a,compress=zstd:20", "compress: ");
+	refused("disk:/a,compress=zstd:", "compress: ");
+	refused("disk:/a,compress=zstd:-1", "compress: ");
+	refused("disk:/a,compress=lz4:1", "compress: ");
+	refused("disk:/a,compress=zst", "compress: ");
 	refused("disk:/a,tenant=\x1b[2J", "tenant: control character");
 	refused("disk:/a,tenant=\xff", "tenant: ");
 	refused("disk:/a,a-setting-that-is-much-too-long=1", "too long");
