@@ -168,7 +168,7 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, const struct ev
 	c->fate = TY_FATE_MOVE;
 	op->copies[op->copy_count++] = (struct ty_copy){
 		.host = ty_slots_address(e->service->slots, c->slot),
-		.blocks = op->blocks + (size_t)i * layout->blocks_per_chunk,
+		.blocks = op->blocks ? op->blocks + (size_t)i * layout->blocks_per_chunk : NULL,
 	};
 	return DECIDED;
 }

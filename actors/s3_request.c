@@ -385,20 +385,21 @@ int64_t s3_requests_run(struct s3_actor *a, int64_t now)
 	return next;
 }
 
-/* One that stalls is over like one that broke: there may be another try. */
+static struct s3_request *find_stalled(const struct s3_actor *a, int64_t now)
+{
+	for (struct s3_op *op = a->ops; op; op = op->next)
+		for (struct s3_request *r = op->requests; r; r = r->next)
+			if (r->state == S3_OUT && now - r->moved_at >= a->s3->stall)
+				return r;
+	return NULL;
+}
+
+/* One that stalls is over like one that broke: there may be another try. From the beginning after each: its op may be gone, with its
+ * others. */
 void s3_requests_check(struct s3_actor *a, int64_t now)
 {
-	bool again = true;
-
-	while (again) { /* from the beginning after each: its op may be gone, with its others */
-		again = false;
-		for (struct s3_op *op = a->ops; op && !again; op = op->next)
-			for (struct s3_request *r = op->requests; r && !again; r = r->next) {
-				if (r->state != S3_OUT || now - r->moved_at < a->s3->stall)
-					continue;
-				snprintf(r->why, sizeof r->why, "nothing moved for %lld ms", (long long)(a->s3->stall / 1000000));
-				s3_request_over(r, CURLE_OPERATION_TIMEDOUT);
-				again = true;
-			}
+	for (struct s3_request *r; (r = find_stalled(a, now));) {
+		snprintf(r->why, sizeof r->why, "nothing moved for %lld ms", (long long)(a->s3->stall / 1000000));
+		s3_request_over(r, CURLE_OPERATION_TIMEDOUT);
 	}
 }
