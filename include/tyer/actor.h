@@ -124,7 +124,7 @@ struct ty_runtime_options {
 	uint32_t workers;         /* pool threads, 1..64; 0 = one per online CPU, at most 8 */
 	uint32_t budget_messages; /* messages an actor may handle per run; 0 = 512 */
 	uint32_t budget_us;       /* time an actor may take per run, checked between messages; 0 = 200 */
-	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0 = chosen */
+	uint32_t spin_us;         /* how long an idle worker spins before it parks; 0: 20, on two CPUs 2, on one none */
 	uint64_t seed;            /* not 0: deterministic mode, driven by ty_runtime_step */
 	/* The watchdog: a message, start, stop or poll that runs for longer than stall_us (100 us to an hour) is named
 	 * once, between one and one and a half limits after its begin, by a call of `stalled` on a thread of the

@@ -18,7 +18,7 @@
 #define DEFAULT_BUDGET 512
 #define DEFAULT_BUDGET_US 200
 #define SPIN_NS 20000      /* what a wake-up costs, or a little less */
-#define SPIN_FEW_NS 2000   /* on two CPUs and less, spinning keeps others from working */
+#define SPIN_FEW_NS 2000   /* on two CPUs, spinning keeps others from working; on one it keeps back what is waited for */
 #define PATIENCE_NS 2000   /* an actor and what it touches take as long to move to another CPU */
 #define MIN_STALL_US 100
 #define MAX_STALL_US 3600000000u
@@ -154,7 +154,7 @@ static void apply_options(struct ty_runtime *rt, const struct ty_runtime_options
 	atomic_init(&rt->budget_messages, o->budget_messages ? o->budget_messages : DEFAULT_BUDGET);
 	rt->spin_ns = (int64_t)o->spin_us * 1000;
 	if (!o->spin_us)
-		rt->spin_ns = cpus <= 2 ? SPIN_FEW_NS : SPIN_NS;
+		rt->spin_ns = cpus < 2 ? 0 : cpus == 2 ? SPIN_FEW_NS : SPIN_NS;
 	rt->pool_bytes = o->pool_bytes ? o->pool_bytes : DEFAULT_POOL;
 	if (o->seed)
 		rt->worker_count = 0;
