@@ -84,8 +84,7 @@ enum ty_message {
 	TY_LINK_MAPPED,              /* struct ty_map    from gpu */
 	TY_LINK_UNMAPPED,            /* struct ty_map    from gpu */
 	TY_LINK_COPIED,              /* struct ty_op     from gpu */
-	TY_LINK_OFFER,               /* struct link_memory from a thread of the engine's */
-	TY_LINK_WITHDRAW,            /* struct link_withdrawal likewise */
+	TY_LINK_WITHDRAW,            /* struct link_withdrawal from a thread of the engine's */
 	TY_LINK_DOWN,                /* the gpu actor has ended */
 
 	/* tier: every actor of a tier, whatever its kind. */

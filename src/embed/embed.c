@@ -21,6 +21,12 @@
 
 static void free_embed(struct ty_embed *e)
 {
+	struct link_memory *m = atomic_load_explicit(&e->offered, memory_order_relaxed), *next; /* too late for the link */
+
+	for (; m; m = next) {
+		next = m->next;
+		link_free_memory(m);
+	}
 	/* ours, and const only for whoever passes them */
 	free((char *)(uintptr_t)e->options.attach_path);
 	free((char *)(uintptr_t)e->options.device);
@@ -218,7 +224,6 @@ enum ty_code ty_embed_offer(struct ty_embed *e, const struct ty_client *client, 
 			code = ty_fail(err, TY_INVALID, "pool.regions[%u]: expected an address, and neither descriptor nor segments", i);
 	memcpy(pool->owner, e->id, TY_OWNER_BYTES);
 	pool->memory = atomic_fetch_add_explicit(&e->last_memory, 1, memory_order_relaxed) + 1;
-	m->msg = (struct ty_msg)TY_MSG_INIT;
 	m->number = pool->memory;
 	if (code == TY_OK)
 		code = copy_pool(pool, &m->pool, err);
@@ -229,11 +234,15 @@ enum ty_code ty_embed_offer(struct ty_embed *e, const struct ty_client *client, 
 		code = ty_fail(err, TY_INVALID, "the client has no timeline: it was opened without an attach_path");
 	if (code == TY_OK)
 		m->timeline = ty_timeline_ref(page);
-	if (code == TY_OK && ty_send(e->link, &m->msg, TY_LINK_OFFER) != TY_OK)
-		code = ty_fail(err, TY_CLOSED, "the owner is closed");
-	if (code != TY_OK)
+	if (code != TY_OK) {
 		link_free_memory(m);
-	return code;
+		return code;
+	}
+	m->next = atomic_load_explicit(&e->offered, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit( /* release: pairs with link_take_offers' acquire */
+		&e->offered, &m->next, m, memory_order_release, memory_order_relaxed))
+		;
+	return TY_OK;
 }
 
 void ty_embed_withdraw(struct ty_embed *e, const struct ty_pool *pool)

@@ -437,20 +437,12 @@ static void on_copied(void *self, struct ty_msg *msg)
 	link_settle(self);
 }
 
-static void on_offer(void *self, struct ty_msg *msg)
-{
-	struct link_memory *m = ty_container_of(msg, struct link_memory, msg);
-	struct link *l = self;
-
-	m->next = l->memories;
-	l->memories = m;
-}
-
 static void on_withdraw(void *self, struct ty_msg *msg)
 {
 	struct link_withdrawal *w = ty_container_of(msg, struct link_withdrawal, msg);
 	struct link *l = self;
 
+	link_take_offers(l);
 	for (struct link_memory **at = &l->memories; *at; at = &(*at)->next) {
 		struct link_memory *m = *at;
 
@@ -535,6 +527,7 @@ static void stop(void *self)
 	if (!wake_fd) /* it did not even start */
 		return;
 	assert(!l->gpu && !l->jobs && !l->pools);
+	link_take_offers(l);
 	while (l->memories) {
 		struct link_memory *m = l->memories;
 
@@ -549,9 +542,7 @@ static void stop(void *self)
 static void refuse(void *self, struct ty_msg *msg)
 {
 	(void)self;
-	if (msg->type == TY_LINK_OFFER)
-		link_free_memory(ty_container_of(msg, struct link_memory, msg));
-	else if (msg->type == TY_LINK_WITHDRAW)
+	if (msg->type == TY_LINK_WITHDRAW)
 		free(ty_container_of(msg, struct link_withdrawal, msg));
 }
 
@@ -561,7 +552,6 @@ static const struct ty_handler handlers[] = {
 	[TY_LINK_MAPPED - TY_LINK_READY] = {"mapped", on_mapped},
 	[TY_LINK_UNMAPPED - TY_LINK_READY] = {"unmapped", on_unmapped},
 	[TY_LINK_COPIED - TY_LINK_READY] = {"copied", on_copied},
-	[TY_LINK_OFFER - TY_LINK_READY] = {"offer", on_offer},
 	[TY_LINK_WITHDRAW - TY_LINK_READY] = {"withdraw", on_withdraw},
 	[TY_LINK_DOWN - TY_LINK_READY] = {"down", on_down},
 };

@@ -28,8 +28,7 @@ enum link_phase {
 
 /* Memory that the engine offered. */
 struct link_memory {
-	struct ty_msg msg;
-	struct link_memory *next;
+	struct link_memory *next;     /* in ty_embed's offered, then in the link's memories */
 	uint64_t number;
 	struct ty_pool *pool;         /* a copy, with addresses */
 	struct ty_timeline *timeline; /* the client's page, held */
@@ -116,6 +115,10 @@ struct ty_embed {
 	struct ty_device_options how;    /* what of the device's options is not the engine's to say */
 	uint8_t id[TY_OWNER_BYTES];
 	_Atomic uint64_t last_memory;
+	/* What was offered and the link has not looked at yet. No message: the service may speak of it as soon as the offer has returned,
+	 * and what comes over its socket is read before the mailbox or behind it. The engine's threads push, release; the link takes all,
+	 * acquire. */
+	_Atomic(struct link_memory *) offered;
 	struct ty_runtime *rt;
 	struct ty_actor *link;
 	struct ty_port *port;       /* of whoever opens and closes */
@@ -133,6 +136,10 @@ extern const struct ty_class link_class;
 /* As ty_embed_open, for measuring: with a path, tile, staging or kernels of its own (device.h). Null: as for everybody. */
 TY_MUST_USE enum ty_code ty_embed_open_how(const struct ty_embed_options *options, const struct ty_device_options *how, struct ty_embed **out,
 	struct ty_error *err);
+
+/* link_work.c */
+/* All that was offered until now is in l->memories. */
+void link_take_offers(struct link *l);
 
 /* link.c */
 void link_send(struct link *l, const struct ty_owner_frame *frame);

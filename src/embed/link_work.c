@@ -132,16 +132,29 @@ static enum ty_code make_layout(const struct link_memory *m, const struct ty_own
 		(unsigned long long)m->number);
 }
 
+void link_take_offers(struct link *l)
+{
+	/* acquire: pairs with ty_embed_offer's release */
+	struct link_memory *m = atomic_exchange_explicit(&l->embed->offered, NULL, memory_order_acquire), *next;
+
+	for (; m; m = next) {
+		next = m->next;
+		m->next = l->memories;
+		l->memories = m;
+	}
+}
+
 enum ty_code link_on_map(struct link *l, const struct ty_owner_frame *frame, struct ty_error *err)
 {
-	struct link_memory *m = l->memories;
+	struct link_memory *m;
 	struct ty_layout *layout = NULL;
 	struct link_pool *p;
 	enum ty_code code;
 
 	if (find_pool(l, frame->map.map))
 		return ty_fail(err, TY_PROTOCOL, "the service maps pool %llu twice", (unsigned long long)frame->map.map);
-	while (m && m->number != frame->map.memory)
+	link_take_offers(l);
+	for (m = l->memories; m && m->number != frame->map.memory;)
 		m = m->next;
 	if (!m || m->withdrawn) {
 		link_tell_end(l, TY_OWNER_MAPPED, frame->map.map, TY_INVALID, "memory: this owner was offered none of this number");

@@ -158,6 +158,25 @@ static void test_round_trip(void **state)
 	h_stop(&service);
 }
 
+/* The service may have a pool mapped as soon as it was offered, whatever else the link has in its mailbox. */
+static void test_offers_count_at_once(void **state)
+{
+	struct ty_embed *embed;
+	struct h_client c;
+
+	(void)state;
+	start();
+	embed = open_owner(NULL);
+	h_open(&service, &c, NULL, "a", 0, 0);
+	for (int i = 0; i < 500; i++) {
+		must(&c, offer_and_register(embed, &c, 0, NULL));
+		must(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
+	}
+	h_close(&c);
+	close_owner(embed);
+	h_stop(&service);
+}
+
 static void test_who_may(void **state)
 {
 	struct ty_embed_options o = {.size = sizeof o, .device = "host"};
@@ -558,6 +577,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_offers_count_at_once),
 		cmocka_unit_test(test_who_may),
 		cmocka_unit_test(test_commit_twice),
 		cmocka_unit_test(test_killed_in_a_store),
