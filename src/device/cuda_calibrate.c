@@ -21,7 +21,8 @@
 #define OUT_BESIDE 2u
 #define EACH_NS ((int64_t)3000000) /* of one measurement, from its first batch's end */
 #define EACH_BESIDE_NS ((int64_t)40000000) /* beside an engine: many of its steps */
-#define PASSES 3u                 /* over all lengths; fewer if time is short */
+#define PASSES 3u                 /* over all lengths; fewer if time is short ... */
+#define PASSES_NS ((int64_t)8000000000) /* ... and none begins later than this */
 #define LAUNCHES 24u
 #define ENGINE_NS 200000u         /* a launch that takes longer waits for somebody */
 
@@ -248,9 +249,10 @@ static enum ty_code measure_all(struct bench *b, rate_table rates, struct ty_err
 {
 	rate_table passes[PASSES] = {0};
 	enum ty_code code = TY_OK;
+	int64_t began = ty_device_clock();
 	uint32_t count = 0;
 
-	while (count < PASSES && code == TY_OK) {
+	while (count < PASSES && code == TY_OK && ty_device_clock() - began < PASSES_NS) {
 		code = measure_pass(b, !count, passes[count], err);
 		count += code == TY_OK;
 	}
