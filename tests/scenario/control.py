@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from outside import check, finish
+from outside import begin_pings, check, end_pings, finish
 from subscriber import DELETED, DROPPED, EVICTED, MOVED, STORED, Subscriber
 
 tyerd, tyer, bench = sys.argv[1:4]
@@ -30,6 +30,7 @@ class Service:
              "--chunk-tokens", "512", "--events", self.events, *options],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.ready = self.process.stdout.readline()
+        self.pinger = begin_pings(self.url, self.dir)
 
     def tool(self, *command):
         return subprocess.run([tyer, *command, "--connect", self.admin], capture_output=True, text=True, timeout=60)
@@ -55,6 +56,7 @@ class Service:
         return {line.split()[0] for line in self.said("list", "--in", place, *select).splitlines()}
 
     def stop(self):
+        end_pings(self.pinger)
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 

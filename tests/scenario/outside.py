@@ -61,6 +61,21 @@ def find(folder, name):
     sys.exit(f"no {name} under {folder}")
 
 
+def begin_pings(url, folder):
+    """tests/scenario/ping-beside: to a service that has this folder, from a process of their own, while it is there. None: nobody asked."""
+    reports, bench = os.environ.get("TYER_PING_BESIDE"), os.environ.get("TYER_BENCH")
+    if not reports or not bench or not url.startswith("ipc:"):
+        return None
+    return subprocess.Popen([bench, "ping", "--connect", url, "--rate", "1000", "--duration", "3000s", "--json",
+                             f"{reports}/{os.path.basename(folder)}.json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def end_pings(pinger):
+    if pinger:
+        pinger.send_signal(signal.SIGINT)
+        pinger.wait()
+
+
 class Probe:
     def __init__(self, program, service):
         self.service = service
@@ -164,17 +179,11 @@ class Service:
         os.kill(self.worker(), sign)
 
     def begin_pings(self):
-        """tests/scenario/ping-beside: from a process of their own, while the service is there."""
-        folder, bench = os.environ.get("TYER_PING_BESIDE"), os.environ.get("TYER_BENCH")
-        if folder and bench and not self.pinger and self.url.startswith("ipc:"):
-            self.pinger = subprocess.Popen([bench, "ping", "--connect", self.url, "--rate", "1000", "--duration", "3000s", "--json",
-                                            f"{folder}/{os.path.basename(self.dir)}.json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.pinger = self.pinger or begin_pings(self.url, self.dir)
 
     def end_pings(self):
-        if self.pinger:
-            self.pinger.send_signal(signal.SIGINT)
-            self.pinger.wait()
-            self.pinger = None
+        end_pings(self.pinger)
+        self.pinger = None
 
     def ready(self, boots=1):
         until(lambda: len(self.boots()) >= boots or self.process.poll() is not None)

@@ -54,6 +54,7 @@ class Service:
         running.append(self.process)
         self.ready = self.process.stdout.readline()
         check("ready", self.ready.startswith("tyerd ready"), self.read_log())
+        self.pinger = outside.begin_pings(self.url, self.dir)
 
     def read_log(self):
         return open(self.log.name).read()
@@ -72,6 +73,7 @@ class Service:
         return subprocess.run([tyer, "status", "--connect", self.url], capture_output=True, text=True, timeout=60).stdout
 
     def stop(self):
+        outside.end_pings(self.pinger)
         self.process.send_signal(signal.SIGTERM)
         check("stops cleanly", self.process.wait(timeout=60) == 0, self.read_log())
 
