@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from outside import check, finish
+from outside import begin_pings, check, end_pings, finish
 
 tyerd, tyer, bench = sys.argv[1:4]
 
@@ -21,6 +21,7 @@ def serve(name, stderr, lost):
             [tyerd, "--listen", url, "--attach", attach, "--device", "host", "--http", "off", "--l1-size", "128MiB", "--chunk-tokens",
              "512", "--log-level", "debug"], stdout=subprocess.PIPE, stderr=stderr, text=True)
         check(f"{name}: ready", service.stdout.readline().startswith("tyerd ready"))
+        pinger = begin_pings(url, folder)
         subprocess.run([bench, "trace", "--requests", "30", "--seed", "2", "--output", trace], check=True)
         for _ in range(20):  # each comes and goes, which is worth a line
             done = subprocess.run([bench, "replay", trace, "--connect", url, "--attach", attach, "--device", "host", "--limit", "3",
@@ -32,6 +33,7 @@ def serve(name, stderr, lost):
         counters = json.loads(status.stdout)["counters"]
         check(f"{name}: lines that are lost are counted",
               counters["tyer_log_lost_total"] + counters["tyer_log_dropped_total"] >= lost, counters)
+        end_pings(pinger)
         service.terminate()
         check(f"{name}: exit 0", service.wait(timeout=60) == 0)
 
