@@ -566,7 +566,9 @@ static void on_found(void *self, struct ty_msg *msg)
 	if (found->last || a->stopping) {
 		ty_log(TY_LOG_INFO, "tier", "disk: %llu chunks, %llu bytes, are there", (unsigned long long)a->index.count,
 			(unsigned long long)a->index.bytes);
-		atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_relaxed);
+		publish(a);
+		/* release: whoever sees that it is over sees what was found, too */
+		atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_release);
 		disk_found_free(found);
 		return;
 	}
