@@ -24,9 +24,20 @@ struct ty_spare {
 /* The class of a state's size; TY_SPARE_CLASSES: none. */
 static size_t class_of(size_t state)
 {
-	size_t class = (state + TY_SPARE_UNIT - 1) / TY_SPARE_UNIT;
+	size_t class = (state + TY_SPARE_UNIT - 1 - TY_SPARE_FIRST) / TY_SPARE_UNIT;
 
 	return class < TY_SPARE_CLASSES ? class : TY_SPARE_CLASSES;
+}
+
+static size_t size_of(size_t class, size_t base)
+{
+	return base + TY_SPARE_FIRST + class * TY_SPARE_UNIT;
+}
+
+/* As large as its class says, whoever allocates it: another may put it where pieces of the class are. */
+static void *fresh(size_t class, size_t base, size_t state)
+{
+	return malloc(class < TY_SPARE_CLASSES ? size_of(class, base) : base + state);
 }
 
 static void free_list(struct ty_spare *first)
@@ -89,17 +100,17 @@ void *ty_spare_take(struct ty_spares *spares, struct ty_depot *depot, size_t bas
 	struct ty_spare *first;
 
 	if (!spares || class == TY_SPARE_CLASSES)
-		return malloc(base + state);
+		return fresh(class, base, state);
 	stock = &spares->classes[class];
 	if (!stock->count) {
 		stock->loose = stock->batch ? stock->batch : depot_take(depot, class);
 		stock->batch = NULL;
 		if (!stock->loose)
-			return malloc(base + class * TY_SPARE_UNIT);
+			return fresh(class, base, state);
 		stock->count = TY_SPARE_BATCH;
 	}
 	first = stock->loose;
-	ASAN_UNPOISON_MEMORY_REGION(first, base + class * TY_SPARE_UNIT);
+	ASAN_UNPOISON_MEMORY_REGION(first, size_of(class, base));
 	stock->loose = first->next;
 	stock->count--;
 	return first;
@@ -126,7 +137,7 @@ void ty_spare_put(struct ty_spares *spares, struct ty_depot *depot, void *memory
 	spare->next = stock->loose;
 	stock->loose = spare;
 	stock->count++;
-	ASAN_POISON_MEMORY_REGION(spare + 1, base + class * TY_SPARE_UNIT - sizeof *spare);
+	ASAN_POISON_MEMORY_REGION(spare + 1, size_of(class, base) - sizeof *spare);
 }
 
 void ty_spares_free(struct ty_spares *spares)

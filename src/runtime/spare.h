@@ -21,7 +21,8 @@
 struct ty_spare; /* a piece of memory that nobody uses: a list of them lies in themselves */
 
 #define TY_SPARE_UNIT 16
-#define TY_SPARE_CLASSES 17 /* pieces that hold a state of 0, 16, ... 256 bytes; larger ones are not kept */
+#define TY_SPARE_FIRST 8    /* so that a piece fills what malloc gives: with its 8 bytes a multiple of 16 */
+#define TY_SPARE_CLASSES 17 /* pieces that hold a state of 8, 24, ... 264 bytes; larger ones are not kept */
 #define TY_SPARE_BATCH 64   /* pieces */
 #define TY_SPARE_PLACES 64  /* batches of a size in the depot: with them, what a runtime keeps of a size is bounded */
 

@@ -2,6 +2,7 @@
  *
  * What actors that ended leave to those that come: memory, and places in the registry. Each alone, and by two threads.
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -60,18 +61,18 @@ static void test_batches_go_through_the_depot(void **unused)
 	void *pieces[4 * BATCH], *again[4 * BATCH];
 
 	(void)unused;
-	take(&a, &depot, pieces, 4 * BATCH, 40); /* rounded up to 48 */
-	put(&a, &depot, pieces, 2 * BATCH, 40);
+	take(&a, &depot, pieces, 4 * BATCH, 48); /* rounded up to 56 */
+	put(&a, &depot, pieces, 2 * BATCH, 48);
 	assert_int_equal(full_places(&depot, 3), 0); /* two batches are the thread's */
 	assert_int_equal(a.classes[3].count, BATCH);
-	put(&a, &depot, pieces + 2 * BATCH, 2 * BATCH, 40);
+	put(&a, &depot, pieces + 2 * BATCH, 2 * BATCH, 48);
 	assert_int_equal(full_places(&depot, 3), 2);
-	take(&b, &depot, again, 2 * BATCH, 33); /* of the same size */
+	take(&b, &depot, again, 2 * BATCH, 41); /* of the same size */
 	assert_int_equal(full_places(&depot, 3), 0);
-	take(&a, &depot, again + 2 * BATCH, 2 * BATCH, 48);
+	take(&a, &depot, again + 2 * BATCH, 2 * BATCH, 56);
 	assert_same_set(pieces, again, 4 * BATCH);
 	assert_int_equal(a.classes[3].count + b.classes[3].count, 0);
-	put(&b, &depot, again, 4 * BATCH, 48);
+	put(&b, &depot, again, 4 * BATCH, 56);
 	ty_spares_free(&a);
 	ty_spares_free(&b);
 	ty_depot_free(&depot);
@@ -102,6 +103,27 @@ static void test_what_is_kept_is_bounded(void **unused)
 	assert_int_equal(a.classes[0].count, BATCH);
 	ty_spares_free(&a);
 	ty_depot_free(&depot);
+}
+
+/* What a thread without spares was given may come to a thread that has some, and then holds the largest state of its class. */
+static void test_all_pieces_of_a_class_are_large_enough(void **unused)
+{
+	static struct ty_depot depot;
+
+	(void)unused;
+	for (size_t state = 0; state < TY_SPARE_CLASSES * TY_SPARE_UNIT; state += 8) {
+		size_t most = state | 8; /* 8, 24, ...: of the same class */
+		struct ty_spares a = {0};
+		void *piece, *again;
+
+		take(NULL, &depot, &piece, 1, state);
+		assert_true(malloc_usable_size(piece) >= BASE + most);
+		put(&a, &depot, &piece, 1, state);
+		take(&a, &depot, &again, 1, most);
+		assert_ptr_equal(again, piece);
+		put(&a, &depot, &again, 1, most);
+		ty_spares_free(&a);
+	}
 }
 
 /* One takes what the other puts: a piece has one user at a time. */
@@ -290,6 +312,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_batches_go_through_the_depot),
 		cmocka_unit_test(test_what_is_kept_is_bounded),
+		cmocka_unit_test(test_all_pieces_of_a_class_are_large_enough),
 		cmocka_unit_test(test_one_takes_what_another_puts),
 		cmocka_unit_test(test_slots_are_used_again),
 		cmocka_unit_test(test_the_living_are_counted),
