@@ -108,20 +108,20 @@ static void test_what_is_kept_is_bounded(void **unused)
 /* What a thread without spares was given may come to a thread that has some, and then holds the largest state of its class. */
 static void test_all_pieces_of_a_class_are_large_enough(void **unused)
 {
+	const size_t base = BASE + 8; /* malloc's own rounding is no help */
 	static struct ty_depot depot;
 
 	(void)unused;
 	for (size_t state = 0; state < TY_SPARE_CLASSES * TY_SPARE_UNIT; state += 8) {
 		size_t most = state | 8; /* 8, 24, ...: of the same class */
 		struct ty_spares a = {0};
-		void *piece, *again;
+		void *piece = ty_spare_take(NULL, &depot, base, state);
 
-		take(NULL, &depot, &piece, 1, state);
-		assert_true(malloc_usable_size(piece) >= BASE + most);
-		put(&a, &depot, &piece, 1, state);
-		take(&a, &depot, &again, 1, most);
-		assert_ptr_equal(again, piece);
-		put(&a, &depot, &again, 1, most);
+		assert_non_null(piece);
+		assert_true(malloc_usable_size(piece) >= base + most);
+		ty_spare_put(&a, &depot, piece, base, state);
+		assert_ptr_equal(ty_spare_take(&a, &depot, base, most), piece);
+		ty_spare_put(&a, &depot, piece, base, most);
 		ty_spares_free(&a);
 	}
 }
