@@ -67,8 +67,8 @@ TY_MUST_USE enum ty_code ty_cuda_client_time_copy(struct ty_cuda_client *c, bool
 /* The same both ways at once, `copies` of `bytes` each way between memory of its own: seconds of all. */
 TY_MUST_USE enum ty_code ty_cuda_client_time_both(struct ty_cuda_client *c, void *host[2], const uint64_t device[2], uint64_t bytes,
 	uint32_t copies, double *seconds, struct ty_error *err);
-/* Start a kernel of an image, one thread block of TY_KERNEL_THREADS, with a job by value, on its stream to the host; returns at once. Once a client: whoever
- * starts one is about to be killed with it (tools/busy). */
+/* Start a kernel of an image, one thread block of TY_KERNEL_THREADS, with a job by value, on its stream to the host; returns at once. Once a
+ * client: whoever starts one is about to be killed with it (tools/busy). */
 TY_MUST_USE enum ty_code ty_cuda_client_launch(struct ty_cuda_client *c, const void *image, const char *kernel, const void *job,
 	struct ty_error *err);
 /* Device memory that is free and in all, of the whole GPU. */
