@@ -210,6 +210,35 @@ static void at_open(void **state)
 	assert_int_equal(unlink(path), 0);
 }
 
+/* A driver without calls of many copies: what is kept says something of that way all the same, else it could not be read. */
+static void a_way_missing(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = PATIENCE_US};
+	struct ty_calibration c;
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	bool there;
+	char path[256];
+
+	(void)state;
+	driver.set("ops=64,version=12060");
+	ty_calibration_default(&c);
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_string_equal(ty_device_note(dev), "");
+	memcpy(c.uuid, ty_device_info(dev)->uuid, sizeof c.uuid);
+	c.driver = 12060;
+	ty_device_close(dev);
+	driver.set("version=13000");
+	ty_calibration_name(path, sizeof path, directory, c.uuid, c.driver);
+	if (ty_calibration_read(path, &c, &there, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	assert_true(there);
+	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
+		assert_int_equal(c.rates.alone[TY_PATH_BATCH][TY_TO_HOST][i], ty_plan_defaults.alone[TY_PATH_BATCH][TY_TO_HOST][0]);
+	assert_int_equal(unlink(path), 0);
+}
+
 /* Not done in time: the compiled rates. */
 static void too_slow(void **state)
 {
@@ -293,6 +322,7 @@ int main(void)
 		cmocka_unit_test(smoothed),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(at_open),
+		cmocka_unit_test(a_way_missing),
 		cmocka_unit_test(too_slow),
 		cmocka_unit_test(without_memory),
 		cmocka_unit_test(poisoned),

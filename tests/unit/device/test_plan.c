@@ -160,10 +160,12 @@ static void defaults(void **state)
 	expect(2048 * KIB, 1, 1, TY_PLAN_BIT(direct), TY_SHARING_FAST, NOBODY, direct);
 }
 
-static void set_rates(struct ty_plan_rates *rates, enum ty_path path, uint32_t rate)
+static void set_rates(struct ty_plan_rates *rates, enum ty_path path, uint32_t alone, uint32_t beside)
 {
-	for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
-		rates->alone[path][TY_TO_HOST][i] = rates->beside[path][TY_TO_HOST][i] = rate;
+	for (unsigned i = 0; i < TY_PLAN_RUNS; i++) {
+		rates->alone[path][TY_TO_HOST][i] = alone;
+		rates->beside[path][TY_TO_HOST][i] = beside;
+	}
 }
 
 /* What was measured decides: a kernel must gain more than the margin, unless long lists of copies are what it saves. */
@@ -183,16 +185,32 @@ static void measured(void **state)
 	};
 
 	(void)state;
-	set_rates(&rates, TY_PATH_DIRECT, 30000);
-	set_rates(&rates, TY_PATH_STRIDED, 30000);
-	set_rates(&rates, TY_PATH_BATCH, 50000);
+	set_rates(&rates, TY_PATH_DIRECT, 30000, 30000);
+	set_rates(&rates, TY_PATH_STRIDED, 30000, 30000);
+	set_rates(&rates, TY_PATH_BATCH, 50000, 50000);
 	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		set_rates(&rates, TY_PATH_STAGED, cases[i].staged);
+		set_rates(&rates, TY_PATH_STAGED, cases[i].staged, cases[i].staged);
 		assert_int_equal(ty_plan_choose(&rates, &blocks, 1024, TY_TO_HOST, ALL, &alone), cases[i].blocks_alone);
 		assert_int_equal(ty_plan_choose(&rates, &blocks, 1024, TY_TO_HOST, ALL, &within), cases[i].blocks_within);
 		assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &alone), cases[i].runs_alone);
 		assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &within), cases[i].runs_within);
 	}
+}
+
+/* In the engine's process kernels go at their rates alone, and copies at those beside an engine. */
+static void within(void **state)
+{
+	struct ty_plan_rates rates = ty_plan_defaults;
+	const struct ty_plan_shape runs = shape(32 * KIB, 64, 1);
+	const struct ty_plan_policy policy = {.in_process = true};
+
+	(void)state;
+	set_rates(&rates, TY_PATH_STRIDED, 1000, 1000);
+	set_rates(&rates, TY_PATH_BATCH, 10000, 50000);
+	set_rates(&rates, TY_PATH_STAGED, 50000, 10000);
+	assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &policy), TY_PATH_BATCH);
+	set_rates(&rates, TY_PATH_STAGED, 52000, 10000);
+	assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &policy), TY_PATH_STAGED);
 }
 
 /* A cost never falls with more blocks, and stays a number at the far end. */
@@ -217,13 +235,14 @@ static void costs(void **state)
 		}
 }
 
-/* One run is one copy; strided copies of few rows cost more than of many. */
+/* One run is one copy, and so are two short ones, for a call of many takes longer; strided copies of few rows cost more than of many. */
 static void few(void **state)
 {
-	struct ty_plan_shape one = shape(64 * KIB, 1, 1), rows = shape(32 * KIB, 64, 1), pairs = shape(32 * KIB, 64, 32);
+	struct ty_plan_shape one = shape(64 * KIB, 1, 1), little = shape(4 * KIB, 1, 1), rows = shape(32 * KIB, 64, 1), pairs = shape(32 * KIB, 64, 32);
 
 	(void)state;
 	assert_int_equal(choose(&one, 1, TY_TO_HOST, ALL, TY_SHARING_QUIET, NOBODY), TY_PATH_DIRECT);
+	assert_int_equal(choose(&little, 2, TY_TO_HOST, ALL & ~TY_PLAN_BIT(TY_PATH_STAGED), TY_SHARING_FAST, NOBODY), TY_PATH_DIRECT);
 	assert_true(ty_plan_cost(&ty_plan_defaults, &pairs, TY_PATH_STRIDED, 16, TY_TO_HOST, TY_PLAN_BESIDE) >
 		ty_plan_cost(&ty_plan_defaults, &rows, TY_PATH_STRIDED, 16, TY_TO_HOST, TY_PLAN_BESIDE));
 }
@@ -235,6 +254,7 @@ int main(void)
 		cmocka_unit_test(strides),
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(measured),
+		cmocka_unit_test(within),
 		cmocka_unit_test(costs),
 		cmocka_unit_test(few),
 	};
