@@ -282,14 +282,12 @@ static uint32_t batch_of(const struct eviction_job *job)
 	return left < EVICTION_PROBES ? left : EVICTION_PROBES;
 }
 
-/* Is the batch over? Then the next one is the tier's, or the next tier's. */
+/* Is the batch over, or the reply full before all of it was asked? Then the next one is the tier's, or the next tier's. */
 static bool end_batch(struct eviction_job *job)
 {
-	uint32_t batch = batch_of(job);
-
-	if (job->ios || job->found || job->page_at < batch)
+	if (job->ios || job->found || (job->page_at < batch_of(job) && !eviction_job_is_full(job)))
 		return false;
-	job->at += batch;
+	job->at += job->page_at;
 	job->page_at = 0;
 	job->moved = true;
 	if (job->at == job->select.key_count)

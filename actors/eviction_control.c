@@ -327,7 +327,8 @@ void eviction_control_late(struct eviction *e, struct ty_msg *msg)
 	job->armed = false;
 	if (!job->x)
 		return;
-	if (job->verb == TYER__V1__REQUEST__VERB_LIST && (job->chunks || job->moved)) {
+	/* a batch of keys that is half answered is no way: it would be begun again, and end so again */
+	if (job->verb == TYER__V1__REQUEST__VERB_LIST && (job->moved || (job->phase == EVICTION_ARENA && job->chunks))) {
 		eviction_job_answer(job);
 		return;
 	}

@@ -137,6 +137,7 @@ static void take_page(struct told *told, const Tyer__V1__ListReply *reply)
 	}
 	told->unsearched += (uint32_t)reply->n_unsearched;
 	told->pages++;
+	assert_true(told->pages <= 4 * 3 * CHUNKS); /* it comes to an end */
 }
 
 static void list_all(struct told *told, uint32_t max, void (*select)(void))
@@ -216,6 +217,27 @@ static void in_the_arena(void)
 	request.select.place = TYER__V1__PLACE__ARENA;
 }
 
+static void check_two_keys(void)
+{
+	struct told told;
+
+	for (uint32_t max = 0; max < 30; max += 10) {
+		list_all(&told, max, of_two_keys);
+		for (uint32_t i = 0; i < CHUNKS; i++)
+			assert_int_equal(told.tier[0][0][i] + told.tier[1][0][i], i < 17 ? 2 : 0);
+	}
+}
+
+/* Tiers that take few questions at a time: a page that is full before all of them were asked says where the next one begins. */
+static void test_list_with_few_credits(void **state)
+{
+	(void)state;
+	open_world("fault:0,ops=1", "fault:1,ops=3");
+	fill();
+	check_two_keys();
+	world_close();
+}
+
 /* First the arena, then what each tier has besides, in pages of any size. */
 static void test_list(void **state)
 {
@@ -234,11 +256,7 @@ static void test_list(void **state)
 	list_all(&told, 0, of_a_prefix);
 	assert_int_equal(told.tier[0][1][7] + told.tier[1][1][7], 2);
 	assert_int_equal(told.tier[0][1][8] + told.tier[1][0][7], 0);
-	for (uint32_t max = 0; max < 30; max += 10) {
-		list_all(&told, max, of_two_keys);
-		for (uint32_t i = 0; i < CHUNKS; i++)
-			assert_int_equal(told.tier[0][0][i] + told.tier[1][0][i], i < 17 ? 2 : 0);
-	}
+	check_two_keys();
 	list_all(&told, 0, in_the_arena);
 	expect_all(told.arena[2], 1);
 	expect_all(told.tier[0][0], 0);
@@ -357,6 +375,30 @@ static void test_slow_list(void **state)
 	} while (length);
 	assert_int_equal(seen, 2 * CHUNKS);
 	assert_true(pages >= 6);
+	world_close();
+}
+
+/* A LIST of keys that a tier left half answered has come no way: it does not say "on from where you began". */
+static void test_keys_beside_a_hang(void **state)
+{
+	(void)state;
+	open_world("fault:0,ops=1,timeout=30s", NULL);
+	fill();
+	fault[0].delay_ns = SECOND / 10;
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	name_keys(0, 3);
+	world_ask(&request, request.q.verb_case);
+	while (!world_stat(&world.service->tiers[0]->stats.outcomes[TY_TIER_EXISTS][TY_TIER_DONE]))
+		world_steps(1);
+	fault[0].hang = true;
+	for (int i = 0; i < 10000 && !request.back; i++)
+		pass(SECOND / 1000);
+	assert_true(request.back);
+	assert_int_equal(request.x.code, TY_TIMEOUT);
+	world_forget(&request);
+	fault[0].hang = false;
+	fault_let(world.service->tiers[0]);
+	pass(SECOND);
 	world_close();
 }
 
@@ -584,8 +626,9 @@ static void test_bad_input(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_list), cmocka_unit_test(test_delete), cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
-		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
+		cmocka_unit_test(test_list), cmocka_unit_test(test_list_with_few_credits), cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
+		cmocka_unit_test(test_keys_beside_a_hang), cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_too_much), cmocka_unit_test(test_bad_input),
 	};
 
