@@ -504,6 +504,61 @@ static uint32_t here(uint32_t family)
 	return count;
 }
 
+/* What that says, of so many. */
+static void warm(void (*select)(void), uint32_t chunks)
+{
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	select();
+	ask();
+	assert_int_equal(counts()->chunks, chunks);
+	assert_int_equal(counts()->n_unsearched, 0);
+	world_forget(&request);
+}
+
+static void of_a_namespace(void)
+{
+	static char tenant[] = "first", model[] = "model", dtype[] = "bf16";
+	static char *tenants = tenant, *models = model, *dtypes = dtype;
+
+	request.select.n_tenants = request.select.n_models = request.select.n_dtypes = 1;
+	request.select.tenants = &tenants;
+	request.select.models = &models;
+	request.select.dtypes = &dtypes;
+}
+
+static void of_another_model(void)
+{
+	static char model[] = "another", *models = model;
+
+	of_a_namespace();
+	request.select.models = &models;
+}
+
+static void of_a_prefix_and_the_first(void)
+{
+	of_a_prefix(); /* the second's */
+	of_a_namespace();
+}
+
+/* By the beginning of keys and by namespace: what both say, and nothing else. */
+static void test_warm_what_is_selected(void **state)
+{
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	warm(of_another_model, 0);
+	warm(of_a_prefix_and_the_first, 0);
+	assert_int_equal(here(0) + here(1), 0);
+	warm(of_a_prefix, 1);
+	assert_true(world_here(1, 7));
+	assert_int_equal(here(0) + here(1), 1);
+	warm(of_a_namespace, CHUNKS);
+	assert_int_equal(here(0), CHUNKS);
+	assert_int_equal(here(1), 1);
+	world_check(3, CHUNKS);
+	world_close();
+}
+
 /* By tenant, from the tier that has them; as much as the arena holds, and no more. */
 static void test_warm(void **state)
 {
@@ -629,7 +684,8 @@ int main(void)
 		cmocka_unit_test(test_list), cmocka_unit_test(test_list_with_few_credits), cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
 		cmocka_unit_test(test_keys_beside_a_hang), cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
-		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_too_much), cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
+		cmocka_unit_test(test_bad_input),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

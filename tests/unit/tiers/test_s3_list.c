@@ -91,9 +91,17 @@ static void test_list(void **state)
 		}
 	for (uint64_t n = 1; n <= 50; n++) {
 		struct ty_tier_page page = {.wanted = 256, .prefix = lab_key(n), .prefix_length = 1 + (uint32_t)n % 32};
+		unsigned requests;
 
 		list_all(&page, seen, 50, false);
 		assert_int_equal(seen[n], 1);
+		if (n % 5 == 0)
+			continue;
+		page = (struct ty_tier_page){.wanted = 1, .prefix = lab_key(n), .prefix_length = TY_KEY_BYTES};
+		requests = lab.server.requests;
+		list_all(&page, seen, 50, false);
+		assert_int_equal(seen[n], 1);
+		assert_int_equal(lab.server.requests, requests + 1); /* the server looks for it, not we among all */
 	}
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_DONE);
 	assert_int_equal(lab.server.refused_signatures, 0);
