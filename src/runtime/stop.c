@@ -5,7 +5,8 @@
  *
  * Cutting is a budget of 0 for every run (rt->budget_messages), and stop_msg once more for those that put off their stop:
  * such an actor says ASKED and then looks at the budget, who cuts sets the budget and then looks for ASKED. All four are
- * seq_cst, so one of the two sees the other (tests/model/shutdown.pml).
+ * seq_cst, so one of the two sees the other (tests/model/shutdown.pml). Who lives, who is waited for and who wakes:
+ * tests/model/alive.pml.
  */
 #include <assert.h>
 
