@@ -74,7 +74,8 @@ static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
  * inbox. */
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
 /* A worker other than the owner. Has something been in the queue for longer than `patience`, as far as this thief's looks
- * tell (an inbox that never was empty when it looked may have been taken meanwhile, and filled again), or is there so much that it will be? `now` and `patience` in ticks. */
+ * tell (an inbox that never was empty when it looked may have been taken meanwhile, and filled again), or is there so much
+ * that it will be? `now` and `patience` in ticks. */
 bool ty_runq_waits(const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience);
 /* Anyone. Would ty_runq_steal find something? Sequentially consistent with push and put. */
 bool ty_runq_stealable(const struct ty_runq *q);
