@@ -45,6 +45,8 @@ try:
     check("files are smaller", max(map(os.path.getsize, files)) < (512 << 10) * 3 // 4, len(files))
     for more in (",compress=lz4", ""):
         another = service(more)
+        began = hits(another.replay(trace, 1, *numbers))  # one that finds nothing on the disk has total - blocks of its own
+        check("most of it comes up from the disk", began > total - blocks // 2, (began, total, blocks))
         check("all of it is found", finds_all(another), another.read_log()[-400:])
         another.stop()
     draw = random.Random(5)
