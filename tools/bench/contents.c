@@ -51,19 +51,23 @@ static uint64_t word_at(uint64_t seed, uint32_t tag, uint32_t index)
 {
 	uint64_t word = ty_pattern_word(seed, tag, index), out = 0;
 
-	for (unsigned at = 0; numbers && at < 64; at += 16)
+	if (!numbers)
+		return word;
+	for (unsigned at = 0; at < 64; at += 16)
 		out |= number_of(word >> at & 0xffff) << at;
-	return numbers ? out : word;
+	return out;
 }
 
 void bench_fill_run(void *to, uint64_t seed, uint32_t tag, uint32_t first, uint32_t words)
 {
 	uint64_t *word = to;
 
-	for (uint32_t i = 0; numbers && i < words; i++)
-		word[i] = word_at(seed, tag, first + i);
-	for (uint32_t i = 0; !numbers && i < words; i++)
-		word[i] = ty_pattern_word(seed, tag, first + i);
+	if (numbers)
+		for (uint32_t i = 0; i < words; i++)
+			word[i] = word_at(seed, tag, first + i);
+	else
+		for (uint32_t i = 0; i < words; i++)
+			word[i] = ty_pattern_word(seed, tag, first + i);
 }
 
 uint32_t bench_check_run(const void *from, uint64_t seed, uint32_t tag, uint32_t first, uint32_t words, uint32_t *where,
@@ -74,10 +78,12 @@ uint32_t bench_check_run(const void *from, uint64_t seed, uint32_t tag, uint32_t
 	uint32_t wrong = 0;
 
 	/* No branch per word: the whole run first, and only a wrong one again word by word. */
-	for (uint32_t i = 0; !numbers && i < words; i++)
-		differ |= word[i] ^ ty_pattern_word(seed, tag, first + i);
-	for (uint32_t i = 0; numbers && i < words; i++)
-		differ |= word[i] ^ word_at(seed, tag, first + i);
+	if (numbers)
+		for (uint32_t i = 0; i < words; i++)
+			differ |= word[i] ^ word_at(seed, tag, first + i);
+	else
+		for (uint32_t i = 0; i < words; i++)
+			differ |= word[i] ^ ty_pattern_word(seed, tag, first + i);
 	if (!differ)
 		return 0;
 	for (uint32_t i = 0; i < words; i++) {
