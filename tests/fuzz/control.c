@@ -12,14 +12,6 @@
 enum { FAMILIES = 3, CHUNKS = 6, SMALL = 4096 };
 #define SECOND INT64_C(1000000000)
 
-static void pass(int64_t ns)
-{
-	int64_t until = ty_runtime_now(world.rt) + ns;
-
-	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
-		;
-}
-
 /* Nobody listens to them. */
 static void tell(void *self, struct ty_msg *msg)
 {
@@ -58,7 +50,7 @@ static void ask(Tyer__V1__Request *q, int64_t time)
 	r->x.deadline = r->x.received + time;
 	r->x.rpc = ty_actor_ref(world.rpc);
 	FUZZ_CHECK(ty_send(world.service->eviction, &r->x.msg, TY_EVICTION_CONTROL) == TY_OK);
-	pass(time + SECOND / 100);
+	world_pass(time + SECOND / 100);
 	world_idle();
 	FUZZ_CHECK(r->back);
 	FUZZ_CHECK(r->x.code == TY_OK || r->x.error.text[0]);

@@ -31,15 +31,6 @@ static struct ty_tier *tier(int i)
 	return world.service->tiers[i];
 }
 
-/* Run for so much of the logical clock. */
-static void pass(int64_t ns)
-{
-	int64_t until = ty_runtime_now(world.rt) + ns;
-
-	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
-		;
-}
-
 static uint32_t rnd(uint32_t below)
 {
 	return (uint32_t)(next_random(&rng) >> 33) % below;
@@ -99,12 +90,12 @@ static void run(const struct shape *shape, uint64_t seed)
 		*f = (struct fault){.gets = f->gets, .puts = f->puts};
 		fault_let(tier(i));
 	}
-	pass(40 * SECOND);
+	world_pass(40 * SECOND);
 	while (world.at_gpu) {
 		world_copied(world.at_gpu, TY_OK);
-		pass(SECOND);
+		world_pass(SECOND);
 	}
-	pass(SECOND);
+	world_pass(SECOND);
 	for (int i = 0; i < 8; i++) {
 		if (ops[i])
 			world_free(ops[i]);
@@ -113,7 +104,7 @@ static void run(const struct shape *shape, uint64_t seed)
 			world_fetched(&fetches[i]);
 		}
 	}
-	pass(SECOND);
+	world_pass(SECOND);
 	for (int i = 0; i < FAULTS; i++) {
 		assert_int_equal(tier(i)->stats.pinned_bytes, 0);
 		assert_int_equal(tier(i)->stats.buffer_bytes, 0);

@@ -31,28 +31,6 @@ static void ask(void)
 	assert_true(request.back);
 }
 
-static void name_keys(uint32_t family, uint32_t count)
-{
-	static struct ty_key keys[CHUNKS];
-	static ProtobufCBinaryData at[CHUNKS];
-
-	for (uint32_t i = 0; i < count; i++) {
-		keys[i] = world_key(family, i);
-		at[i] = (ProtobufCBinaryData){.len = TY_KEY_BYTES, .data = keys[i].bytes};
-	}
-	request.select.n_keys = count;
-	request.select.keys = at;
-}
-
-static void name_tenant(const char *name)
-{
-	static char text[32], *at = text;
-
-	snprintf(text, sizeof text, "%s", name);
-	request.select.n_tenants = 1;
-	request.select.tenants = &at;
-}
-
 static void expect(uint64_t chunks, uint64_t in_use, uint64_t refused)
 {
 	const Tyer__V1__ControlReply *reply = (const Tyer__V1__ControlReply *)request.x.reply.message;
@@ -86,11 +64,11 @@ static void test_pin_and_unpin(void **state)
 	store(0, 3);
 	store(1, 3);
 	prepare(TYER__V1__REQUEST__VERB_PIN);
-	name_keys(0, 5); /* two of them are not here */
+	world_name_keys(&request, 0, 5); /* two of them are not here */
 	ask();
 	expect(3, 0, 0);
 	prepare(TYER__V1__REQUEST__VERB_PIN); /* room for one more */
-	name_tenant("second");
+	world_name_tenant(&request, "second");
 	ask();
 	expect(1, 0, 2);
 	assert_int_equal(world_stat(&world.service->eviction_stats.kept_bytes), 4 * CHUNK);
@@ -98,7 +76,7 @@ static void test_pin_and_unpin(void **state)
 	for (uint32_t i = 0; i < 3; i++)
 		assert_true(world_here(0, i));
 	prepare(TYER__V1__REQUEST__VERB_PIN); /* again: nothing to do */
-	name_keys(0, 3);
+	world_name_keys(&request, 0, 3);
 	ask();
 	expect(0, 0, 0);
 	prepare(TYER__V1__REQUEST__VERB_UNPIN);
@@ -120,14 +98,14 @@ static void test_delete(void **state)
 	store(0, 4);
 	store(1, 4);
 	prepare(TYER__V1__REQUEST__VERB_PIN);
-	name_keys(0, 1);
+	world_name_keys(&request, 0, 1);
 	ask();
 	expect(1, 0, 0);
 	lease = world_lookup(0, 2);
 	op = world_store(2, 0, 1, CHUNK, 0, 1); /* being filled */
 	world_idle();
 	prepare(TYER__V1__REQUEST__VERB_DELETE);
-	name_tenant("first");
+	world_name_tenant(&request, "first");
 	ask();
 	expect(2, 3, 0); /* the leased ones stay, pinned by the administration or not */
 	assert_true(world_here(0, 0) && world_here(0, 1));
@@ -229,7 +207,7 @@ static void test_selects(void **state)
 	ask();
 	expect_refused(TY_INVALID, "select.key_prefix: 33 bytes");
 	prepare(TYER__V1__REQUEST__VERB_CLEAR);
-	name_tenant("\x1b[2J");
+	world_name_tenant(&request, "\x1b[2J");
 	ask();
 	expect_refused(TY_INVALID, "select.tenants[0]");
 	prepare(TYER__V1__REQUEST__VERB_PIN);

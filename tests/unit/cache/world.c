@@ -314,6 +314,14 @@ void world_steps(uint32_t n)
 		;
 }
 
+void world_pass(int64_t ns)
+{
+	int64_t until = ty_runtime_now(world.rt) + ns;
+
+	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
+		;
+}
+
 /* ---- contents ---------------------------------------------------------------------------------------------- */
 
 struct ty_key world_key(uint32_t family, uint32_t chunk)
@@ -570,6 +578,25 @@ void world_prepare(struct world_request *r, Tyer__V1__Request__VerbCase verb)
 	}
 	r->x.request = &r->q;
 	r->x.deadline = TY_NEVER;
+}
+
+void world_name_keys(struct world_request *r, uint32_t family, uint32_t count)
+{
+	assert_true(count <= WORLD_NAMED_MAX);
+	for (uint32_t i = 0; i < count; i++) {
+		r->keys[i] = world_key(family, i);
+		r->key_at[i] = (ProtobufCBinaryData){.len = TY_KEY_BYTES, .data = r->keys[i].bytes};
+	}
+	r->select.n_keys = count;
+	r->select.keys = r->key_at;
+}
+
+void world_name_tenant(struct world_request *r, const char *name)
+{
+	snprintf(r->tenant, sizeof r->tenant, "%s", name);
+	r->tenant_at = r->tenant;
+	r->select.n_tenants = 1;
+	r->select.tenants = &r->tenant_at;
 }
 
 void world_ask(struct world_request *r, Tyer__V1__Request__VerbCase verb)

@@ -66,6 +66,7 @@ void world_open(const struct world_options *options);
 void world_close(void); /* the runtime stops; then everything is checked to be back, and freed */
 void world_idle(void);  /* run until nothing is to do, timers included */
 void world_steps(uint32_t n); /* at most n */
+void world_pass(int64_t ns); /* run for so much of the logical clock, less if nothing is to do any more */
 void world_let_pieces(void);
 
 struct ty_key world_key(uint32_t family, uint32_t chunk);
@@ -90,11 +91,16 @@ void world_release(struct ty_lease *lease);
 bool world_here(uint32_t family, uint32_t chunk); /* visible */
 
 /* A request of the administration, which stays the caller's until world_forget. Its answer is in `x` when it is back. */
+#define WORLD_NAMED_MAX 64 /* keys of a request */
+
 struct world_request {
 	struct ty_exchange x;
 	bool back;
 	Tyer__V1__Request q;
 	Tyer__V1__Select select;
+	struct ty_key keys[WORLD_NAMED_MAX];
+	ProtobufCBinaryData key_at[WORLD_NAMED_MAX];
+	char tenant[32], *tenant_at;
 	union {
 		Tyer__V1__Pin pin;
 		Tyer__V1__Unpin unpin;
@@ -107,6 +113,8 @@ struct world_request {
 };
 void world_ask(struct world_request *request, Tyer__V1__Request__VerbCase verb); /* after world_prepare and its changes */
 void world_prepare(struct world_request *request, Tyer__V1__Request__VerbCase verb);
+void world_name_keys(struct world_request *request, uint32_t family, uint32_t count); /* its first ones are selected */
+void world_name_tenant(struct world_request *request, const char *name);
 void world_forget(struct world_request *request);
 
 /* Everything that must hold between two messages, over the given families of `chunks` chunks: every slot has one owner, every

@@ -21,23 +21,14 @@ static void open_world(const char *first, const char *second)
 
 static void refused(const char *words);
 
-/* Run for so much of the logical clock. */
-static void pass(int64_t ns)
-{
-	int64_t until = ty_runtime_now(world.rt) + ns;
-
-	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
-		;
-}
-
 /* Beside a tier that hangs nothing is ever idle. */
 static void store(uint32_t family, uint32_t count)
 {
 	struct world_op *op = world_store(family, 0, count, SMALL, 0, 1);
 
-	pass(SECOND / 100);
+	world_pass(SECOND / 100);
 	world_copied(op, TY_OK);
-	pass(SECOND / 100);
+	world_pass(SECOND / 100);
 	assert_int_equal(op->op.code, TY_OK);
 	world_free(op);
 }
@@ -53,30 +44,8 @@ static void ask(void)
 {
 	world_ask(&request, request.q.verb_case);
 	for (int i = 0; i < 10000 && !request.back; i++)
-		pass(SECOND / 1000);
+		world_pass(SECOND / 1000);
 	assert_true(request.back);
-}
-
-static void name_tenant(const char *name)
-{
-	static char text[32], *at = text;
-
-	snprintf(text, sizeof text, "%s", name);
-	request.select.n_tenants = 1;
-	request.select.tenants = &at;
-}
-
-static void name_keys(uint32_t family, uint32_t count)
-{
-	static struct ty_key keys[CHUNKS];
-	static ProtobufCBinaryData at[CHUNKS];
-
-	for (uint32_t i = 0; i < count; i++) {
-		keys[i] = world_key(family, i);
-		at[i] = (ProtobufCBinaryData){.len = TY_KEY_BYTES, .data = keys[i].bytes};
-	}
-	request.select.n_keys = count;
-	request.select.keys = at;
 }
 
 static const Tyer__V1__ControlReply *counts(void)
@@ -91,7 +60,7 @@ static void fill(void)
 {
 	for (uint32_t family = 0; family < 2; family++)
 		assert_int_equal(world_store_now(family, 0, CHUNKS, SMALL), TY_OK);
-	pass(SECOND);
+	world_pass(SECOND);
 	prepare(TYER__V1__REQUEST__VERB_CLEAR);
 	request.select.place = TYER__V1__PLACE__ARENA;
 	ask();
@@ -99,7 +68,7 @@ static void fill(void)
 	assert_int_equal(counts()->below, 0);
 	world_forget(&request);
 	assert_int_equal(world_store_now(2, 0, CHUNKS, SMALL), TY_OK);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(world_stat(&world.service->eviction_stats.chunks), CHUNKS);
 	for (uint32_t i = 0; i < world.service->tier_count; i++)
 		assert_int_equal(world_stat(&world.service->tiers[i]->stats.chunks), 3 * CHUNKS);
@@ -191,12 +160,12 @@ static void expect_told(const struct told *told, bool first, bool second, uint32
 
 static void of_the_second(void)
 {
-	name_tenant("second");
+	world_name_tenant(&request, "second");
 }
 
 static void of_two_keys(void)
 {
-	name_keys(0, 17);
+	world_name_keys(&request, 0, 17);
 }
 
 static void of_a_prefix(void)
@@ -275,7 +244,7 @@ static void test_delete(void **state)
 	open_world("fault:0", "fault:1");
 	fill();
 	prepare(TYER__V1__REQUEST__VERB_DELETE); /* somebody else's key */
-	name_keys(0, 5);
+	world_name_keys(&request, 0, 5);
 	of_the_second();
 	ask();
 	assert_int_equal(counts()->below, 0);
@@ -289,13 +258,13 @@ static void test_delete(void **state)
 	list_all(&told, 0, NULL);
 	expect_told(&told, true, false, 2);
 	prepare(TYER__V1__REQUEST__VERB_DELETE);
-	name_keys(0, CHUNKS);
-	name_tenant("first");
+	world_name_keys(&request, 0, CHUNKS);
+	world_name_tenant(&request, "first");
 	ask();
 	assert_int_equal(counts()->below, 2 * CHUNKS);
 	world_forget(&request);
 	prepare(TYER__V1__REQUEST__VERB_DELETE);
-	name_keys(2, 3);
+	world_name_keys(&request, 2, 3);
 	ask();
 	assert_int_equal(counts()->chunks, 3);
 	assert_int_equal(counts()->below, 6);
@@ -335,7 +304,7 @@ static void test_hang(void **state)
 	world_forget(&request);
 	fault[1].hang = false;
 	fault_let(world.service->tiers[1]);
-	pass(SECOND);
+	world_pass(SECOND);
 	prepare(TYER__V1__REQUEST__VERB_CLEAR);
 	ask();
 	assert_int_equal(counts()->chunks, 4);
@@ -386,19 +355,19 @@ static void test_keys_beside_a_hang(void **state)
 	fill();
 	fault[0].delay_ns = SECOND / 10;
 	prepare(TYER__V1__REQUEST__VERB_LIST);
-	name_keys(0, 3);
+	world_name_keys(&request, 0, 3);
 	world_ask(&request, request.q.verb_case);
 	while (!world_stat(&world.service->tiers[0]->stats.outcomes[TY_TIER_EXISTS][TY_TIER_DONE]))
 		world_steps(1);
 	fault[0].hang = true;
 	for (int i = 0; i < 10000 && !request.back; i++)
-		pass(SECOND / 1000);
+		world_pass(SECOND / 1000);
 	assert_true(request.back);
 	assert_int_equal(request.x.code, TY_TIMEOUT);
 	world_forget(&request);
 	fault[0].hang = false;
 	fault_let(world.service->tiers[0]);
-	pass(SECOND);
+	world_pass(SECOND);
 	world_close();
 }
 
@@ -465,7 +434,7 @@ static void test_clear_at_once(void **state)
 		assert_int_equal(counts()->in_use, lease ? 1 : 0);
 		assert_int_equal(counts()->chunks, CHUNKS - (lease ? 1 : 0));
 		world_forget(&request);
-		pass(SECOND);
+		world_pass(SECOND);
 		assert_int_equal(ty_index_count(world.service->index), lease ? 1 : 0);
 		if (!lease) /* what was leased may be written once more */
 			assert_int_equal(world_stat(&world.service->tiers[0]->stats.chunks), 0);
@@ -491,7 +460,7 @@ static void test_clear_beside_a_hanging_put(void **state)
 	world_forget(&request);
 	fault[0].hang = false;
 	fault_let(world.service->tiers[0]);
-	pass(SECOND);
+	world_pass(SECOND);
 	world_close();
 }
 
@@ -573,14 +542,14 @@ static void test_warm(void **state)
 	assert_int_equal(here(1), CHUNKS);
 	assert_int_equal(here(0), 0);
 	prepare(TYER__V1__REQUEST__VERB_WARM); /* by key it is as ever */
-	name_keys(0, 3);
+	world_name_keys(&request, 0, 3);
 	ask();
 	assert_int_equal(counts()->chunks, 3);
 	world_forget(&request);
 	assert_int_equal(here(0), 3);
 	fault[0].fail = true; /* then the other one's */
 	prepare(TYER__V1__REQUEST__VERB_WARM);
-	name_tenant("first");
+	world_name_tenant(&request, "first");
 	ask();
 	assert_int_equal(counts()->chunks, CHUNKS - 3);
 	assert_int_equal(counts()->n_unsearched, 1);
@@ -599,11 +568,11 @@ static void test_warm_too_much(void **state)
 	open_world("fault:0", NULL);
 	for (uint32_t family = 0; family < families; family++) {
 		assert_int_equal(world_store_now(2 * family, 0, CHUNKS, MIB), TY_OK);
-		pass(SECOND);
+		world_pass(SECOND);
 	}
 	assert_int_equal(world_stat(&world.service->tiers[0]->stats.chunks), all);
 	prepare(TYER__V1__REQUEST__VERB_WARM);
-	name_tenant("first");
+	world_name_tenant(&request, "first");
 	ask();
 	assert_in_range(counts()->chunks, TY_PIECE_BYTES / MIB / 2, all - 1);
 	assert_in_range(counts()->bytes, TY_PIECE_BYTES, TY_PIECE_BYTES + 256 * MIB);
@@ -614,20 +583,20 @@ static void test_warm_too_much(void **state)
 	world_forget(&request);
 	fault[0].delay_ns = SECOND / 100;
 	prepare(TYER__V1__REQUEST__VERB_WARM);
-	name_tenant("first");
+	world_name_tenant(&request, "first");
 	world_ask(&request, request.q.verb_case);
 	while (!request.back && !world_stat(&world.service->prefetch_stats.in_flight))
 		world_steps(1);
 	assert_false(request.back);
 	fault[0].hang = true;
 	for (int i = 0; i < 10000 && !request.back; i++)
-		pass(SECOND / 1000);
+		world_pass(SECOND / 1000);
 	assert_true(request.back);
 	assert_true(request.x.code == TY_TIMEOUT || counts()->n_unsearched == 1);
 	world_forget(&request);
 	fault[0].hang = false;
 	fault_let(world.service->tiers[0]);
-	pass(SECOND);
+	world_pass(SECOND);
 	prepare(TYER__V1__REQUEST__VERB_WARM);
 	refused("select: is empty");
 	world_close();
@@ -667,12 +636,12 @@ static void test_bad_input(void **state)
 	request.verb.list.below = (ProtobufCBinaryData){.len = sizeof junk, .data = junk};
 	refused("below: 300 bytes");
 	prepare(TYER__V1__REQUEST__VERB_LIST);
-	name_keys(0, 2);
+	world_name_keys(&request, 0, 2);
 	junk[1] = 3;
 	request.verb.list.below = (ProtobufCBinaryData){.len = 5, .data = junk};
 	refused("below: key 3; there are 2");
 	prepare(TYER__V1__REQUEST__VERB_LIST);
-	name_keys(0, 2);
+	world_name_keys(&request, 0, 2);
 	request.verb.list.below = (ProtobufCBinaryData){.len = 3, .data = junk};
 	refused("below: 3 bytes");
 	world_close();
@@ -682,8 +651,8 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_list), cmocka_unit_test(test_list_with_few_credits), cmocka_unit_test(test_delete),
-		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list),
-		cmocka_unit_test(test_keys_beside_a_hang), cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
+		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list), cmocka_unit_test(test_keys_beside_a_hang),
+		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
 		cmocka_unit_test(test_bad_input),
 	};

@@ -23,23 +23,14 @@ static void open_world(const char *first, const char *second, uint32_t pieces)
 	world_open(&options);
 }
 
-/* Run for so much of the logical clock. */
-static void pass(int64_t ns)
-{
-	int64_t until = ty_runtime_now(world.rt) + ns;
-
-	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
-		;
-}
-
 static void store(uint32_t family, uint32_t count)
 {
 	struct world_op *op = world_store(family, 0, count, CHUNK, 0, 1);
 
-	pass(SECOND / 10);
+	world_pass(SECOND / 10);
 	if (!op->back)
 		world_copied(op, TY_OK);
-	pass(SECOND / 10);
+	world_pass(SECOND / 10);
 	assert_int_equal(op->op.code, TY_OK);
 	world_free(op);
 }
@@ -49,7 +40,7 @@ static void push_out(uint32_t family)
 {
 	for (uint32_t f = family; f < family + 300; f += 100)
 		store(f, 40);
-	pass(SECOND);
+	world_pass(SECOND);
 }
 
 static uint32_t fetch(uint32_t family, uint32_t first, uint32_t count)
@@ -59,7 +50,7 @@ static uint32_t fetch(uint32_t family, uint32_t first, uint32_t count)
 
 	world_fetch(&f, family, first, count);
 	for (int i = 0; i < 1000 && !f.back; i++)
-		pass(SECOND / 100);
+		world_pass(SECOND / 100);
 	assert_true(f.back);
 	here = world_fetched(&f);
 	return here;
@@ -71,7 +62,7 @@ static void test_round_trip(void **state)
 	(void)state;
 	open_world("fault:0", NULL, 1);
 	store(1, 20);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks, 20);
 	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
 	for (uint32_t f = 2; f < 6; f++)
@@ -79,7 +70,7 @@ static void test_round_trip(void **state)
 	assert_false(world_here(1, 0));
 	assert_int_equal(fetch(1, 0, 30), 20);
 	assert_int_equal(world.service->prefetch_stats.loaded, 20);
-	pass(SECOND);
+	world_pass(SECOND);
 	/* What came up is known to be below: it is not written again. */
 	assert_int_equal(fault[0].puts, 100);
 	world_close();
@@ -112,7 +103,7 @@ static void test_shared_load(void **state)
 	fault[0].delay_ns = SECOND / 100;
 	world_fetch(&a, 1, 0, 10);
 	world_fetch(&b, 1, 0, 10);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_true(a.back && b.back);
 	assert_int_equal(world_fetched(&a), 10);
 	assert_int_equal(world_fetched(&b), 10);
@@ -126,7 +117,7 @@ static void test_two_tiers(void **state)
 	(void)state;
 	open_world("fault:0", "fault:1", 1);
 	store(1, 10);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks, 10);
 	assert_int_equal(tier(1)->stats.chunks, 10);
 	push_out(2);
@@ -151,7 +142,7 @@ static void test_hang(void **state)
 	assert_int_equal(fault[0].gets, 0);
 	push_out(3);
 	world_fetch(&f, 1, 0, 10); /* it is known to hang: nobody waits */
-	pass(SECOND / 10);
+	world_pass(SECOND / 10);
 	assert_true(f.back);
 	assert_int_equal(world_fetched(&f), 10);
 	/* Stores go on, and what it should have got is dropped once it hangs for too long. */
@@ -163,9 +154,9 @@ static void test_hang(void **state)
 	/* It comes back. */
 	fault[0].hang = false;
 	fault_let(tier(0));
-	pass(SECOND);
+	world_pass(SECOND);
 	push_out(30);
-	pass(SECOND);
+	world_pass(SECOND);
 	push_out(31);
 	fault[1].fail = true;
 	assert_int_equal(fetch(30, 0, 20), 20);
@@ -186,13 +177,13 @@ static void test_hanging_load(void **state)
 	for (int i = 0; i < 10000 && !world.service->prefetch_stats.in_flight; i++)
 		world_steps(1);
 	fault[0].hang = true;
-	pass(3 * SECOND);
+	world_pass(3 * SECOND);
 	assert_true(f.back);
 	assert_true(world_fetched(&f) < 10);
 	push_out(3);
 	fault[0].hang = false;
 	fault_let(tier(0));
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(world.service->prefetch_stats.in_flight, 0);
 	assert_int_equal(fetch(1, 0, 10), 10);
 	world_close();
@@ -216,13 +207,13 @@ static void test_full_window(void **state)
 	assert_true(!first.back && second.fetch->known == 10 && second.fetch->asked == 0);
 	fault[0].hang = true;
 	atomic_store(&first.fetch->cancelled, true);
-	pass(2 * SECOND);
+	world_pass(2 * SECOND);
 	assert_true(first.back && second.back);
 	world_fetched(&first);
 	assert_int_equal(world_fetched(&second), 10);
 	fault[0].hang = false;
 	fault_let(tier(0));
-	pass(SECOND);
+	world_pass(SECOND);
 	world_close();
 }
 
@@ -233,7 +224,7 @@ static void test_faults(void **state)
 	open_world("fault:0", NULL, 1);
 	fault[0].fail_every = 2;
 	store(1, 20);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks, 10);
 	fault[0].fail_every = 0;
 	push_out(2);
@@ -246,7 +237,7 @@ static void test_faults(void **state)
 	fault[0].wrong_every = 0;
 	fault[0].full = true;
 	store(4, 20);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_true(tier(0)->stats.outcomes[TY_TIER_PUT][TY_TIER_FULL] >= 20);
 	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
 	world_close();
@@ -263,10 +254,10 @@ static void test_cancel(void **state)
 	push_out(2);
 	fault[0].hang = true;
 	world_fetch(&f, 1, 0, 10);
-	pass(SECOND / 100);
+	world_pass(SECOND / 100);
 	assert_false(f.back);
 	atomic_store(&f.fetch->cancelled, true);
-	pass(SECOND / 50);
+	world_pass(SECOND / 50);
 	assert_true(f.back);
 	assert_int_equal(world_fetched(&f), 0);
 	fault[0].hang = false;
@@ -281,15 +272,15 @@ static void test_policies(void **state)
 	(void)state;
 	open_world("fault:0,write=reuse", "fault:1,write=evict", 1);
 	store(1, 10);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks + tier(1)->stats.chunks, 0);
 	lease = world_lookup(1, 5);
 	world_release(lease);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks, 5);
 	for (uint32_t f = 2; f < 40; f++) /* a few at a time: victims have room for their pins */
 		store(f, 2);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_true(tier(1)->stats.chunks >= 10);
 	assert_int_equal(fetch(1, 0, 10), 10);
 	world_close();
@@ -297,7 +288,7 @@ static void test_policies(void **state)
 	open_world("fault:0,write=never", "fault:1,tenant=first", 1);
 	store(1, 5);
 	store(2, 5);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.chunks, 0);
 	assert_int_equal(tier(1)->stats.chunks, 5);
 	world_close();
@@ -328,7 +319,7 @@ static void test_wait(void **state)
 		struct world_op *op = world_store(f, 0, 20, CHUNK, 0, 1);
 
 		for (int i = 0; i < 10000 && !op->back; i++) {
-			pass(SECOND / 100);
+			world_pass(SECOND / 100);
 			if (world.at_gpu)
 				world_copied(world.at_gpu, TY_OK);
 		}
@@ -337,7 +328,7 @@ static void test_wait(void **state)
 		world_free(op);
 	}
 	assert_true(world.service->eviction_stats.waits > 0);
-	pass(100 * SECOND);
+	world_pass(100 * SECOND);
 	for (uint32_t f = 1; f < 12; f++)
 		assert_int_equal(fetch(f, 0, 20), 20);
 	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
@@ -355,22 +346,22 @@ static void test_wait_ends(void **state)
 	for (uint32_t f = 1; f < 4; f++)
 		store(f, 20);
 	op = world_store(4, 0, 20, CHUNK, 0, 1);
-	pass(SECOND / 2);
+	world_pass(SECOND / 2);
 	assert_false(world.at_gpu != NULL || op->back);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_non_null(world.at_gpu);
 	world_copied(op, TY_OK);
-	pass(SECOND / 10);
+	world_pass(SECOND / 10);
 	assert_int_equal(op->op.stored, 20);
 	world_free(op);
-	pass(5 * SECOND); /* it is known to hang */
+	world_pass(5 * SECOND); /* it is known to hang */
 	store(5, 20);
 	store(6, 20);
 	assert_int_equal(world.service->eviction_stats.waiting, 0);
 	fault[0].hang = false;
 	fault[0].fail = true;
 	fault_let(tier(0));
-	pass(SECOND);
+	world_pass(SECOND);
 	store(7, 20);
 	store(8, 20);
 	store(9, 20);
@@ -394,7 +385,7 @@ static void test_coalesced(void **state)
 	store(1, 4);
 	fault[0].hang = false;
 	fault_let(tier(0));
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(tier(0)->stats.queued, 0);
 	assert_int_equal(tier(0)->stats.pinned_bytes, 0);
 	assert_int_equal(fault[0].puts, tier(0)->stats.chunks);

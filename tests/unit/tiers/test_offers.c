@@ -12,14 +12,6 @@
 enum { CHUNKS = 60, SMALL = 64 * 1024 };
 #define SECOND INT64_C(1000000000)
 
-static void pass(int64_t ns)
-{
-	int64_t until = ty_runtime_now(world.rt) + ns;
-
-	while (ty_runtime_now(world.rt) < until && ty_runtime_step(world.rt))
-		;
-}
-
 static void configure(const char *value)
 {
 	struct world_request *r = calloc(1, sizeof *r);
@@ -53,7 +45,7 @@ static void open_world(uint64_t seed)
 {
 	world_open(&(struct world_options){.seed = seed, .pieces = 1, .tier = {"fault:0,write=never"}});
 	assert_int_equal(world_store_now(0, 0, CHUNKS, SMALL), TY_OK);
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(of(&stats()->chunks), 0);
 }
 
@@ -62,13 +54,13 @@ static void test_all_go_once(void **state)
 	(void)state;
 	open_world(1);
 	configure("commit");
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(of(&stats()->chunks), CHUNKS);
 	assert_int_equal(of(&stats()->offered_late), CHUNKS);
 	assert_int_equal(fault[0].puts, CHUNKS);
 	configure("never");
 	configure("commit"); /* it is known that they are there: not even asked */
-	pass(SECOND);
+	world_pass(SECOND);
 	assert_int_equal(of(&stats()->submitted[TY_TIER_EXISTS]), CHUNKS);
 	assert_int_equal(fault[0].puts, CHUNKS);
 	world_close();
@@ -86,13 +78,13 @@ static void test_faults(void **state)
 		else
 			fault[0].fail_every = seed % 3 == 1 ? 3 : 0;
 		configure("commit");
-		pass(SECOND / 10);
+		world_pass(SECOND / 10);
 		fault[0].hang = seed % 2;
-		pass(6 * SECOND); /* for so long that what waits is dropped */
+		world_pass(6 * SECOND); /* for so long that what waits is dropped */
 		fault[0].hang = fault[0].fail = false;
 		fault[0].fail_every = 0;
 		fault_let(world.service->tiers[0]);
-		pass(5 * SECOND);
+		world_pass(5 * SECOND);
 		/* a write that failed, or was dropped, is that: it has its last chance at its eviction. No other is missing. */
 		assert_true(of(&stats()->chunks) + of(&stats()->dropped) + of(&stats()->outcomes[TY_TIER_PUT][TY_TIER_FAILED]) >= CHUNKS);
 		if (seed % 3 == 2 && seed % 2 == 0)
@@ -109,11 +101,11 @@ static void test_down(void **state)
 	open_world(1);
 	fault[0].fail = true;
 	configure("commit");
-	pass(60 * SECOND);
+	world_pass(60 * SECOND);
 	assert_in_range(of(&stats()->submitted[TY_TIER_EXISTS]), 60, 60 * 20);
 	assert_int_equal(fault[0].puts, 0);
 	fault[0].fail = false;
-	pass(5 * SECOND);
+	world_pass(5 * SECOND);
 	assert_int_equal(of(&stats()->chunks), CHUNKS);
 	assert_int_equal(of(&stats()->dropped), 0);
 	world_close();
@@ -128,12 +120,12 @@ static void test_changed_mind(void **state)
 	open_world(1);
 	fault[0].delay_ns = SECOND / 10;
 	configure("commit");
-	pass(SECOND / 10);
+	world_pass(SECOND / 10);
 	configure("reuse");
-	pass(SECOND);
+	world_pass(SECOND);
 	puts = fault[0].puts;
 	assert_true(puts < CHUNKS);
-	pass(10 * SECOND);
+	world_pass(10 * SECOND);
 	assert_int_equal(fault[0].puts, puts);
 	world_close();
 }
