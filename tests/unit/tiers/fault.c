@@ -154,7 +154,9 @@ static void list(struct actor *a, struct ty_tier_io *io)
 	memcpy(&at, page->cursor.bytes, page->cursor.length ? sizeof at : 0);
 	for (; at < BUCKETS && page->count < page->wanted; at++)
 		for (const struct stored *s = a->state->stored[at]; s; s = s->next)
-			all &= ty_tier_page_add(page, &(struct ty_tier_item){s->key, whose(a, s), ty_envelope_total(&s->shape), s->shape.parts});
+			/* as one that has to read headers for it */
+			all &= ty_tier_page_add(page, &(struct ty_tier_item){s->key, page->shapes ? whose(a, s) : NULL,
+				ty_envelope_total(&s->shape), page->shapes ? s->shape.parts : 0});
 	assert(all);
 	page->cursor.length = at < BUCKETS ? sizeof at : 0;
 	memcpy(page->cursor.bytes, &at, sizeof at);
