@@ -87,7 +87,7 @@ static uint32_t walk_free(struct ty_registry *registry, uint32_t top, uint32_t *
 }
 
 /* Up to `most` free slots; returns how many. The count of pops in the upper half makes a stack that changed and changed
- * back look different. */
+ * back look different (tests/model/slots.pml). */
 static uint32_t pop_free(struct ty_registry *registry, uint32_t *slots, uint32_t most)
 {
 	uint64_t old = atomic_load_explicit(&registry->free, memory_order_acquire);
