@@ -47,6 +47,8 @@ try:
     check("under the old one's process id", service.process.poll() is None and service.process.pid == pid)
     check("with the configuration as it is now", " debug config: log-level = debug" in service.log())
     check("it says so", "upgrade" in service.page("healthz")[1], service.page("healthz"))
+    restart = service.status()["restart"]
+    check("and how long nobody served", restart["pause_us"] > 0, restart)
     service.process.send_signal(signal.SIGHUP)
     service.ready(3)
     client.reopen()

@@ -483,14 +483,17 @@ static int supervise(struct supervisor *s)
 /* What an earlier supervisor of this process counted. */
 static void import_history(struct supervisor *s)
 {
-	const char *restarts = getenv(TY_RESTARTS_ENV), *reason = getenv(TY_REASON_ENV);
-	uint64_t count = 0;
+	const char *restarts = getenv(TY_RESTARTS_ENV), *reason = getenv(TY_REASON_ENV), *ended = getenv(TY_ENDED_ENV);
+	uint64_t count = 0, when = 0;
 
 	if (restarts && ty_parse_count(restarts, UINT32_MAX - 1, &count, NULL) == TY_OK)
 		s->restarts = (uint32_t)count + 1; /* an upgrade is one too */
 	snprintf(s->reason, sizeof s->reason, "%s", reason ? reason : "");
+	if (ended && ty_parse_count(ended, INT64_MAX, &when, NULL) == TY_OK)
+		s->ended = (int64_t)when; /* this process was the one before: by the same clock */
 	unsetenv(TY_RESTARTS_ENV);
 	unsetenv(TY_REASON_ENV);
+	unsetenv(TY_ENDED_ENV);
 }
 
 int ty_supervisor_run(const struct ty_config *config, char **argv, struct ty_kept *kept)
