@@ -170,7 +170,7 @@ static enum ty_code take_arguments(struct disk *d, const char **io, struct ty_er
 			d->quarantine = number;
 		} else {
 			return ty_fail(err, TY_INVALID, "--tier: disk: found \"%s=%.60s\", expected io=auto|uring|plain, sync=yes|no,"
-				" threads=1..%d, policy=lru|arc|s3-fifo or quarantine=BYTES", name, value, DISK_WORKERS);
+				" threads=1..%d, policy=lru|arc|s3-fifo or quarantine=BYTES" TY_TIER_EVERY, name, value, DISK_WORKERS);
 		}
 	}
 	/* relaxed: nobody runs yet */

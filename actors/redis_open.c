@@ -52,8 +52,8 @@ static enum ty_code take_arguments(struct redis *r, struct ty_error *err)
 		else if (tls && strcmp(name, "tls-name") == 0 && strlen(value) < sizeof r->tls_name)
 			strcpy(r->tls_name, value);
 		else
-			code = ty_fail(err, TY_INVALID, "--tier: %s: found \"%s=%.60s\", expected user=NAME, password-file=PATH%s prefix=TEXT",
-				c->kind, name, value, tls ? ", ca=PATH, cert=PATH, tls-name=NAME or" : " or");
+			code = ty_fail(err, TY_INVALID, "--tier: %s: found \"%s=%.60s\", expected user=NAME, password-file=PATH%s prefix=TEXT"
+				TY_TIER_EVERY, c->kind, name, value, tls ? ", ca=PATH, cert=PATH, tls-name=NAME or" : " or");
 	}
 	if (code == TY_OK && tls)
 		code = redis_tls_load(ca, cert, &r->tls, err);
@@ -203,6 +203,7 @@ static enum ty_code look(struct redis *r, struct ty_error *err)
 			return code;
 		silent += code == TY_IO;
 	}
+	r->tier->stats.note_warns = silent > 0;
 	snprintf(r->tier->stats.note, sizeof r->tier->stats.note, "%u of %u servers answer%s%.120s", r->seed_count - silent,
 		r->seed_count, silent ? ": " : "", silent ? err->text + strlen("--tier: redis: ") : "");
 	return TY_OK;

@@ -54,7 +54,7 @@ static enum ty_code check_tcp(const char *url, const char *rest, struct ty_error
 static enum ty_code check_tls(const struct ty_config *config, struct ty_error *err)
 {
 	if (config->tls_cert[0] == '\0')
-		return ty_fail(err, TY_INVALID, "listen is \"%s\", and tls_cert names no file with a certificate and its key",
+		return ty_fail(err, TY_INVALID, "listen is \"%s\", and --tls-cert names no file with a certificate and its key",
 			config->listen);
 	return check_tcp(config->listen, config->listen + strlen("tls+tcp://"), err);
 }
@@ -69,10 +69,16 @@ static enum ty_code check_plain(const struct ty_config *config, struct ty_error 
 	return code;
 }
 
+/* Which of the options an address is from, for errors. */
+static const char *option_of(const struct ty_config *config, const char *url)
+{
+	return url == config->admin ? "admin" : url == config->events ? "events" : "listen";
+}
+
 static enum ty_code prepare(const struct ty_config *config, const char *url, enum ty_rpc_transport *transport,
 	struct ty_error *err)
 {
-	const char *path = url + 6;
+	const char *path = url + 6, *option = option_of(config, url);
 
 	if (strncmp(url, "tls+tcp://", 10) == 0) {
 		*transport = TY_RPC_TLS;
@@ -84,20 +90,24 @@ static enum ty_code prepare(const struct ty_config *config, const char *url, enu
 	}
 	*transport = TY_RPC_IPC;
 	if (strncmp(url, "ipc://", 6) != 0)
-		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc://PATH, tls+tcp://ADDRESS:PORT or tcp://ADDRESS:PORT",
-			url);
+		return ty_fail(err, TY_INVALID, "%s is \"%s\", expected ipc://PATH, tls+tcp://ADDRESS:PORT or tcp://ADDRESS:PORT",
+			option, url);
 	if (path[0] != '/')
-		return ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc:// and an absolute path", url);
+		return ty_fail(err, TY_INVALID, "%s is \"%s\", expected ipc:// and an absolute path", option, url);
 	if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
-		return ty_fail(err, TY_INVALID, "listen: \"%s\" is %zu bytes long, a socket's path at most %zu", path, strlen(path),
+		return ty_fail(err, TY_INVALID, "%s: \"%s\" is %zu bytes long, a socket's path at most %zu", option, path, strlen(path),
 			sizeof((struct sockaddr_un *)0)->sun_path - 1);
-	return ty_socket_path_take(config, "listen", path, SOCK_STREAM, err);
+	return ty_socket_path_take(config, option, path, SOCK_STREAM, err);
 }
 
-static enum ty_code nng_failure(struct ty_error *err, const char *url, const char *what, int error)
+static enum ty_code nng_failure(const struct ty_config *config, const char *url, const char *what, int error, struct ty_error *err)
 {
 	enum ty_code code = error == NNG_EADDRINUSE ? TY_EXISTS : error == NNG_ENOMEM ? TY_NO_MEMORY : TY_IO;
 
+	if (what == config->tls_cert || what == config->tls_ca)
+		return ty_fail(err, code, "--tls-%s: \"%.100s\": %s, expected a PEM file with %s", what == config->tls_ca ? "ca" : "cert",
+			what, error == NNG_ENOENT ? "no such file" : nng_strerror(error),
+			what == config->tls_ca ? "certificates" : "a certificate and its key");
 	return ty_fail(err, code, "listen on \"%s\": %s: %s", url, what, nng_strerror(error));
 }
 
@@ -159,7 +169,8 @@ enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct t
 	int error;
 
 	if (code == TY_OK && edge->private && edge->transport != TY_RPC_IPC)
-		code = ty_fail(err, TY_INVALID, "listen is \"%s\", expected ipc://PATH: others have no credentials", url);
+		code = ty_fail(err, TY_INVALID, "%s is \"%s\", expected ipc://PATH: others have no credentials",
+			option_of(service->config, url), url);
 	if (code != TY_OK)
 		return code;
 	edge->service = service;
@@ -176,7 +187,7 @@ enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct t
 	};
 	error = ty_rpc_edge_listen(edge, url, &what);
 	if (error != 0)
-		return nng_failure(err, url, what, error);
+		return nng_failure(service->config, url, what, error, err);
 	ty_log(TY_LOG_INFO, "rpc", "listening on %s", url);
 	return TY_OK;
 }

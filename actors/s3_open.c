@@ -137,7 +137,7 @@ static const char *take_setting(struct s3 *s3, const char *name, const char *val
 		*style = !strcmp(value, "host") ? TY_S3_HOST : TY_S3_PATH;
 		return !strcmp(value, "host") || !strcmp(value, "path") ? NULL : "path or host";
 	}
-	return "region=, prefix=, style=, credentials-file=, ca-file=, part-size=, connections=, retries= or stall=";
+	return "region=, prefix=, style=, credentials-file=, ca-file=, part-size=, connections=, retries= or stall=" TY_TIER_EVERY;
 }
 
 static enum ty_code take_arguments(struct s3 *s3, struct ty_error *err)
@@ -192,6 +192,7 @@ static enum ty_code judge(struct s3 *s3, CURLcode result, long status, const cha
 
 	if (result == CURLE_COULDNT_CONNECT || result == CURLE_OPERATION_TIMEDOUT || result == CURLE_GOT_NOTHING ||
 		result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR || (result == CURLE_OK && status / 100 == 5)) {
+		s3->tier->stats.note_warns = true;
 		snprintf(note, size, "it does not answer: %.100s", result == CURLE_OK ? "an error of its own" : error);
 		return TY_OK;
 	}
@@ -241,6 +242,7 @@ static enum ty_code find(struct s3 *s3, struct ty_error *err)
 	int failed = s3->where.numeric ? 0 : s3_look_up(&s3->where, s3->lookup.text);
 
 	if (failed == EAI_AGAIN) {
+		s3->tier->stats.note_warns = true;
 		snprintf(s3->tier->stats.note, sizeof s3->tier->stats.note, "%.100s: %s", s3->where.host, gai_strerror(failed));
 		return TY_OK; /* there is no resolver now; the store may be there later */
 	}

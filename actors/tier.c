@@ -334,12 +334,20 @@ bool ty_tier_takes(const struct ty_tier *tier, uint16_t space)
 
 /* ---- all of them ------------------------------------------------------------------------------------ */
 
-static const struct ty_tier_class *find_kind(const char *kind)
+static enum ty_code find_kind(const char *kind, const struct ty_tier_class **out, struct ty_error *err)
 {
-	for (size_t i = 0; ty_tier_kinds[i]; i++)
-		if (strcmp(ty_tier_kinds[i]->kind, kind) == 0)
-			return ty_tier_kinds[i];
-	return NULL;
+	char known[80] = "";
+	size_t length = 0;
+
+	for (size_t i = 0; ty_tier_kinds[i]; i++) {
+		if (strcmp(ty_tier_kinds[i]->kind, kind) == 0) {
+			*out = ty_tier_kinds[i];
+			return TY_OK;
+		}
+		if (length < sizeof known)
+			length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", ty_tier_kinds[i]->kind);
+	}
+	return ty_fail(err, TY_INVALID, "--tier: found kind \"%s\", expected one of %s", kind, known);
 }
 
 /* However they hang, all tiers together leave a quarter of the arena to the stores. */
@@ -365,11 +373,8 @@ static enum ty_code open_tier(struct ty_service *service, const char *text, stru
 	tier->service = service;
 	tier->index = service->tier_count;
 	code = ty_tier_parse(text, &tier->config, err);
-	if (code == TY_OK) {
-		tier->cls = find_kind(tier->config.kind);
-		if (!tier->cls)
-			code = ty_fail(err, TY_INVALID, "--tier: there is no kind \"%s\"", tier->config.kind);
-	}
+	if (code == TY_OK)
+		code = find_kind(tier->config.kind, &tier->cls, err);
 	if (code == TY_OK)
 		limit_to_arena(&tier->config, service->config);
 	/* relaxed: nobody runs yet */
@@ -382,7 +387,8 @@ static enum ty_code open_tier(struct ty_service *service, const char *text, stru
 	}
 	service->tiers[service->tier_count++] = tier;
 	if (tier->stats.note[0])
-		ty_log(TY_LOG_INFO, "tier", "%s:%s: %s", tier->config.kind, tier->config.where, tier->stats.note);
+		ty_log(tier->stats.note_warns ? TY_LOG_WARN : TY_LOG_INFO, "tier", "%s:%s: %s", tier->config.kind, tier->config.where,
+			tier->stats.note);
 	return TY_OK;
 }
 

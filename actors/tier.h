@@ -196,6 +196,7 @@ struct ty_tier_stats {
 	_Atomic uint64_t requests, retries;       /* to a server, where the tier has one: sent; of these, sent again. The tier */
 	_Atomic uint64_t down;                    /* 1 while the server does not answer and the tier fails what it is asked. The tier */
 	char note[160];                           /* what a person should know; before `state` leaves STARTING, then constant */
+	bool note_warns;                          /* and that he should do something about. Likewise */
 };
 
 struct ty_tier {
@@ -238,6 +239,8 @@ struct ty_tier_class {
 };
 
 extern const struct ty_tier_class *const ty_tier_kinds[]; /* ends with null */
+/* What ty_tier_parse takes itself: for a kind that is asked for an option that it does not have either. */
+#define TY_TIER_EVERY "; of every tier: size, write, tenant, ops, bytes, queue, pins, wait, timeout, compress, scrub"
 extern const struct ty_tier_class ty_redis_tier, ty_rediss_tier;
 extern const struct ty_tier_class ty_s3_tier;
 extern const struct ty_tier_class ty_disk_tier;

@@ -29,11 +29,11 @@ static enum ty_code check_size(uint64_t bytes, const struct ty_memory *memory, s
 			TY_PIECE_BYTES);
 	if (bytes > memory->total)
 		return ty_fail(err, TY_INVALID,
-			"arena size: %" PRIu64 " bytes, but the machine has %" PRIu64 " (MemTotal)", bytes,
+			"arena size (--l1-size): %" PRIu64 " bytes, but the machine has %" PRIu64 " (MemTotal)", bytes,
 			memory->total);
 	if (bytes > memory->limit)
 		return ty_fail(err, TY_INVALID,
-			"arena size: %" PRIu64 " bytes, but the control group's memory limit is %" PRIu64, bytes,
+			"arena size (--l1-size): %" PRIu64 " bytes, but the control group's memory limit is %" PRIu64, bytes,
 			memory->limit);
 	/* Slot numbers are 32 bits. */
 	if (bytes / TY_PIECE_BYTES > UINT32_MAX / TY_SLOTS_PER_PIECE)

@@ -7,6 +7,8 @@ import ctypes
 import json
 import os
 import platform
+import re
+import resource
 import signal
 import socket
 import struct
@@ -49,8 +51,8 @@ class Service:
         return self.process.wait(timeout=60)
 
 
-def refused(*options):
-    return subprocess.run([tyerd, *options], capture_output=True, text=True, timeout=60)
+def refused(*options, before=None):
+    return subprocess.run([tyerd, *options], capture_output=True, text=True, timeout=60, preexec_fn=before)
 
 
 def life():
@@ -159,6 +161,31 @@ def refusals():
                         "--cuda-driver", "/nonexistent/libcuda.so.1", "--l1-size", "64MiB"], 1)):
         r = refused(*options)
         check(f"refused, naming {words}", r.returncode == status and words in r.stderr, r)
+    # what somebody gets wrong who has read little: the answer names the option, what was found and what was expected
+    junk = os.path.join(folder.name, "junk.pem")
+    with open(junk, "w") as f:
+        f.write("junk\n")
+    mine = ["--listen", s.url + "5", "--attach", s.attach + "5", "--device", "host", "--http", "off", "--l1-size", "64MiB"]
+    disk = os.path.join(folder.name, "disk")
+    for words, options in (
+            (["admin: address in use", "rpc.sock.admin"], [*mine, "--admin", s.url + ".admin"]),
+            (["events: address in use", "rpc.sock.admin"], [*mine, "--events", s.url + ".admin"]),
+            (["--tls-cert names no file"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1"]),
+            (["--tls-cert", "no such file", "a PEM file with"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1",
+                                                               "--tls-cert", "/nonexistent.pem"]),
+            (["--tls-cert", junk, "a PEM file with"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1", "--tls-cert", junk]),
+            (['found kind "nvme"', "disk, redis, rediss, s3"], [*mine, "--tier", "nvme:/a"]),
+            (['"sise=1GiB"', "size,", "compress"], [*mine, "--tier", f"disk:{disk},sise=1GiB"]),
+            (['"sise=1GiB"', "size,", "prefix="], [*mine, "--tier", "redis:127.0.0.1:1,sise=1GiB"]),
+            (['"sise=1GiB"', "size,", "region="], [*mine, "--tier", "s3:http://127.0.0.1:1/b,sise=1GiB"])):
+        r = refused(*options)
+        check(f"refused, saying {words}", r.returncode == 1 and all(w in r.stderr for w in words), r)
+    r = refused(*mine, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    check("too few descriptors are told", r.returncode == 1 and "64 descriptors may be open (ulimit -Hn), expected" in r.stderr, r)
+    quiet = Service("quiet", "--tier", "redis:127.0.0.1:1")
+    check("a tier whose server does not answer is warned of", re.search("warn  tier: redis:127.0.0.1:1: 0 of 1 servers", quiet.log()),
+          quiet.log())
+    quiet.stop()
     check("who was there goes on", s.tool(tyer, "ping").returncode == 0)
     s.stop()
     dead = Service("dead")

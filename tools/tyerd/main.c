@@ -25,15 +25,23 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
+#define DESCRIPTORS_MIN 256 /* ours, with what is kept for a restart (TY_KEPT_HIGH and on), and some clients' */
+
 /* Every client may have a thousand descriptors on their way (wire/attach.h): take what the system allows. */
-static void raise_descriptor_limit(void)
+static bool raise_descriptor_limit(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit); /* if not, those past it are refused */
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return true;
+	if (limit.rlim_max < DESCRIPTORS_MIN) {
+		fprintf(stderr, "tyerd: %llu descriptors may be open (ulimit -Hn), expected %d or more\n", (unsigned long long)limit.rlim_max,
+			DESCRIPTORS_MIN);
+		return false;
 	}
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* if not, those past it are refused */
+	return true;
 }
 
 /* The socket to the supervisor that started us; -1: none did. */
@@ -69,7 +77,8 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	fill_standard_descriptors();
-	raise_descriptor_limit();
+	if (!raise_descriptor_limit())
+		return EXIT_FAILURE;
 	ty_log_setup((enum ty_log_level)config.log_level, config.log_json);
 	ty_kept_take(&kept);
 	supervisor = supervisor_socket();
