@@ -28,13 +28,18 @@ static uint64_t arena_size(const struct eviction *e)
 	return e->service->arena.pieces * TY_PIECE_BYTES;
 }
 
-static enum ty_code take_size(const char *value, uint64_t max, uint64_t *out, struct ty_error *err)
+/* Up to the arena's size: its address space, and what is known of its slots, are of that size from the start. */
+static enum ty_code take_size(const struct eviction *e, const char *value, uint64_t *out, struct ty_error *err)
 {
 	enum ty_code code = ty_parse_bytes(value, out, err);
+	char min[32], max[32];
 
-	if (code == TY_OK && (*out < TY_PIECE_BYTES || *out > max))
-		code = ty_fail(err, TY_INVALID, "found \"%.40s\", expected %llu to %llu bytes", value,
-			(unsigned long long)TY_PIECE_BYTES, (unsigned long long)max);
+	if (code == TY_OK && (*out < TY_PIECE_BYTES || *out > arena_size(e))) {
+		ty_format_bytes(min, sizeof min, TY_PIECE_BYTES);
+		ty_format_bytes(max, sizeof max, arena_size(e));
+		code = ty_fail(err, TY_INVALID, "found \"%.40s\", expected %s to %s, the --l1-size that the service was started with",
+			value, min, max);
+	}
 	return code;
 }
 
@@ -97,9 +102,9 @@ static enum ty_code take(const struct eviction *e, struct settings *s, const cha
 	if (!strcmp(name, "quota"))
 		return take_quota(s, value, err);
 	if (!strcmp(name, "l1-size"))
-		return take_size(value, arena_size(e), &s->limit, err);
+		return take_size(e, value, &s->limit, err);
 	if (!strcmp(name, "l1-ahead"))
-		return take_size(value, arena_size(e), &s->ahead, err);
+		return take_size(e, value, &s->ahead, err);
 	if (!strcmp(name, "keep-percent")) {
 		code = ty_parse_count(value, 100, &number, err);
 		if (code == TY_OK)

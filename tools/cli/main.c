@@ -136,7 +136,8 @@ static int no_client(const struct cli_options *o, enum ty_code code, const struc
 	char text[512];
 
 	ty_escape(text, sizeof text, err->text, strlen(err->text), TY_ESCAPE_TEXT, NULL);
-	fprintf(stderr, "tyer: cannot reach %s: %s: %s\n", o->connect, ty_code_name(code), text);
+	fprintf(stderr, "tyer: cannot reach %s%s: %s: %s\n", o->connect,
+		o->connect_default ? ", where a tyerd of this user listens by default (--connect names another)" : "", ty_code_name(code), text);
 	return code == TY_INVALID ? EXIT_ANSWERED_ERROR : EXIT_NO_SERVICE;
 }
 

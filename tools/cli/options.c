@@ -23,7 +23,7 @@ static const struct {
 	{ "clear", "take away everything, or what is selected" },
 	{ "warm", "bring chunks up from the tiers" },
 	{ "move", "write chunks down to a tier" },
-	{ "configure", "change settings: NAME=VALUE... (policy, quota, keep-percent, l1-size, l1-ahead); without any: tell them" },
+	{ "configure", "change settings: NAME=VALUE... (policy, quota, keep-percent, l1-size, l1-ahead, tier.N.size, tier.N.write, tier.N.policy); without any: tell them" },
 	{ "events", "where events are told, their number now, and the keys that are here" },
 };
 
@@ -192,8 +192,8 @@ static enum ty_code set_command(struct cli_options *o, const char *name, bool ha
 	if (have && o->command == CLI_CONFIGURE && strchr(name, '='))
 		return add_value(&o->settings, name, err);
 	if (have)
-		return ty_fail(err, TY_INVALID, "found \"%s\" after the command %s, expected options only", shown(found, name),
-			commands[o->command].name);
+		return ty_fail(err, TY_INVALID, "found \"%s\" after the command %s, expected %s", shown(found, name),
+			commands[o->command].name, o->command == CLI_CONFIGURE ? "NAME=VALUE or options" : "options only");
 	for (unsigned c = 0; c < CLI_COMMANDS; c++)
 		if (!strcmp(commands[c].name, name)) {
 			o->command = (enum cli_command)c;
@@ -250,6 +250,7 @@ enum ty_code cli_options_parse(struct cli_options *o, int argc, char **argv, str
 		return o->directory[0] ? TY_OK : ty_default_calibration(o->directory, sizeof o->directory, err);
 	if (o->connect[0])
 		return TY_OK;
+	o->connect_default = true;
 	code = ty_default_listen(o->connect, sizeof o->connect, err);
 	if (code || !cli_is_admin(o->command))
 		return code;

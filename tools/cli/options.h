@@ -33,6 +33,7 @@ struct cli_key {
 struct cli_options {
 	enum cli_command command;
 	char connect[256];
+	bool connect_default; /* nobody said it: where a service of the same user listens */
 	char tls_ca[256], tls_cert[256], tls_name[256]; /* "": none */
 	uint64_t timeout_us;
 	uint64_t count; /* of PINGs */

@@ -302,7 +302,7 @@ static void test_configure(void **state)
 	configure_refused("policy", "best", "settings[1], policy: found \"best\", expected arc, lru or s3-fifo");
 	configure_refused("quota", "first", "settings[1], quota: found \"first\"");
 	configure_refused("quota", "first=1GiB", "quota of 1073741824 bytes, expected at most the arena's 268435456");
-	configure_refused("l1-size", "1GiB", "settings[1], l1-size: found \"1GiB\"");
+	configure_refused("l1-size", "1GiB", "settings[1], l1-size: found \"1GiB\", expected 64MiB to ");
 	configure_refused("l1-size", "1MiB", "settings[1], l1-size: found \"1MiB\"");
 	configure_refused("keep-percent", "101", "settings[1], keep-percent");
 	configure_refused("chunk-tokens", "16", "chunk-tokens: is none that can be changed");

@@ -33,10 +33,12 @@ static void taken(void **state)
 	assert_int_equal(o.command, CLI_STATUS);
 	assert_int_equal(o.timeout_us, 5000000);
 	assert_int_equal(strncmp(o.connect, "ipc:///", 7), 0);
+	assert_true(o.connect_default);
 	assert_false(o.json);
 	assert_int_equal(PARSE("--json", "status", "--connect=tcp://h:1", "--timeout", "250ms"), TY_OK);
 	assert_true(o.json);
 	assert_string_equal(o.connect, "tcp://h:1");
+	assert_false(o.connect_default);
 	assert_int_equal(o.timeout_us, 250000);
 	assert_int_equal(PARSE("ping", "--count", "3"), TY_OK);
 	assert_int_equal(o.command, CLI_PING);
@@ -67,6 +69,7 @@ static void refused(void **state)
 		{ { "tyer", "ping", "--timeout=1h" }, "--timeout: found \"1h\"" },
 		{ { "tyer", "--json", "--json" }, "--json: given twice" },
 		{ { "tyer", "--verbose", "status" }, "found option \"--verbose\"" },
+		{ { "tyer", "configure", "l1-size" }, "found \"l1-size\" after the command configure, expected NAME=VALUE" },
 	};
 
 	(void)state;
