@@ -56,6 +56,7 @@ nowhere=(--connect "ipc://$work/nothing")
 expect 2 "cannot use the service at ipc://$work/nothing" "$bench" ping "${nowhere[@]}"
 expect 2 "cannot use the service at ipc://$work/nothing" "$bench" copy "${nowhere[@]}"
 expect 2 "cannot use the service at ipc://$work/nothing" "$bench" replay "$work/one.jsonl" "${nowhere[@]}" --clients 3
+expect 2 '--json: cannot write "/nonexistent/report"' "$bench" replay "$work/one.jsonl" "${nowhere[@]}" --json /nonexistent/report
 
 # something else there, which talks another language on both sockets
 python3 - "$work" <<'PY' &

@@ -3,8 +3,10 @@
  * tyer-bench: load for Tyer, every byte of which is checked.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine.h"
 #include "policy.h"
@@ -28,6 +30,22 @@ static int write_trace(const struct bench_options *o)
 	return code != TY_OK;
 }
 
+/* Before the run, which may take hours, and not after it: can its report be written? What lies there stays until then. */
+static bool json_can_be_written(const struct bench_options *o)
+{
+	int fd;
+
+	if (!o->json[0] || strcmp(o->json, "-") == 0)
+		return true;
+	fd = open(o->json, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0) {
+		fprintf(stderr, "tyer-bench: --json: cannot write \"%s\": %s\n", o->json, strerror(errno));
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct bench_options options;
@@ -49,6 +67,8 @@ int main(int argc, char **argv)
 		bench_options_help(stdout, &options);
 		return 0;
 	}
+	if (!json_can_be_written(&options))
+		return 2;
 	switch (options.command) {
 	case BENCH_REPLAY:
 		return bench_replay(&options);
