@@ -20,10 +20,21 @@ void ty_cuda_poison(struct cuda_device *dev, const char *call, cu_result result)
 		ty_cuda_error_name(&dev->api, result), result);
 }
 
+bool ty_cuda_stays(struct cuda_device *dev, const char *what, cu_result result)
+{
+	struct ty_error unused;
+
+	if (!ty_cuda_sticky(result))
+		return false;
+	if (!dev->base.poisoned && ty_cuda_finish(dev, dev->lanes[0].kernel, what, &unused) == TY_OK)
+		return false;
+	ty_cuda_poison(dev, what, result);
+	return true;
+}
+
 enum ty_code ty_cuda_slow_failed(struct cuda_device *dev, struct ty_error *err, const char *what, cu_result result)
 {
-	if (ty_cuda_sticky(result))
-		ty_cuda_poison(dev, what, result);
+	(void)!ty_cuda_stays(dev, what, result);
 	return ty_cuda_fail(&dev->api, err, what, result);
 }
 

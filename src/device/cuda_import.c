@@ -73,8 +73,8 @@ static enum ty_code open_import(struct cuda_device *dev, const struct ty_region 
 	result = CU(dev, cuIpcOpenMemHandle, &import->address, import->handle, CU_IPC_LAZY_PEER);
 	if (result != CU_SUCCESS) {
 		free(import);
-		if (ty_cuda_sticky(result))
-			return ty_cuda_slow_failed(dev, err, "cuIpcOpenMemHandle", result);
+		if (ty_cuda_stays(dev, "cuIpcOpenMemHandle", result))
+			return ty_cuda_fail(&dev->api, err, "cuIpcOpenMemHandle", result);
 		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_INVALID,
 			"regions[%u].ipc_handle: the driver does not open it on %s: %s (%d)", index, dev->base.info.name,
 			ty_cuda_error_name(&dev->api, result), result);
@@ -112,8 +112,8 @@ static enum ty_code open_own(struct cuda_device *dev, struct cuda_mapping *m, co
 		size_t bytes = 0;
 		cu_result result = CU(dev, cuMemGetAddressRange, &start, &bytes, at);
 
-		if (result != CU_SUCCESS && ty_cuda_sticky(result))
-			return ty_cuda_slow_failed(dev, err, "cuMemGetAddressRange", result);
+		if (result != CU_SUCCESS && ty_cuda_stays(dev, "cuMemGetAddressRange", result))
+			return ty_cuda_fail(&dev->api, err, "cuMemGetAddressRange", result);
 		if (result != CU_SUCCESS || at < start || at - start >= bytes)
 			break;
 		if (!ranges++)
@@ -221,8 +221,8 @@ static enum ty_code map_piece(struct cuda_device *dev, struct cuda_stretch *s, c
 	}
 	if (result == CU_SUCCESS)
 		return TY_OK;
-	if (ty_cuda_sticky(result))
-		return ty_cuda_slow_failed(dev, err, call, result);
+	if (ty_cuda_stays(dev, call, result))
+		return ty_cuda_fail(&dev->api, err, call, result);
 	return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_INVALID,
 		"regions[%u].segments[%u]: %s does not take it as %llu bytes of %s: %s (%d)", region, index, call,
 		(unsigned long long)segment->bytes, dev->base.info.name, ty_cuda_error_name(&dev->api, result), result);

@@ -186,7 +186,10 @@ static inline struct cuda_unit *ty_cuda_unit_at(struct cuda_lane *lane, uint32_t
 
 /* From now on every batch fails. The first reason is kept. */
 void ty_cuda_poison(struct cuda_device *dev, const char *call, cu_result result);
-/* A call of the slow lane failed: the code for it; poisons if the error is one that stays. */
+/* A call of the slow lane failed: does its error stay? Then the device is poisoned. A driver may answer "unknown error" to a handle of a
+ * client's that is none, and all is well after it; so whether it stays is asked of the context, with nothing in flight. */
+TY_MUST_USE bool ty_cuda_stays(struct cuda_device *dev, const char *what, cu_result result);
+/* The code for such a failure; poisons if it stays. */
 enum ty_code ty_cuda_slow_failed(struct cuda_device *dev, struct ty_error *err, const char *what, cu_result result);
 /* Slow lane: until what `stream` was given is done. Looks, does not wait in the driver. */
 TY_MUST_USE enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream stream, const char *what, struct ty_error *err);

@@ -110,6 +110,7 @@ cu_result cuGetErrorName(cu_result error, const char **name)
 		{CU_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
 		{CU_ALREADY_REGISTERED, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED"},
 		{CU_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+		{CU_UNKNOWN, "CUDA_ERROR_UNKNOWN"},
 	};
 
 	ENTER(cuGetErrorName, false, false);
@@ -511,6 +512,12 @@ cu_result cuMemcpyBatchAsync_v2(const cu_address *to, const cu_address *from, co
 	return queue_batch(to, from, bytes, count, attributes, first, attribute_count, stream, injected);
 }
 
+/* A handle that is none: some drivers do not know what to say. The context is well. */
+static cu_result handle_answer(cu_result result)
+{
+	return result == CU_INVALID_VALUE && standin_settings.unknown ? CU_UNKNOWN : result;
+}
+
 cu_result cuIpcGetMemHandle(struct cu_ipc_handle *handle, cu_address address)
 {
 	ENTER(cuIpcGetMemHandle, true, false);
@@ -522,7 +529,7 @@ cu_result cuIpcOpenMemHandle(cu_address *address, struct cu_ipc_handle handle, u
 	ENTER(cuIpcOpenMemHandle, true, false);
 	if (flags != CU_IPC_LAZY_PEER)
 		return CU_INVALID_VALUE;
-	return standin_import(standin_current(), &handle, address);
+	return handle_answer(standin_import(standin_current(), &handle, address));
 }
 
 cu_result cuIpcCloseMemHandle(cu_address address)
@@ -558,7 +565,7 @@ cu_result cuMemExportToShareableHandle(void *handle, cu_piece piece, int type, u
 cu_result cuMemImportFromShareableHandle(cu_piece *piece, void *handle, int type)
 {
 	ENTER(cuMemImportFromShareableHandle, true, false);
-	return type != CU_HANDLE_POSIX_FD ? CU_INVALID_VALUE : standin_piece_import((int)(intptr_t)handle, piece);
+	return type != CU_HANDLE_POSIX_FD ? CU_INVALID_VALUE : handle_answer(standin_piece_import((int)(intptr_t)handle, piece));
 }
 
 cu_result cuMemAddressReserve(cu_address *address, size_t bytes, size_t alignment, cu_address wish, uint64_t flags)

@@ -204,6 +204,8 @@ static void set_one(char *setting)
 		standin_settings.any_thread = !strcmp(value, "any");
 	} else if (!strcmp(setting, "rows")) {
 		standin_settings.rows = number(setting, value);
+	} else if (!strcmp(setting, "unknown")) {
+		standin_settings.unknown = number(setting, value);
 	} else if (!strcmp(setting, "forget")) {
 		standin_settings.forget = number(setting, value);
 	} else if (!strcmp(setting, "missing")) {

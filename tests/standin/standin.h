@@ -19,6 +19,7 @@
  *   version=N      of the driver; 13000
  *   threads=any    any thread may use any context, one at a time: for programs that are not built as Tyer is
  *   rows=1         rows of a strided copy may go from one mapped piece of memory to the next; 0
+ *   unknown=1      a handle that is none is answered with "unknown error", as some drivers do; 0: "invalid value"
  *   forget=1       registered host memory ends with its context, as with a GPU; else it stays, so that a test sees the leak
  *   missing=NAME   this function is none of the driver's
  *   fail=NAME:NTH:CODE   the NTH call of NAME (from 1) returns CODE; a sticky CODE poisons the context

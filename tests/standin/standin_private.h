@@ -79,7 +79,7 @@ struct standin_settings {
 	int devices, version;
 	_Atomic unsigned ops; /* a test may change it while a device is at work; relaxed */
 	size_t memory;
-	bool forget, rows;
+	bool forget, rows, unknown;
 	char missing[64];
 	bool any_thread; /* may use any context */
 };

@@ -674,6 +674,31 @@ static void map_refusals(void **state)
 	free(layout);
 }
 
+/* A driver that answers "unknown error", which is one that stays elsewhere, to what clients send: the client is refused, the device
+ * goes on. */
+static void unknown_handles(void **state)
+{
+	struct ty_device_options o = defaults();
+	struct test_trip t;
+	struct ty_segment wrong = {0, 2 * MIB};
+	struct ty_region good;
+
+	(void)state;
+	set_up(&t, 0, &o);
+	good = tp.regions[1];
+	driver.set("unknown=1");
+	memset(tp.regions[1].ipc_handle, 0, 64);
+	refuse_map(t.dev, t.layout, TY_INVALID, "regions[1].ipc_handle: the driver does not open it on cuda:0: CUDA_ERROR_UNKNOWN (999)");
+	tp.regions[1].segments = &wrong;
+	tp.regions[1].segment_count = 1;
+	tp.regions[1].allocation_bytes = 2 * MIB;
+	refuse_map(t.dev, t.layout, TY_INVALID, "regions[1].segments[0]: cuMemImportFromShareableHandle does not take it");
+	driver.set("unknown=0");
+	tp.regions[1] = good;
+	test_round_trip(&t);
+	tear_down(&t);
+}
+
 /* One handle, opened once: two regions of one mapping, and two mappings. */
 static void handles_are_shared(void **state)
 {
@@ -835,6 +860,7 @@ int main(void)
 		cmocka_unit_test(pieces),
 		cmocka_unit_test(pieces_in_turns),
 		cmocka_unit_test(map_refusals),
+		cmocka_unit_test(unknown_handles),
 		cmocka_unit_test(handles_are_shared),
 		cmocka_unit_test(host_memory),
 		cmocka_unit_test(two_devices),

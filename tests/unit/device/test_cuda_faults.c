@@ -209,6 +209,41 @@ static void failing_calls(void **state)
 		expect_ok(body_failure, &cases[i]);
 }
 
+/* The same of a call that maps a pool, whose error stays. */
+static void body_failing_map(const void *arg)
+{
+	const struct failure *f = arg;
+	struct ty_mapping *more;
+	struct ty_error err = {0};
+	uint64_t calls;
+
+	set_up(0, "ops=4");
+	engine_alloc(&tp.regions[0]); /* others than those that are mapped */
+	driver.inject(f->call, f->nth, f->code);
+	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &more, &err) == TY_DEVICE_FAILED);
+	CHECK(!more);
+	CHECK(strstr(err.text, f->call));
+	CHECK(ty_device_health(b.dev, &err) == TY_DEVICE_FAILED);
+	calls = driver.calls();
+	ty_device_unmap(b.dev, b.mapping);
+	ty_device_unregister_host(b.dev, slots);
+	ty_device_close(b.dev);
+	CHECK(driver.calls() == calls);
+}
+
+static void failing_maps(void **state)
+{
+	static const struct failure cases[] = {
+		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_ILLEGAL_ADDRESS},
+		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_UNKNOWN},
+		{.call = "cuMemGetAddressRange", .nth = 1, .code = CU_LAUNCH_FAILED},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		expect_ok(body_failing_map, &cases[i]);
+}
+
 /* ---- work that never runs ------------------------------------------------------------------------ */
 
 static void body_hung_store(const void *arg)
@@ -455,6 +490,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(failing_calls),
+		cmocka_unit_test(failing_maps),
 		cmocka_unit_test(hung_work),
 		cmocka_unit_test(call_is_seen),
 		cmocka_unit_test(dead_client),
