@@ -40,7 +40,7 @@ enum ty_code ty_cuda_slow_failed(struct cuda_device *dev, struct ty_error *err, 
 
 enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream stream, const char *what, struct ty_error *err)
 {
-	int64_t deadline = ty_device_clock() + TY_CUDA_SLOW_NS;
+	int64_t deadline = ty_device_clock() + dev->patience_ns;
 	cu_result result = CU(dev, cuEventRecord, dev->slow, stream);
 
 	while (result == CU_SUCCESS) {
@@ -52,8 +52,8 @@ enum ty_code ty_cuda_finish(struct cuda_device *dev, cu_stream stream, const cha
 		if (ty_device_clock() > deadline) {
 			/* what is queued can no more be taken back: the device is of no use */
 			ty_cuda_poison(dev, what, result);
-			return ty_fail(err, TY_DEVICE_STALLED, "%s: not done after %d s", what,
-				(int)(TY_CUDA_SLOW_NS / 1000000000));
+			return ty_fail(err, TY_DEVICE_STALLED, "%s: not done after %lld ms", what,
+				(long long)(dev->patience_ns / 1000000));
 		}
 		sched_yield();
 		result = CU_SUCCESS;
@@ -358,6 +358,7 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
 	dev->in_process = options->in_process;
+	dev->patience_ns = options->patience_us ? (int64_t)options->patience_us * 1000 : TY_CUDA_PATIENCE_NS;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);
 	if (code == TY_OK)

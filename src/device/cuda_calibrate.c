@@ -66,7 +66,7 @@ static enum ty_code make_layout(struct bench *b, uint32_t run, struct ty_error *
 static void drop(struct bench *b)
 {
 	if (b->m) {
-		if (b->m->table)
+		if (b->m->table && !b->dev->base.poisoned)
 			(void)CU(b->dev, cuMemFree, b->m->table);
 		free(b->m->spans);
 	}
@@ -173,6 +173,11 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 		for (uint32_t i = 0; i < n; i++)
 			if (done[i]->code == TY_OK && !last && now < b->deadline && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
 				out++;
+		if (!n && now - b->deadline > dev->patience_ns) { /* what is queued is never taken back */
+			ty_cuda_poison(dev, "calibration", CU_NOT_READY);
+			return ty_fail(err, TY_DEVICE_STALLED, "calibration: copies are not done after %lld ms",
+				(long long)(dev->patience_ns / 1000000));
+		}
 		if (!n)
 			sched_yield();
 	}

@@ -50,7 +50,7 @@
 #define TY_CUDA_QUICK_SEEN 4u     /* so many probes in a row that were not held up, and it is gone */
 #define TY_CUDA_PROBE_NS ((int64_t)25000000) /* from a probe to the next */
 #define TY_CUDA_CALIBRATE_NS ((int64_t)2000000000) /* at most, at start */
-#define TY_CUDA_SLOW_NS ((int64_t)10 * 1000000000) /* longest wait for the GPU in the slow lane */
+#define TY_CUDA_PATIENCE_NS ((int64_t)10 * 1000000000) /* longest wait for the GPU in the slow lane */
 
 struct cuda_unit {
 	struct ty_batch *batch;
@@ -137,7 +137,7 @@ struct cuda_device {
 	uint32_t streams, staged_streams; /* of a lane that units without a kernel use in turn, and those with one */
 	enum ty_sharing sharing;
 	enum ty_path forced;  /* PLANNED: none */
-	int64_t waited_ns;
+	int64_t waited_ns, patience_ns;
 	struct cuda_engine engine;
 	struct ty_calibration calibration; /* its rates are those that count */
 	struct cuda_lane lanes[2]; /* by direction */

@@ -279,7 +279,8 @@ static void without_memory(void **state)
 	assert_int_equal(driver.live(), 0);
 }
 
-/* An error that stays is one of the device. In a process of its own: nothing of a device in that state can be given back. */
+/* An error that stays is one of the device. In a process of its own: nothing of a device in that state can be given back; and
+ * before any test that calls the driver in this one: a child of a process that did cannot. */
 static void poisoned(void **state)
 {
 	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
@@ -294,10 +295,35 @@ static void poisoned(void **state)
 		struct ty_error err = {0};
 
 		driver.inject("cuMemcpyDtoHAsync", 1, CU_ILLEGAL_ADDRESS);
-		_exit(ty_device_open(&o, &dev, &err) != TY_DEVICE_FAILED);
+		_exit(ty_device_open(&o, &dev, &err) != TY_DEVICE_FAILED || !strstr(err.text, "cuMemcpyDtoHAsync"));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
+}
+
+/* Nor does one whose copies are never done keep its owner, or hand anything back to a driver that would wait. */
+static void hung(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = 1000, .patience_us = 1000};
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct ty_device *dev;
+		struct ty_error err = {0};
+
+		alarm(60);
+		driver.inject("cuMemcpyDtoHAsync", 1, STANDIN_HANG);
+		if (ty_device_open(&o, &dev, &err) != TY_DEVICE_FAILED || !strstr(err.text, "calibration"))
+			_exit(1);
+		_exit(driver.live() == 0); /* it is left as it is */
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(files(), 0);
 }
 
 static int prepare(void **state)
@@ -321,11 +347,12 @@ int main(void)
 		cmocka_unit_test(scaled),
 		cmocka_unit_test(smoothed),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(poisoned),
+		cmocka_unit_test(hung),
 		cmocka_unit_test(at_open),
 		cmocka_unit_test(a_way_missing),
 		cmocka_unit_test(too_slow),
 		cmocka_unit_test(without_memory),
-		cmocka_unit_test(poisoned),
 	};
 
 	return cmocka_run_group_tests(tests, prepare, finish);

@@ -46,11 +46,12 @@ struct bench {
 	uint32_t ids[64];
 };
 static struct bench b;
+static uint64_t patience_us;
 
 static void set_up_for(unsigned pool, const char *settings, enum ty_path path, uint64_t waited_us)
 {
 	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.path = path, .waited_us = waited_us};
+		.path = path, .waited_us = waited_us, .patience_us = patience_us};
 	struct ty_error err = {0};
 
 	driver.set(settings);
@@ -333,12 +334,42 @@ static void body_engine_is_noticed(const void *arg)
 	CHECK(atomic_load(&stats->busy) == 1);
 }
 
+/* In the slow lane the GPU is looked at for so long, and then it is given up. */
+static void body_hung_open(const void *arg)
+{
+	struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.patience_us = 1000};
+	struct ty_error err = {0};
+
+	(void)arg;
+	driver.inject("cuLaunchKernel", 2, STANDIN_HANG);
+	CHECK(ty_device_open(&o, &b.dev, &err) == TY_DEVICE_STALLED);
+	CHECK(strstr(err.text, "the first launch of a kernel: not done after 1 ms"));
+}
+
+static void body_hung_map(const void *arg)
+{
+	struct ty_mapping *more;
+	struct ty_error err = {0};
+
+	(void)arg;
+	patience_us = 100000; /* for its own map */
+	set_up(0, "ops=4");
+	driver.inject("cuMemcpyHtoDAsync", 1, STANDIN_HANG);
+	CHECK(ty_device_map(b.dev, b.layout, tp.regions, &more, &err) == TY_DEVICE_STALLED);
+	CHECK(strstr(err.text, "upload of the plane table: not done after"));
+	CHECK(ty_device_health(b.dev, &err) == TY_DEVICE_FAILED);
+	CHECK(submit(0, TY_TO_HOST) == TY_DEVICE_FAILED);
+}
+
 static void hung_work(void **state)
 {
 	(void)state;
 	expect_ok(body_hung_store, NULL);
 	expect_ok(body_hung_kernel, NULL);
 	expect_ok(body_hung_stream, NULL);
+	expect_ok(body_hung_open, NULL);
+	expect_ok(body_hung_map, NULL);
 	expect_ok(body_engine_is_noticed, NULL);
 }
 
