@@ -56,14 +56,21 @@ cu_result ty_cuda_copy(struct cuda_device *dev, cu_stream stream, enum ty_direct
 
 /* ---- issuing -------------------------------------------------------------------------------- */
 
-/* Part of a unit may be queued: mark its ends if that can still be done, so that its memory is not given back early. */
+/* Part of a unit may be queued: mark its ends if that can still be done, so that its memory is not given back early. A staged one's is
+ * behind both of its streams, whichever of its calls it was that failed. */
 static void mark_failed(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
 {
 	unit->batch->device_private[2] = unit->batch;
 	unit->awaited |= 1;
+	if (unit->path == TY_PATH_STAGED) {
+		(void)CU(dev, cuEventRecord, unit->middle, lane->kernel);
+		(void)CU(dev, cuStreamWaitEvent, lane->copy[unit->stream], unit->middle, 0);
+		(void)CU(dev, cuEventRecord, unit->ends[0], lane->copy[unit->stream]);
+		return;
+	}
 	for (uint32_t s = 0; s < dev->streams; s++)
 		if (unit->awaited & 1u << s)
-			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[unit->path == TY_PATH_STAGED ? unit->stream : s]);
+			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
 }
 
 /* The next unit; returns how many copies it has. */

@@ -210,7 +210,33 @@ static void failing_calls(void **state)
 		expect_ok(body_failure, &cases[i]);
 }
 
-/* The same of a call that maps a pool, whose error stays. */
+/* The last call of a retrieve's unit fails, whose scatter is queued: not until that is through does the batch end, for its blocks are
+ * the client's again then. */
+static void body_failing_end(const void *arg)
+{
+	struct ty_batch *done;
+	uint8_t *view;
+
+	(void)arg;
+	set_up(0, "ops=1");
+	view = engine_view(&tp.regions[0]);
+	memset(view, 1, tp.regions[0].length);
+	memset(slots, 2, SLOT_BYTES);
+	driver.inject("cuEventRecord", 2, CU_INVALID_VALUE);
+	CHECK(submit(0, TY_TO_DEVICE) == TY_OK);
+	while (!ty_device_poll(b.dev, &done, 1))
+		;
+	CHECK(done->code == TY_DEVICE_FAILED);
+	CHECK(view[tp.planes[0].offset] == 2);
+}
+
+static void failing_end(void **state)
+{
+	(void)state;
+	expect_ok(body_failing_end, NULL);
+}
+
+/* Calls that map a pool, and whose errors stay. */
 static void body_failing_map(const void *arg)
 {
 	const struct failure *f = arg;
@@ -521,6 +547,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(failing_calls),
+		cmocka_unit_test(failing_end),
 		cmocka_unit_test(failing_maps),
 		cmocka_unit_test(hung_work),
 		cmocka_unit_test(call_is_seen),
