@@ -4,7 +4,7 @@
  *
  *     poll     what did the device finish, which ready words have come
  *     submit   retrieves before stores, until the device's queue is full
- *     slow     one mapping, unmapping or registration, when nothing is in flight
+ *     slow     one mapping, unmapping or registration, when nothing is in flight; then it is submit's turn again
  */
 #include "gpu_state.h"
 
@@ -18,7 +18,7 @@
 #include "base/numa.h"
 
 #define SLOW_SHARE 20              /* while there is work, registrations of pieces take 1/20 of the owner's time ... */
-#define BUSY_NS 50000000           /* ... and there is work if any was submitted in the last 50 ms */
+#define BUSY_NS 50000000           /* ... and there is work if any waits, or was submitted in the last 50 ms */
 #define READY_POLL_MIN_NS 20000    /* how often a ready word is looked at when nothing else is to do ... */
 #define READY_POLL_MAX_NS 500000   /* ... at first, and after a while */
 
@@ -112,6 +112,11 @@ static bool slow_wanted(const struct gpu *g, int64_t now)
 	return (g->urgent_slow.head && now >= g->urgent_after) || (g->slow.head && now >= g->slow_after);
 }
 
+static bool has_work(const struct gpu *g, int64_t now)
+{
+	return gpu_queued(g) || now - g->submitted < BUSY_NS;
+}
+
 /* One slow call, or a few short ones, with nothing in flight that they could wait for. */
 static void slow(struct gpu *g)
 {
@@ -138,10 +143,10 @@ static void slow(struct gpu *g)
 		atomic_store_explicit(&g->stats->longest_slow_ns, took, memory_order_relaxed);
 	/* A piece empties the device's queue first and then blocks it: while ops come they must be rare. If they are short
 	 * of space they wait at eviction, nothing is submitted, and the pieces come as fast as they can. */
-	g->slow_after = now - g->submitted < BUSY_NS ? now + (int64_t)took * SLOW_SHARE : now;
-	if (urgent)
-		/* A pool of many pieces takes half of the time while there is work. */
-		g->urgent_after = !done && now - g->submitted < BUSY_NS ? now + (int64_t)took : now;
+	g->slow_after = has_work(g, now) ? now + (int64_t)took * SLOW_SHARE : now;
+	if (urgent) /* pools that come and go take half of the time while there is work, and so does one of many pieces */
+		g->urgent_after = has_work(g, now) ? now + (int64_t)took : now;
+	g->slow_was_last = true;
 	if (!done)
 		msgs_push(&g->urgent_slow, msg);
 }
@@ -201,10 +206,12 @@ static int64_t gpu_poll(void *self, int64_t now)
 		gpu_look_at_ready_words(g);
 	if (now >= g->expire_at)
 		gpu_expire(g, now);
-	if (!slow_wanted(g, now))
+	if (g->slow_was_last || !slow_wanted(g, now)) {
+		g->slow_was_last = false;
 		gpu_submit(g, now);
-	else if (!g->in_flight)
+	} else if (!g->in_flight) {
 		slow(g);
+	}
 	look_at_health(g);
 	publish(g);
 	return next_look(g, now);

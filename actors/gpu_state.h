@@ -76,6 +76,7 @@ struct gpu {
 
 	struct msgs urgent_slow, slow; /* map and unmap; pieces */
 	int64_t urgent_after, slow_after; /* none of them before this time */
+	bool slow_was_last;            /* of the two that take turns, it and submit */
 	int64_t submitted;             /* when a batch was, last */
 };
 

@@ -5,7 +5,8 @@
  *   - between any two moments each of the clients that were there all the time has moved its weight's share, but for a batch or
  *     so of each of the others;
  *   - no client gets ahead by having been away;
- *   - while a store waits at most RETRIEVE_RUN batches of retrieves pass it.
+ *   - while a store waits at most RETRIEVE_RUN batches of retrieves pass it;
+ *   - clients that register and unregister pools all the time hold up nobody's operations.
  *
  * usage: sharing [SEEDS [FIRST]]
  */
@@ -27,6 +28,8 @@
 #define LARGE (512u << 10) /* bytes of a block: a chunk of 8 is a batch of the host device */
 #define SMALL (16u << 10)  /* likewise: batches are scarcer than bytes, so that retrieves could take them all */
 #define BLOCKS 64
+#define POOLS 12 /* that are registered and unregistered all the time ... */
+#define TURNS 12 /* ... of which so many at most come back between two ends of operations */
 
 static uint64_t rng_state;
 
@@ -49,6 +52,9 @@ static struct world {
 	struct ty_actor *engine;
 	struct ty_map map;
 	bool open, mapped, unmapped;
+	struct ty_map pools[POOLS];
+	uint32_t pools_out, turns; /* turns: since an operation ended */
+	bool pools_wanted;
 	struct client clients[CLIENTS];
 	uint64_t moved[2];   /* by all */
 	uint64_t since;      /* retrieved since a store moved, while one waited */
@@ -75,6 +81,24 @@ struct flight {
 
 /* ---- the rest of the house ------------------------------------------------------------------------------ */
 
+/* It is mapped or unmapped again as soon as it is back. */
+static bool pool_is_back(struct ty_msg *msg, uint32_t type)
+{
+	struct ty_map *map = ty_container_of(msg, struct ty_map, msg);
+
+	if (map == &w.map)
+		return false;
+	assert(map->code == TY_OK);
+	assert(++w.turns <= TURNS || !w.pools_wanted);
+	if (type == TY_ENGINE_UNMAPPED && !w.pools_wanted) {
+		w.pools_out--;
+		return true;
+	}
+	map->home_type = type == TY_ENGINE_MAPPED ? TY_ENGINE_UNMAPPED : TY_ENGINE_MAPPED;
+	assert(ty_send(w.service->gpu[0], msg, type == TY_ENGINE_MAPPED ? TY_GPU_UNMAP : TY_GPU_MAP) == TY_OK);
+	return true;
+}
+
 static void landed(struct ty_msg *msg)
 {
 	struct flight *f = ty_container_of(msg, struct flight, op.msg);
@@ -82,6 +106,7 @@ static void landed(struct ty_msg *msg)
 	int dir = f->op.kind == TY_OP_RETRIEVE;
 
 	assert(f->op.code == TY_OK);
+	w.turns = 0;
 	c->out[dir]--;
 	c->moved[dir] += f->op.copy_count * chunk_bytes();
 	w.moved[dir] += f->op.copy_count * chunk_bytes();
@@ -113,15 +138,17 @@ static void engine_done(void *self, struct ty_msg *msg)
 
 static void engine_mapped(void *self, struct ty_msg *msg)
 {
-	(void)self, (void)msg;
+	(void)self;
+	if (pool_is_back(msg, TY_ENGINE_MAPPED))
+		return;
 	assert(w.map.code == TY_OK);
 	w.mapped = true;
 }
 
 static void engine_unmapped(void *self, struct ty_msg *msg)
 {
-	(void)self, (void)msg;
-	w.unmapped = true;
+	(void)self;
+	w.unmapped = !pool_is_back(msg, TY_ENGINE_UNMAPPED);
 }
 
 static const struct ty_handler engine_handlers[] = {
@@ -275,6 +302,17 @@ static void start(uint64_t seed)
 		steps(1);
 }
 
+static void register_pools(void)
+{
+	w.pools_wanted = true;
+	for (uint32_t i = 0; i < POOLS; i++, w.pools_out++) {
+		w.pools[i] = w.map;
+		w.pools[i].msg = (struct ty_msg)TY_MSG_INIT;
+		w.pools[i].mapping = NULL;
+		assert(ty_send(w.service->gpu[0], &w.pools[i].msg, TY_GPU_MAP) == TY_OK);
+	}
+}
+
 static void run(uint64_t seed)
 {
 	uint64_t from[CLIENTS][2];
@@ -300,6 +338,8 @@ static void run(uint64_t seed)
 	keep_busy();
 	steps(4 * CLIENTS * w.depth + 1000);
 	atomic_store(&w.words[1], 1);
+	if (!small)
+		register_pools();
 	for (uint32_t windows = 0, next = 0; !small && windows <= WINDOWS;) {
 		keep_busy();
 		steps(1 + rnd(6));
@@ -313,8 +353,10 @@ static void run(uint64_t seed)
 		for (uint32_t i = STEADY; i < CLIENTS; i++)
 			w.clients[i].here = rnd(2);
 	}
+	w.pools_wanted = false;
 	while (ty_runtime_step(w.rt)) /* small: all of it, with nothing behind it */
 		;
+	assert(!w.pools_out);
 	w.map.home_type = TY_ENGINE_UNMAPPED;
 	assert(ty_send(w.service->gpu[0], &w.map.msg, TY_GPU_UNMAP) == TY_OK);
 	while (!w.unmapped)
