@@ -197,15 +197,15 @@ static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device
 	const uint64_t usual = dev->in_process && !options->tile_bytes ? TY_CUDA_STAGING_WITHIN : TY_CUDA_STAGING_DEFAULT;
 	const uint64_t tile = options->tile_bytes ? options->tile_bytes : dev->in_process ? TY_CUDA_SLOT_WITHIN : 0;
 	uint64_t want = options->staging_bytes ? options->staging_bytes : usual, bytes;
-	cu_result result = CU_SUCCESS;
+	cu_result result;
 	uint32_t least; /* slots */
 
 	if (want < TY_CUDA_STAGING_LEAST)
 		return ty_fail(err, TY_INVALID, "staging: %llu bytes, expected at least %llu", (unsigned long long)want,
 			(unsigned long long)TY_CUDA_STAGING_LEAST);
-	for (bytes = want; bytes >= TY_CUDA_STAGING_LEAST; bytes /= 2) {
+	for (bytes = want;; bytes = bytes / 2 < TY_CUDA_STAGING_LEAST ? TY_CUDA_STAGING_LEAST : bytes / 2) {
 		result = CU(dev, cuMemAlloc, &dev->staging, bytes);
-		if (result != CU_OUT_OF_MEMORY)
+		if (result != CU_OUT_OF_MEMORY || bytes == TY_CUDA_STAGING_LEAST)
 			break;
 	}
 	if (result != CU_SUCCESS)
