@@ -60,9 +60,15 @@ static void print_uuid(const uint8_t u[TY_UUID_BYTES], char out[UUID_TEXT])
 		u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
+static const char *why_failed(const struct ty_gpu_stats *stats)
+{
+	return stats->fault[0] ? stats->fault : stats->note;
+}
+
 static enum ty_code find_device(const struct engine *e, const uint8_t uuid[TY_UUID_BYTES], uint32_t *device, struct ty_error *err)
 {
-	char asked[UUID_TEXT], one[UUID_TEXT], have[160] = "";
+	char asked[UUID_TEXT], one[UUID_TEXT], have[200] = "";
+	const struct ty_gpu_stats *failed = NULL;
 	size_t at = 0;
 
 	for (uint32_t i = 0; i < e->service->gpu_count; i++) {
@@ -73,15 +79,30 @@ static enum ty_code find_device(const struct engine *e, const uint8_t uuid[TY_UU
 
 		if (state == TY_GPU_STARTING || memcmp(stats->info.uuid, uuid, TY_UUID_BYTES) != 0)
 			continue;
-		if (state == TY_GPU_FAILED)
-			return ty_fail(err, TY_DEVICE_FAILED, "device: %s has failed: %s", stats->info.name, stats->note);
+		/* one that never opened has the host device's: none */
+		if (state == TY_GPU_FAILED) {
+			failed = stats;
+			continue;
+		}
 		*device = i;
 		return TY_OK;
 	}
+	if (failed)
+		return ty_fail(err, TY_DEVICE_FAILED, "device: %s has failed: %s", failed->info.name, why_failed(failed));
 	print_uuid(uuid, asked);
 	for (uint32_t i = 0; i < e->service->gpu_count && at < sizeof have; i++) {
-		print_uuid(e->service->gpu_stats[i].info.uuid, one);
-		at += (size_t)snprintf(have + at, sizeof have - at, "%s%s %s", i ? ", " : "", e->service->gpu_stats[i].info.name, one);
+		const struct ty_gpu_stats *stats = &e->service->gpu_stats[i];
+		const char *between = i ? ", " : "", *name = e->service->config->device[i];
+		int state = atomic_load_explicit(&stats->state, memory_order_acquire); /* as above */
+
+		if (state == TY_GPU_STARTING) {
+			at += (size_t)snprintf(have + at, sizeof have - at, "%s%.32s, which is not open yet", between, name);
+		} else if (state == TY_GPU_FAILED) {
+			at += (size_t)snprintf(have + at, sizeof have - at, "%s%.32s, which failed (%s)", between, name, why_failed(stats));
+		} else {
+			print_uuid(stats->info.uuid, one);
+			at += (size_t)snprintf(have + at, sizeof have - at, "%s%s %s", between, stats->info.name, one);
+		}
 	}
 	return ty_fail(err, TY_NO_DEVICE, "device: %s is none of this service's: %s", asked, have);
 }
@@ -226,6 +247,9 @@ void engine_mapped(struct engine *e, struct registration *r)
 		if (x)
 			ty_exchange_refuse(x, r->map.code, "%s", r->map.error.text);
 		free_registration(e, r);
+		/* what came of nothing binds nobody; but keys of sessions have it */
+		if (!e->registrations && !e->session_count)
+			e->has_fingerprint = false;
 		return;
 	}
 	if (r->state == REG_CLOSING) { /* its client left, or its deadline passed */
