@@ -25,7 +25,7 @@ void g_finish(void)
 	engine_stop();
 }
 
-void g_start(struct g_house *g, uint32_t devices)
+void g_prepare_service(struct g_house *g, uint32_t devices)
 {
 	struct h_service *s = &g->service;
 
@@ -35,7 +35,12 @@ void g_start(struct g_house *g, uint32_t devices)
 	s->config.device_count = devices;
 	snprintf(s->config.cuda_driver, sizeof s->config.cuda_driver, "%s", g->driver.path);
 	snprintf(s->config.calibration, sizeof s->config.calibration, "off");
-	h_start(s);
+}
+
+void g_start(struct g_house *g, uint32_t devices)
+{
+	g_prepare_service(g, devices);
+	h_start(&g->service);
 }
 
 void g_stop(struct g_house *g)
@@ -111,4 +116,19 @@ enum ty_code g_register(struct h_client *c)
 void g_close(struct h_client *c)
 {
 	h_close(c);
+}
+
+void g_store(struct h_client *c, uint32_t base, uint32_t count)
+{
+	h_ok(c, h_lookup(c, 1, base, count));
+	h_fill(c, base, count, 0);
+	h_ok(c, h_store(c, 1, 0, count, 0));
+	assert_int_equal(c->last.store.stored, count);
+	h_ok(c, h_lookup(c, 1, base, count));
+	assert_int_equal(c->last.lookup.hits, count);
+}
+
+uint32_t *g_ids(const struct ty_transfer *t)
+{
+	return (uint32_t *)(uintptr_t)t->blocks[0];
 }

@@ -20,8 +20,9 @@ struct g_house {
 void g_prepare(struct g_house *g);
 void g_finish(void);
 
-/* A service with `devices` GPUs. */
+/* A service with `devices` GPUs; or only its configuration, to change before h_start. */
 void g_start(struct g_house *g, uint32_t devices);
+void g_prepare_service(struct g_house *g, uint32_t devices);
 /* And the driver has nothing of it any more. */
 void g_stop(struct g_house *g);
 
@@ -37,5 +38,9 @@ void g_open_pieces(struct g_house *g, struct h_client *c, uint32_t device);
 struct ty_pool *g_pool(struct h_client *c); /* to change, and to register */
 enum ty_code g_register(struct h_client *c);
 void g_close(struct h_client *c);
+/* Chunks base, base + 1, ... in blocks 0, 1, ..., stored by session 1, which then has a lease of them. */
+void g_store(struct h_client *c, uint32_t base, uint32_t count);
+/* The block ids of what h_transfer made, to change. */
+uint32_t *g_ids(const struct ty_transfer *t);
 
 #endif
