@@ -85,7 +85,7 @@ static void test_addresses(void **state)
 	expect("tcp://127.0.0.1:80x", TY_INVALID, "1..65535");
 	expect("tcp://eth0;127.0.0.1:9000", TY_INVALID, "numeric");
 	expect("tcp://[::1:9000", TY_INVALID, "numeric");
-	expect("tls+tcp://127.0.0.1:9000", TY_INVALID, "tls_cert");
+	expect("tls+tcp://127.0.0.1:9000", TY_INVALID, "--tls-cert");
 	snprintf(house.config.tls_cert, sizeof house.config.tls_cert, "/nonexistent/cert.pem");
 	expect("tls+tcp://localhost:9000", TY_INVALID, "numeric");
 	expect("tls+tcp://127.0.0.1:9000", TY_IO, "/nonexistent/cert.pem");
