@@ -105,6 +105,8 @@ enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration, ty
 			ty_link_lost(c, TY_CLOSED, "a pool was given up while it was being registered again");
 		ty_pool_forget(c, kept);
 	}
+	if (kept != NULL && c->link == TY_LINK_UP && kept->leaving) /* the first one's answer takes the pool away */
+		return ty_fail(err, TY_UNKNOWN_REGISTRATION, "registration: an UNREGISTER of %u is under way", registration);
 	code = ty_pool_number(c, registration, &unregister.registration, err);
 	if (code == TY_OK)
 		code = ty_slot_take(c, NULL, &slot, err);

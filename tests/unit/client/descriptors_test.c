@@ -274,9 +274,33 @@ static void test_numbers(void **state)
 	world_close(w);
 }
 
+/* A second UNREGISTER before the first one's answer is refused at the call: the pool goes once. */
+static void test_unregister_twice(void **state)
+{
+	struct world *w = world_open(false, false);
+	uint32_t before = open_descriptors();
+	struct outcome o[3] = {{0}};
+	struct ty_error err;
+
+	(void)state;
+	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o[0], &err), TY_OK);
+	wait_for(w->client, &o[0]);
+	assert_int_equal(o[0].result.code, TY_OK);
+	assert_int_equal(ty_client_unregister(w->client, 1, on_done, &o[1], &err), TY_OK);
+	assert_int_equal(ty_client_unregister(w->client, 1, on_done, &o[2], &err), TY_UNKNOWN_REGISTRATION);
+	assert_non_null(strstr(err.text, "an UNREGISTER of 1 is under way"));
+	wait_for(w->client, &o[1]);
+	assert_int_equal(o[1].result.code, TY_OK);
+	assert_int_equal(o[2].calls, 0);
+	while (open_descriptors() > before)
+		ty_client_poll(w->client, 0, 1000);
+	world_close(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_unregister_twice),
 		cmocka_unit_test(test_register),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_unanswered),
