@@ -8,6 +8,8 @@
 #include "actors/service.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define SOON 100000 /* us */
 
@@ -262,6 +264,52 @@ static void test_leave_and_unregister(void **state)
 	h_close(&patient);
 }
 
+/* The attach connections of this process's clients end. */
+static void break_attach(void)
+{
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_un address = {.sun_path = ""};
+		socklen_t length = sizeof address;
+
+		if (getpeername(fd, (struct sockaddr *)&address, &length) == 0 && strcmp(address.sun_path, service.config.attach) == 0)
+			assert_int_equal(shutdown(fd, SHUT_RDWR), 0);
+	}
+}
+
+/* The client loses its connection under a copy, while the service lives. It is not UP again before that copy is over: a pool is mapped
+ * when the device has nothing to do, so whoever waits for UP has its blocks back. */
+static void test_reused_after_a_lost_connection(void **state)
+{
+	struct h_client c, store;
+	struct ty_transfer t;
+	uint64_t id;
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	assert_int_equal(h_lookup(&c, 1, 100, 2), TY_OK);
+	fill_two(&c, 100);
+	t = two_chunks(&c);
+	*service.hold = H_HOLD_ALL;
+	store = c;
+	h_send(&store, ty_client_store(c.client, &t, h_done, &store, &store.refused));
+	id = ty_client_last_id(c.client);
+	while (h_ask(&c, id).operation.state != TY_OPERATION_COPYING)
+		;
+	break_attach();
+	assert_int_equal(h_answer(&store), TY_CLOSED);
+	assert_true(store.last.blocks_in_use);
+	for (int i = 0; i < 200; i++) {
+		ty_client_poll(c.client, 0, 1000);
+		assert_int_equal(ty_client_state(c.client, NULL), TY_CLIENT_AWAY);
+	}
+	*service.hold = H_GO;
+	while (ty_client_state(c.client, NULL) != TY_CLIENT_UP)
+		ty_client_poll(c.client, 0, 1000);
+	assert_false(h_ask(&c, id).operation.blocks_in_use);
+	assert_int_equal(flush_all(&c), TY_OK);
+	h_close(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +318,7 @@ int main(void)
 		H_TEST_HELD(test_reused_after_cancel),
 		H_TEST_HELD(test_late_copies),
 		H_TEST_HELD(test_late_store),
+		H_TEST_HELD(test_reused_after_a_lost_connection),
 		H_TEST_HELD(test_leave_and_unregister),
 	};
 
