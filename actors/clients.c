@@ -16,7 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "wire/frame.h"
 
 #define EVENTS_MAX 64          /* of one turn */
 #define ACCEPTS_MAX 16         /* likewise */
@@ -40,6 +42,26 @@ void ty_descriptor_box_unref(struct ty_descriptor_box *box)
 			close(place - 1);
 	}
 	free(box);
+}
+
+/* One more; returns how many there are. */
+static uint64_t count(_Atomic uint64_t *counter)
+{
+	return atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1;
+}
+
+/* Away with a descriptor that is a client's, or in whose queue there may be one. */
+static void drop(struct clients *c, int fd)
+{
+	if (!ty_closer_take(c->closer, fd))
+		ty_log(TY_LOG_ERROR, "clients", "descriptor %d of a client's stays open: too many wait to be closed", fd);
+}
+
+/* The peer sees the end at once, whenever the last of it is closed. */
+static void hang_up(struct clients *c, int fd)
+{
+	(void)shutdown(fd, SHUT_RDWR);
+	drop(c, fd);
 }
 
 /* ---- the end of a connection ------------------------------------------------------------------------------------------ */
@@ -66,7 +88,8 @@ void connection_end(struct clients *c, struct connection *conn, const char *why)
 		return;
 	ty_log(TY_LOG_INFO, "clients", "client %llu (%s, pid %u) is gone: %s", (unsigned long long)conn->number,
 		conn->state == CONNECTION_ATTACHED ? "no HELLO" : slot->name, slot->pid, why);
-	close(conn->fd); /* nobody has a duplicate: it leaves the epoll set */
+	epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+	hang_up(c, conn->fd);
 	conn->fd = -1;
 	c->open--;
 	atomic_store_explicit(&slot->state, 0, memory_order_release);
@@ -90,6 +113,8 @@ static void connection_refuse(struct clients *c, struct connection *conn, enum t
 	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
 	enum ty_code sent;
 
+	if (code == TY_PROTOCOL)
+		count(&c->service->clients_stats.violations);
 	snprintf(frame.refused.text, sizeof frame.refused.text, "%.*s", TY_ATTACH_TEXT_MAX, text);
 	sent = ty_attach_send(conn->fd, &frame, -1, NULL);
 	(void)sent;
@@ -131,15 +156,16 @@ static bool is_power_of_two(uint64_t n)
 static void refuse_new(struct clients *c, int fd, enum ty_code code, const char *text)
 {
 	struct ty_attach_frame frame = {.type = TY_ATTACH_REFUSED, .refused.code = code};
+	uint64_t refused = count(&c->service->clients_stats.refused);
 	enum ty_code sent;
 
 	snprintf(frame.refused.text, sizeof frame.refused.text, "%.*s", TY_ATTACH_TEXT_MAX, text);
 	sent = ty_attach_send(fd, &frame, -1, NULL);
 	(void)sent; /* it hears the end of the connection in any case */
-	close(fd);
+	hang_up(c, fd);
 	/* the first, and then ever more seldom: whoever is refused tries again */
-	if (is_power_of_two(++c->refused))
-		ty_log(TY_LOG_WARN, "clients", "refused a connection (%llu so far): %s", (unsigned long long)c->refused, text);
+	if (is_power_of_two(refused))
+		ty_log(TY_LOG_WARN, "clients", "refused a connection (%llu so far): %s", (unsigned long long)refused, text);
 }
 
 /* The page, mapped here; *fd is for the client. */
@@ -220,6 +246,7 @@ static void greet(struct clients *c, int fd, const struct ucred *who)
 		refuse_new(c, fd, err.code, err.text);
 		return;
 	}
+	ty_descriptors_allow(fd, true);
 	fill_slot(c, conn, who);
 	memcpy(frame.welcome.token, conn->token, sizeof conn->token);
 	code = ty_attach_send(fd, &frame, page, &err);
@@ -231,23 +258,29 @@ static void greet(struct clients *c, int fd, const struct ucred *who)
 		connection_refuse(c, conn, TY_IO, "attach: epoll_ctl failed");
 }
 
-/* No descriptor is free: take the connection with the one in reserve, so that it does not stay in the backlog and wake us for
- * ever, and end it. */
-static bool accept_and_drop(struct clients *c)
+/* No descriptor is free, which is said whether anybody is there or not: take the connection with the one in reserve, so that it does
+ * not stay in the backlog and wake us for ever, and end it. 0, or why not. */
+static int accept_and_drop(struct clients *c)
 {
-	int fd = -1;
+	int fd = -1, error = EMFILE;
 
 	if (c->reserve_fd >= 0) {
 		close(c->reserve_fd);
 		fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd >= 0)
-			close(fd);
-		c->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		error = fd >= 0 ? 0 : errno;
+		if (fd >= 0 && c->socket->bare)
+			close(fd); /* nothing can lie in its queue */
+		else if (fd >= 0)
+			hang_up(c, fd);
 	}
-	if (is_power_of_two(++c->dropped_accepts))
-		ty_log(TY_LOG_ERROR, "clients", "out of descriptors: %llu connections dropped so far",
-			(unsigned long long)c->dropped_accepts);
-	return fd >= 0;
+	c->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC); /* again, if somebody was faster the last time */
+	if (fd >= 0) {
+		uint64_t dropped = count(&c->service->clients_stats.dropped);
+
+		if (is_power_of_two(dropped))
+			ty_log(TY_LOG_ERROR, "clients", "out of descriptors: %llu connections dropped so far", (unsigned long long)dropped);
+	}
+	return error;
 }
 
 static void accept_some(struct clients *c)
@@ -255,15 +288,18 @@ static void accept_some(struct clients *c)
 	for (int i = 0; i < ACCEPTS_MAX; i++) {
 		struct ucred who = {0};
 		socklen_t length = sizeof who;
-		int fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), error = fd < 0 ? errno : 0;
 
-		if (fd < 0) {
-			if (errno == EINTR || errno == ECONNABORTED)
+		if (error == EMFILE || error == ENFILE) {
+			error = accept_and_drop(c);
+			if (error == 0)
 				continue;
-			if (errno == EAGAIN || errno == EWOULDBLOCK)
+		}
+		if (error != 0) {
+			if (error == EINTR || error == ECONNABORTED)
+				continue;
+			if (error == EAGAIN || error == EWOULDBLOCK)
 				return;
-			if ((errno == EMFILE || errno == ENFILE) && accept_and_drop(c))
-				continue;
 			listen_events(c, false); /* not even that: do not spin */
 			c->accept_again = ty_now() + ACCEPT_PAUSE_NS;
 			return;
@@ -287,10 +323,16 @@ static void put_descriptor(struct clients *c, struct connection *conn, uint32_t 
 {
 	struct ty_attach_frame frame = {.type = TY_ATTACH_DESCRIPTOR_OK, .descriptor_ok = {.number = number, .code = TY_OK}};
 	struct ty_error err;
-	int old;
+	int old = 0;
 
-	/* release: pairs with the engine's acquire. One that is still there belongs to a REGISTER that failed: it is replaced. */
-	old = atomic_exchange_explicit(&conn->box->place[number], fd + 1, memory_order_acq_rel);
+	if (ty_descriptor_closes_at_once(fd)) {
+		/* release: pairs with the engine's acquire. One that is still there belongs to a REGISTER that failed: it is replaced. */
+		old = atomic_exchange_explicit(&conn->box->place[number], fd + 1, memory_order_acq_rel);
+	} else { /* no memory, and whoever closes it may wait for ever */
+		frame.descriptor_ok.code = TY_INVALID;
+		count(&c->service->clients_stats.descriptors_refused);
+		drop(c, fd);
+	}
 	if (old != 0)
 		close(old - 1);
 	/* a client that does not read 64 answers has no room for more: that is its end */
@@ -307,7 +349,7 @@ static bool replace_timeline(struct clients *c, struct connection *conn, int fd)
 
 	code = conn->hello ? ty_fail(&err, TY_PROTOCOL, "attach: TIMELINE after HELLO")
 			   : ty_timeline_open(fd, &theirs, &err);
-	close(fd);
+	drop(c, fd);
 	if (code != TY_OK) {
 		connection_refuse(c, conn, TY_PROTOCOL, err.text);
 		return false;
@@ -331,7 +373,7 @@ static void hand_over(struct clients *c, struct connection *conn, int fd)
 	else if (!(embed = calloc(1, sizeof *embed)))
 		connection_refuse(c, conn, TY_NO_MEMORY, "no memory for an owner");
 	if (!embed) {
-		close(fd);
+		drop(c, fd);
 		return;
 	}
 	embed->msg = (struct ty_msg)TY_MSG_INIT;
@@ -346,11 +388,14 @@ void clients_read(struct clients *c, struct connection *conn)
 {
 	struct ty_attach_frame frame;
 	struct ty_error err;
-	int fd;
+	int fd, unwanted[TY_FRAME_FDS];
+	unsigned count;
 
 	for (int i = 0; i < FRAMES_MAX && conn->fd >= 0; i++) {
-		enum ty_code code = ty_attach_recv(conn->fd, &frame, &fd, &err);
+		enum ty_code code = ty_attach_recv_all(conn->fd, &frame, &fd, unwanted, &count, &err);
 
+		while (count > 0)
+			drop(c, unwanted[--count]);
 		if (code == TY_BUSY)
 			return;
 		if (code == TY_CLOSED || code == TY_IO) {
@@ -368,7 +413,7 @@ void clients_read(struct clients *c, struct connection *conn)
 		}
 		if (code != TY_OK || frame.type != TY_ATTACH_DESCRIPTOR) {
 			if (code == TY_OK && fd >= 0)
-				close(fd);
+				drop(c, fd);
 			connection_refuse(c, conn, TY_PROTOCOL, code == TY_OK ? "attach: not a client's frame" : err.text);
 			return;
 		}
@@ -497,6 +542,7 @@ static enum ty_code start(void *self, void *arg)
 	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_WAKE};
 	const struct ty_clients_arg *a = arg;
 	struct clients *c = self;
+	struct ty_error err;
 	int wake_fd;
 
 	c->service = a->service;
@@ -515,6 +561,13 @@ static enum ty_code start(void *self, void *arg)
 		/* a number of an earlier service names nobody in this one */
 		c->generation[i] = randombytes_random();
 	}
+	if (ty_closer_open(&c->closer, &err) != TY_OK) {
+		ty_log(TY_LOG_ERROR, "clients", "%s", err.text);
+		abort(); /* as above */
+	}
+	if (!c->socket->bare && c->service->config->allow_uid.count)
+		ty_log(TY_LOG_WARN, "clients", "this kernel (before Linux 6.16) lets whoever may connect send descriptors that hold the service up: keep "
+			"strangers out of the sockets' folder (docs/security.md)");
 	c->free_count = TY_MAX_CLIENTS;
 	/* release: pairs with wake */
 	atomic_store_explicit(&c->wake_fd, wake_fd + 1, memory_order_release);
@@ -536,6 +589,7 @@ static void stop(void *self)
 		connection_end(c, conn, "the service is stopping");
 	}
 	assert(c->engines == NULL && c->waiting == NULL);
+	ty_closer_close(c->closer);
 	close(c->epoll_fd);
 	close(wake_fd - 1);
 	if (c->reserve_fd >= 0)

@@ -21,6 +21,18 @@ struct ty_client_slot {
 	_Atomic uint64_t leases;
 };
 
+#define TY_CLIENTS_LINGER_NS TY_FINISHED_NS /* an engine without clients is kept for so long ... */
+#define TY_CLIENTS_LINGER_MAX 64            /* ... and so many of them: then the one that is to end next ends */
+#define TY_CLIENTS_HELLO_NS 30000000000     /* a connection that has not said HELLO for so long ends */
+
+/* Written by clients (relaxed), read by metrics. */
+struct ty_clients_stats {
+	_Atomic uint64_t refused;     /* attach connections that were told so: not allowed, too many */
+	_Atomic uint64_t dropped;     /* and those for which there was no descriptor */
+	_Atomic uint64_t violations;  /* that were ended for what they said */
+	_Atomic uint64_t descriptors_refused; /* that clients sent, and that are no memory */
+};
+
 #define TY_CLIENT_FDS 1024 /* descriptors that a client may have sent and not yet used */
 
 /* A process of an engine, as the engine actor learns of it. Allocated by clients; travels to the engine with JOIN, stays

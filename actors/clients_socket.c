@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "socket_path.h"
 
 #define BACKLOG 128
@@ -23,6 +24,7 @@ static enum ty_code bind_and_listen(struct ty_clients_socket *s, const struct so
 	s->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->fd < 0)
 		return ty_fail(err, TY_IO, "attach: socket: %s", strerror(errno));
+	s->bare = ty_descriptors_allow(s->fd, false);
 	/* the mode that bind gives the path, less the process's umask: there is no moment in which it is wider */
 	if (fchmod(s->fd, mode) != 0)
 		return ty_fail(err, TY_IO, "attach: fchmod: %s", strerror(errno));

@@ -13,15 +13,12 @@
 #include "service.h"
 #include "wire/attach.h"
 
-#define TY_CLIENTS_LINGER_NS TY_FINISHED_NS /* an engine without clients is kept for so long ... */
-#define TY_CLIENTS_LINGER_MAX 64            /* ... and so many of them: then the one that is to end next ends */
-#define TY_CLIENTS_HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
-
 struct ty_clients_socket {
 	int fd; /* -1: closed */
 	char path[sizeof((struct ty_config *)0)->attach];
 	dev_t device; /* of the path, so that nobody else's socket is removed */
 	ino_t inode;
+	bool bare; /* nobody can send descriptors before we allow it (base/descriptors.h) */
 };
 /* Close the listener and remove its path. Idempotent. */
 void clients_socket_shut(struct ty_clients_socket *socket);
@@ -65,6 +62,7 @@ struct clients {
 	struct ty_service *service;
 	struct ty_clients_socket *socket;
 	int epoll_fd, reserve_fd;
+	int closer; /* closes what clients sent, and what that may lie in */
 	_Atomic int wake_fd; /* eventfd + 1, 0 before start and after stop; start: release, senders: acquire */
 	bool accepting;      /* the listener is in the epoll set */
 	int64_t accept_again; /* when it is not for want of descriptors: when to try, else TY_NEVER */
@@ -84,7 +82,6 @@ struct clients {
 	struct ty_exchange *waiting, **waiting_end; /* HELLOs, until every device is open or failed */
 	struct ty_stop *stop;
 	bool stopping;
-	uint64_t refused, dropped_accepts;
 };
 
 /* clients.c */

@@ -7,6 +7,7 @@
 
 #include "log.h"
 #include "metrics_view.h"
+#include "rpc_connection.h"
 #include "wire/request.h"
 
 static struct ty_value whole(uint64_t number)
@@ -200,6 +201,11 @@ static void embedded(const struct ty_view *v, const struct ty_metric *m, struct 
 	put(m, sink, "", whole(load64(&v->service->embedded_stats, m->offset)));
 }
 
+static void attach(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(&v->service->clients_stats, m->offset)));
+}
+
 static void rpc_u32(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load32(&v->service->rpc_stats, m->offset)));
@@ -348,6 +354,7 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 #define CONSTANT(name, unit, value, help) {"tyer_limit_" name, TY_GAUGE, unit, limit_constant, value, help}
 #define RUNTIME(name, type, field, help) {"tyer_runtime_" name, type, "", runtime, offsetof(struct ty_runtime_stats, field), help}
 #define EMBEDDED(name, type, field, help) {"tyer_embedded_" name, type, "", embedded, offsetof(struct ty_embedded_stats, field), help}
+#define ATTACH(name, field, help) {"tyer_attach_" name, TY_COUNTER, "", attach, offsetof(struct ty_clients_stats, field), help}
 #define RPC(name, type, read, field, help) {"tyer_" name, type, "", read, offsetof(struct ty_rpc_stats, field), help}
 #define CACHE(name, type, unit, field, help) \
 	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
@@ -396,6 +403,10 @@ const struct ty_metric ty_metrics[] = {
 	RPC("connections_refused", TY_COUNTER, rpc_u64, connections_refused, "Of those, closed at once: too many, or no memory."),
 	RPC("connections_broken", TY_COUNTER, rpc_u64, connections_broken,
 		"Of those, closed because what came over them was not the protocol."),
+	ATTACH("refused", refused, "Attach connections that were refused: their user may not, or there are too many."),
+	ATTACH("dropped", dropped, "Attach connections that were dropped because the service had no descriptor left."),
+	ATTACH("violations", violations, "Attach connections that were ended for what came over them."),
+	ATTACH("descriptors_refused", descriptors_refused, "Descriptors that clients sent and that are no memory."),
 	{"tyer_clients", TY_GAUGE, "", clients, 0, "Clients that hold an attach connection, before and after HELLO."},
 
 	{"tyer_arena_size_bytes", TY_GAUGE, "bytes", arena_size, 0, "Size of the arena."},
@@ -568,6 +579,15 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("gpu_stall_limit_seconds", "seconds", limit_us, gpu_stall_limit_us, "--gpu-stall-limit, 0 for never"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("embedded_owners", "", TY_EMBEDDED_MAX, "Owners in engines' processes at once."),
+	CONSTANT("connections", "", TY_RPC_CONNECTIONS_MAX, "Connections for requests at once."),
+	CONSTANT("connection_requests", "", TY_RPC_CONNECTION_REQUESTS, "Requests of one of them in the service."),
+	CONSTANT("connection_replies", "", TY_RPC_CONNECTION_REPLIES, "Replies of one of them that wait: until some are taken nothing of it is read."),
+	CONSTANT("connection_reply_bytes", "bytes", TY_RPC_CONNECTION_REPLY_BYTES, "Likewise."),
+	CONSTANT("reply_bytes", "bytes", TY_RPC_REPLY_BYTES, "Replies of all connections that wait."),
+	CONSTANT("frame_seconds", "seconds", TY_RPC_SEND_TIMEOUT_MS / 1000, "For a greeting, the rest of a frame, or a reply to be taken."),
+	CONSTANT("client_descriptors", "", TY_CLIENT_FDS, "Descriptors of one client that wait for a REGISTER."),
+	CONSTANT("hello_seconds", "seconds", TY_CLIENTS_HELLO_NS / 1000000000, "For a HELLO on an attach connection."),
+	CONSTANT("idle_engines", "", TY_CLIENTS_LINGER_MAX, "Engines without clients that are remembered."),
 	CONSTANT("log_lines", "", TY_LOG_LINES, "Log lines on their way to standard error."),
 	CONSTANT("http_connections", "", TY_HTTP_CONNECTIONS, "HTTP connections open at once."),
 };

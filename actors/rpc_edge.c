@@ -7,14 +7,18 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <nng/supplemental/tls/tls.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "service.h"
 
 #define RETRY_NS 100000000 /* after an error of accept, before it is tried again */
@@ -147,39 +151,66 @@ void ty_rpc_edge_retry(void *actor, struct ty_msg *msg)
 
 /* ---- the listener --------------------------------------------------------------------------------------------------- */
 
-/* nng keeps its listener's descriptor to itself, and has no option for the times of keep-alive; what is set on a listener, each
- * connection that it accepts inherits. So it is looked for among ours: the one that listens where we do. */
-static void set_keep_alive(const struct ty_rpc_edge *edge)
+/* nng keeps its listener's descriptor to itself, and has no options for what is set below; what is set on a listener, each connection
+ * that it accepts inherits. So it is looked for among ours: the one that listens there. -1: none does. */
+static int find_listener(bool (*there)(const struct sockaddr *address, const char *url), const char *url)
+{
+	DIR *all = opendir("/proc/self/fd");
+	int found = -1;
+
+	for (struct dirent *entry; all && found < 0 && (entry = readdir(all));) {
+		union { struct sockaddr any; struct sockaddr_storage room; } address;
+		int fd = atoi(entry->d_name), listens = 0;
+		socklen_t length = sizeof listens, size = sizeof address;
+
+		memset(&address, 0, sizeof address);
+		if (entry->d_name[0] != '.' && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens &&
+			getsockname(fd, &address.any, &size) == 0 && there(&address.any, url))
+			found = fd;
+	}
+	if (all)
+		closedir(all);
+	return found;
+}
+
+static bool at_port(const struct sockaddr *address, const char *url)
+{
+	in_port_t port = address->sa_family == AF_INET ? ((const struct sockaddr_in *)(const void *)address)->sin_port
+			 : address->sa_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)address)->sin6_port : 0;
+
+	return port && ntohs(port) == atoi(strrchr(url, ':') + 1);
+}
+
+static bool at_path(const struct sockaddr *address, const char *url)
+{
+	return address->sa_family == AF_UNIX &&
+	       strcmp(((const struct sockaddr_un *)(const void *)address)->sun_path, url + strlen("ipc://")) == 0;
+}
+
+static void set_keep_alive(const char *url)
 {
 	static const struct { int level, name, value; } options[] = {
 		{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, TY_RPC_KEEP_IDLE_S},
 		{IPPROTO_TCP, TCP_KEEPINTVL, TY_RPC_KEEP_INTERVAL_S}, {IPPROTO_TCP, TCP_KEEPCNT, TY_RPC_KEEP_PROBES},
 		{IPPROTO_TCP, TCP_USER_TIMEOUT, TY_RPC_UNACKNOWLEDGED_MS},
 	};
-	const char *port = strrchr(edge->service->config->listen, ':') + 1;
-	DIR *all = opendir("/proc/self/fd");
-	bool found = false;
+	int fd = find_listener(at_port, url);
+	bool set = fd >= 0;
 
-	for (struct dirent *entry; all && (entry = readdir(all));) {
-		union { struct sockaddr any; struct sockaddr_in in; struct sockaddr_in6 in6; } address;
-		int fd = atoi(entry->d_name), listens = 0;
-		socklen_t length = sizeof listens, size = sizeof address;
-
-		memset(&address, 0, sizeof address);
-		if (entry->d_name[0] == '.' || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens ||
-			getsockname(fd, &address.any, &size) != 0 ||
-			(address.any.sa_family != AF_INET && address.any.sa_family != AF_INET6) ||
-			ntohs(address.any.sa_family == AF_INET ? address.in.sin_port : address.in6.sin6_port) != atoi(port))
-			continue;
-		found = true;
-		for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-			if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value) != 0)
-				found = false;
-	}
-	if (all)
-		closedir(all);
-	if (!found)
+	for (size_t i = 0; set && i < sizeof options / sizeof options[0]; i++)
+		set = setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value) == 0;
+	if (!set)
 		ty_log(TY_LOG_WARN, "rpc", "no times for keep-alive could be set: the system's are in force");
+}
+
+/* nng drops what descriptors come with the bytes, on the thread that serves all connections. Whoever may connect to the attach socket
+ * says so there if this kernel cannot forbid them. */
+static void keep_descriptors_out(const char *url)
+{
+	int fd = find_listener(at_path, url);
+
+	if (fd < 0 || !ty_descriptors_allow(fd, false))
+		ty_log(TY_LOG_DEBUG, "rpc", "descriptors may be sent to %s", url);
 }
 
 /* Certificate and key; who must show one. */
@@ -211,8 +242,6 @@ static int set_tls(struct ty_rpc_edge *edge, const char **what)
 
 int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what)
 {
-	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
-	int mode = edge->service->config->allow_uid.count && !edge->private ? 0666 : 0600;
 	int error = nng_aio_alloc(&edge->accept.aio, io_done, &edge->accept);
 
 	*what = "nng_aio_alloc";
@@ -222,7 +251,7 @@ int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **w
 	}
 	if (error == 0 && edge->transport == TY_RPC_IPC) {
 		*what = NNG_OPT_IPC_PERMISSIONS;
-		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, mode);
+		error = nng_stream_listener_set_int(edge->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
 	}
 	if (error == 0 && edge->transport != TY_RPC_IPC) {
 		*what = NNG_OPT_TCP_NODELAY;
@@ -239,7 +268,15 @@ int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **w
 		error = nng_stream_listener_listen(edge->listener);
 	}
 	if (error == 0 && edge->transport != TY_RPC_IPC)
-		set_keep_alive(edge);
+		set_keep_alive(url);
+	if (error == 0 && edge->transport == TY_RPC_IPC)
+		keep_descriptors_out(url);
+	/* whoever may not come in is refused by his credentials (admit); with nobody but our own user the path says so too */
+	if (error == 0 && edge->transport == TY_RPC_IPC && edge->service->config->allow_uid.count && !edge->private) {
+		*what = "chmod";
+		if (chmod(url + strlen("ipc://"), 0666) != 0)
+			error = NNG_ESYSERR + errno;
+	}
 	return error;
 }
 

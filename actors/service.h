@@ -91,6 +91,7 @@ struct ty_service {
 	struct ty_events_stats events_stats;
 	struct ty_scrub_stats scrub_stats[1 + TY_MAX_TIERS]; /* the arena's, the tiers' */
 	struct ty_rpc_stats rpc_stats;
+	struct ty_clients_stats clients_stats;
 	struct ty_op_table operations;
 	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];

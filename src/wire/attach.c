@@ -212,18 +212,19 @@ enum ty_code ty_attach_send(int socket, const struct ty_attach_frame *frame, int
 	return ty_fail(err, TY_IO, "attach: sendmsg: %s", strerror(errno));
 }
 
-enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, struct ty_error *err)
+enum ty_code ty_attach_recv_all(int socket, struct ty_attach_frame *frame, int *fd, int *unwanted, unsigned *count,
+	struct ty_error *err)
 {
 	union ty_frame_control control;
 	uint8_t bytes[TY_ATTACH_FRAME_MAX];
 	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof bytes};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	int fds[TY_FRAME_FDS];
-	unsigned count, wanted, i;
+	unsigned wanted;
 	enum ty_code code;
 	ssize_t n;
 
 	*fd = -1;
+	*count = 0;
 	n = ty_frame_receive(socket, &msg, &control);
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -232,28 +233,33 @@ enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, 
 			return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
 		return ty_fail(err, TY_IO, "attach: recvmsg: %s", strerror(errno));
 	}
-	count = ty_frame_take_fds(&msg, fds);
+	*count = ty_frame_take_fds(&msg, unwanted);
 	if (n == 0) /* the end; or an empty packet, which is no frame: the connection is over either way */
-		code = ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
-	else if (msg.msg_flags & MSG_TRUNC)
-		code = ty_fail(err, TY_PROTOCOL, "attach: a frame of more than %d bytes", TY_ATTACH_FRAME_MAX);
-	else if (msg.msg_flags & MSG_CTRUNC)
-		/* more descriptors than fit, or we have no number free for one */
-		code = ty_fail(err, TY_PROTOCOL, "attach: descriptors of a frame were cut off (too many, or none free here)");
-	else
-		code = ty_attach_decode(bytes, (size_t)n, frame, err);
-	if (code == TY_OK) {
-		wanted = ty_attach_carries_fd(frame->type) ? 1 : 0;
-		if (count == wanted) {
-			if (count != 0)
-				*fd = fds[0];
-			return TY_OK;
-		}
-		code = ty_fail(err, TY_PROTOCOL, "attach: a frame of type %d with %u descriptors, expected %u",
-			(int)frame->type, count, wanted);
-	}
-	for (i = 0; i < count; i++)
-		close(fds[i]);
+		return ty_fail(err, TY_CLOSED, "attach: the peer closed the connection");
+	if (msg.msg_flags & MSG_TRUNC)
+		return ty_fail(err, TY_PROTOCOL, "attach: a frame of more than %d bytes", TY_ATTACH_FRAME_MAX);
+	if (msg.msg_flags & MSG_CTRUNC) /* we have no number free for one */
+		return ty_fail(err, TY_PROTOCOL, "attach: descriptors of a frame were cut off: none is free here");
+	code = ty_attach_decode(bytes, (size_t)n, frame, err);
+	if (code != TY_OK)
+		return code;
+	wanted = ty_attach_carries_fd(frame->type) ? 1 : 0;
+	if (*count != wanted)
+		return ty_fail(err, TY_PROTOCOL, "attach: a frame of type %d with %u descriptors, expected %u", (int)frame->type, *count, wanted);
+	if (wanted)
+		*fd = unwanted[0];
+	*count = 0;
+	return TY_OK;
+}
+
+enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, struct ty_error *err)
+{
+	int unwanted[TY_FRAME_FDS];
+	unsigned count;
+	enum ty_code code = ty_attach_recv_all(socket, frame, fd, unwanted, &count, err);
+
+	while (count > 0)
+		close(unwanted[--count]);
 	return code;
 }
 
@@ -283,14 +289,14 @@ enum ty_code ty_attach_timeline_map(int fd, void **page, struct ty_error *err)
 	void *at;
 
 	*page = NULL;
+	seals = fcntl(fd, F_GET_SEALS); /* first: what is no memfd may be a file whose server has fstat wait */
+	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0)
+		return ty_fail(err, TY_PROTOCOL, "timeline: not a memfd sealed against shrinking, and against nothing that we do");
 	if (fstat(fd, &st) != 0)
 		return ty_fail(err, TY_IO, "timeline: fstat: %s", strerror(errno));
 	if (st.st_size != (off_t)TY_ATTACH_TIMELINE_BYTES)
 		return ty_fail(err, TY_PROTOCOL, "timeline: %lld bytes, expected %zu", (long long)st.st_size,
 			TY_ATTACH_TIMELINE_BYTES);
-	seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0)
-		return ty_fail(err, TY_PROTOCOL, "timeline: not a memfd sealed against shrinking, and against nothing that we do");
 	at = mmap(NULL, TY_ATTACH_TIMELINE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return ty_fail(err, TY_IO, "timeline: mmap: %s", strerror(errno));

@@ -79,6 +79,10 @@ TY_MUST_USE enum ty_code ty_attach_send(int socket, const struct ty_attach_frame
 /* Receive one frame. On TY_OK *fd is its descriptor (close-on-exec, the caller's), or -1 when its type carries none. TY_BUSY:
  * nothing there. TY_CLOSED: the peer is gone. TY_PROTOCOL, TY_UNSUPPORTED: a violation; whatever came with it is closed. */
 TY_MUST_USE enum ty_code ty_attach_recv(int socket, struct ty_attach_frame *frame, int *fd, struct ty_error *err);
+/* The same, but what came with a violation is the caller's: *count descriptors in `unwanted`, which has room for TY_FRAME_FDS (frame.h). For
+ * who may not wait for what a close may wait for. */
+TY_MUST_USE enum ty_code ty_attach_recv_all(int socket, struct ty_attach_frame *frame, int *fd, int *unwanted, unsigned *count,
+	struct ty_error *err);
 
 /* A timeline page: a memfd of TY_ATTACH_TIMELINE_BYTES, sealed against shrinking, growing and further sealing. */
 TY_MUST_USE enum ty_code ty_attach_timeline_create(int *fd, struct ty_error *err);

@@ -28,7 +28,8 @@ uint32_t ty_frame_length(const uint8_t *bytes);
 
 /* ---- descriptors ------------------------------------------------------------------------------------ */
 
-#define TY_FRAME_FDS 4 /* received with one message: one is wanted at most; a second is to be seen and closed, not cut off by the kernel */
+#define TY_FRAME_FDS 253 /* received with one message: all that one can carry (SCM_MAX_FD). One is wanted at most; whoever has no room for
+                            the others waits while the kernel drops them (base/descriptors.h) */
 
 /* Room for what goes beside the bytes; while the message is in use. */
 union ty_frame_control {

@@ -4,8 +4,10 @@
  * they held is free again.
  */
 #include "edge_house.h"
+#include "base/descriptors.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -300,10 +302,39 @@ static void test_keep_alive(void **state)
 	nng_close(s);
 }
 
+/* A descriptor beside the bytes would be dropped by whoever receives them, which may take hours: the kernel is told to take none. */
+static void test_descriptors(void **state)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.bytes = {0}};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)edge_greeting, .iov_len = sizeof edge_greeting};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int fd = raw_open();
+
+	(void)state;
+	if (!ty_descriptors_allow(fd, true)) { /* an older kernel */
+		close(fd);
+		skip();
+	}
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	assert_int_equal(sendmsg(fd, &msg, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPERM);
+	edge_ping();
+	close(fd);
+	edge_expect_empty();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(connect_and_close),
+		TEST(descriptors),
 		TEST_WITH(half_a_greeting, impatient),
 		TEST(no_greeting),
 		TEST(half_a_frame),

@@ -4,9 +4,11 @@
  */
 #include "house.h"
 #include "actors/clients_state.h"
+#include "base/descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -457,35 +459,125 @@ static void test_violations(void **state)
 	house_close(&h);
 }
 
+/* A TCP socket whose close waits for an hour: for bytes that nobody reads. `reader` is the end that does not. */
+static int lingering(int *reader)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct linger linger = {.l_onoff = 1, .l_linger = 3600};
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 1;
+	static const char bytes[65536];
+	socklen_t length = sizeof address;
+
+	assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+	*reader = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(*reader >= 0);
+	while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+	close(listener);
+	return fd;
+}
+
+/* Descriptors that nobody can close in his lifetime, in all ways in which one can be sent: the actor does not wait for any of them. */
+static void test_descriptors_that_linger(void **state)
+{
+	struct ty_attach_frame descriptor = {.type = TY_ATTACH_DESCRIPTOR}, answer;
+	uint8_t bytes[TY_ATTACH_FRAME_MAX], token[TOKEN];
+	struct house h;
+	int fd, reader[5], lingers, many[6], none, closer; /* of our copies, one of which may be the last */
+	size_t length;
+
+	(void)state;
+	house_open(&h, 4, true);
+	assert_int_equal(ty_closer_open(&closer, NULL), TY_OK);
+	for (int way = 0; way < 5; way++) {
+		struct hello hello = {.token = token};
+
+		fd = house_attach(&h, token);
+		lingers = lingering(&reader[way]);
+		for (int i = 0; i < 6; i++)
+			many[i] = lingers;
+		length = ty_attach_encode(&descriptor, bytes);
+		switch (way) {
+		case 0: /* as it should be: it is refused */
+			assert_int_equal(ty_attach_send(fd, &descriptor, lingers, NULL), TY_OK);
+			assert_true(ty_closer_take(closer, lingers));
+			assert_int_equal(house_recv(fd, &answer, &none), TY_OK);
+			assert_int_equal(answer.type, TY_ATTACH_DESCRIPTOR_OK);
+			assert_int_equal(answer.descriptor_ok.code, TY_INVALID);
+			assert_int_equal(house_hello(&h, &hello), TY_OK); /* and the client goes on */
+			break;
+		case 1: /* as a timeline */
+			assert_int_equal(ty_attach_send(fd, &(struct ty_attach_frame){.type = TY_ATTACH_TIMELINE}, lingers, NULL), TY_OK);
+			assert_true(ty_closer_take(closer, lingers));
+			break;
+		case 2: /* beside nonsense */
+			send_raw(fd, "junk", 4, many, 1);
+			assert_true(ty_closer_take(closer, lingers));
+			break;
+		case 3: /* several */
+			send_raw(fd, bytes, length, many, 6);
+			assert_true(ty_closer_take(closer, lingers));
+			break;
+		case 4: /* behind a violation: nobody receives it */
+			send_raw(fd, "junk", 4, many, 0);
+			(void)!ty_attach_send(fd, &descriptor, lingers, NULL); /* too late, at times */
+			assert_true(ty_closer_take(closer, lingers));
+			break;
+		}
+		if (way > 0) {
+			enum ty_code code = house_refused(fd);
+
+			/* what lies unread when it is closed takes the reason from its reader */
+			assert_true(code == TY_PROTOCOL || (way == 4 && code == TY_CLOSED));
+			fd = house_attach(&h, token); /* somebody else is served */
+			assert_int_equal(house_hello(&h, &hello), TY_OK);
+		}
+		close(fd);
+	}
+	house_close(&h);
+	ty_closer_close(closer);
+	for (int way = 0; way < 5; way++)
+		close(reader[way]); /* whoever waits for them is let go */
+}
+
 /* No descriptor left: a connection is dropped, not left in the backlog; with descriptors it works again. */
 static void test_out_of_descriptors(void **state)
 {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct rlimit limit, small;
 	uint8_t token[TOKEN];
 	struct hello hello = {.token = token};
 	struct house h;
-	int fd[2], next;
+	struct ty_attach_frame frame;
+	int fd[2], next, page;
 
 	(void)state;
 	house_open(&h, 4, true);
+	memcpy(address.sun_path, h.config.attach, strlen(h.config.attach));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	fd[0] = house_attach(&h, token);
 	/* when this is answered the actor has closed all that greeting opened */
 	assert_int_equal(house_hello(&h, &hello), TY_OK);
 	fd[1] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	next = dup(0); /* all below are taken, or nearly so */
+	next = dup(0); /* all below are taken */
 	close(next);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	small = (struct rlimit){.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &small), 0);
-	{
-		struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-		memcpy(address.sun_path, h.config.attach, strlen(h.config.attach));
-		assert_int_equal(connect(fd[1], (struct sockaddr *)&address, sizeof address), 0);
-	}
+	assert_int_equal(connect(fd[1], (struct sockaddr *)&address, sizeof address), 0);
 	assert_int_equal(house_refused(fd[1]), TY_CLOSED);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	fd[1] = house_attach(&h, token);
+	while (atomic_load(&h.service->clients_stats.dropped) != 1) /* counted when it is closed */
+		poll(NULL, 0, 1);
+	/* the actor may have looked for the next one already, in vain, and takes this one for it */
+	while (house_recv(fd[1] = house_connect(&h), &frame, &page) != TY_OK)
+		close(fd[1]);
+	assert_int_equal(frame.type, TY_ATTACH_WELCOME);
+	close(page);
 	close(fd[0]);
 	close(fd[1]);
 	house_close(&h);
@@ -624,6 +716,7 @@ int main(void)
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_violations),
 		cmocka_unit_test(test_out_of_descriptors),
+		cmocka_unit_test(test_descriptors_that_linger),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_listen),
 		cmocka_unit_test(test_coming_and_going),
