@@ -389,10 +389,11 @@ TY_API void ty_reply(struct ty_request *request, enum ty_code code);
 /* Hand the request to another actor, which is to reply instead. TY_CLOSED: it is still the caller's,
  * who replies. Caller: anyone who has the request. */
 TY_API TY_MUST_USE enum ty_code ty_forward(struct ty_actor *to, struct ty_request *request, uint32_t type);
-/* The requester, once its answer was handled: it needs the request no more. Calls `release`, now or
- * when a receiver that missed the deadline replies. Caller: the requester's handlers. */
+/* The requester, in the handler of its answer or after it: it needs the request no more. Calls `release`, now or
+ * when a receiver that missed the deadline replies. Earlier it is an assertion. Caller: the requester's handlers. */
 TY_API void ty_request_release(struct ty_request *request);
-/* Is the request the requester's, to ask again or to free? Caller: the requester's handlers. */
+/* Is the request the requester's, to ask again or to free? Not while it is out, nor while its answer is on its way to the
+ * handler. Caller: the requester's handlers. */
 TY_API bool ty_request_home(const struct ty_request *request);
 
 /* ---- memory for messages ------------------------------------------------------------------- */

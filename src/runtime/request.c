@@ -16,6 +16,9 @@
  *            reply, forward    no (one owner)   yes
  *            expire, release   yes              no (the requester's runner)
  *
+ * That one of them has decided is not all: until the requester's handler has the answer, its envelope is in the requester's
+ * mailbox or among its expired timers (`awaited`, the requester's own), and the request cannot be asked again or freed.
+ *
  * The request holds a reference to its requester from ty_ask to ty_reply. A requester that ends disarms its
  * deadlines before it closes its mailbox: a reply that finds the mailbox closed has the request alone.
  */
@@ -31,6 +34,7 @@ struct request_core {
 	struct ty_actor *requester; /* written by ty_ask, read by who replies */
 	uint32_t reply_type;        /* likewise */
 	_Atomic(uint32_t) state;    /* acq_rel: who moves it on sees all that the other end did before */
+	bool awaited;               /* the requester's runner: asked, and the answer was not handed out yet */
 };
 static_assert(sizeof(struct request_core) <= sizeof(((struct ty_request *)0)->opaque), "fits");
 static_assert(alignof(struct request_core) <= alignof(void *), "fits");
@@ -50,10 +54,12 @@ static bool move(struct request_core *core, uint32_t *from, uint32_t to)
 /* Both ends are through with it. */
 static void let_go(struct ty_request *request)
 {
-	/* relaxed: nobody else is there */
-	atomic_store_explicit(&core_of(request)->state, HOME, memory_order_relaxed);
-	if (request->release)
-		request->release(request);
+	void (*release)(struct ty_request *request) = request->release;
+
+	/* release: pairs with ty_request_home, for a requester that has no other way to hear of it. Then it may be gone. */
+	atomic_store_explicit(&core_of(request)->state, HOME, memory_order_release);
+	if (release)
+		release(request);
 }
 
 bool ty_request_home(const struct ty_request *request)
@@ -62,7 +68,7 @@ bool ty_request_home(const struct ty_request *request)
 	/* acquire: what the receiver wrote before it replied */
 	uint32_t state = atomic_load_explicit(&core->state, memory_order_acquire);
 
-	return state == HOME || state == REPLIED || state == RETURNED;
+	return state == HOME || (!core->awaited && (state == REPLIED || state == RETURNED));
 }
 
 enum ty_code ty_ask(struct ty_actor *to, struct ty_request *request, uint32_t type, uint32_t reply_type, int64_t deadline)
@@ -82,6 +88,7 @@ enum ty_code ty_ask_typed(struct ty_actor *to, struct ty_request *request, uint3
 	assert(reply_type - self->cls->first_type < self->cls->type_count);
 	core->requester = ty_actor_ref(self);
 	core->reply_type = reply_type;
+	core->awaited = true;
 	request->code = TY_OK;
 	atomic_store_explicit(&core->state, WAITING, memory_order_relaxed); /* the push publishes it */
 	if (!self->closing) /* else nobody is there to be told, and the answer frees the timer at any time */
@@ -131,11 +138,14 @@ void ty_reply(struct ty_request *request, enum ty_code code)
 
 void ty_request_release(struct ty_request *request)
 {
+	struct request_core *core = core_of(request);
 	uint32_t state = EXPIRED;
 
-	if (move(core_of(request), &state, LEFT))
+	/* else it is still asked, or its answer on its way. relaxed: who let it go is not there any more */
+	assert(!core->awaited || atomic_load_explicit(&core->state, memory_order_relaxed) == HOME);
+	if (move(core, &state, LEFT))
 		return;
-	assert(state == REPLIED || state == RETURNED || state == HOME); /* else it is still asked */
+	assert(state == REPLIED || state == RETURNED || state == HOME);
 	let_go(request);
 }
 
@@ -150,12 +160,19 @@ bool ty_request_expire(struct ty_timer *reply)
 	return true;
 }
 
+void ty_request_told(struct ty_msg *reply)
+{
+	core_of(ty_request_of_reply(reply))->awaited = false;
+}
+
 void ty_request_arrived(struct ty_msg *reply)
 {
+	ty_request_told(reply);
 	ty_timer_cancel(&ty_request_of_reply(reply)->reply);
 }
 
 void ty_request_orphan(struct ty_msg *reply)
 {
+	ty_request_told(reply);
 	ty_request_release(ty_request_of_reply(reply));
 }

@@ -112,6 +112,8 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 	} else if (flags & TY_MSG_REPLY && !cls->refuse) {
 		ty_request_orphan(msg);
 	} else if (cls->refuse) {
+		if (flags & TY_MSG_REPLY)
+			ty_request_told(msg);
 		ty_record(thread, TY_EVENT_BEGIN, ty_stamp_begin(thread), actor, TY_INDEX_REFUSE, (uintptr_t)msg);
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);

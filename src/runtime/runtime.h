@@ -326,7 +326,9 @@ void ty_timer_start_reply(struct ty_timer *timer, uint32_t type, int64_t deadlin
 /* The deadline has come. True: the answer is TY_TIMEOUT, deliver it; false: another is on its way.
  * Caller: the requester's runner. */
 bool ty_request_expire(struct ty_timer *reply);
-/* The answer has come, by message: forget the deadline. Caller: the requester's runner. */
+/* The answer is about to be handed to the class, however it came. Caller: the requester's runner. */
+void ty_request_told(struct ty_msg *reply);
+/* It has come by message: the same, and forget the deadline. Caller: the requester's runner. */
 void ty_request_arrived(struct ty_msg *reply);
 /* Nobody is there to be given the answer: the requester is over, or its class has no refuse. */
 void ty_request_orphan(struct ty_msg *reply);

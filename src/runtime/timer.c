@@ -144,6 +144,8 @@ struct ty_msg *ty_timers_take(struct ty_actor *actor)
 	core_of(timer)->state = TIMER_OFF; /* before the handler: it may start it again */
 	if (core_of(timer)->kind == TIMER_TICKER)
 		tick(actor, timer, ty_thread_clock(ty_current));
+	else if (core_of(timer)->kind == TIMER_REPLY)
+		ty_request_told(&timer->msg);
 	return &timer->msg;
 }
 

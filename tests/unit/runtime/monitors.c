@@ -3,13 +3,10 @@
  * Monitors, links and failing: each way in which an actor ends, each order of watch, unwatch and
  * death; then some hundreds of seeds in which everything happens at random.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "misuse.h"
 #include "runtime_test.h"
 
 enum { RUN = 1, DOWN, NOTE, TICK };
@@ -465,25 +462,6 @@ static void test_fail_refuses_the_rest(void **unused)
 
 /* ---- misuse -------------------------------------------------------------------------------- */
 
-static void misuse(void (*what)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-		signal(SIGABRT, SIG_DFL); /* not cmocka's */
-		if (!freopen("/dev/null", "w", stderr))
-			_exit(2);
-		what();
-		_exit(1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGABRT);
-}
-
 static void in_actor(struct script *script)
 {
 	struct fixture f;
@@ -528,6 +506,20 @@ static void watch_from_outside(void)
 	ty_monitor(f.a, &w.monitor, DOWN);
 }
 
+static void unwatch_for_another(void)
+{
+	struct watch w = make_watch();
+	struct script watch = {.run = do_watch, .watch = &w}, unwatch = {.run = do_unwatch, .watch = &w};
+	struct fixture f;
+
+	set_up(&f, 11);
+	watch.target = f.b;
+	run_in(f.a, &watch);
+	settle(&f);
+	run_in(f.b, &unwatch);
+	settle(&f);
+}
+
 static void fail_with_ok(void)
 {
 	in_actor(&(struct script){.run = do_fail, .code = TY_OK});
@@ -541,11 +533,12 @@ static void fail_outside(void)
 static void test_misuse(void **unused)
 {
 	(void)unused;
-	misuse(watch_twice);
-	misuse(watch_with_unknown_type);
-	misuse(watch_from_outside);
-	misuse(fail_with_ok);
-	misuse(fail_outside);
+	misuse(watch_twice, "!core->out");
+	misuse(watch_with_unknown_type, "type_count");
+	misuse(watch_from_outside, "ty_current->self");
+	misuse(unwatch_for_another, "core->watcher");
+	misuse(fail_with_ok, "code != TY_OK");
+	misuse(fail_outside, "self");
 }
 
 /* ---- at random ----------------------------------------------------------------------------- */

@@ -3,13 +3,10 @@
  * Requests: every way in which one is answered, and who has it afterwards; then some hundreds of seeds
  * in which everything happens at random.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "misuse.h"
 #include "runtime_test.h"
 
 #define MS INT64_C(1000000)
@@ -304,6 +301,87 @@ static void test_asked_again_after_late_reply(void **unused)
 	tear_down(&f);
 }
 
+/* ---- whose it is between the reply and the answer's handler ---- */
+
+static void do_look(struct agent *agent, struct script *script)
+{
+	(void)agent;
+	script->code = ty_request_home(&script->query->request) ? TY_EXISTS : TY_CLOSED;
+}
+
+static void test_not_home_while_the_answer_is_in_the_mailbox(void **unused)
+{
+	struct fixture f;
+	struct query q = make_query();
+	struct script ask = {.run = do_ask, .query = &q}, before = {.run = do_look, .query = &q}, after = before;
+
+	(void)unused;
+	set_up(&f, 12);
+	ask.to = f.b;
+	q.keep = true;
+	run_in(f.a, &ask);
+	settle(&f);
+	run_in(f.a, &before);
+	ty_reply(&q.request, TY_OK); /* for b, which has it */
+	run_in(f.a, &after);
+	settle(&f);
+	assert_int_equal(q.answers, 1);
+	assert_int_equal(before.code, TY_CLOSED);
+	assert_int_equal(after.code, TY_EXISTS);
+	tear_down(&f);
+}
+
+/* The deadline has decided, its TIMEOUT has not been handled; then the receiver replies. */
+static void do_reply_late(struct agent *agent, struct script *script)
+{
+	struct query *q = script->query;
+
+	(void)agent;
+	script->code = TY_OK;
+	if (q->request.code != TY_TIMEOUT || q->answers || !q->received || !q->keep)
+		return;
+	q->keep = false;
+	ty_reply(&q->request, TY_OK);
+	script->code = ty_request_home(&q->request) ? TY_EXISTS : TY_CLOSED;
+}
+
+static void test_not_home_while_the_timeout_waits(void **unused)
+{
+	enum { SCRIPTS = 40 };
+	int late = 0;
+
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct fixture f;
+		struct query first = make_query(), q = make_query();
+		struct script asks[2] = {{.run = do_ask, .query = &first, .deadline = 1}, {.run = do_ask, .query = &q, .deadline = 5000}};
+		struct script replies[SCRIPTS];
+
+		set_up(&f, seed);
+		asks[0].to = asks[1].to = f.b;
+		first.keep = q.keep = true;
+		run_in(f.a, &asks[0]);
+		settle(&f); /* its timer came first: next an ordinary message does */
+		run_in(f.a, &asks[1]);
+		for (int i = 0; i < SCRIPTS; i++) {
+			replies[i] = (struct script){.run = do_reply_late, .query = &q};
+			run_in(f.a, &replies[i]);
+		}
+		settle(&f);
+		assert_int_equal(q.answers, 1);
+		assert_int_equal(q.code, TY_TIMEOUT);
+		for (int i = 0; i < SCRIPTS; i++) {
+			assert_int_not_equal(replies[i].code, TY_EXISTS);
+			late += replies[i].code == TY_CLOSED;
+		}
+		ty_reply(&first.request, TY_OK); /* for b, which keeps them */
+		if (q.keep)
+			ty_reply(&q.request, TY_OK);
+		tear_down(&f);
+	}
+	assert_true(late > 0);
+}
+
 static void test_receiver_is_dead(void **unused)
 {
 	struct fixture f;
@@ -453,25 +531,6 @@ static void test_timeout_of_the_dying(void **unused)
 
 /* ---- misuse -------------------------------------------------------------------------------- */
 
-static void misuse(void (*what)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-		signal(SIGABRT, SIG_DFL); /* not cmocka's */
-		if (!freopen("/dev/null", "w", stderr))
-			_exit(2);
-		what();
-		_exit(1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGABRT);
-}
-
 static void reply_twice(void)
 {
 	struct fixture f;
@@ -528,6 +587,72 @@ static void release_while_asked(void)
 	settle(&f);
 }
 
+/* b has replied, and the answer is behind `next` in a's mailbox. */
+static void before_the_answer(uint64_t seed, struct script *next)
+{
+	struct fixture f;
+	struct query q = make_query();
+	struct script ask = {.run = do_ask, .query = &q};
+
+	set_up(&f, seed);
+	next->query = &q;
+	next->to = ask.to = f.b;
+	q.keep = true;
+	run_in(f.a, &ask);
+	settle(&f);
+	run_in(f.a, next);
+	ty_reply(&q.request, TY_OK);
+	settle(&f);
+	tear_down(&f);
+}
+
+static void ask_before_the_answer(void)
+{
+	before_the_answer(25, &(struct script){.run = do_ask});
+}
+
+static void release_before_the_answer(void)
+{
+	before_the_answer(26, &(struct script){.run = do_release});
+}
+
+static void do_ask_for_unknown(struct agent *agent, struct script *script)
+{
+	(void)agent;
+	(void)!ty_ask(script->to, &script->query->request, QUESTION, UNKNOWN, TY_NEVER);
+}
+
+static void ask_for_an_unknown_type(void)
+{
+	struct fixture f;
+	struct query q = make_query();
+
+	set_up(&f, 27);
+	run_in(f.a, &(struct script){.run = do_ask_for_unknown, .query = &q, .to = f.b});
+	settle(&f);
+}
+
+static void do_forward_and_reply(struct agent *agent, struct script *script)
+{
+	assert_int_equal(ty_forward(script->to, &agent->kept->request, QUESTION), TY_OK);
+	ty_reply(&agent->kept->request, TY_OK);
+}
+
+static void reply_to_what_was_forwarded(void)
+{
+	struct fixture f;
+	struct query q = make_query();
+	struct script ask = {.run = do_ask, .query = &q};
+
+	set_up(&f, 28);
+	ask.to = f.b;
+	q.keep = true;
+	run_in(f.a, &ask);
+	settle(&f);
+	run_in(f.b, &(struct script){.run = do_forward_and_reply, .to = f.c});
+	settle(&f);
+}
+
 static void forward_what_was_answered(void)
 {
 	struct fixture f;
@@ -544,12 +669,16 @@ static void forward_what_was_answered(void)
 static void test_misuse(void **unused)
 {
 	(void)unused;
-	misuse(reply_twice);
-	misuse(reply_to_what_was_never_asked);
-	misuse(ask_while_out);
-	misuse(ask_from_outside);
-	misuse(release_while_asked);
-	misuse(forward_what_was_answered);
+	misuse(reply_twice, "answered_already");
+	misuse(reply_to_what_was_never_asked, "answered_already");
+	misuse(reply_to_what_was_forwarded, "TY_MSG_QUEUED");
+	misuse(ask_while_out, "ty_request_home");
+	misuse(ask_before_the_answer, "ty_request_home");
+	misuse(ask_for_an_unknown_type, "type_count");
+	misuse(ask_from_outside, "self");
+	misuse(release_while_asked, "awaited");
+	misuse(release_before_the_answer, "awaited");
+	misuse(forward_what_was_answered, "WAITING");
 }
 
 /* ---- at random ----------------------------------------------------------------------------- */
@@ -748,6 +877,93 @@ static void test_at_random(void **unused)
 	assert_true(total.answered - total.timed_out > SEEDS);
 }
 
+/* ---- on threads: released at the deadline, without a callback; home says when the receiver is through with it ---- */
+
+#define ROUNDS_ON_THREADS 2000
+
+struct lent {
+	struct ty_request request;
+	uint64_t written; /* by the receiver, while it has the request */
+};
+
+struct lender {
+	struct lender_arg *arg;
+	struct lent *lent;
+	struct ty_msg look;
+	uint64_t rounds, sum;
+};
+struct lender_arg {
+	struct ty_actor *borrower;
+	struct gate done;
+	uint64_t sum;
+};
+
+static void lend(struct lender *l)
+{
+	l->lent = calloc(1, sizeof *l->lent);
+	assert_int_equal(ty_ask(l->arg->borrower, &l->lent->request, QUESTION, ANSWER, ty_now()), TY_OK);
+}
+
+static enum ty_code lender_start(void *self, void *arg)
+{
+	((struct lender *)self)->arg = arg;
+	lend(self);
+	return TY_OK;
+}
+
+static void lender_answer(void *self, struct ty_msg *msg)
+{
+	struct lender *l = self;
+
+	ty_request_release(ty_request_of_reply(msg));
+	assert_int_equal(ty_send(ty_self(), &l->look, RUN), TY_OK);
+}
+
+static void lender_look(void *self, struct ty_msg *msg)
+{
+	struct lender *l = self;
+
+	(void)msg;
+	if (!ty_request_home(&l->lent->request)) {
+		assert_int_equal(ty_send(ty_self(), &l->look, RUN), TY_OK);
+		return;
+	}
+	l->sum += l->lent->written;
+	free(l->lent);
+	if (++l->rounds < ROUNDS_ON_THREADS) {
+		lend(l);
+		return;
+	}
+	l->arg->sum = l->sum;
+	gate_open(&l->arg->done);
+}
+
+static void borrower_question(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	ty_container_of(ty_request_of(msg), struct lent, request)->written = 1;
+	ty_reply(ty_request_of(msg), TY_OK);
+}
+
+static void test_home_after_release_on_threads(void **unused)
+{
+	static const struct ty_handler lender_handlers[] = {
+		{"look", lender_look}, {NULL, NULL}, {"answer", lender_answer}}, borrower_handlers[] = {{"question", borrower_question}};
+	static const struct ty_class lender = {.name = "lender", .state_size = sizeof(struct lender), .first_type = RUN,
+		.type_count = 3, .handlers = lender_handlers, .start = lender_start},
+		borrower = {.name = "borrower", .first_type = QUESTION, .type_count = 1, .handlers = borrower_handlers};
+	struct ty_runtime *rt = make_runtime(2);
+	struct lender_arg arg = {.borrower = spawn(rt, &borrower, NULL, TY_DEDICATED)};
+	struct ty_actor *actor = spawn(rt, &lender, &arg, TY_POOL);
+
+	(void)unused;
+	gate_wait(&arg.done);
+	assert_int_equal(arg.sum, ROUNDS_ON_THREADS);
+	ty_actor_unref(actor);
+	ty_actor_unref(arg.borrower);
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -757,6 +973,8 @@ int main(void)
 		cmocka_unit_test(test_late_reply_then_release),
 		cmocka_unit_test(test_release_then_late_reply),
 		cmocka_unit_test(test_asked_again_after_late_reply),
+		cmocka_unit_test(test_not_home_while_the_answer_is_in_the_mailbox),
+		cmocka_unit_test(test_not_home_while_the_timeout_waits),
 		cmocka_unit_test(test_receiver_is_dead),
 		cmocka_unit_test(test_receiver_stops_first),
 		cmocka_unit_test(test_receiver_does_not_know_the_type),
@@ -765,6 +983,7 @@ int main(void)
 		cmocka_unit_test(test_timeout_of_the_dying),
 		cmocka_unit_test(test_misuse),
 		cmocka_unit_test(test_at_random),
+		cmocka_unit_test(test_home_after_release_on_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
