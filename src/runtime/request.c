@@ -107,9 +107,14 @@ enum ty_code ty_forward(struct ty_actor *to, struct ty_request *request, uint32_
 {
 	/* relaxed: only to catch what was answered already */
 	uint32_t state = atomic_load_explicit(&core_of(request)->state, memory_order_relaxed);
+	uint32_t size = request->msg.flags & TY_MSG_SIZE;
+	enum ty_code code;
 
 	assert(state == WAITING || state == EXPIRED || state == LEFT);
-	return ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST | (request->msg.flags & TY_MSG_SIZE));
+	code = ty_send_flags(to, &request->msg, type, TY_MSG_REQUEST | size);
+	if (code != TY_OK)
+		request->msg.flags = TY_MSG_REQUEST | size; /* as it was: it may be forwarded to another */
+	return code;
 }
 
 void ty_reply(struct ty_request *request, enum ty_code code)

@@ -39,7 +39,7 @@ struct world {
 	struct ty_msg *last_refused;
 	struct ty_misfit misfits[8];
 	int misfit_count;
-	struct ty_actor *sums;
+	struct ty_actor *sums, *over;
 	struct question question;
 	struct larger_question larger;
 };
@@ -271,9 +271,10 @@ static const struct ty_class asker_class = {
 	.name = "asker", .state_size = sizeof(struct sums), .first_type = GO, .type_count = 4,
 	.handlers = asker_handlers, .start = on_start};
 
-/* Hands each request on to the sums. */
+/* Hands each request on to the sums, after one that is over did not take it. */
 static void on_pass(struct sums *self, struct question *question)
 {
+	assert_int_equal(ty_forward(self->world->over, &question->request, ASK), TY_CLOSED);
 	assert_int_equal(ty_forward(self->world->sums, &question->request, ASK), TY_OK);
 }
 TY_HANDLER(ask, on_pass, struct sums)
@@ -306,6 +307,9 @@ static void test_typed_requests(void **unused)
 	assert_int_equal(world.refused, 0);
 	expect_misfit(&world, 0, "ask", ASK, sizeof(struct larger_question), sizeof(struct question));
 	/* forwarded, it is typed as before */
+	world.over = spawn(rt, &passer_class, &world, TY_POOL);
+	ty_actor_stop(world.over);
+	run(rt);
 	world.sums = passer;
 	assert_int_equal(ty_send(asker, &go, GO), TY_OK);
 	for (int i = 0; i < 100 && world.answers < 3; i++) {
@@ -317,6 +321,7 @@ static void test_typed_requests(void **unused)
 	assert_int_equal(world.answers, 3);
 	assert_int_equal(world.answered, TY_OK);
 	assert_int_equal(world.misfit_count, 1);
+	ty_actor_unref(world.over);
 	ty_actor_unref(passer);
 	ty_actor_unref(asker);
 	ty_actor_unref(sums);
