@@ -164,6 +164,15 @@ static void run(struct ty_sim *sim, struct ty_actor *actor)
 	ty_actor_unref(actor);
 }
 
+/* A step takes its time; at the end of all times, to which a timer may have led, none. */
+static void pass(struct ty_sim *sim)
+{
+	int64_t step = 1 + (int64_t)draw(sim, SIM_TICK);
+
+	if (sim->now < TY_NEVER - step)
+		sim->now += step;
+}
+
 bool ty_sim_step(struct ty_runtime *rt)
 {
 	struct ty_sim *sim = rt->sim;
@@ -173,7 +182,7 @@ bool ty_sim_step(struct ty_runtime *rt)
 	assert(!sim->thread.self); /* not from a handler */
 	ty_current = &sim->thread;
 	sim->thread.stamped = false;
-	sim->now += 1 + (int64_t)draw(sim, SIM_TICK);
+	pass(sim);
 	fire(sim);
 	if (!sim->ready_count) {
 		int64_t next = next_time(sim);

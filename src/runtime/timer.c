@@ -124,6 +124,8 @@ static void tick(struct ty_actor *actor, struct ty_timer *timer, int64_t now)
 void ty_ticker_start(struct ty_ticker *ticker, uint32_t type, int64_t first, int64_t period)
 {
 	assert(period > 0);
+	if (first < 0) /* as long ago as the clock goes back, and in step with it */
+		first %= period;
 	ty_timer_start(&ticker->timer, type, first);
 	core_of(&ticker->timer)->kind = TIMER_TICKER;
 	ticker->period = period;

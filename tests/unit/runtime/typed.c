@@ -435,6 +435,64 @@ static void test_missed_ticks_are_counted(void **unused)
 	ty_runtime_destroy(rt); /* while it ticks */
 }
 
+struct ancient {
+	struct ty_ticker ticker;
+	struct ancient_arg *arg;
+};
+struct ancient_arg {
+	int64_t first, period;
+	int ticks;
+	uint64_t missed;
+};
+
+static enum ty_code ancient_start(void *self, void *arg)
+{
+	struct ancient *a = self;
+
+	a->arg = arg;
+	ty_ticker_start(&a->ticker, TICK, a->arg->first, a->arg->period);
+	return TY_OK;
+}
+
+static void on_ancient(void *self, struct ty_msg *msg)
+{
+	struct ancient *a = self;
+
+	(void)msg;
+	a->arg->missed += a->ticker.missed;
+	if (++a->arg->ticks == 3)
+		ty_ticker_cancel(&a->ticker);
+}
+
+/* The first as long ago as can be said: at once, and with no more missed than the clock has seen. */
+static void test_ticker_of_old(void **unused)
+{
+	static const int64_t firsts[] = {INT64_MIN, INT64_MIN + 1, -1, 0}, periods[] = {1, 1000, MS, INT64_MAX};
+	static const struct ty_handler hs[] = {{"tick", on_ancient}};
+	static const struct ty_class cls = {.name = "ancient", .state_size = sizeof(struct ancient), .first_type = TICK,
+		.type_count = 1, .handlers = hs, .start = ancient_start};
+
+	(void)unused;
+	for (int f = 0; f < 4; f++) {
+		for (int p = 0; p < 4; p++) {
+			struct ty_runtime_options options = {.size = sizeof options, .seed = 7};
+			struct ancient_arg arg = {.first = firsts[f], .period = periods[p]};
+			struct ty_runtime *rt;
+			struct ty_actor *actor;
+
+			assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+			actor = spawn(rt, &cls, &arg, TY_POOL);
+			for (int i = 0; i < 10; i++)
+				ty_runtime_step(rt);
+			assert_int_equal(arg.ticks, p == 3 ? arg.ticks : 3);
+			assert_true(arg.ticks >= 1);
+			assert_true(arg.missed <= (uint64_t)(ty_runtime_now(rt) / arg.period) + 1);
+			ty_actor_unref(actor);
+			ty_runtime_destroy(rt);
+		}
+	}
+}
+
 static void test_ticker_on_threads(void **unused)
 {
 	(void)unused;
@@ -462,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_typed_requests),
 		cmocka_unit_test(test_ticker_does_not_drift),
 		cmocka_unit_test(test_missed_ticks_are_counted),
+		cmocka_unit_test(test_ticker_of_old),
 		cmocka_unit_test(test_ticker_on_threads),
 	};
 
