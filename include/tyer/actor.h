@@ -189,6 +189,21 @@ struct ty_running {
 };
 TY_API struct ty_running ty_runtime_longest(const struct ty_runtime *rt);
 
+/* What one of its threads did. */
+struct ty_thread_stats {
+	bool worker;         /* of the pool; else a dedicated actor's, a port's, or deterministic mode's one */
+	uint64_t messages;   /* handled; by a port: received */
+	uint64_t runs;       /* of actors; a port has none */
+	uint64_t running_ns; /* until now: the rest of its time it looked for work or slept. Not counted in ports */
+	uint64_t exhausted, steals, parks, wakes, timers; /* as of the runtime */
+	uint64_t queue_high; /* a worker: most actors that waited for it at once, beside the one it runs next; counts to 256 */
+	uint64_t waiting;    /* now, likewise */
+	struct ty_running running; /* what it runs now */
+};
+/* Thread `index`: the workers first, then the others as they came; who leaves hands place and counters on to the next that
+ * comes. False: there are no more. Caller: anyone. */
+TY_API bool ty_thread_stats(const struct ty_runtime *rt, uint32_t index, struct ty_thread_stats *out);
+
 /* How a stop went. Every message that was sent before is in exactly one of the first three, or still to be handled by one
  * that is alive; who sends later is told TY_CLOSED. */
 struct ty_stop_report {

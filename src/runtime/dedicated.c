@@ -109,7 +109,7 @@ static bool spin(struct ty_actor *actor, int64_t until)
 	return false;
 }
 
-static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_t deadline)
+static void sleep_until(struct ty_dedicated *d, struct ty_actor *actor, int64_t deadline)
 {
 	const struct ty_wait *wait = &actor->cls->wait;
 	int64_t spin_until = d->thread.now + d->thread.rt->spin_ns;
@@ -138,6 +138,15 @@ static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_
 	ty_record_thread(&d->thread, TY_EVENT_UNPARK, ty_ticks(d->thread.rt), actor->number, woken);
 	if (woken)
 		ty_count(&d->thread.seat->wakes);
+}
+
+static void wait_for_work(struct ty_dedicated *d, struct ty_actor *actor, int64_t deadline)
+{
+	struct ty_thread *thread = &d->thread;
+
+	ty_seat_works(thread->seat, false, ty_ticks(thread->rt));
+	sleep_until(d, actor, deadline);
+	ty_seat_works(thread->seat, true, ty_ticks(thread->rt));
 }
 
 static void run_until_dead(struct ty_dedicated *d, struct ty_actor *actor)
@@ -184,7 +193,9 @@ static void *dedicated_main(void *arg)
 	urcu_memb_register_thread();
 	d->thread.reader = true;
 	ty_current = &d->thread;
+	ty_seat_works(d->thread.seat, true, ty_ticks(rt));
 	run_until_dead(d, actor);
+	ty_seat_works(d->thread.seat, false, ty_ticks(rt));
 	ty_current = NULL;
 	urcu_memb_unregister_thread();
 	ty_seat_leave(d->thread.seat);

@@ -47,6 +47,8 @@ static bool ring_put(struct ty_runq *q, struct ty_actor *actor)
 	atomic_store_explicit(&q->ring[tail & (TY_RING - 1)], actor, memory_order_relaxed);
 	/* pairs with thieves' acquire; seq_cst: before the look at the idle workers, see ty_pool_schedule */
 	atomic_store_explicit(&q->tail, tail + 1, memory_order_seq_cst);
+	if (tail - head >= atomic_load_explicit(&q->high, memory_order_relaxed))
+		atomic_store_explicit(&q->high, tail + 1 - head, memory_order_relaxed);
 	return true;
 }
 

@@ -37,6 +37,7 @@ struct ty_runq {
 	_Atomic(struct ty_actor *) spill;   /* put by the owner (null before), taken by anyone */
 	alignas(64) struct ty_actor *first; /* the owner's: on a line that no thief reads */
 	struct ty_actor *spill_tail;        /* the owner's; valid while spill is not null */
+	_Atomic(uint64_t) high;             /* most that the ring held: the owner's; read by who asks; relaxed */
 	alignas(64) _Atomic(struct ty_actor *) inbox;
 	alignas(64) _Atomic(struct ty_actor *) ring[TY_RING];
 };

@@ -48,6 +48,7 @@ struct ty_seat {
 	alignas(TY_LINE) _Atomic(uint64_t) messages;
 	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
 	_Atomic(uint64_t) dropped, misfits; /* seldom written: here, where no reader's line is */
+	_Atomic(uint64_t) busy;             /* see ty_seat_works */
 	_Atomic(uint64_t) born, gone;       /* actors that were spawned and that ended here: see ty_alive */
 	alignas(TY_LINE) _Atomic(uint64_t) since; /* ticks */
 	_Atomic(const struct ty_class *) cls;
@@ -78,6 +79,26 @@ static inline void ty_seat_begin(struct ty_seat *seat, const struct ty_class *cl
 	atomic_store_explicit(&seat->since, ticks, memory_order_relaxed);
 	atomic_store_explicit(&seat->cls, cls, memory_order_release);
 	atomic_store_explicit(&seat->what, what, memory_order_release);
+}
+
+/* The thread works, or rests: looks for work, sleeps, is over. Its working time so far, in ticks, is one word, so that a reader
+ * finds no half of it: bit 0 says that it works, the rest is the time less that of its beginning then. Caller: the thread. */
+static inline void ty_seat_works(struct ty_seat *seat, bool works, uint64_t now)
+{
+	uint64_t busy = atomic_load_explicit(&seat->busy, memory_order_relaxed);
+
+	if ((busy & 1) != works)
+		atomic_store_explicit(
+			&seat->busy, ((busy >> 1) + (works ? -now : now)) << 1 | works, memory_order_relaxed);
+}
+
+/* Anyone, at about `now`. */
+static inline uint64_t ty_seat_worked(const struct ty_seat *seat, uint64_t now)
+{
+	uint64_t busy = atomic_load_explicit(&seat->busy, memory_order_relaxed);
+	uint64_t ticks = ((busy >> 1) + (busy & 1 ? now : 0)) << 1 >> 1;
+
+	return ticks <= INT64_MAX >> 1 ? ticks : 0; /* it began just after `now` */
 }
 
 /* Whoever holds the seat: was this the last that began? */

@@ -119,3 +119,34 @@ struct ty_running ty_runtime_longest(const struct ty_runtime *rt)
 	}
 	return longest;
 }
+
+bool ty_thread_stats(const struct ty_runtime *rt, uint32_t index, struct ty_thread_stats *out)
+{
+	const struct ty_seat *seat = ty_seat_at(rt, index);
+	struct ty_instant now = ty_instant_read(rt);
+	uint64_t since;
+
+	*out = (struct ty_thread_stats){0};
+	if (!seat)
+		return false;
+	out->worker = index < rt->worker_count;
+	out->messages = read_counter(&seat->messages);
+	out->runs = read_counter(&seat->runs);
+	out->running_ns = (uint64_t)ty_ticks_span(rt, &now, ty_seat_worked(seat, now.ticks));
+	out->exhausted = read_counter(&seat->exhausted);
+	out->steals = read_counter(&seat->steals);
+	out->parks = read_counter(&seat->parks);
+	out->wakes = read_counter(&seat->wakes);
+	out->timers = read_counter(&seat->timers);
+	if (out->worker) {
+		const struct ty_runq *q = &rt->workers[index].queue;
+		/* acquire, head first: then tail is not behind it */
+		uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire), waiting = read_counter(&q->tail) - head;
+
+		out->waiting = waiting < TY_RING ? waiting : TY_RING;
+		out->queue_high = read_counter(&q->high);
+	}
+	if (ty_seat_read(seat, &out->running, &since))
+		out->running.since = ty_ticks_clock(rt, &now, since);
+	return true;
+}

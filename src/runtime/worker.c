@@ -151,7 +151,9 @@ static void park(struct ty_worker *worker)
 	 * least one of them. seq_cst, with the loads in must_stay: pairs with notify, ty_worker_wake. */
 	atomic_fetch_or_explicit(&rt->idle, bit, memory_order_seq_cst);
 	atomic_fetch_sub_explicit(&rt->searching, 1, memory_order_seq_cst);
-	if (!must_stay(worker)) {
+	if (must_stay(worker)) {
+		ty_stamp_end(&worker->thread);
+	} else {
 		ty_count(&worker->thread.seat->parks);
 		TY_PROBE2(park, worker->index, 0);
 		ty_record_thread(&worker->thread, TY_EVENT_PARK, ty_ticks(rt), worker->index, 0);
@@ -164,6 +166,7 @@ static void park(struct ty_worker *worker)
 		atomic_fetch_and_explicit(&rt->idle, ~bit, memory_order_seq_cst);
 	if (worker->thread.alarms.top) /* else nobody asks what time it is */
 		ty_thread_clock(&worker->thread);
+	ty_seat_works(worker->thread.seat, true, worker->thread.stamp);
 }
 
 /* Found something. Whoever saw us search relied on us for what they had pushed. */
@@ -212,6 +215,7 @@ static struct ty_actor *search(struct ty_worker *worker)
 
 	ty_thread_close(thread);
 	thread->stamped = false; /* time passes */
+	ty_seat_works(thread->seat, false, ty_ticks(rt));
 	if (atomic_fetch_add_explicit(&rt->searching, 1, memory_order_seq_cst) < (rt->worker_count + 1) / 2)
 		until += rt->spin_ns;
 	do {
@@ -219,6 +223,7 @@ static struct ty_actor *search(struct ty_worker *worker)
 
 		if (actor || atomic_load_explicit(&rt->joining, memory_order_relaxed)) {
 			leave_search(worker);
+			ty_seat_works(thread->seat, true, ty_stamp_end(thread));
 			return actor;
 		}
 		for (int i = 0; i < PAUSES; i++)
@@ -255,6 +260,7 @@ void *ty_worker_main(void *arg)
 	thread->reader = true;
 	ty_current = thread;
 	ty_thread_clock(thread);
+	ty_seat_works(thread->seat, true, ty_ticks(thread->rt));
 	for (;;) {
 		bool took_inbox;
 		struct ty_actor *actor = ty_runq_pop(&worker->queue, &took_inbox);
