@@ -8,6 +8,8 @@
  * Every step is one atomic access. The code makes those that decide sequentially consistent: LOOK_FIRST and
  * LOOK_BEFORE_BORN are what a processor might do if it did not.
  *
+ * Bounds: one actor that is spawned once, another that comes and goes once, three threads that count, one that stops the runtime once.
+ *
  * Checked: who stops is not left asleep (no invalid end state); it says that all is over only when every actor whose spawn
  * went well has been counted as gone; who sees an actor dead sees it counted; the registry's reference is given up once, and the
  * actor not touched after it; nothing of the runtime is touched once it is freed.

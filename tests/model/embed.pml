@@ -6,6 +6,8 @@
  * the engine's death at any moment, and the service's worker that dies and is followed by another one on the same slots. The GPU
  * copies by itself: what it was given goes on after the connection has ended, until the process has been taken apart.
  *
+ * Bounds: one slot, one owner, one store or read at a time, the engine's death once, a worker and its successor.
+ *
  * Checked: nobody else is given a slot while a copy of the owner's may run in it; what is visible was copied to its end; what the
  * owner announced to its engine was read from a slot that was still granted.
  */

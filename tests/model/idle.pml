@@ -5,6 +5,8 @@
  * An engine without members says that it is idle, by a message that it has once (END); clients keeps it, and may stop it, or send
  * END back (STAY) when a member joins (actors/clients_hello.c, actors/engine.c). A member's operation outlives it.
  *
+ * Bounds: one engine, three joins, one message out for each, eight messages under way.
+ *
  * Checked: an engine is stopped only when it has no member and nothing out; END is never sent while it is away; and when nobody
  * is left the engine is kept as idle in the end.
  */

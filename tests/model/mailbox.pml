@@ -7,6 +7,8 @@
  * compare-and-swap or exchange is in the code. The message that wakes the actor is handed over beside the word, by a
  * plain store between the push and the schedule.
  *
+ * Bounds: two producers of two messages each, one stop, two workers, a run queue of one place.
+ *
  * Checked: at most one worker is in the actor, it is in at most one run queue, messages of one producer are handled (or
  * refused) in the order sent, and when all is quiet every message was handled or refused. Each mutant must fail.
  */

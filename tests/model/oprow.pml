@@ -5,6 +5,8 @@
  * A row of the table of operations (actors/operations.c): two engines take it in turns, write it and give it back, while metrics
  * reads it. Two fields stand for all; each store is a release and each load an acquire, so the orders are those below.
  *
+ * Bounds: one row of two fields, two engines that use it twice each, three looks.
+ *
  * Checked: what metrics took for a row was one: both fields of the same operation. And a row has one writer at a time.
  */
 byte version = 1;

@@ -12,6 +12,8 @@
  *
  * A handler runs until everything is quiet, so that a worker which runs one is of no help to the others: when all is
  * quiet, no worker may sleep while there is something that it could take. In the end every actor has run.
+ *
+ * Bounds: two workers, two foreign threads that schedule two actors and one, each of which runs once.
  */
 #define WORKERS 2
 #define ACTORS 3 /* two from one thread, one from the other */

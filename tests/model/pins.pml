@@ -8,6 +8,8 @@
  *
  * A chunk may be found wrong: eviction condemns it, which keeps its pins and lets nobody pin it anew.
  *
+ * Bounds: one key, one slot, three chunks one after the other, two readers of two lookups each, one eviction.
+ *
  * Checked: whoever holds a pin sees the chunk's own contents in its slot, nobody touches a freed chunk, pins are never
  * negative, and everybody comes to an end. Each mutant breaks one rule of the code and must fail.
  */

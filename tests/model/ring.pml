@@ -9,6 +9,8 @@
  *
  * The owner's handler, which put them, runs until all is quiet: then the thief must not sleep beside a ring with something
  * in it. In the end each actor was taken once. What the owner finds no place for it runs itself (the code has a spill).
+ *
+ * Bounds: two places, five actors, one owner, one thief.
  */
 #define PLACES 2
 #define ACTORS 5

@@ -6,6 +6,8 @@
  * one compare-and-swap of the whole, and gives back one, or two in one piece. Three slots, two threads, each of which takes and
  * gives a few times. A slot that somebody has says anything. Every step is one atomic access.
  *
+ * Bounds: three slots, two threads of four turns each, two slots in a piece.
+ *
  * Checked: a slot has one owner; in the end every slot that nobody has is on the stack, once.
  */
 #define SLOTS 3

@@ -6,6 +6,8 @@
  * runs, against the alarm that fires on the worker where it was set, and the nudge that calls it back. The clock stands
  * still while the timer is due, so that "late" means that nobody will ever deliver it.
  *
+ * Bounds: one actor, one timer, two workers, three starts or cancels, deadlines of one tick or three, four ticks.
+ *
  * Checked: a cancelled or replaced arming is never delivered; one that is due is delivered;
  * the alarm's node is in one heap at a time and touched by that heap's thread alone.
  */

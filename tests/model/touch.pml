@@ -5,6 +5,8 @@
  * An op's shared word (actors/op.c): the engine gives the op up while its owner begins, copies and lets go of the client's
  * blocks. Both only set bits, each in one read-modify-write, and decide by what the word was.
  *
+ * Bounds: one op, one owner, one engine that looks once and cancels once.
+ *
  * Checked: a client that was told that its blocks are safe never sees a copy touch them, now or later; one that flushes (looks at
  * the word) neither; and blocks that nobody will touch are in the end said to be safe. Each mutant breaks one rule of the code.
  */
