@@ -63,14 +63,14 @@ static enum ty_code stop_all(struct ty_runtime *rt, int64_t drain, int64_t deadl
 			rt->unstopped = ty_registry_take_all(&rt->registry);
 		actor = rt->unstopped;
 		if (!actor) {
-			int64_t soon = ty_runtime_now(rt) + SPAWN_NS;
+			int64_t now = ty_runtime_now(rt);
 
 			/* a spawn may be about to add one, or to give up */
 			if (ty_alive(rt) == 0)
 				return TY_OK;
-			if (ty_runtime_now(rt) >= deadline)
+			if (now >= deadline)
 				return TY_TIMEOUT;
-			pass(rt, ticket, soon < deadline ? soon : deadline);
+			pass(rt, ticket, deadline - now < SPAWN_NS ? deadline : now + SPAWN_NS);
 			continue;
 		}
 		if (cutting)
