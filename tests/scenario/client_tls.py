@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 
-from outside import Service, check, finish, until
+from outside import Service, check, finish, free_port, until
 
 tyerd, tyer, probe, bench = sys.argv[1:5]
 folder = tempfile.TemporaryDirectory(prefix="tyer-client-tls-")
@@ -41,12 +41,6 @@ def certificate(name, signer, names, days="30"):
     with open(path + ".pem", "w") as both:
         both.write(open(path + ".crt").read() + open(path + ".key").read())
     return path + ".pem"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def serve(scheme, *options):

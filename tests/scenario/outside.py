@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,32 @@ def find(folder, name):
         if name in files and os.access(path, os.X_OK):
             return os.path.abspath(path)
     sys.exit(f"no {name} under {folder}")
+
+
+ports = []  # what holds them
+
+
+def free_port(above=0):
+    """For a server of a test's, that nobody else has by the time it listens: it lies below those that the system gives to whoever asks for
+    any, so no program gets it by chance, and it is taken from other tests by an abstract UNIX name that is this process's until it
+    ends (tests/ports.h does the same). `above`: the port so much higher is taken, too."""
+    first, end = 10000, 32768 - above
+    for i in range(end - first):
+        port = first + (os.getpid() * 7919 + i) % (end - first)
+        held = []
+        try:
+            for each in {port, port + above}:
+                name = socket.socket(socket.AF_UNIX)
+                held.append(name)
+                name.bind(f"\0tyer-test-port-{each}")
+                with socket.socket() as listener:
+                    listener.bind(("", each))
+            ports.extend(held)
+            return port
+        except OSError:
+            for name in held:
+                name.close()
+    sys.exit("no port is free")
 
 
 def begin_pings(url, folder):

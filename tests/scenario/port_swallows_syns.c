@@ -5,6 +5,7 @@
  * the port answers.
  */
 #include "process.h"
+#include "tests/ports.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -12,9 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define FIRST_PORT 20000 /* below those that the system gives to connections */
-#define PORTS 10000
 
 static struct sockaddr_in address_of(uint16_t port)
 {
@@ -33,21 +31,6 @@ static int listen_at(uint16_t port)
 		return -1;
 	}
 	return fd;
-}
-
-static uint16_t free_port(void)
-{
-	for (uint32_t i = 0; i < PORTS; i++) {
-		uint16_t port = (uint16_t)(FIRST_PORT + ((uint32_t)getpid() + i) % PORTS);
-		int fd = listen_at(port);
-
-		if (fd >= 0) {
-			close(fd);
-			return port;
-		}
-	}
-	fail_msg("no port is free");
-	return 0;
 }
 
 /* Listens and accepts nobody, with a queue that is full: further SYNs get no answer. */
@@ -88,11 +71,12 @@ static void test_swallowed(void **state)
 	struct h_client c = {0};
 	struct ty_client *other;
 	struct h_service s;
-	uint16_t port = free_port();
+	uint16_t port = ports_take();
 	uint64_t boot;
 	pid_t pid;
 
 	(void)state;
+	assert_int_not_equal(port, 0);
 	h_prepare(&s);
 	snprintf(s.config.listen, sizeof s.config.listen, "tcp://127.0.0.1:%u", port);
 	o.url = s.config.listen;

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from shared_store import (Service, check, eventually, finish, folder, free_port, hits, namespaces, reaching, running, trace_of,
-                          tyerd)
+from outside import free_port
+from shared_store import Service, check, eventually, finish, folder, hits, namespaces, reaching, running, trace_of, tyerd
 
 if not shutil.which("redis-server") or not shutil.which("redis-cli"):
     print("no redis-server here")
@@ -23,7 +23,7 @@ if not shutil.which("redis-server") or not shutil.which("redis-cli"):
 
 class Server:
     def __init__(self, *options, bind="127.0.0.1", tls=()):
-        self.port, self.bind, self.tls = free_port(), bind, tls
+        self.port, self.bind, self.tls = free_port(10000), bind, tls  # a cluster's bus is 10000 above it
         self.dir = tempfile.mkdtemp(dir=folder.name)
         self.options = options
         self.start()

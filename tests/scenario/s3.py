@@ -13,7 +13,8 @@ import sys
 import urllib.parse
 import urllib.request
 
-from shared_store import Service, check, eventually, finish, folder, free_port, hits, namespaces, reaching, running, trace_of, tyerd
+from outside import free_port
+from shared_store import Service, check, eventually, finish, folder, hits, namespaces, reaching, running, trace_of, tyerd
 
 moto = os.environ.get("MOTO_SERVER") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tyer/moto/bin/moto_server")
 if not os.access(moto, os.X_OK):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,16 +17,6 @@ from outside import check
 tyerd, tyer, bench = (os.path.abspath(p) for p in sys.argv[1:4])
 folder = tempfile.TemporaryDirectory(prefix="tyer-store-")
 running = []
-
-
-def free_port():
-    """One whose cluster bus, 10000 above it, is free too."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port < 50000:
-            return port
 
 
 def eventually(what, patience=60):

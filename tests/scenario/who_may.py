@@ -13,19 +13,13 @@ import subprocess
 import sys
 import tempfile
 
-from outside import check, finish
+from outside import check, finish, free_port
 
 tyerd, tyer = sys.argv[1:3]
 STRANGER = 65534
 folder = tempfile.TemporaryDirectory(prefix="tyer-who-")
 os.chmod(folder.name, 0o755)
 OK, DENIED = 0, 18
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Service:

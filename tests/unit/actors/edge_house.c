@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/ports.h"
+
 const uint8_t edge_greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
 const uint8_t edge_ping_bytes[4] = {0x08, 0x01, 0x52, 0x00};
 struct house house;
@@ -238,17 +240,13 @@ void raw_hold(int fd, uint64_t id)
 
 int edge_set_up_tcp(void **state)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof address;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	uint16_t port = ports_take();
 
 	(void)state;
+	assert_int_not_equal(port, 0);
 	house_config(&house);
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	house.config.tcp_insecure = 1;
-	snprintf(house.config.listen, sizeof house.config.listen, "tcp://127.0.0.1:%u", ntohs(address.sin_port));
-	close(fd);
+	snprintf(house.config.listen, sizeof house.config.listen, "tcp://127.0.0.1:%u", port);
 	house_open(&house, false);
 	return 0;
 }

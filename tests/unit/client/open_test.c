@@ -22,6 +22,7 @@
 #include <nng/protocol/pair0/pair.h>
 
 #include "pair.h"
+#include "tests/ports.h"
 
 static enum fake_answer check_hello(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
 {
@@ -248,23 +249,21 @@ static int option(int fd, int level, int name)
 /* A machine that freezes is found by the kernel: the client's end of a tcp connection has the times that docs/client.md tells. */
 static void test_keep_alive(void **state)
 {
-	struct sockaddr_in free_one = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof free_one;
-	int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), found = 0;
+	uint16_t port = ports_take();
+	socklen_t length;
 	struct pair p;
+	int found = 0;
 
 	(void)state;
-	assert_int_equal(bind(probe, (struct sockaddr *)&free_one, sizeof free_one), 0);
-	assert_int_equal(getsockname(probe, (struct sockaddr *)&free_one, &length), 0);
-	close(probe);
-	pair_start(&p, (struct fake_options){.port = ntohs(free_one.sin_port)});
+	assert_int_not_equal(port, 0);
+	pair_start(&p, (struct fake_options){.port = port});
 	pair_open(&p);
 	for (int fd = 0; fd < 1024; fd++) {
 		struct sockaddr_in theirs = {.sin_port = 0};
 
 		length = sizeof theirs;
 		if (getpeername(fd, (struct sockaddr *)&theirs, &length) != 0 || theirs.sin_family != AF_INET ||
-			theirs.sin_port != free_one.sin_port)
+			theirs.sin_port != htons(port))
 			continue;
 		assert_int_not_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
 		assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 10);
