@@ -495,8 +495,8 @@ static int64_t poll_connections(void *self, int64_t now)
 		c->accept_again = TY_NEVER;
 		listen_events(c, true);
 	}
-	next = expire_connections(c, now);
-	other = clients_expire_hellos(c, now);
+	next = clients_expire_hellos(c, now); /* first: whoever said them may say another, for so long */
+	other = expire_connections(c, now);
 	if (other < next)
 		next = other;
 	if (c->accept_again < next)

@@ -28,31 +28,6 @@ static void wait_for_devices(struct clients *c, struct ty_exchange *x)
 	c->waiting_end = &x->next;
 }
 
-int64_t clients_expire_hellos(struct clients *c, int64_t now)
-{
-	struct ty_exchange **link = &c->waiting;
-	int64_t next = TY_NEVER;
-
-	while (*link != NULL) {
-		struct ty_exchange *x = *link;
-
-		if (!c->stopping && x->deadline > now) {
-			if (x->deadline < next)
-				next = x->deadline;
-			link = &x->next;
-			continue;
-		}
-		*link = x->next;
-		if (c->stopping)
-			ty_exchange_refuse(x, TY_STOPPING, "the service is stopping");
-		else
-			ty_exchange_refuse(x, TY_TIMEOUT, "the devices are not all open yet: %u of %u", c->devices_known,
-				c->service->gpu_count);
-	}
-	c->waiting_end = link;
-	return next;
-}
-
 /* ---- who says it ------------------------------------------------------------------------------------------------------- */
 
 static struct connection *by_token(struct clients *c, const ProtobufCBinaryData *token)
@@ -73,6 +48,42 @@ static struct connection *by_token(struct clients *c, const ProtobufCBinaryData 
 			found = conn;
 	}
 	return found;
+}
+
+/* No HELLO of it is being answered any more; it may say another. */
+static void may_say_again(struct connection *conn)
+{
+	conn->hello = false;
+	conn->hello_by = ty_now() + TY_CLIENTS_HELLO_NS;
+}
+
+int64_t clients_expire_hellos(struct clients *c, int64_t now)
+{
+	struct ty_exchange **link = &c->waiting;
+	int64_t next = TY_NEVER;
+
+	while (*link != NULL) {
+		struct ty_exchange *x = *link;
+
+		if (!c->stopping && x->deadline > now) {
+			if (x->deadline < next)
+				next = x->deadline;
+			link = &x->next;
+			continue;
+		}
+		struct connection *conn = by_token(c, &x->request->hello->token);
+
+		*link = x->next;
+		if (conn != NULL)
+			may_say_again(conn);
+		if (c->stopping)
+			ty_exchange_refuse(x, TY_STOPPING, "the service is stopping");
+		else
+			ty_exchange_refuse(x, TY_TIMEOUT, "the devices are not all open yet: %u of %u", c->devices_known,
+				c->service->gpu_count);
+	}
+	c->waiting_end = link;
+	return next;
 }
 
 static struct connection *by_number(struct clients *c, uint64_t number)
@@ -297,8 +308,7 @@ static void answer_hello(struct clients *c, struct ty_exchange *x)
 	}
 	code = join(c, conn, x, &err);
 	if (code != TY_OK) {
-		conn->hello = false;
-		conn->hello_by = ty_now() + TY_CLIENTS_HELLO_NS;
+		may_say_again(conn);
 		ty_exchange_refuse(x, code, "%s", err.text);
 	}
 }
@@ -318,6 +328,10 @@ void clients_on_hello(void *self, struct ty_msg *msg)
 		/* What it wrote to its attach connection before HELLO counts before HELLO, whichever of the two is heard of first. */
 		clients_read(c, conn);
 		conn = by_token(c, &x->request->hello->token);
+	}
+	if (conn != NULL && conn->state == CONNECTION_ATTACHED && conn->hello) { /* or one client's could be all the requests that there are */
+		ty_exchange_refuse(x, TY_EXISTS, "a HELLO of this attach connection waits already");
+		return;
 	}
 	if (conn != NULL)
 		conn->hello = true; /* it may wait as long as its request may */

@@ -306,6 +306,36 @@ static void test_waits_for_devices(void **state)
 	house_close(&h);
 }
 
+/* One that is not answered in time is as if it had not been said: the page may still be replaced, and another may be said; but only one at
+ * a time. */
+static void test_one_hello_at_a_time(void **state)
+{
+	struct hello hasty = {.timeout_ns = 1000000}, patient = {.token = NULL}, other = {.token = NULL};
+	struct ty_attach_frame frame;
+	uint8_t token[TOKEN];
+	struct house h;
+	int fd, page;
+
+	(void)state;
+	house_open(&h, 4, false);
+	fd = house_connect(&h);
+	assert_int_equal(house_recv(fd, &frame, &page), TY_OK);
+	memcpy(token, frame.welcome.token, TOKEN);
+	hasty.token = patient.token = other.token = token;
+	house_hello(&h, &hasty);
+	expect(&hasty, TY_TIMEOUT, "the devices are not all open yet");
+	assert_int_equal(ty_attach_send(fd, &(struct ty_attach_frame){.type = TY_ATTACH_TIMELINE}, page, NULL), TY_OK);
+	close(page);
+	house_send_hello(&h, &patient);
+	house_hello(&h, &other);
+	expect(&other, TY_EXISTS, "waits already");
+	house_device(&h);
+	house_wait_hello(&patient);
+	assert_int_equal(patient.code, TY_OK);
+	close(fd);
+	house_close(&h);
+}
+
 /* ---- limits and violations ---------------------------------------------------------------------------------------------- */
 
 static void test_max_clients(void **state)
@@ -712,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_idle_engines),
 		cmocka_unit_test(test_ends_while_joining),
 		cmocka_unit_test(test_waits_for_devices),
+		cmocka_unit_test(test_one_hello_at_a_time),
 		cmocka_unit_test(test_max_clients),
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_violations),
