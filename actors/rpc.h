@@ -71,6 +71,7 @@ struct ty_rpc_stats {
 	_Atomic uint32_t connections;
 	_Atomic uint64_t connections_accepted;
 	_Atomic uint64_t connections_refused; /* of those: too many, or no memory for it */
+	_Atomic uint64_t connections_crowded; /* of those: closed because frames on their way in took too much memory */
 	_Atomic uint64_t connections_broken;  /* of those: closed because what came was not the protocol */
 };
 extern const uint64_t ty_latency_bound_us[TY_LATENCY_BUCKETS]; /* the last one is UINT64_MAX */

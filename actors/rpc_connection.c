@@ -128,6 +128,8 @@ static void end(struct ty_rpc_connection *c)
 	if (c->closing)
 		return;
 	c->closing = true;
+	c->edge->frame_bytes -= c->body ? c->body_got : 0;
+	c->body_got = 0;
 	c->edge->calls->gone(c->edge->owner, c);
 	nng_stream_close(c->stream);
 	settle(c);
@@ -151,6 +153,23 @@ void ty_rpc_edge_close(struct ty_rpc_connection *c, const char *why)
 {
 	ty_rpc_edge_note(c->edge, TY_LOG_WARN, "closing a connection: %s", why);
 	end(c);
+}
+
+/* The one that has sent most of a frame, until all that is on its way in has room: whoever sends little is not in anybody's way. */
+static void crowd_out(struct ty_rpc_edge *edge)
+{
+	while (edge->frame_bytes > edge->limits.all_frame_bytes) {
+		struct ty_rpc_connection *most = NULL;
+
+		for (struct ty_rpc_connection *c = edge->all; c; c = c->next_of_all)
+			if (c->body && !c->closing && (!most || c->body_got > most->body_got))
+				most = c;
+		assert(most);
+		count(&stats_of(edge)->connections_crowded, 1);
+		ty_rpc_edge_note(edge, TY_LOG_WARN, "closing a connection: frames on their way in take more than %llu bytes, its own most",
+			(unsigned long long)edge->limits.all_frame_bytes);
+		end(most);
+	}
 }
 
 /* ---- sending -------------------------------------------------------------------------------------------------------- */
@@ -341,9 +360,14 @@ static bool take_body(struct ty_rpc_connection *c)
 		here = need;
 	memcpy(body + c->body_got, c->buffer + c->from, here);
 	c->body_got += here;
+	c->edge->frame_bytes += here;
 	c->from += (uint32_t)here;
-	if (c->body_got < c->body_size)
+	if (c->body_got < c->body_size) {
+		crowd_out(c->edge); /* it may be this one */
 		return false;
+	}
+	c->edge->frame_bytes -= c->body_size;
+	c->body_got = 0;
 	c->body = NULL;
 	take_frame(c, body, c->body_size);
 	free(body);
@@ -459,10 +483,12 @@ void ty_rpc_edge_received(void *actor, struct ty_msg *msg)
 		receive_failed(c, error);
 		return;
 	}
-	if (c->into_body)
+	if (c->into_body) {
 		c->body_got += nng_aio_count(io->aio);
-	else
+		c->edge->frame_bytes += nng_aio_count(io->aio);
+	} else {
 		c->to += (uint32_t)nng_aio_count(io->aio);
+	}
 	proceed(c);
 }
 

@@ -182,6 +182,7 @@ enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct t
 		.replies = TY_RPC_CONNECTION_REPLIES,
 		.reply_bytes = TY_RPC_CONNECTION_REPLY_BYTES,
 		.all_reply_bytes = TY_RPC_REPLY_BYTES,
+		.all_frame_bytes = TY_RPC_FRAME_BYTES,
 		.frame_bytes = (size_t)service->config->max_request_bytes + TY_RPC_HEADER_ROOM,
 		.frame_ms = TY_RPC_SEND_TIMEOUT_MS,
 	};

@@ -208,6 +208,41 @@ static void test_no_room_for_replies(void **state)
 	edge_expect_empty();
 }
 
+static void little_room_for_frames(struct ty_rpc_socket *socket)
+{
+	socket->edge.limits.all_frame_bytes = 65536;
+}
+
+static int set_up_little_room_for_frames(void **state)
+{
+	(void)state;
+	return edge_set_up_with(little_room_for_frames);
+}
+
+/* Frames that are begun and not ended take memory: past what all may have the one that has sent most loses its connection. */
+static void test_no_room_for_frames(void **state)
+{
+	enum { SIZE = 60000, LARGE = 40000, SMALL = 20000 };
+	static uint8_t frame[9 + SIZE];
+	int greedy = raw_connect(), modest = raw_connect();
+	size_t head = raw_head(frame, SIZE);
+
+	(void)state;
+	memset(frame + head, 0, sizeof frame - head);
+	frame[head] = 0x80; /* a hop, and then what is no request */
+	raw_write(greedy, frame, LARGE);
+	raw_write(modest, frame, SMALL);
+	edge_ping(); /* nothing is over yet */
+	assert_int_equal(edge_get(&edge_stats()->connections_crowded), 0);
+	raw_write(modest, frame + SMALL, 10000);
+	raw_closed(greedy);
+	assert_int_equal(edge_get(&edge_stats()->connections_crowded), 1);
+	raw_write(modest, frame + SMALL + 10000, head + SIZE - SMALL - 10000);
+	raw_expect(modest, "\x80\0\0\0", 1, TY_PROTOCOL);
+	raw_ping(modest);
+	close(modest);
+}
+
 /* ---- ends ------------------------------------------------------------------------------------------------------------- */
 
 /* The client is gone while an engine has its requests; the connection's place is another client's by the time they come home. */
@@ -303,6 +338,7 @@ int main(void)
 		TEST(many_at_once),
 		TEST_WITH(client_that_does_not_read, impatient),
 		TEST_WITH(no_room_for_replies, little_room),
+		TEST_WITH(no_room_for_frames, little_room_for_frames),
 		TEST(answers_for_nobody),
 		TEST(shutdown),
 		TEST(accept_errors),
