@@ -584,6 +584,7 @@ const struct ty_metric ty_metrics[] = {
 	CONSTANT("connection_requests", "", TY_RPC_CONNECTION_REQUESTS, "Requests of one of them in the service."),
 	CONSTANT("connection_replies", "", TY_RPC_CONNECTION_REPLIES, "Replies of one of them that wait: until some are taken nothing of it is read."),
 	CONSTANT("connection_reply_bytes", "bytes", TY_RPC_CONNECTION_REPLY_BYTES, "Likewise."),
+	CONSTANT("open_request_bytes", "bytes", TY_RPC_REQUEST_BYTES, "Requests that engines have, or twice --max-request-bytes if that is more."),
 	CONSTANT("frame_bytes", "bytes", TY_RPC_FRAME_BYTES, "Frames of all connections that are on their way in."),
 	CONSTANT("reply_bytes", "bytes", TY_RPC_REPLY_BYTES, "Replies of all connections that wait."),
 	CONSTANT("frame_seconds", "seconds", TY_RPC_SEND_TIMEOUT_MS / 1000, "For a greeting, the rest of a frame, or a reply to be taken."),

@@ -21,7 +21,8 @@ struct place {
 	uint64_t client;
 	struct ty_actor *engine; /* a reference; null: nobody is there */
 	uint32_t uid;            /* whose process it is */
-	uint32_t requests;       /* open, of this client */
+	uint32_t requests;       /* open, of this client ... */
+	uint64_t bytes;          /* ... and how long they are */
 };
 
 struct rpc {
@@ -30,7 +31,8 @@ struct rpc {
 	struct ty_actor *self; /* a reference */
 	struct place places[TY_MAX_CLIENTS];
 
-	uint32_t routed;    /* open requests that an engine has; at most config->max_requests */
+	uint32_t routed;    /* open requests that an engine has; at most config->max_requests ... */
+	uint64_t bytes;     /* ... and how long they are; at most limits.request_bytes */
 	uint32_t held;      /* open requests that a stop waits for */
 	bool stopping;
 	struct ty_stop *stop; /* who waits; null once it was told */
@@ -142,8 +144,11 @@ static void put_slot(struct rpc *rpc, struct ty_rpc_slot *slot)
 
 		slot->routed = false;
 		rpc->routed--;
-		if (place->client == slot->exchange.request->client) /* else it left, and another came */
+		rpc->bytes -= slot->bytes;
+		if (place->client == slot->exchange.request->client) { /* else it left, and another came */
 			place->requests--;
+			place->bytes -= slot->bytes;
+		}
 	}
 	if (slot->away && slot->connection)
 		unlink_slot(slot);
@@ -291,6 +296,7 @@ static void hand_over(struct rpc *rpc, struct ty_rpc_slot *slot, struct ty_actor
 static bool has_credit(struct rpc *rpc, struct ty_rpc_slot *slot, const struct place *place)
 {
 	const struct ty_config *config = rpc->service->config;
+	uint64_t room = rpc->socket->edge.limits.request_bytes;
 
 	if (rpc->routed >= config->max_requests)
 		refuse_here(rpc, slot, TY_BUSY, "max_requests = %u requests are open", config->max_requests);
@@ -300,6 +306,9 @@ static bool has_credit(struct rpc *rpc, struct ty_rpc_slot *slot, const struct p
 	else if (place->requests > config->max_requests - rpc->routed)
 		refuse_here(rpc, slot, TY_BUSY, "%u of max_requests = %u requests are open, %u of them this client's", rpc->routed,
 			config->max_requests, place->requests);
+	else if (slot->bytes > room - rpc->bytes || place->bytes > room - rpc->bytes)
+		refuse_here(rpc, slot, TY_BUSY, "open requests are %llu bytes long, %llu of them this client's; all may have %llu",
+			(unsigned long long)rpc->bytes, (unsigned long long)place->bytes, (unsigned long long)room);
 	else
 		return true;
 	return false;
@@ -342,7 +351,9 @@ static void dispatch_to_engine(struct rpc *rpc, struct ty_rpc_slot *slot)
 	}
 	slot->routed = true;
 	rpc->routed++;
+	rpc->bytes += slot->bytes;
 	place->requests++;
+	place->bytes += slot->bytes;
 	hand_over(rpc, slot, place->engine, TY_ENGINE_REQUEST);
 }
 
@@ -401,6 +412,7 @@ static void request(void *owner, struct ty_rpc_connection *connection, const uin
 	slot->connection = connection;
 	memcpy(slot->trace, trace, trace_bytes);
 	slot->trace_bytes = (uint8_t)trace_bytes;
+	slot->bytes = length;
 	begin(rpc, slot);
 	exchange->code = ty_request_unpack(bytes, length, config->max_request_bytes, &exchange->request, &exchange->error);
 	if (exchange->code != TY_OK) {
@@ -451,8 +463,10 @@ static void route(void *self, struct ty_msg *msg)
 		if (place->engine)
 			ty_actor_unref(place->engine);
 		place->engine = r->engine;
-		if (place->client != r->client) /* else what it has open comes home here still */
+		if (place->client != r->client) { /* else what it has open comes home here still */
 			place->requests = 0;
+			place->bytes = 0;
+		}
 		place->client = r->client;
 		place->uid = r->uid;
 	} else if (place->engine && place->client == r->client) {

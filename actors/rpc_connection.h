@@ -31,6 +31,8 @@
 #define TY_RPC_KEEP_INTERVAL_S 10
 #define TY_RPC_KEEP_PROBES 3
 #define TY_RPC_UNACKNOWLEDGED_MS 30000
+#define TY_RPC_REQUEST_BYTES (UINT64_C(128) * 1024 * 1024) /* of requests that engines have, as they came (unpacked they take up to five times as
+                                                              much); or two of max_request_bytes, if that is more. One more answers BUSY */
 #define TY_RPC_FRAME_BYTES (UINT64_C(256) * 1024 * 1024)   /* of frames that are on their way in, of all connections: past it the one that
                                                               has sent most of its own is closed */
 #define TY_RPC_REPLY_BYTES (UINT64_C(64) * 1024 * 1024)    /* of all connections; one whose reply does not fit is closed */
@@ -41,7 +43,7 @@ struct ty_rpc_slot;
 /* Named limits; another value only in tests. */
 struct ty_rpc_limits {
 	uint32_t connections, requests, replies;
-	uint64_t reply_bytes, all_reply_bytes, all_frame_bytes;
+	uint64_t reply_bytes, all_reply_bytes, all_frame_bytes, request_bytes;
 	uint64_t queue_bytes; /* that wait on a connection; past it it is closed. 0: no such limit */
 	size_t frame_bytes;
 	nng_duration frame_ms; /* TY_RPC_SEND_TIMEOUT_MS: for a greeting, for the rest of a frame, for a reply to be taken */

@@ -173,6 +173,8 @@ enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct t
 			option_of(service->config, url), url);
 	if (code != TY_OK)
 		return code;
+	uint64_t two = 2 * (uint64_t)service->config->max_request_bytes;
+
 	edge->service = service;
 	/* With its header's room a request of exactly max_request_bytes passes, and one a little longer is answered with
 	 * LIMIT; the connection of a longer one is closed without an answer. */
@@ -183,6 +185,7 @@ enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct t
 		.reply_bytes = TY_RPC_CONNECTION_REPLY_BYTES,
 		.all_reply_bytes = TY_RPC_REPLY_BYTES,
 		.all_frame_bytes = TY_RPC_FRAME_BYTES,
+		.request_bytes = two > TY_RPC_REQUEST_BYTES ? two : TY_RPC_REQUEST_BYTES,
 		.frame_bytes = (size_t)service->config->max_request_bytes + TY_RPC_HEADER_ROOM,
 		.frame_ms = TY_RPC_SEND_TIMEOUT_MS,
 	};

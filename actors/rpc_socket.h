@@ -20,6 +20,7 @@ struct ty_rpc_slot {
 	bool listed;               /* in that table */
 	bool routed;               /* counts against config->max_requests */
 	bool held;                 /* came before the stop, which waits for it */
+	size_t bytes;              /* of the request, as it came */
 	bool away;                 /* whoever answers it has it */
 	uint8_t trace_bytes;
 	uint8_t trace[4 * TY_RPC_HOPS_MAX]; /* goes in front of the reply */

@@ -208,6 +208,53 @@ static void test_no_room_for_replies(void **state)
 	edge_expect_empty();
 }
 
+#define TWO CLIENT(1, 1)
+#define ALIKE 25 /* bytes of each request that is held below */
+
+static void little_room_for_requests(struct ty_rpc_socket *socket)
+{
+	socket->edge.limits.request_bytes = UINT64_C(4) * ALIKE;
+}
+
+static int set_up_little_room_for_requests(void **state)
+{
+	(void)state;
+	return edge_set_up_with(little_room_for_requests);
+}
+
+/* Long requests are memory too: a client that asks without end gets half of what there is, and another one has room. */
+static void test_no_room_for_requests(void **state)
+{
+	int fd = raw_connect();
+	nng_socket other = house_dial(&house), late = house_dial(&house);
+
+	(void)state;
+	house_route(&house, ONE, house.engine);
+	house_route(&house, TWO, house.engine);
+	for (uint32_t id = 1; id <= 3; id++) {
+		raw_hold(fd, id);
+		house_wait(&house_seen.held, id);
+	}
+	raw_hold(fd, 4);
+	raw_expect(fd, "\x80\0\0\1", 1, TY_BUSY);
+	house_send_plain(other, TWO, 1, HOLD);
+	house_wait(&house_seen.held, 4);
+	house_send_plain(late, TWO, 2, HOLD);
+	house_expect(house_receive(late), 2, TY_BUSY, "open requests are 100 bytes long, 25 of them this client's; all may have 100");
+	house_release(house.engine);
+	house_expect(house_receive(other), 1, TY_OK, "");
+	for (int i = 0; i < 3; i++)
+		raw_expect(fd, "\x80\0\0\1", 1, TY_OK);
+	raw_hold(fd, 5); /* all of it is given back */
+	house_wait(&house_seen.held, 1);
+	house_release(house.engine);
+	raw_expect(fd, "\x80\0\0\1", 1, TY_OK);
+	nng_close(other);
+	nng_close(late);
+	close(fd);
+	edge_expect_empty();
+}
+
 static void little_room_for_frames(struct ty_rpc_socket *socket)
 {
 	socket->edge.limits.all_frame_bytes = 65536;
@@ -338,6 +385,7 @@ int main(void)
 		TEST(many_at_once),
 		TEST_WITH(client_that_does_not_read, impatient),
 		TEST_WITH(no_room_for_replies, little_room),
+		TEST_WITH(no_room_for_requests, little_room_for_requests),
 		TEST_WITH(no_room_for_frames, little_room_for_frames),
 		TEST(answers_for_nobody),
 		TEST(shutdown),
