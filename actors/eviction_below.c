@@ -377,19 +377,32 @@ static bool take_item(struct eviction_job *job, const struct ty_tier_item *item)
 	return true;
 }
 
+/* False: not all of the page that is here. */
+static bool take_page(struct eviction_job *job)
+{
+	for (; job->paged && job->page_at < job->page.count; job->page_at++)
+		if (!take_item(job, &job->page.item[job->page_at]))
+			return false;
+	return true;
+}
+
 static void walk_pages(struct eviction_job *job)
 {
 	while (job->phase == EVICTION_BELOW && !job->paging && !job->resting && !eviction_job_is_full(job)) {
-		for (; job->paged && job->page_at < job->page.count; job->page_at++)
-			if (!take_item(job, &job->page.item[job->page_at])) {
-				if (warms(job))
-					break; /* first those before it */
-				eviction_job_rest(job);
-				return;
-			}
-		if (warms(job) && job->again_count) {
+		bool all = take_page(job);
+
+		if (!all && !warms(job)) {
+			eviction_job_rest(job);
+			return;
+		}
+		if (warms(job) && job->again_count) { /* those before the one that was not taken come first */
 			eviction_warm_go_on(job);
 			return;
+		}
+		if (!all) {
+			note(job, job->lower, TY_NO_MEMORY, "no memory for the keys of a page");
+			next_tier(job);
+			continue;
 		}
 		if (job->paged && !job->page.cursor.length) {
 			next_tier(job);

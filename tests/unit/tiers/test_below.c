@@ -7,12 +7,22 @@
 
 #include <stdlib.h>
 
+#include "actors/eviction_control.h"
 #include "fault.h"
 
 enum { CHUNKS = 40, SMALL = 64 * 1024 };
 #define SECOND INT64_C(1000000000)
 
 static struct world_request request;
+
+static bool no_room_for_keys; /* that WARM remembers of a page */
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+	return no_room_for_keys && size == EVICTION_AGAIN_MAX * sizeof(struct ty_key) ? NULL : __real_malloc(size);
+}
 
 static void open_world(const char *first, const char *second)
 {
@@ -559,6 +569,26 @@ static void test_warm(void **state)
 	world_close();
 }
 
+/* Nothing comes up where there is no memory to remember what would, and that is told, of each tier. */
+static void test_warm_without_memory(void **state)
+{
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	no_room_for_keys = true;
+	prepare(TYER__V1__REQUEST__VERB_WARM);
+	of_the_second();
+	ask();
+	no_room_for_keys = false;
+	assert_int_equal(counts()->chunks, 0);
+	assert_int_equal(counts()->n_unsearched, 2);
+	assert_int_equal(counts()->unsearched[0]->code, TY_NO_MEMORY);
+	assert_string_equal(counts()->unsearched[0]->error, "no memory for the keys of a page");
+	world_forget(&request);
+	warm(of_a_prefix, 1);
+	world_close();
+}
+
 /* More lies below than the arena holds: it ends. And beside a tier that hangs in the middle of it, in time. */
 static void test_warm_too_much(void **state)
 {
@@ -654,6 +684,7 @@ int main(void)
 		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list), cmocka_unit_test(test_keys_beside_a_hang),
 		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
+		cmocka_unit_test(test_warm_without_memory),
 		cmocka_unit_test(test_bad_input),
 	};
 
