@@ -30,7 +30,7 @@ struct disk_actor {
 	uint32_t job_count, errands, next_worker;
 	uint64_t coming;           /* bytes of the files that are being written */
 	uint64_t temps;            /* numbers for temporary names */
-	uint64_t wrong;            /* files so far */
+	uint64_t wrong, unwritten; /* files so far */
 	uint32_t isolated;         /* numbers for names in quarantine */
 	uint64_t aside;            /* bytes of what is there */
 	struct ty_timer tick;
@@ -162,6 +162,14 @@ static void make_way(struct disk_actor *a, uint64_t bytes)
 static bool is_power_of_two(uint64_t n)
 {
 	return (n & (n - 1)) == 0;
+}
+
+/* The file system took it not: full before the tier has its size, read-only, broken. */
+static void tell_unwritten(struct disk_actor *a, const struct disk_job *job)
+{
+	if (is_power_of_two(++a->unwritten))
+		ty_log(TY_LOG_WARN, "tier", "disk: %s: not written (%llu so far): %s", a->disk->folder[job->folder].path,
+			(unsigned long long)a->unwritten, job->why);
 }
 
 /* The file turned out not to be there, or to be of another version. */
@@ -353,8 +361,11 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 			snprintf(job->why, sizeof job->why, "it was deleted");
 			(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder);
 		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false)) {
-			job->outcome = TY_TIER_FAILED; /* no memory to remember it; the next start finds it */
+			job->outcome = TY_TIER_FAILED; /* the next start finds it */
+			snprintf(job->why, sizeof job->why, "no memory to remember it");
 		}
+		if (job->outcome == TY_TIER_FULL || job->outcome == TY_TIER_FAILED)
+			tell_unwritten(a, job);
 		if (job->outcome == TY_TIER_FULL)
 			make_way(a, 2 * ty_envelope_total(&job->shape));
 	} else if (job->work == DISK_GET) {

@@ -34,6 +34,7 @@ struct lane { /* one a tier */
 	struct ty_tier *tier;
 	struct waiting *first, **end;
 	struct put *out, **out_end;
+	bool hangs; /* as it was last told in the log */
 };
 
 struct writeback {
@@ -222,6 +223,11 @@ static bool look_if_hangs(struct lane *lane, int64_t now)
 	bool hangs = atomic_load_explicit(&lane->tier->stats.state, memory_order_acquire) == TY_TIER_BROKEN ||
 		     (lane->out && now - lane->out->since > PATIENCE_NS);
 
+	if (hangs && !lane->hangs)
+		ty_log(TY_LOG_WARN, "tier", "%s:%s hangs: what is to go down to it is dropped", lane->tier->config.kind, lane->tier->config.where);
+	else if (!hangs && lane->hangs)
+		ty_log(TY_LOG_INFO, "tier", "%s:%s takes chunks again", lane->tier->config.kind, lane->tier->config.where);
+	lane->hangs = hangs;
 	atomic_store_explicit(&lane->tier->stats.hangs, hangs, memory_order_relaxed);
 	return hangs;
 }

@@ -4,7 +4,9 @@
  * thread with a logical clock. First each rule by itself, then all of them at random: a failing seed fails again.
  */
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "fault.h"
 #include "tests/unit/cache/world.h"
 
@@ -128,6 +130,16 @@ static void test_two_tiers(void **state)
 	world_close();
 }
 
+static unsigned told_hangs, told_takes; /* lines of the log about the first tier */
+
+static bool listen_to_log(const char *line, size_t length)
+{
+	(void)length;
+	told_hangs += strstr(line, "fault:0 hangs: ") != NULL;
+	told_takes += strstr(line, "fault:0 takes chunks again") != NULL;
+	return true;
+}
+
 /* One that hangs: those who wait for it go home with what they have; the other tier serves as ever. */
 static void test_hang(void **state)
 {
@@ -146,11 +158,15 @@ static void test_hang(void **state)
 	assert_true(f.back);
 	assert_int_equal(world_fetched(&f), 10);
 	/* Stores go on, and what it should have got is dropped once it hangs for too long. */
+	told_hangs = told_takes = 0;
+	ty_log_set_sink(listen_to_log);
 	for (uint32_t i = 0; i < 10; i++)
 		push_out(10 + i);
 	assert_true(tier(0)->stats.dropped > 0);
 	assert_true(tier(0)->stats.pinned_bytes <= tier(0)->config.pins);
 	assert_int_equal(tier(1)->stats.pinned_bytes, 0);
+	assert_int_equal(told_hangs, 1);
+	assert_int_equal(told_takes, 0);
 	/* It comes back. */
 	fault[0].hang = false;
 	fault_let(tier(0));
@@ -158,6 +174,9 @@ static void test_hang(void **state)
 	push_out(30);
 	world_pass(SECOND);
 	push_out(31);
+	assert_int_equal(told_hangs, 1);
+	assert_int_equal(told_takes, 1);
+	ty_log_set_sink(NULL);
 	fault[1].fail = true;
 	assert_int_equal(fetch(30, 0, 20), 20);
 	world_close();

@@ -25,6 +25,16 @@
 #define PUTS 40 /* chunks that go to where seven fit */
 
 static char dir[32], spec[128];
+static _Atomic unsigned told; /* lines that say why a chunk is not written */
+static const char *_Atomic why = "";
+
+static bool listen_to_log(const char *line, size_t length)
+{
+	(void)length;
+	if (strstr(line, " warn  tier: disk: /var/tmp/tyer-small.") && strstr(line, ": not written (") && strstr(line, why))
+		told++;
+	return true;
+}
 static uint64_t chunk_files, other_files;
 
 static int mount_small(void **state)
@@ -81,6 +91,8 @@ static void test_full(void **state)
 	struct house h;
 
 	(void)state;
+	told = 0;
+	why = "No space left on device";
 	assert_int_equal(house_open(&h, spec), TY_OK);
 	house_scanned(&h);
 	for (uint64_t n = 0; n < PUTS; n++) {
@@ -91,6 +103,7 @@ static void test_full(void **state)
 		full += outcome == TY_TIER_FULL;
 	}
 	assert_true(full > 0 && done > PUTS / 2); /* it does not stay full */
+	assert_in_range(told, 1, full < 4 ? full : full - 1); /* each time less often */
 	for (uint32_t i = 0; i < 12; i++)
 		ios[i] = house_io(&h, TY_TIER_PUT, PUTS + i, i, 1, CHUNK);
 	house_run(&h, ios, 12);
@@ -128,7 +141,10 @@ static void test_read_only(void **state)
 	assert_int_equal(pwrite(fd, "x", 1, 9999), 1);
 	close(fd);
 	remount(MS_RDONLY);
+	told = 0;
+	why = strerror(EROFS);
 	assert_int_equal(house_do(&h, TY_TIER_PUT, 4, 1, CHUNK), TY_TIER_FAILED);
+	assert_int_equal(told, 1);
 	assert_non_null(strstr(h.error, strerror(EROFS)));
 	assert_int_equal(house_do(&h, TY_TIER_GET, 0, 1, CHUNK), TY_TIER_DONE);
 	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, CHUNK), TY_TIER_CORRUPT);
@@ -208,7 +224,8 @@ int main(void)
 		puts("cannot mount here: skipped");
 		return 77;
 	}
-	ty_log_setup(TY_LOG_ERROR, false);
+	ty_log_setup(TY_LOG_WARN, false);
+	ty_log_set_sink(listen_to_log);
 	for (int i = 0; i < 2; i++) {
 		struct CMUnitTest tests[] = {
 			cmocka_unit_test_setup_teardown(test_full, mount_small, unmount),
