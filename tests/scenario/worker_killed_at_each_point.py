@@ -122,6 +122,9 @@ class Sweep:
               status["arena"]["used_bytes"] == status["arena"]["chunks"] * CHUNK_BYTES, status["arena"])
         check(f".{self.what}: it was the arena that had it, not the disk", status["counters"]["tyer_prefetch_loaded_total"] == 0, status)
         left = glob.glob(f"{self.folder}/*/*.tmp-*")
+        if left:  # on their way, perhaps: this worker offers to the disk what the one before it did not come to
+            self.quiet()
+            left = [name for name in left if os.path.exists(name)]
         check(f".{self.what}: no half of a file is left", not left, left)
 
     def die_at(self, way, act, name, arrival):
