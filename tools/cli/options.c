@@ -278,5 +278,5 @@ void cli_help(FILE *out)
 		fputc('\n', out);
 	}
 	fprintf(out, "\nExit status: 0 fine, 1 the service answered an error or the command line is wrong, 2 the service cannot be\n"
-		     "reached or is not Tyer.\n");
+		     "reached or is not Tyer; of calibrate, that the GPU cannot be measured.\n");
 }
