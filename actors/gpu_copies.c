@@ -240,18 +240,25 @@ static void count_steps(struct ty_op *op)
 }
 
 /* The cursor, one block on. */
-static void step_on(const struct ty_op *op, uint32_t *group, uint32_t *copy, uint32_t *block, uint32_t *step)
+static void step_on(const struct ty_op *op, struct ty_op_cursor *at)
 {
-	if (++*block < op->layout->groups[*group].blocks_per_chunk)
+	if (++at->block < op->layout->groups[at->group].blocks_per_chunk)
 		return;
-	*block = 0;
-	if (++*copy < op->copy_count)
+	at->block = 0;
+	if (++at->copy < op->copy_count)
 		return;
-	*copy = 0;
-	if (++*group < op->layout->group_count)
+	at->copy = 0;
+	if (++at->group < op->layout->group_count)
 		return;
-	*group = 0;
-	++*step;
+	at->group = 0;
+	at->step++;
+}
+
+/* At the last block of its group. */
+static void to_last(const struct ty_op *op, struct ty_op_cursor *at)
+{
+	at->copy = op->copy_count - 1;
+	at->block = op->layout->groups[at->group].blocks_per_chunk - 1;
 }
 
 /* What comes next of a layered op, all of one part. `op->at` is where that begins, *after where it ends. */
@@ -260,7 +267,7 @@ static void fill_layered(struct gpu *g, struct ty_op *op, struct batch *b, struc
 	struct ty_op_cursor at = op->at;
 	uint32_t count = 0, limit = 0, first = 0;
 
-	for (; at.step < op->layout->step_count; step_on(op, &at.group, &at.copy, &at.block, &at.step)) {
+	for (; at.step < op->layout->step_count; step_on(op, &at)) {
 		const struct ty_layout_group *group = &op->layout->groups[at.group];
 		const struct ty_part *part = ty_device_part(op->mapping, at.step, at.group);
 		const struct ty_copy *copy = &op->copies[at.copy];
@@ -268,6 +275,8 @@ static void fill_layered(struct gpu *g, struct ty_op *op, struct batch *b, struc
 
 		if (count && (part->mapping != b->base.mapping || count == limit))
 			break;
+		if (!part->mapping) /* past all of its blocks, however many they are */
+			to_last(op, &at);
 		if (!part->mapping || *id == TY_BLOCK_SKIP)
 			continue;
 		if (!count) {

@@ -6,6 +6,7 @@
 #include "gpu_house.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <tyer/stream.h>
 
@@ -67,6 +68,87 @@ static void test_layers(void **state)
 	h_expect(&c, retrieve(&c, &t), TY_INVALID, "layers.value");
 	t.layers = (struct ty_mark){TY_TIMELINE_WORDS, 1};
 	h_expect(&c, retrieve(&c, &t), TY_INVALID, "layers.word");
+	g_close(&c);
+}
+
+/* Groups with blocks of their own sizes, of which a step may bring nothing: 16 tokens and 4 planes, 64 tokens and 3. */
+enum { A_BLOCKS = 64, A_RUN = 1024, A_PLANES = 4, B_BLOCKS = 32, B_RUN = 4096, B_PLANES = 3, B_AT = A_PLANES * A_BLOCKS * A_RUN };
+static const uint32_t group_steps[4][2] = {{0, 1}, {1, 1}, {4, 1}, {4, 3}};
+
+static uint8_t *run_at(const struct h_client *c, uint32_t group, uint32_t plane, uint32_t id)
+{
+	return group ? c->pool + B_AT + ((size_t)plane * B_BLOCKS + id) * B_RUN : c->pool + ((size_t)plane * A_BLOCKS + id) * A_RUN;
+}
+
+/* Of the planes that are there after `steps`: runs of chunk blocks [0, 16) and [0, 4) that are not at `a` and `b` what they were. */
+static uint32_t wrong_runs(const struct h_client *c, const uint8_t *was, uint32_t steps, uint32_t a, uint32_t b)
+{
+	struct h_client before = *c;
+	uint32_t wrong = 0;
+
+	before.pool = (uint8_t *)(uintptr_t)was;
+	for (uint32_t g = 0; steps && g < 2; g++)
+		for (uint32_t p = 0; p < group_steps[steps - 1][g]; p++)
+			for (uint32_t i = 0; i < (g ? 4 : 16); i++)
+				wrong += memcmp(run_at(&before, g, p, i), run_at(c, g, p, (g ? b : a) + i), g ? B_RUN : A_RUN) != 0;
+	return wrong;
+}
+
+static void test_layers_of_groups(void **state)
+{
+	struct ty_plane planes[A_PLANES + B_PLANES];
+	struct ty_group groups[2] = {{16, A_BLOCKS, A_RUN, A_RUN, A_PLANES, planes}, {64, B_BLOCKS, B_RUN, B_RUN, B_PLANES, planes + A_PLANES}};
+	uint32_t a[16], b[4], counts[2] = {16, 4};
+	const uint32_t *lists[2] = {a, b};
+	struct ty_transfer t = {.session = 1, .count = 4, .blocks = lists, .block_counts = counts, .group_count = 2};
+	uint8_t *was = malloc(H_POOL_BYTES);
+	uint64_t random = 5;
+	struct ty_pool *pool;
+	struct h_client c;
+
+	(void)state;
+	g_open(&house, &c, 0);
+	pool = g_pool(&c);
+	for (uint32_t p = 0; p < A_PLANES + B_PLANES; p++)
+		planes[p] = (struct ty_plane){0, p < A_PLANES ? p * A_BLOCKS * A_RUN : B_AT + (p - A_PLANES) * B_BLOCKS * B_RUN};
+	pool->groups = groups;
+	pool->group_count = 2;
+	pool->step_count = 4;
+	pool->steps = group_steps[0];
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	t.registration = c.last.registered.registration;
+	test_fill(c.pool, H_POOL_BYTES, &random);
+	memcpy(was, c.pool, H_POOL_BYTES);
+	for (uint32_t i = 0; i < 16; i++)
+		a[i] = i;
+	for (uint32_t i = 0; i < 4; i++)
+		b[i] = i;
+	h_ok(&c, h_lookup(&c, 1, 900, 4));
+	h_ok(&c, h_wait(&c, ty_client_store(c.client, &t, h_done, &c, &c.refused)));
+	assert_int_equal(c.last.store.stored, 4);
+	h_ok(&c, h_lookup(&c, 1, 900, 4));
+	for (uint32_t i = 0; i < 16; i++)
+		a[i] = 32 + i;
+	for (uint32_t i = 0; i < 4; i++)
+		b[i] = 16 + i;
+	t.layers = (struct ty_mark){5, 100};
+	t.done = (struct ty_mark){6, 1};
+	house.driver.set("ops=1");
+	h_send(&c, ty_client_retrieve(c.client, &t, h_done, &c, &c.refused));
+	while (!h_answered(&c)) { /* whenever one looks, what the word says is there */
+		uint32_t steps = 0;
+
+		while (steps < 4 && ty_client_reached(c.client, (struct ty_mark){5, 100 + steps}))
+			steps++;
+		assert_int_equal(wrong_runs(&c, was, steps, 32, 16), 0);
+		ty_client_poll(c.client, 0, 0);
+	}
+	house.driver.set("ops=4");
+	h_ok(&c, c.last.code);
+	assert_true(ty_client_reached(c.client, t.done));
+	assert_true(ty_client_reached(c.client, (struct ty_mark){5, 103}));
+	assert_int_equal(wrong_runs(&c, was, 4, 32, 16), 0);
+	free(was);
 	g_close(&c);
 }
 
@@ -287,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		G_TEST(test_calls),
 		G_TEST(test_layers),
+		G_TEST(test_layers_of_groups),
 		G_TEST(test_streams),
 		G_TEST(test_pieces),
 		cmocka_unit_test(test_four_devices),
