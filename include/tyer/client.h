@@ -178,9 +178,9 @@ struct ty_segment {
 	int fd;         /* as ty_region's */
 	uint64_t bytes; /* of the whole piece: what it was created with */
 };
-/* Memory is one of three: a sealed memfd (host device), a legacy CUDA IPC handle, or pieces made with cuMemCreate, which the
- * service maps one behind the other; a single piece may be given as `fd` too. Descriptors stay the caller's. With an owner in
- * this process (embed.h) it is none of them, but an address. */
+/* Memory is one of three: a memfd sealed against shrinking, not of huge pages (host device), a legacy CUDA IPC handle, or pieces
+ * made with cuMemCreate, which the service maps one behind the other; a single piece may be given as `fd` too. Descriptors stay the
+ * caller's. With an owner in this process (embed.h) it is none of them, but an address. */
 struct ty_region {
 	bool is_fd;                             /* fd, else ipc_handle, unless there are segments, or an address */
 	int fd;

@@ -2,17 +2,20 @@
  *
  * The host device: a client's pool is shared memory, and ty_device_poll is the copy engine. Where faults are injected.
  *
- * A pool's regions are memfds that can no longer shrink, so that no access past their end can ever fault in our process.
+ * A pool's regions are memfds that can no longer shrink, so that no access past their end can ever fault in our process; nor are they of
+ * huge pages, which may run out.
  */
 #include "device_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "kernels/gather.h"
@@ -204,9 +207,11 @@ static bool host_unmap(struct ty_device *base, struct ty_mapping *mapping)
 	return true;
 }
 
-/* A descriptor from outside: is it memory that keeps its size, and as large as it is said to be? */
+/* A descriptor from outside: is it memory that keeps its size, and as large as it is said to be? Of huge pages an owner can punch out
+ * those that we were promised, and then there may be none to fault in. */
 static enum ty_code check_descriptor(const struct ty_region *r, uint32_t index, struct ty_error *err)
 {
+	struct statfs fs;
 	struct stat st;
 	int seals;
 
@@ -219,8 +224,10 @@ static enum ty_code check_descriptor(const struct ty_region *r, uint32_t index, 
 	if (!(seals & F_SEAL_SHRINK))
 		return ty_fail(err, TY_INVALID, "regions[%u]: the memfd is not sealed against shrinking (F_SEAL_SHRINK)",
 			index);
-	if (fstat(r->fd, &st))
+	if (fstatfs(r->fd, &fs) || fstat(r->fd, &st))
 		return ty_fail(err, TY_IO, "regions[%u]: fstat: %s", index, strerror(errno));
+	if (fs.f_type == HUGETLBFS_MAGIC)
+		return ty_fail(err, TY_UNSUPPORTED, "regions[%u]: a memfd of huge pages (MFD_HUGETLB), expected an ordinary one", index);
 	if (st.st_size < 0 || (uint64_t)st.st_size < r->allocation_bytes)
 		return ty_fail(err, TY_INVALID, "regions[%u].allocation_bytes: %llu, but the memfd has %lld", index,
 			(unsigned long long)r->allocation_bytes, (long long)st.st_size);

@@ -147,7 +147,7 @@ static void bad_memory(void **state)
 	struct ty_mapping *mapping;
 	struct ty_layout *layout;
 	struct ty_error err;
-	int plain, fds[2];
+	int plain, huge, fds[2];
 	char path[] = "/tmp/tyer-test-XXXXXX";
 
 	(void)state;
@@ -173,6 +173,12 @@ static void bad_memory(void **state)
 	REFUSED(sealed(tp.regions[0].allocation_bytes, 0), TY_INVALID, "F_SEAL_SHRINK");
 	REFUSED(sealed(tp.regions[0].allocation_bytes - 1, F_SEAL_SHRINK), TY_INVALID, "allocation_bytes");
 	REFUSED(sealed(tp.regions[0].allocation_bytes, F_SEAL_SHRINK | F_SEAL_WRITE), TY_INVALID, "mmap");
+	huge = memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	if (huge >= 0) { /* not every kernel has them */
+		assert_int_equal(ftruncate(huge, 64 << 20), 0);
+		assert_int_equal(fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+		REFUSED(huge, TY_UNSUPPORTED, "huge pages");
+	}
 	tp.regions[0].length -= 16; /* not the one that the layout was checked with */
 	REFUSED(sealed(tp.regions[0].allocation_bytes, F_SEAL_SHRINK), TY_INVALID, "layout");
 	tp.regions[0].length += 16;
