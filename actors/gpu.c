@@ -239,10 +239,11 @@ static void on_piece(void *self, struct ty_msg *msg)
 /* Run beside the device; and populate makes the pages that this owner registers there too. */
 static void move_near(struct gpu *g)
 {
-	int node = ty_numa_node(NULL, ty_device_pci(g->dev));
+	const char *sysfs = g->service->config->sysfs;
+	int node = ty_numa_node(sysfs, ty_device_pci(g->dev));
 	struct ty_error err;
 
-	if (ty_numa_run_on(NULL, node, &err) != TY_OK)
+	if (ty_numa_run_on(sysfs, node, &err) != TY_OK)
 		ty_log(TY_LOG_WARN, "gpu", "%s: %s", g->stats->info.name, err.text);
 	else if (node >= 0)
 		ty_log(TY_LOG_INFO, "gpu", "%s: beside NUMA node %d", g->stats->info.name, node);

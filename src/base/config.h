@@ -63,6 +63,7 @@ struct ty_config {
 	char calibration[256];  /* --calibration   a directory, "auto" or "off"; default auto */
 	uint32_t gpu_stall_after_us; /* --gpu-stall-after  a call or copy for longer: the device is stalled; default 10 s */
 	uint32_t gpu_stall_limit_us; /* --gpu-stall-limit  and for longer than this: another worker; default 30 s, 0: never */
+	const char *sysfs;      /* none; where NUMA nodes are looked up, for tests; null: /sys */
 	uint32_t chunk_tokens;  /* --chunk-tokens  16..65536; default 256 */
 	uint32_t workers;       /* --workers       pool threads; default 0 = one per CPU, at most 8 */
 	uint32_t spin_us;       /* --spin-us       a thread without work looks for some so long; default 0 = the runtime's */

@@ -5,12 +5,21 @@
  */
 #include "gpu_house.h"
 
+#include <dirent.h>
+#include <ftw.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <tyer/stream.h>
+#include <unistd.h>
 
 #include "actors/service.h"
+#include "base/numa.h"
 #include "device/cuda_api.h"
 
 static struct g_house house;
@@ -364,6 +373,136 @@ static void test_four_devices(void **state)
 	g_stop(&house);
 }
 
+/* ---- near the device ---------------------------------------------------------------------------------------------- */
+
+static char sysfs[] = "/tmp/tyer-sysfs-XXXXXX";
+
+static void put(const char *name, const char *text)
+{
+	char path[128], *slash = path;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", sysfs, name);
+	while ((slash = strchr(slash + 1, '/'))) {
+		*slash = '\0';
+		mkdir(path, 0700);
+		*slash = '/';
+	}
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "%s\n", text);
+	fclose(f);
+}
+
+/* Device i lies beside node (i & mask) of two, each with a processor of those that we may use. */
+static void describe_machine(uint32_t mask, const uint32_t cpus[2])
+{
+	char name[64], text[16];
+
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
+		snprintf(name, sizeof name, "bus/pci/devices/ffff:%02x:00.0/numa_node", i);
+		snprintf(text, sizeof text, "%u", i & mask);
+		put(name, text);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		snprintf(name, sizeof name, "devices/system/node/node%u/cpulist", i);
+		snprintf(text, sizeof text, "%u", cpus[i]);
+		put(name, text);
+	}
+}
+
+/* Which processor owner `index`'s thread may run on; UINT32_MAX: several. */
+static uint32_t cpu_of(uint32_t index)
+{
+	char name[32], path[64], found[32] = "";
+	uint32_t cpu = UINT32_MAX;
+	struct dirent *d;
+	cpu_set_t set;
+	DIR *dir = opendir("/proc/self/task");
+	FILE *f;
+
+	snprintf(name, sizeof name, "owner-%u\n", index);
+	while ((d = readdir(dir))) {
+		snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", d->d_name);
+		f = fopen(path, "r");
+		if (f && fgets(found, sizeof found, f) && !strcmp(found, name) && !sched_getaffinity(atoi(d->d_name), sizeof set, &set) &&
+			CPU_COUNT(&set) == 1)
+			for (cpu = 0; !CPU_ISSET(cpu, &set);)
+				cpu++;
+		if (f)
+			fclose(f);
+	}
+	closedir(dir);
+	return cpu;
+}
+
+static void start_near(uint32_t mask, const uint32_t cpus[2], struct h_client c[G_DEVICES - 1])
+{
+	describe_machine(mask, cpus);
+	g_prepare_service(&house, G_DEVICES - 1);
+	house.service.config.sysfs = sysfs;
+	h_start(&house.service);
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
+		g_open(&house, &c[i], i);
+		h_ok(&c[i], g_register(&c[i]));
+	}
+}
+
+static void stop_near(struct h_client c[G_DEVICES - 1])
+{
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++)
+		g_close(&c[i]);
+	g_stop(&house);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+	(void)st, (void)kind, (void)where;
+	return remove(path);
+}
+
+/* Each owner runs beside its GPU, and what it registers of the arena lies there. */
+static void test_near(void **state)
+{
+	const struct ty_arena *arena;
+	unsigned long nodes[2] = {0};
+	struct h_client c[G_DEVICES - 1];
+	uint32_t cpus[2] = {UINT32_MAX, UINT32_MAX};
+	struct ty_error err;
+	cpu_set_t mine;
+	uint8_t *page;
+	int mode;
+
+	(void)state;
+	assert_non_null(mkdtemp(sysfs));
+	assert_int_equal(sched_getaffinity(0, sizeof mine, &mine), 0);
+	for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &mine))
+			cpus[cpus[0] != UINT32_MAX] = cpu; /* the first, and the last */
+	cpus[1] = cpus[1] == UINT32_MAX ? cpus[0] : cpus[1];
+	start_near(1, cpus, c);
+	for (uint32_t i = 0; i < G_DEVICES - 1; i++) {
+		assert_int_equal(cpu_of(i), cpus[i & 1]);
+		assert_int_equal(atomic_load(&house.service.service->gpu_stats[i].near), (i & 1) + 1);
+	}
+	stop_near(c);
+
+	start_near(0, cpus, c);
+	arena = &house.service.service->arena;
+	g_store(&c[3], 6000, 8); /* the piece behind the first is asked for now at the latest, by owners that know where they are */
+	while (atomic_load(&house.service.service->eviction_stats.ready_bytes) < 2 * TY_PIECE_BYTES)
+		ty_client_poll(c[0].client, 0, 1000);
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ty_numa_prefer(0, page, 4096, &err) == TY_OK) { /* else the kernel has no nodes, or does not let us */
+		assert_int_equal(syscall(SYS_get_mempolicy, &mode, nodes, 65ul, arena->base + TY_PIECE_BYTES, MPOL_F_ADDR), 0);
+		assert_int_equal(mode, MPOL_PREFERRED);
+		assert_int_equal(nodes[0], 1);
+	}
+	munmap(page, 4096);
+	stop_near(c);
+	assert_int_equal(nftw(sysfs, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +512,7 @@ int main(void)
 		G_TEST(test_streams),
 		G_TEST(test_pieces),
 		cmocka_unit_test(test_four_devices),
+		cmocka_unit_test(test_near),
 	};
 	int failed;
 
