@@ -12,7 +12,7 @@ stage=$(mktemp -d "${TMPDIR:-/tmp}/tyer-gpu-check.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 mkdir "$stage/bin" "$stage/exe" "$stage/tests" "$stage/scenario"
 cp "$build/tools/tyerd/tyerd" "$build/tools/cli/tyer" "$build/tools/bench/tyer-bench" "$stage/bin/"
-for name in gpu/kernel_check gpu/device_check gpu/path_check gpu/embedded_check bench/gpu_load bench/gpu_threads scenario/probe; do
+for name in gpu/kernel_check gpu/device_check gpu/refusal_check gpu/path_check gpu/embedded_check bench/gpu_load bench/gpu_threads scenario/probe; do
 	ln -s "$build/tests/$name" "$stage/tests/${name#*/}"
 done
 ln -s "$build/tests/gpu/kernel_check" "$build/tools/tyerd/tyerd" "$stage/exe/"
