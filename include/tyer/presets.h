@@ -10,7 +10,7 @@
  *   kv-first-nhd, -hnd  of each layer one [2, N, T, H, D] or [2, N, H, T, D]
  *   blocks-first-nhd, -hnd        of each layer one [N, 2, T, H, D] or [N, 2, H, T, D]
  *   fused-nhd, -hnd     of each layer one [N, T, H, D] or [N, H, T, D], D holds K and V (interleaved or one after the other)
- *   split-nhd           of each layer one K and one V, all K first: [N, T, H, D] or [N * T, H, D]
+ *   split-nhd, -hnd     of each layer one K and one V, all K first: [N, T, H, D], [N * T, H, D] or [N, H, T, D]
  *   mla                 of each layer one [N, T, D] or [N * T, 1, D]; H is 1
  *   pages               of each layer one [N, T * D]: opaque pages (values, then their scales; states), D bytes a token; H is 1
  */
@@ -37,7 +37,7 @@ TY_API const char *ty_preset_name(uint32_t index);
 TY_API const char *ty_preset_format(const char *name);
 
 /* Fill `group` and its planes, whose regions are numbered from first_region on. *region_count regions are needed, each of at least
- * *region_bytes bytes. planes: room for plane_room of them, which must live as long as the group; split-nhd needs 2 * layers,
+ * *region_bytes bytes. planes: room for plane_room of them, which must live as long as the group; split-nhd and -hnd need 2 * layers,
  * as all with two planes a layer. TY_INVALID names what is wrong, TY_LIMIT says that there is not enough room. */
 TY_API TY_MUST_USE enum ty_code ty_preset_group(const char *name, const struct ty_preset_shape *shape, uint32_t first_region,
 	struct ty_group *group, struct ty_plane *planes, uint32_t plane_room, uint32_t *region_count, uint64_t *region_bytes,

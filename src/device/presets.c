@@ -26,6 +26,7 @@ static const struct preset presets[] = {
 	{"fused-nhd", "NHD", LAYER, 1, true, false},
 	{"fused-hnd", "HND", LAYER, 1, true, false},
 	{"split-nhd", "NHD", PLANE, 2, true, false},
+	{"split-hnd", "HND", PLANE, 2, true, false},
 	{"mla", "", LAYER, 1, true, true},
 	{"pages", "", LAYER, 1, true, true},
 };

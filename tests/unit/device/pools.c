@@ -237,11 +237,11 @@ static void add_preset(struct test_pool *t, const char *name, const struct ty_pr
 	t->pool.format = ty_preset_format(name);
 }
 
-static void preset(struct test_pool *t, const char *name)
+static void preset(struct test_pool *t, const char *name, uint32_t padding)
 {
 	bool one_head = !strcmp(name, "mla") || !strcmp(name, "pages");
 	const struct ty_preset_shape shape = {.layers = LAYERS, .blocks = BLOCKS, .block_tokens = 16, .heads = one_head ? 1 : 2,
-		.head_bytes = one_head ? 132 : 32};
+		.head_bytes = one_head ? 132 : 32, .padding = padding};
 
 	add_preset(t, name, &shape);
 }
@@ -266,38 +266,44 @@ static void hybrid_presets(struct test_pool *t)
 
 static const struct {
 	const char *name;
-	void (*build)(struct test_pool *t); /* null: the preset of this name */
+	void (*build)(struct test_pool *t); /* null: the preset of this name ... */
+	uint32_t padding;                   /* ... with so much behind each block */
 } known[] = {
-	{"per layer, [2, blocks]", per_layer},
-	{"per layer, HND, one of four parts", per_layer_hnd},
-	{"K and V apart", split_kv},
-	{"blocks first", blocks_first},
-	{"fused", fused},
-	{"cross-layer", cross_layer},
-	{"cross-layer, long blocks", cross_layer_long},
-	{"MLA", mla},
-	{"hybrid", hybrid},
-	{"hybrid, shared pages", hybrid_shared},
-	{"padded", padded},
-	{"long runs", long_runs},
-	{"many blocks", many_blocks},
-	{"wide blocks", wide_blocks},
-	{"long and short runs", mixed},
-	{"80 allocations", many_regions},
-	{"hybrid of presets", hybrid_presets},
-	{"cross-layer-nhd", NULL},
-	{"cross-layer-hnd", NULL},
-	{"cross-layer-fused-nhd", NULL},
-	{"cross-layer-fused-hnd", NULL},
-	{"kv-first-nhd", NULL},
-	{"kv-first-hnd", NULL},
-	{"blocks-first-nhd", NULL},
-	{"blocks-first-hnd", NULL},
-	{"fused-nhd", NULL},
-	{"fused-hnd", NULL},
-	{"split-nhd", NULL},
-	{"mla", NULL},
-	{"pages", NULL},
+	{"per layer, [2, blocks]", per_layer, 0},
+	{"per layer, HND, one of four parts", per_layer_hnd, 0},
+	{"K and V apart", split_kv, 0},
+	{"blocks first", blocks_first, 0},
+	{"fused", fused, 0},
+	{"cross-layer", cross_layer, 0},
+	{"cross-layer, long blocks", cross_layer_long, 0},
+	{"MLA", mla, 0},
+	{"hybrid", hybrid, 0},
+	{"hybrid, shared pages", hybrid_shared, 0},
+	{"padded", padded, 0},
+	{"long runs", long_runs, 0},
+	{"many blocks", many_blocks, 0},
+	{"wide blocks", wide_blocks, 0},
+	{"long and short runs", mixed, 0},
+	{"80 allocations", many_regions, 0},
+	{"hybrid of presets", hybrid_presets, 0},
+	{"cross-layer-nhd", NULL, 0},
+	{"cross-layer-hnd", NULL, 0},
+	{"cross-layer-fused-nhd", NULL, 0},
+	{"cross-layer-fused-hnd", NULL, 0},
+	{"kv-first-nhd", NULL, 0},
+	{"kv-first-hnd", NULL, 0},
+	{"blocks-first-nhd", NULL, 0},
+	{"blocks-first-hnd", NULL, 0},
+	{"fused-nhd", NULL, 0},
+	{"fused-hnd", NULL, 0},
+	{"split-nhd", NULL, 0},
+	{"split-hnd", NULL, 0},
+	{"mla", NULL, 0},
+	{"pages", NULL, 0},
+	{"cross-layer-fused-nhd", NULL, 48},
+	{"kv-first-hnd", NULL, 48},
+	{"split-hnd", NULL, 16},
+	{"mla", NULL, 1024},
 };
 const unsigned test_pool_count = sizeof known / sizeof known[0];
 
@@ -316,7 +322,7 @@ void test_pool_build(unsigned index, struct test_pool *t)
 	if (known[index].build)
 		known[index].build(t);
 	else
-		preset(t, known[index].name);
+		preset(t, known[index].name, known[index].padding);
 }
 
 void test_pool_steps(struct test_pool *t)

@@ -79,6 +79,7 @@ static void places(void **state)
 		{"fused-nhd", "NHD", L, 1, N * RUN, fused},
 		{"fused-hnd", "HND", L, 1, N * RUN, fused},
 		{"split-nhd", "NHD", 2 * L, 2, N * RUN, split},
+		{"split-hnd", "HND", 2 * L, 2, N * RUN, split},
 		{"mla", "", L, 1, N * T * D, one_head},
 		{"pages", "", L, 1, N * T * D, one_head},
 	};
@@ -109,6 +110,34 @@ static void places(void **state)
 	assert_null(ty_preset_name(sizeof want / sizeof want[0]));
 	assert_null(ty_preset_format("nhd"));
 	assert_null(ty_preset_format(NULL));
+}
+
+/* What is padded lies as far apart as it is said to; nothing else changes. */
+static void padded(void **state)
+{
+	enum { PADDING = 48 };
+
+	(void)state;
+	for (uint32_t i = 0; ty_preset_name(i); i++) {
+		const char *name = ty_preset_name(i);
+		struct ty_preset_shape s = strcmp(name, "mla") && strcmp(name, "pages") ? shape : latent;
+		bool kv_first = !strncmp(name, "kv-first", 8);
+		struct ty_plane dense[64];
+		struct ty_group before;
+		uint64_t before_bytes;
+
+		assert_int_equal(ty_preset_group(name, &s, 0, &before, dense, 64, &regions, &before_bytes, &err), TY_OK);
+		s.padding = PADDING;
+		assert_int_equal(ty_preset_group(name, &s, 0, &group, planes, 64, &regions, &bytes, &err), TY_OK);
+		assert_int_equal(group.block_stride, before.block_stride + PADDING);
+		assert_int_equal(group.run_bytes, before.run_bytes);
+		assert_int_equal(bytes, before_bytes + (kv_first ? 2u : 1u) * N * PADDING);
+		for (uint32_t p = 0; p < group.plane_count; p++) {
+			assert_int_equal(planes[p].region, dense[p].region);
+			/* behind the first plane's blocks, where planes are outermost */
+			assert_int_equal(planes[p].offset, dense[p].offset + (kv_first && p % 2 ? N * PADDING : 0));
+		}
+	}
 }
 
 static void refuse(const char *name, struct ty_preset_shape s, uint32_t first, uint32_t room, enum ty_code want, const char *words)
@@ -155,6 +184,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(places),
+		cmocka_unit_test(padded),
 		cmocka_unit_test(refusals),
 	};
 
