@@ -18,6 +18,13 @@
 #include "metrics.h"
 #include "service.h"
 
+/* A connection. The server's thread's alone. */
+struct seat {
+	int fd; /* -1: free */
+	uint64_t since; /* which one it was: the oldest has the least */
+	bool waits; /* for a page that metrics is making */
+};
+
 struct ty_http {
 	struct ty_service *service;
 	struct MHD_Daemon *daemon;
@@ -26,6 +33,9 @@ struct ty_http {
 	 * last one home after that raises `drained`. Acquire-release throughout: a scrape's end happens before the stop. */
 	_Atomic uint32_t out;
 	int drained;
+	struct seat seats[TY_HTTP_CONNECTIONS];
+	uint64_t came;
+	unsigned taken;
 };
 #define CLOSING 0x80000000u
 
@@ -180,6 +190,44 @@ static enum MHD_Result respond_page(struct request *request)
 	return respond(request->connection, scrape->status, scrape->type, body, scrape->length, MHD_RESPMEM_MUST_FREE);
 }
 
+/* ---- connections ----------------------------------------------------------------------------------------------------- */
+
+/* All places are taken, perhaps by some who say a byte now and then: the oldest makes room, unless its page is on the way. Who comes
+ * to ask is answered, however many there are who do not. */
+static void make_room(struct ty_http *http)
+{
+	struct seat *oldest = NULL;
+
+	for (struct seat *s = http->seats; s < http->seats + TY_HTTP_CONNECTIONS; s++)
+		if (s->fd >= 0 && !s->waits && (!oldest || s->since < oldest->since))
+			oldest = s;
+	if (oldest)
+		(void)shutdown(oldest->fd, SHUT_RDWR); /* the server sees its end, and closes it */
+}
+
+static void connection_changed(void *user, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode what)
+{
+	struct ty_http *http = user;
+	struct seat *seat = *context;
+
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		seat->fd = -1;
+		http->taken--;
+		return;
+	}
+	for (seat = http->seats; seat->fd >= 0;) /* there is one: no more connections than that are open */
+		seat++;
+	*seat = (struct seat){.fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, .since = ++http->came};
+	*context = seat;
+	if (++http->taken == TY_HTTP_CONNECTIONS)
+		make_room(http);
+}
+
+static struct seat *seat_of(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
 /* ---- scrapes -------------------------------------------------------------------------------------------------------- */
 
 static bool scrape_begins(struct ty_http *http)
@@ -221,6 +269,7 @@ static enum MHD_Result ask(struct request *request)
 	request->scrape.status = 503; /* if nobody is there to say better */
 	if (!scrape_begins(http))
 		return respond_page(request);
+	seat_of(request->connection)->waits = true;
 	MHD_suspend_connection(request->connection);
 	if (ty_send(http->service->metrics, &request->scrape.msg, TY_METRICS_SCRAPE) != TY_OK)
 		scrape_done(&request->scrape);
@@ -281,7 +330,10 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 		*upload_length = 0;
 		return MHD_YES;
 	}
-	return request->asked ? respond_page(request) : ask(request);
+	if (!request->asked)
+		return ask(request);
+	seat_of(connection)->waits = false;
+	return respond_page(request);
 }
 
 static void completed(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
@@ -322,6 +374,7 @@ static enum ty_code start_daemon(struct ty_http *http, const char *text, int lis
 		MHD_OPTION_EXTERNAL_LOGGER, server_says, NULL, /* first: it takes what the others say */
 		MHD_OPTION_LISTEN_SOCKET, listener,
 		MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, http,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)TY_HTTP_CONNECTIONS,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)TY_HTTP_CONNECTION_BYTES,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TY_HTTP_TIMEOUT_S,
@@ -343,6 +396,8 @@ enum ty_code ty_http_start(struct ty_service *service, const char *address, int 
 	if (http == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for the HTTP server");
 	http->service = service;
+	for (unsigned i = 0; i < TY_HTTP_CONNECTIONS; i++)
+		http->seats[i].fd = -1;
 	http->port = where_it_listens(listener, &bound) ? port_of(&bound) : 0;
 	http->drained = eventfd(0, EFD_CLOEXEC);
 	code = http->drained < 0 ? ty_fail(err, TY_IO, "http: eventfd: %s", strerror(errno))
