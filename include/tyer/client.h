@@ -7,6 +7,8 @@
  * ty_client_poll, on that thread, with one terminal code. ty_client_fd becomes readable when there
  * is something to poll for, so a client fits into any event loop. A completion may send further requests;
  * inside of one ty_client_poll delivers nothing (it returns 0), and ty_client_close must not be called.
+ * Clients share nothing: a process may have several, each with a thread of its own or all with one. In every function `err` may be
+ * null; pointers to a client, a pool, a transfer or a result may not, where nothing else is said.
  *
  * A service that does not answer completes a request with TY_TIMEOUT, a second after the service itself
  * should have. A request is never sent twice.
@@ -86,12 +88,19 @@ struct ty_client_info {
 	const struct ty_device_info *devices;
 };
 
-/* Connect, attach and HELLO; waits for at most connect_timeout_us (the one function that waits). */
+/* Connect, attach and HELLO; waits for at most connect_timeout_us (the one function that waits, but for a poll that is told to), also while the
+ * service opens its devices. On TY_OK *out is the caller's until ty_client_close; else it is null. TY_CLOSED: nobody listens there.
+ * TY_TIMEOUT, TY_DENIED, TY_PROTOCOL, TY_INVALID, TY_LIMIT, TY_STOPPING, ...: docs/wire.md has the table. Any thread; the client
+ * then belongs to the one that polls it. */
 TY_API TY_MUST_USE enum ty_code ty_client_open(const struct ty_client_options *options,
 	struct ty_client **out, struct ty_error *err);
 /* Requests in flight complete with TY_CANCELLED, inside this call. The service releases all that the
  * client held. Does not wait. Null is allowed. */
 TY_API void ty_client_close(struct ty_client *client);
+/* In a child of fork: lets go of the parent's client there, without a word to the service and without completions. The parent goes on with
+ * it. A child that neither calls this nor execs keeps the parent's connection open, so that the service takes the parent for
+ * alive as long as either lives; and no other function of the client may be called in it. Null is allowed. */
+TY_API void ty_client_forked(struct ty_client *client);
 
 TY_API const struct ty_client_info *ty_client_info(const struct ty_client *client);
 /* Is the service there? If not, *why (null is allowed) says what became of the last attempt. */
@@ -127,13 +136,14 @@ struct ty_result {
 	const char *error;     /* the service's words; "" when code is TY_OK; valid in the callback */
 	uint64_t boot;         /* of the service that answered, 0 if none did */
 	bool blocks_in_use;    /* a RETRIEVE or STORE that failed, or was not answered: a copy may still touch its blocks. False:
-	                          none does, now or later. ty_client_flush says when none does any more */
-	union {
-		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
-		struct { uint32_t chunks, hits; } lookup;
-		struct { uint32_t chunks; } retrieve;
-		struct { uint32_t stored, present, dropped; } store;
-		struct { uint32_t released; } end_session;
+	                          none does, now or later. ty_client_flush says when none does any more; and when a connection that was
+	                          lost is there again (TY_CLIENT_UP), with its pools, none of before does */
+	union { /* by the request; only when code is TY_OK */
+		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered; /* bytes of one part of a chunk */
+		struct { uint32_t chunks, hits; } lookup; /* whole chunks of the chain; how many from the first one on are leased now */
+		struct { uint32_t chunks; } retrieve; /* written: all that were asked for */
+		struct { uint32_t stored, present, dropped; } store; /* parts: written now; here before, or written by another; without room */
+		struct { uint32_t released; } end_session; /* leases */
 		struct { const struct ty_operation *list; uint32_t count; } operations; /* CANCEL too: one, or none */
 		struct { const uint8_t *bytes; size_t length; } status; /* an encoded StatusReply (tyer.proto) */
 		struct { const uint8_t *bytes; size_t length; } admin;  /* an encoded Reply, with its verb */
@@ -154,14 +164,17 @@ struct ty_mark {
 	uint64_t value; /* reached when the word is >= value */
 };
 
-/* Raise a ready word: all that this thread wrote before is visible to the service (release). */
+/* For both: the client has a timeline, and mark.word is below TY_TIMELINE_WORDS; anything else ends the process. Word 0: nothing is raised,
+ * and it is reached. */
+/* Raise a ready word: all that this thread wrote before is visible to the service (release). A value that it has passed changes nothing. */
 TY_API void ty_client_raise(struct ty_client *client, struct ty_mark mark);
 /* Is a done word there yet? Then all that the service wrote before is visible (acquire). */
 TY_API bool ty_client_reached(const struct ty_client *client, struct ty_mark mark);
 
 /* ---- requests ------------------------------------------------------------------------------ */
-/* Each returns TY_OK (then `done` is called exactly once) or why it was not sent (then it is not). All
- * memory passed in may be reused when the function returns. */
+/* Each returns TY_OK (then `done` is called exactly once) or why it was not sent (then it is not): TY_CLOSED while the service is away,
+ * TY_BUSY when max_requests are in flight, TY_LIMIT, TY_INVALID, TY_NO_MEMORY. All memory passed in may be reused when the function
+ * returns; `user` is only handed on. A service that hangs delays nothing here: completions come with TY_TIMEOUT. */
 
 TY_API TY_MUST_USE enum ty_code ty_client_ping(struct ty_client *c, ty_done_fn done, void *user,
 	struct ty_error *err);
@@ -185,28 +198,29 @@ struct ty_region {
 	bool is_fd;                             /* fd, else ipc_handle, unless there are segments, or an address */
 	int fd;
 	uint8_t ipc_handle[TY_IPC_HANDLE_BYTES];
-	uint64_t allocation_bytes, offset, length;
+	uint64_t allocation_bytes, offset, length; /* of all of it; where the pool begins in it, and how long it is there */
 	uint32_t segment_count;                 /* 0: none */
 	const struct ty_segment *segments;      /* in the order of their addresses; allocation_bytes is their sum */
 	uint64_t address;                       /* of the allocation, in this process; 0: none. Never goes over the wire */
 };
 struct ty_plane {
-	uint32_t region;
-	uint64_t offset;
+	uint32_t region; /* index into the pool's */
+	uint64_t offset; /* bytes from the region's beginning to block 0; a multiple of 16 */
 };
+/* Block b of a plane lies at the plane's offset + b * block_stride, run_bytes long. presets.h fills these for known layouts. */
 struct ty_group {
-	uint32_t block_tokens, block_count;
-	uint64_t block_stride;
-	uint32_t run_bytes;
-	uint32_t plane_count;
-	const struct ty_plane *planes;
+	uint32_t block_tokens, block_count; /* tokens of a block, which divide chunk_tokens; blocks */
+	uint64_t block_stride;          /* bytes from a block to the next */
+	uint32_t run_bytes;             /* of one block in one plane; a multiple of 16 */
+	uint32_t plane_count;           /* 1..1024 */
+	const struct ty_plane *planes;  /* in the model's own order, which is part of the key */
 };
 struct ty_pool {
-	uint8_t device[TY_UUID_BYTES];
-	uint32_t region_count, group_count;
+	uint8_t device[TY_UUID_BYTES]; /* whose memory it is: ty_device_info's uuid, or CUDA's; all zero: the host */
+	uint32_t region_count, group_count; /* 1..256, 1..8 */
 	const struct ty_region *regions;
 	const struct ty_group *groups;
-	uint32_t part, parts;
+	uint32_t part, parts; /* which of `parts` ranks' shares of a chunk lies here, from 0; one share: 0 of 1 */
 	const char *format; /* the order inside a run, e.g. "NHD"; null = "" */
 	uint32_t step_count;   /* of RETRIEVEs layer by layer, at most 256; 0 = none */
 	const uint32_t *steps; /* step by step, in each for each group: how many of its planes are there by then */
@@ -220,13 +234,15 @@ TY_API TY_MUST_USE enum ty_code ty_client_register(struct ty_client *c, const st
 TY_API TY_MUST_USE enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration,
 	ty_done_fn done, void *user, struct ty_error *err);
 
-/* Either tokens or hashes; the other pointer null. */
+/* What a prompt consists of, from its beginning. Either tokens or hashes; the other pointer null. */
 struct ty_chain {
 	const uint32_t *tokens;
-	size_t token_count;
-	const uint8_t *hashes; /* chunk_count * TY_KEY_BYTES */
+	size_t token_count;    /* what is left over of whole chunks is ignored */
+	const uint8_t *hashes; /* chunk_count * TY_KEY_BYTES: the engine's own, each of which stands for all before it, too */
 	size_t chunk_count;
 };
+/* Opens a session (any number but 0, shared by the engine's processes), or gives it another prompt, and leases what is here of the
+ * prompt's beginning: until ty_client_end_session, the session's next LOOKUP, or the client's end. */
 TY_API TY_MUST_USE enum ty_code ty_client_lookup(struct ty_client *c, uint64_t session,
 	const struct ty_chain *chain, ty_done_fn done, void *user, struct ty_error *err);
 /* The same with a LoRA adapter's and multimodal inputs' identity (each at most 64 bytes). */
@@ -259,11 +275,11 @@ TY_API TY_MUST_USE enum ty_code ty_client_lookup_with(struct ty_client *c, const
 struct ty_transfer {
 	uint64_t session;
 	uint32_t registration;
-	uint32_t first, count;
+	uint32_t first, count;         /* chunks; at most ty_client_info's max_operation_chunks */
 	const uint32_t *const *blocks; /* one array a group */
-	const uint32_t *block_counts;  /* their lengths */
-	uint32_t group_count;
-	struct ty_mark ready, done;
+	const uint32_t *block_counts;  /* their lengths: count * chunk_tokens / block_tokens */
+	uint32_t group_count;          /* the pool's */
+	struct ty_mark ready, done;    /* not before the one is reached; and the other is raised when the blocks are there, or have been read */
 	struct ty_mark layers; /* RETRIEVE only: reached with value + i when step i of the pool is there; word 0 = not asked for */
 	const struct ty_chain *append; /* STORE only; null = nothing */
 	const struct ty_hint_said *hint; /* STORE only; null = LOOKUP's */
@@ -275,7 +291,7 @@ TY_API TY_MUST_USE enum ty_code ty_client_store(struct ty_client *c, const struc
 /* Answers when no RETRIEVE or STORE sent before it touches these blocks any more; group_count 0: any block of the registration. */
 TY_API TY_MUST_USE enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const uint32_t *const *blocks,
 	const uint32_t *block_counts, uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err);
-/* The id of the request that was sent last, for the two below. */
+/* The id of the request that was sent last, for the two below: asked for at once, before a poll, in which the client may send its own. */
 TY_API uint64_t ty_client_last_id(const struct ty_client *c);
 /* Nobody wants this RETRIEVE or STORE any more: it ends as soon as it may, and its own completion comes then. */
 TY_API TY_MUST_USE enum ty_code ty_client_cancel(struct ty_client *c, uint64_t id, ty_done_fn done, void *user,

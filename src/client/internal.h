@@ -30,6 +30,7 @@
 #define TY_CLIENT_DIAL_NS 1000000000    /* of one dial when reconnecting: then another one, with a new SYN */
 #define TY_CLIENT_BACKOFF_MIN_NS 10000000
 #define TY_CLIENT_BACKOFF_MAX_NS 1000000000
+#define TY_CLIENT_BRIEF_NS 1000000000   /* who is UP for less has not been back */
 #define TY_CLIENT_BACKLOG_NS 2000000    /* a full backlog gives no event to wait for */
 
 enum ty_slot_phase {
@@ -121,7 +122,8 @@ struct ty_client {
 	int64_t link_at;         /* AWAY, ATTACH, DIAL: when to go on */
 	int64_t link_deadline;   /* of the attempt */
 	int64_t dial_deadline;   /* of this dial */
-	uint32_t attempts;       /* failed, since it was UP */
+	uint32_t attempts;       /* failed since it was UP, and times that it was UP for less than TY_CLIENT_BRIEF_NS */
+	int64_t up_at;           /* when it was last */
 	uint64_t jitter;         /* state of the generator that spreads the attempts of many clients */
 	struct ty_error why;     /* it is not UP */
 	bool tell_away, tell_up; /* the user's callback has to hear of it */

@@ -14,7 +14,7 @@
 
 /* ---- the end, and the next attempt ------------------------------------------------------------------------------------ */
 
-/* At once the first time, then 10 ms, doubled up to a second, each a quarter more or less. */
+/* At once the first time (if what was lost had been there for a while), then 10 ms, doubled up to a second, each a quarter more or less. */
 static int64_t backoff(struct ty_client *c)
 {
 	uint32_t doublings = c->attempts > 8 ? 8 : c->attempts;
@@ -61,10 +61,11 @@ void ty_link_lost(struct ty_client *c, enum ty_code code, const char *text)
 	if (up) {
 		c->tell_away = true;
 		c->tell_up = false;
-		c->attempts = 0;
-	} else {
-		c->attempts++;
 	}
+	if (up && ty_client_now() - c->up_at >= TY_CLIENT_BRIEF_NS)
+		c->attempts = 0;
+	else
+		c->attempts++;
 	c->link_at = ty_client_now() + backoff(c);
 	ty_client_wake_at(c, c->link_at);
 }
@@ -166,7 +167,7 @@ static void up(struct ty_client *c)
 {
 	ty_client_use_timeout(c);
 	c->link = TY_LINK_UP;
-	c->attempts = 0;
+	c->up_at = ty_client_now();
 	c->tell_up = c->opened;
 }
 

@@ -215,6 +215,26 @@ enum ty_code ty_client_open(const struct ty_client_options *options, struct ty_c
 	return TY_OK;
 }
 
+void ty_client_forked(struct ty_client *c)
+{
+	if (c == NULL)
+		return;
+	assert(!c->delivering);
+	/* first and by itself: TLS would say goodbye, in the parent's name */
+	close_fd(c->connection.fd);
+	c->connection.fd = -1;
+	for (uint32_t i = 0; i < c->slot_count; i++) {
+		struct ty_request_slot *slot = &c->slots[i];
+
+		ty_attaching_free(c, slot->attaching);
+		free(slot->request);
+		if (slot->phase == TY_SLOT_FINISHED)
+			ty_decoded_free(&slot->decoded);
+	}
+	c->in_use = 0;
+	destroy(c);
+}
+
 void ty_client_close(struct ty_client *c)
 {
 	if (c == NULL)

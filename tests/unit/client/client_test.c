@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "pair.h"
 
@@ -445,6 +448,48 @@ static void test_close_in_flight(void **state)
 	ty_client_close(NULL);
 }
 
+static int open_descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) != -1;
+	return n;
+}
+
+/* A child of fork lets go of the client, with requests in flight: the parent's goes on. */
+static void test_fork(void **state)
+{
+	struct outcome o[2] = {{0}};
+	struct pair p;
+	int status;
+	pid_t child;
+
+	(void)state;
+	pair_start(&p, (struct fake_options){.answer = hold_pings});
+	pair_open(&p);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(ty_client_ping(p.client, on_done, &o[i], &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 2);
+	child = fork();
+	if (child == 0) {
+		int before = open_descriptors();
+
+		ty_client_forked(p.client);
+		_exit(before - open_descriptors());
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 6); /* two sockets, the timeline, epoll, timer, event */
+	fake_release(&p.fake);
+	for (int i = 0; i < 2; i++) {
+		wait_for(p.client, &o[i]);
+		assert_int_equal(o[i].result.code, TY_OK);
+	}
+	pair_close(&p);
+	ty_client_forked(NULL);
+}
+
 /* The nng connection breaks: what was sent is not sent again. */
 static void test_connection_breaks(void **state)
 {
@@ -563,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_from_callback),
 		cmocka_unit_test(test_service_dies),
 		cmocka_unit_test(test_close_in_flight),
+		cmocka_unit_test(test_fork),
 		cmocka_unit_test(test_connection_breaks),
 		cmocka_unit_test(test_timeout),
 		cmocka_unit_test(test_lies),

@@ -20,6 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "client/internal.h"
 #include "pair.h"
 
 #define STEP_US 100000 /* of one poll in a loop that ends when something has happened */
@@ -233,6 +234,26 @@ static void test_double_restart(void **state)
 	close_world(&w);
 }
 
+/* A service that ends each connection as soon as it is there: attempts go further and further apart, as if each had failed. */
+static void test_brief_ups(void **state)
+{
+	struct world w;
+
+	(void)state;
+	open_world(&w);
+	for (uint32_t times = 1; times <= 4; times++) {
+		w.client->up_at = ty_client_now(); /* however slow the machine is: it has just come */
+		ty_link_lost(w.client, TY_CLOSED, "it ended");
+		assert_int_equal(w.client->attempts, times);
+		poll_until_up(&w, times);
+	}
+	w.client->up_at = ty_client_now() - TY_CLIENT_BRIEF_NS; /* it had been there */
+	ty_link_lost(w.client, TY_CLOSED, "it ended");
+	assert_int_equal(w.client->attempts, 0);
+	poll_until_up(&w, 5);
+	close_world(&w);
+}
+
 /* Only the attach connection ends, or only the other one: both begin anew. */
 static void test_half_lost(void **state)
 {
@@ -342,6 +363,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_double_restart),
+		cmocka_unit_test(test_brief_ups),
 		cmocka_unit_test(test_half_lost),
 		cmocka_unit_test(test_register_refused),
 		cmocka_unit_test(test_from_callback),
