@@ -10,7 +10,10 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 #define PROBE ".probe"
 #define WORKERS_DEFAULT 4
@@ -195,6 +198,42 @@ static enum ty_code take_folders(struct disk *d, struct ty_error *err)
 	return TY_OK;
 }
 
+/* Of all its file systems, each once, whoever else has something there; 0: it cannot be told. */
+static uint64_t space_of(const struct disk *d)
+{
+	uint64_t bytes = 0;
+	dev_t seen[DISK_FOLDERS];
+
+	for (uint32_t i = 0; i < d->folder_count; i++) {
+		struct statvfs fs;
+		struct stat st;
+		bool new = true;
+
+		if (fstat(d->folder[i].fd, &st) != 0 || fstatvfs(d->folder[i].fd, &fs) != 0)
+			return 0;
+		seen[i] = st.st_dev;
+		for (uint32_t k = 0; k < i; k++)
+			new &= seen[k] != st.st_dev;
+		if (new && __builtin_add_overflow(bytes, (uint64_t)fs.f_blocks * fs.f_frsize, &bytes))
+			return 0;
+	}
+	return bytes;
+}
+
+/* It serves all the same, with what fits; whoever said so may have meant another disk. */
+static void compare_size(const struct disk *d)
+{
+	uint64_t space = space_of(d), size = d->tier->config.size;
+	char wanted[32], there[32];
+
+	if (!space || size == UINT64_MAX || size <= space)
+		return;
+	ty_format_bytes(wanted, sizeof wanted, size);
+	ty_format_bytes(there, sizeof there, space);
+	ty_log(TY_LOG_WARN, "tier", "disk:%s: found size=%s, expected at most the %s of its file systems: what fits is kept",
+		d->tier->config.where, wanted, there);
+}
+
 /* io_uring, unless it is not wanted or not to be had. */
 static enum ty_code open_ring(struct disk *d, const char *io, char why[96], struct ty_error *err)
 {
@@ -239,6 +278,7 @@ enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err)
 		disk_close(tier);
 		return code;
 	}
+	compare_size(d);
 	tier->capabilities = TY_TIER_LASTING | TY_TIER_LOCAL | TY_TIER_LISTS | (direct == d->folder_count ? TY_TIER_DIRECT : 0);
 	/* from before anybody can ask: the actor begins to scan when its first message comes */
 	atomic_store_explicit(&tier->stats.scanning, 1, memory_order_relaxed);

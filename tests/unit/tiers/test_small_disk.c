@@ -28,9 +28,13 @@ static char dir[32], spec[128];
 static _Atomic unsigned told; /* lines that say why a chunk is not written */
 static const char *_Atomic why = "";
 
+static _Atomic unsigned too_large; /* lines that say that size= is */
+
 static bool listen_to_log(const char *line, size_t length)
 {
 	(void)length;
+	if (strstr(line, "found size=64MiB, expected at most the 8MiB of its file systems"))
+		too_large++;
 	if (strstr(line, " warn  tier: disk: /var/tmp/tyer-small.") && strstr(line, ": not written (") && strstr(line, why))
 		told++;
 	return true;
@@ -122,6 +126,23 @@ static void test_full(void **state)
 	count_files();
 	assert_int_equal(chunk_files, found);
 	assert_int_equal(other_files, 0);
+}
+
+/* More than the file system has is told at the start; a second folder on it does not make it larger. */
+static void test_too_large(void **state)
+{
+	const char *settings = *state;
+	struct house h;
+	char all[300];
+
+	too_large = 0;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_close(&h);
+	assert_int_equal(too_large, 0);
+	snprintf(all, sizeof all, "disk:%s/a:%s/b,size=64MiB%s", dir, dir, settings);
+	assert_int_equal(house_open(&h, all), TY_OK);
+	house_close(&h);
+	assert_int_equal(too_large, 1);
 }
 
 /* What is there can be read, what is wrong is not served though it cannot be put aside, and afterwards all goes on. */
@@ -231,6 +252,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(test_full, mount_small, unmount),
 			cmocka_unit_test_setup_teardown(test_read_only, mount_small, unmount),
 			cmocka_unit_test_setup_teardown(test_unreadable, mount_small, unmount),
+			cmocka_unit_test_setup_teardown(test_too_large, mount_small, unmount),
 		};
 
 		for (size_t t = 0; t < sizeof tests / sizeof tests[0]; t++)
