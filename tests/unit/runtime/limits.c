@@ -174,6 +174,37 @@ static void test_longest_names_what_runs(void **unused)
 	}
 }
 
+/* Of two that run, the one that began first, whichever thread has it. */
+static void test_longest_of_two(void **unused)
+{
+	static const struct ty_class older = {.name = "older", .state_size = sizeof(struct state), .first_type = PING,
+		.type_count = TYPE_END - PING, .handlers = handlers, .start = on_start};
+
+	(void)unused;
+	for (int order = 0; order < 2; order++) {
+		struct ty_runtime *rt = make_runtime(1);
+		struct shared shared[2] = {0};
+		struct gate gate = {0};
+		struct note blocks[2] = {{.gate = &gate}, {.gate = &gate}};
+		struct ty_actor *actors[2];
+		int first = order;
+
+		for (int i = 0; i < 2; i++)
+			actors[i] = spawn(rt, i == first ? &older : &cls, &shared[i], TY_DEDICATED);
+		for (int i = 0; i < 2; i++) {
+			int which = i ? !first : first;
+
+			assert_int_equal(ty_send(actors[which], &blocks[which].msg, BLOCK), TY_OK);
+			gate_wait(&shared[which].entered);
+		}
+		assert_string_equal(ty_runtime_longest(rt).actor, "older");
+		gate_open(&gate);
+		ty_actor_unref(actors[0]);
+		ty_actor_unref(actors[1]);
+		ty_runtime_destroy(rt);
+	}
+}
+
 static void test_create_refuses(void **unused)
 {
 	static const struct {
@@ -323,6 +354,7 @@ int main(void)
 		cmocka_unit_test(test_budget_of_messages),
 		cmocka_unit_test(test_budget_of_time),
 		cmocka_unit_test(test_longest_names_what_runs),
+		cmocka_unit_test(test_longest_of_two),
 		cmocka_unit_test(test_create_refuses),
 		cmocka_unit_test(test_spawn_refuses),
 		cmocka_unit_test(test_too_many_threads),

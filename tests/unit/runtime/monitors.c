@@ -734,9 +734,13 @@ static void test_at_random(void **unused)
 
 /* ---- who watches one that has closed its mailbox and not ended yet ---- */
 
+enum { WORD = DOWN + 2 };
+
 struct last_words {
 	struct gate closed, watched, down;
-	struct ty_actor *target;
+	struct ty_actor *target, *watcher;
+	struct ty_msg word; /* of the target's stop: no DOWN overtakes it */
+	bool heard;
 	struct ty_monitor monitors[2];
 };
 
@@ -752,6 +756,13 @@ static void last_words_stop(void *self)
 
 	gate_open(&l->closed);
 	gate_wait(&l->watched); /* another thread's */
+	assert_int_equal(ty_send(l->watcher, &l->word, WORD), TY_OK);
+}
+
+static void hear(void *self, struct ty_msg *msg)
+{
+	(void)msg;
+	(*(struct last_words **)self)->heard = true;
 }
 
 static void watch_late(void *self, struct ty_msg *msg)
@@ -769,6 +780,7 @@ static void down_late(void *self, struct ty_msg *msg)
 	struct last_words *l = *(struct last_words **)self;
 
 	assert_int_equal(ty_container_of(msg, struct ty_monitor, msg)->reason, TY_OK);
+	assert_true(l->heard);
 	gate_open(&l->down);
 }
 
@@ -776,15 +788,17 @@ static void test_late_watcher(void **unused)
 {
 	static const struct ty_class dying_class = {.name = "dying", .state_size = sizeof(struct last_words *),
 		.start = last_words_start, .stop = last_words_stop};
-	static const struct ty_handler hs[] = {[DOWN - DOWN] = {"down", down_late}, [NOTE - DOWN] = {"watch", watch_late}};
+	static const struct ty_handler hs[] = {[DOWN - DOWN] = {"down", down_late}, [NOTE - DOWN] = {"watch", watch_late},
+		[WORD - DOWN] = {"word", hear}};
 	static const struct ty_class late_class = {.name = "late", .state_size = sizeof(struct last_words *), .first_type = DOWN,
-		.type_count = 2, .handlers = hs, .start = last_words_start};
+		.type_count = 3, .handlers = hs, .start = last_words_start};
 	struct ty_runtime *rt = make_runtime(1);
 	struct last_words l = {.target = NULL};
 	struct ty_actor *watcher = spawn(rt, &late_class, &l, TY_POOL);
 	struct ty_msg msg = TY_MSG_INIT;
 
 	(void)unused;
+	l.watcher = watcher;
 	l.target = spawn(rt, &dying_class, &l, TY_DEDICATED);
 	ty_actor_stop(l.target);
 	gate_wait(&l.closed);

@@ -66,11 +66,13 @@ static void test_nodes(void **unused)
 	write_file(folder, "node0", "no list");
 	write_file(folder, "node1", list);
 	write_file(folder, "node2", "\n"); /* memory without CPUs */
+	write_file(folder, "node3", "0-1023\n"); /* more than this process may use */
 	write_file(folder, "node5", list);
 	ty_nodes_read(folder, &nodes);
-	assert_int_equal(nodes.count, 2);
+	assert_int_equal(nodes.count, 3);
 	assert_int_equal(CPU_COUNT(&nodes.cpus[0]), 1);
-	assert_true(CPU_ISSET(cpu, &nodes.cpus[1]));
+	assert_true(CPU_EQUAL(&nodes.cpus[1], &allowed));
+	assert_true(CPU_ISSET(cpu, &nodes.cpus[2]));
 	snprintf(command, sizeof command, "rm -rf %s", folder);
 	assert_int_equal(system(command), 0);
 	/* no folder, or a name that is too long: all CPUs are one node */

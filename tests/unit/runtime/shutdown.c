@@ -317,6 +317,33 @@ static void test_put_off_for_ever(void **unused)
 	empty(&net);
 }
 
+/* The elders are over before they are waited for: none of them is cut short. */
+static void test_cut_are_those_that_live(void **unused)
+{
+	struct ty_runtime_options options = {.size = sizeof options, .seed = 6};
+	struct node_arg args[ACTORS + 1];
+	struct net net = {0};
+	struct ty_stop_report report;
+	struct ty_actor *lasting;
+	struct ty_runtime *rt;
+	int64_t now;
+
+	(void)unused;
+	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+	fill(&net, rt, args, false);
+	args[ACTORS] = (struct node_arg){&net, 0};
+	lasting = spawn(rt, &lasting_class, &args[ACTORS], TY_POOL);
+	for (uint32_t i = 0; i < ACTORS; i++)
+		ty_actor_stop(net.actors[i]);
+	now = ty_runtime_now(rt);
+	assert_int_equal(ty_runtime_stop(rt, now + SECOND / 100, TY_NEVER, &report), TY_OK);
+	assert_int_equal(report.cut, 1);
+	assert_int_equal(net.stopped--, ACTORS + 1);
+	ty_actor_unref(lasting);
+	empty(&net);
+	ty_runtime_destroy(rt);
+}
+
 /* ---- a handler that does not return ---- */
 
 struct blocked {
@@ -502,6 +529,7 @@ int main(void)
 		cmocka_unit_test(test_the_same_on_threads),
 		cmocka_unit_test(test_put_off),
 		cmocka_unit_test(test_put_off_for_ever),
+		cmocka_unit_test(test_cut_are_those_that_live),
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_port_outlasts_the_actors),
 		cmocka_unit_test(test_supervisor_cut_short),

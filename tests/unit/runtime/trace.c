@@ -291,6 +291,65 @@ static void test_read_while_running(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- what a poll sends ---- */
+
+struct polling {
+	struct ty_actor *peer;
+	struct ping ping;
+	bool sent;
+};
+
+static enum ty_code polling_start(void *self, void *arg)
+{
+	((struct polling *)self)->peer = arg;
+	return TY_OK;
+}
+
+static int64_t polling_poll(void *self, int64_t now)
+{
+	struct polling *p = self;
+
+	(void)now;
+	if (!p->sent)
+		assert_int_equal(ty_send(p->peer, &p->ping.msg, PING), TY_OK);
+	p->sent = true;
+	return TY_NEVER;
+}
+
+static void test_what_a_poll_sends(void **unused)
+{
+	static const struct ty_class polling = {.name = "polling", .state_size = sizeof(struct polling),
+		.start = polling_start, .poll = polling_poll};
+	struct ty_runtime *rt = make_runtime(1);
+	struct player *player;
+	struct ty_actor *peer, *poller;
+	json_t *events, *event;
+	size_t i, from_poll = 0;
+
+	(void)unused;
+	atomic_store(&done.open, 0);
+	atomic_store(&started.open, 0);
+	peer = spawn(rt, &cls, &player, TY_POOL);
+	gate_wait(&started);
+	poller = spawn(rt, &polling, peer, TY_DEDICATED);
+	gate_wait(&done); /* it was handled; the poll may not have ended yet */
+	do {
+		events = trace_of(rt);
+		if (!count(events, "X", "poll"))
+			json_decref(events);
+		else
+			break;
+	} while (true);
+	assert_int_equal(check_arrows(events), 1);
+	json_array_foreach(events, i, event)
+		from_poll += strcmp(string(event, "ph"), "s") == 0 && number(event, "tid") > 0; /* the peer is number 0 */
+	assert_int_equal(from_poll, 1);
+	json_decref(events);
+	ty_actor_unref(poller);
+	ty_actor_unref(peer);
+	ty_runtime_destroy(rt);
+}
+
 static bool refuse_piece(void *user, const char *piece, size_t length)
 {
 	(void)piece;
@@ -344,6 +403,7 @@ int main(void)
 		cmocka_unit_test(test_pooled_in_real_time),
 		cmocka_unit_test(test_dedicated_in_real_time),
 		cmocka_unit_test(test_read_while_running),
+		cmocka_unit_test(test_what_a_poll_sends),
 		cmocka_unit_test(test_the_callback_may_end_it),
 		cmocka_unit_test(test_a_ring_keeps_the_last),
 	};

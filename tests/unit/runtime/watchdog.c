@@ -37,6 +37,8 @@ static void on_quick(void *self, struct ty_msg *msg)
 static const struct ty_handler handlers[] = {{"read", on_read}, {"quick", on_quick}};
 static const struct ty_class blocker = {.name = "blocker", .first_type = READ, .type_count = 2, .handlers = handlers};
 
+static const struct ty_class second = {.name = "second", .first_type = READ, .type_count = 2, .handlers = handlers};
+
 static enum ty_code start_blocks(void *self, void *arg)
 {
 	(void)arg;
@@ -164,7 +166,7 @@ static void test_names_start_poll_and_stop(void **unused)
 	unwatched(rt);
 }
 
-/* Two workers blocked at once are two stalls. */
+/* Two threads blocked at once are two stalls. When the second is named, the watchdog has looked at the first more than once. */
 static void test_names_each_thread(void **unused)
 {
 	struct seen seen;
@@ -174,10 +176,10 @@ static void test_names_each_thread(void **unused)
 
 	(void)unused;
 	for (int i = 0; i < 2; i++) {
-		actors[i] = spawn(rt, &blocker, NULL, TY_DEDICATED);
+		actors[i] = spawn(rt, i ? &second : &blocker, NULL, TY_DEDICATED);
 		assert_int_equal(ty_send(actors[i], &msgs[i], READ), TY_OK);
+		expect(&seen, (uint32_t)i + 1, i ? "second" : "blocker", "read");
 	}
-	gate_wait_for(&seen.calls, 2);
 	let_go();
 	let_go();
 	for (int i = 0; i < 2; i++)
