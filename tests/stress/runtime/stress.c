@@ -4,7 +4,7 @@
  * send to each other and are sent to by foreign threads; they start and cancel timers, spawn children,
  * and are stopped under way. What must hold:
  *
- *   - every message that ty_send took is handled or refused, once (sent = handled + refused);
+ *   - every message that ty_send took is handled or refused, once (sent = handled + refused, of each type);
  *   - messages from one sender to one receiver arrive in the order sent, those refused at the end too;
  *   - no two threads are in one actor;
  *   - a timer that was cancelled or replaced never arrives, and none arrives early;
@@ -32,6 +32,11 @@
 
 enum { WORK = 1, TICK, CHILD_WORK, TYPE_END };
 
+/* Of a type. */
+struct account {
+	_Atomic(uint64_t) sent, handled, refused;
+};
+
 struct work {
 	struct ty_msg msg;
 	uint32_t from, to, hops;
@@ -42,7 +47,8 @@ struct work {
 struct world {
 	struct ty_runtime *rt;
 	struct ty_actor *actors[ACTORS];
-	_Atomic(uint64_t) sent, handled, refused, closed, ticks, children, children_stopped, wakes;
+	struct account work, child_work;
+	_Atomic(uint64_t) closed, ticks, children, children_stopped, wakes;
 	_Atomic(uint64_t) failures;
 	uint64_t messages;
 	struct gate ready;
@@ -94,7 +100,7 @@ static void pass_on(struct sender *s, struct work *work)
 	code = urgent ? ty_send_urgent(s->world->actors[to], &work->msg, WORK)
 		      : ty_send(s->world->actors[to], &work->msg, WORK);
 	if (code == TY_OK) {
-		atomic_fetch_add_explicit(&s->world->sent, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&s->world->work.sent, 1, memory_order_relaxed);
 		return;
 	}
 	check(s->world, code == TY_CLOSED, "a send failed otherwise");
@@ -119,7 +125,7 @@ static void child_done(void *self, struct ty_msg *msg)
 {
 	struct child *c = self;
 
-	atomic_fetch_add_explicit(&c->world->handled, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->world->child_work.handled, 1, memory_order_relaxed);
 	free(ty_container_of(msg, struct work, msg));
 }
 
@@ -128,7 +134,7 @@ static void child_refuse(void *self, struct ty_msg *msg)
 {
 	struct child *c = self;
 
-	atomic_fetch_add_explicit(&c->world->refused, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->world->child_work.refused, 1, memory_order_relaxed);
 	free(ty_container_of(msg, struct work, msg));
 }
 
@@ -167,7 +173,7 @@ static void bear_child(struct sender *s)
 	}
 	atomic_fetch_add_explicit(&s->world->children, 1, memory_order_relaxed);
 	if (ty_send(child, &work->msg, CHILD_WORK) == TY_OK) {
-		atomic_fetch_add_explicit(&s->world->sent, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&s->world->child_work.sent, 1, memory_order_relaxed);
 	} else { /* destroy was faster */
 		atomic_fetch_add_explicit(&s->world->closed, 1, memory_order_relaxed);
 		free(work);
@@ -233,7 +239,7 @@ static void on_work(void *self, struct ty_msg *msg)
 
 	enter(node);
 	seen(node, work);
-	atomic_fetch_add_explicit(&node->sender.world->handled, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->sender.world->work.handled, 1, memory_order_relaxed);
 	if (draw(&node->sender, 4) == 0)
 		play_with_timer(node);
 	if (draw(&node->sender, 200) == 0)
@@ -264,7 +270,7 @@ static void node_refuse(void *self, struct ty_msg *msg)
 
 	enter(node);
 	seen(node, work);
-	atomic_fetch_add_explicit(&node->sender.world->refused, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->sender.world->work.refused, 1, memory_order_relaxed);
 	free(work);
 	leave(node);
 }
@@ -350,6 +356,13 @@ static void *foreign(void *arg)
 	return NULL;
 }
 
+static void settle(struct world *world, struct account *account, const char *what)
+{
+	check(world, account->sent == account->handled + account->refused, what);
+	printf("%s: sent %llu = handled %llu + refused %llu\n", what, (unsigned long long)account->sent,
+		(unsigned long long)account->handled, (unsigned long long)account->refused);
+}
+
 int main(int argc, char **argv)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .workers = 4, .budget_messages = 8};
@@ -386,12 +399,11 @@ int main(int argc, char **argv)
 	ty_runtime_destroy(world.rt);
 	for (uint32_t i = 0; i < ACTORS; i++) /* addresses outlive even the runtime */
 		ty_actor_unref(world.actors[i]);
-	check(&world, world.sent == world.handled + world.refused, "a message was lost");
+	settle(&world, &world.work, "work");
+	settle(&world, &world.child_work, "child work");
 	check(&world, world.children == world.children_stopped, "a child did not stop");
-	printf("sent %llu = handled %llu + refused %llu; closed %llu, ticks %llu, children %llu, own wakes %llu\n",
-		(unsigned long long)world.sent, (unsigned long long)world.handled, (unsigned long long)world.refused,
-		(unsigned long long)world.closed, (unsigned long long)world.ticks,
-		(unsigned long long)world.children, (unsigned long long)world.wakes);
+	printf("closed %llu, ticks %llu, children %llu, own wakes %llu\n", (unsigned long long)world.closed,
+		(unsigned long long)world.ticks, (unsigned long long)world.children, (unsigned long long)world.wakes);
 	printf("before the end: runs %llu, exhausted %llu, steals %llu, parks %llu, wakes %llu, timers %llu\n",
 		(unsigned long long)stats.runs, (unsigned long long)stats.exhausted, (unsigned long long)stats.steals,
 		(unsigned long long)stats.parks, (unsigned long long)stats.wakes, (unsigned long long)stats.timers);
