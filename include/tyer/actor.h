@@ -66,6 +66,7 @@ struct ty_wait {
 	void (*wake)(void *self);
 };
 
+/* Yours, and constant; classes, what they point to and all names in them outlive the runtimes that have such actors. */
 struct ty_class {
 	const char *name;
 	size_t state_size;             /* bytes of state; allocated with the actor, zeroed */
@@ -144,7 +145,9 @@ struct ty_runtime_options {
 	uint64_t pool_bytes;      /* what the blocks of one size may take on one thread (see ty_block_new); 0 = 4 MiB */
 };
 
-/* Create and start. On TY_OK *out is running. Caller: anyone. */
+/* Create and start. On TY_OK *out is running, the caller's until ty_runtime_destroy. TY_INVALID: options that contradict
+ * themselves or exceed a limit, `err` (which may be null) says which; TY_LIMIT: a thread could not be made; TY_NO_MEMORY. Nothing
+ * is left behind then, and *out not written. options may be null. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_options *options,
 	struct ty_runtime **out, struct ty_error *err);
 
@@ -163,7 +166,8 @@ TY_API bool ty_runtime_step(struct ty_runtime *rt);
 /* The runtime's clock in ns: CLOCK_MONOTONIC, or logical. Caller: anyone. */
 TY_API int64_t ty_runtime_now(const struct ty_runtime *rt);
 
-/* Counters, summed over the runtime. Caller: anyone. */
+/* Counters, summed over the runtime: since it was created, but for the last and `blocks`. Each is exact once it rests; while
+ * it runs they are of about one time. Caller: anyone. */
 struct ty_runtime_stats {
 	uint64_t messages;   /* handled */
 	uint64_t runs;       /* times an actor was scheduled and run */
@@ -181,7 +185,7 @@ struct ty_runtime_stats {
 };
 TY_API void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out);
 
-/* What runs longest right now: for the watchdog and STATUS. Names are static storage. */
+/* What runs longest right now: for watchdogs and for who asks. Names are static storage. Caller: anyone. */
 struct ty_running {
 	const char *actor;   /* class name, null when nothing runs */
 	const char *message; /* handler name, or "poll" */
@@ -244,7 +248,7 @@ struct ty_spawn_options {
 	int cpu;                   /* dedicated: run on this CPU; -1 = anywhere */
 };
 
-/* Spawn an actor; *out holds one reference of the caller's. `arg` is passed to class->start on the actor's thread and must
+/* Spawn an actor; on TY_OK *out holds one reference of the caller's. `arg` is passed to class->start on the actor's thread and must
  * live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or options that contradict themselves; TY_LIMIT:
  * too many actors or dedicated threads (1024); TY_NO_MEMORY. options may be null: on the pool. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
@@ -309,7 +313,7 @@ static inline struct ty_msg *ty_bundle_take(struct ty_bundle *bundle)
  * bundle. The messages are untyped and no requests. Caller: anyone who holds a reference. */
 TY_API TY_MUST_USE enum ty_code ty_send_bundle(struct ty_actor *to, struct ty_bundle *bundle);
 
-/* The actor that this thread is running, null outside of handlers. Borrowed. */
+/* The actor that this thread is running, null outside of handlers. Borrowed. Caller: anyone. */
 TY_API struct ty_actor *ty_self(void);
 /* The clock of the runtime this thread is running for. Caller: handlers. */
 TY_API int64_t ty_now(void);
@@ -348,7 +352,8 @@ struct ty_timer {
 };
 
 /* Arm, or arm anew, for `deadline` (runtime's clock; the past fires at once, TY_NEVER cancels). Never
- * early. Neither allocates; after a cancel the runtime knows nothing of the timer. */
+ * early. Neither allocates; after a cancel the runtime knows nothing of the timer. A type that is none of the class's, and a
+ * timer that is armed by another actor, are assertions. Caller: the actor's handlers. */
 TY_API void ty_timer_start(struct ty_timer *timer, uint32_t type, int64_t deadline);
 TY_API void ty_timer_cancel(struct ty_timer *timer);
 
@@ -647,6 +652,7 @@ struct ty_credits_stats {
 	uint64_t requests_high, bytes_high; /* most at once */
 	uint64_t taken, busy;               /* how often */
 };
+/* Caller: anyone. */
 TY_API void ty_credits_stats(const struct ty_credits *credits, struct ty_credits_stats *out);
 
 #ifdef __cplusplus

@@ -7,6 +7,12 @@
  *   counting   the program's thread sends, one actor counts: ns a message
  *   threads    two dedicated actors, one message to and fro: ns a hop, wake-ups included
  *   timer      an actor starts and cancels a timer: ns for both
+ *   request    one actor asks another on the same worker, which answers: ns a question, with a deadline that never comes
+ *   name       an actor is found by its name: ns
+ *   credit     taken and given back: ns for both
+ *   block      taken and freed by one actor: ns for both
+ *   monitor    an actor is spawned, watched, stopped, heard of: ns for all
+ *   restart    a child fails as it starts, its supervisor hears of it and spawns another: ns for all
  *   event      the flight recorder writes an event that bears a stamp it has already, as a worker's send does: ns
  *   stamped    the same with a reading of the CPU's counter
  *
@@ -28,7 +34,7 @@
 #define ROUNDS 5
 #define RING 100
 
-enum { HOP = 1, COUNT, TIMER, TYPE_END, EVENT, STAMPED };
+enum { HOP = 1, COUNT, TIMER, ASK, ASKED, ANSWER, FIND, CREDIT, BLOCK, WATCH, DOWN, TYPE_END, EVENT, STAMPED, RESTART };
 
 struct hop {
 	struct ty_msg msg;
@@ -39,7 +45,12 @@ struct link {
 	struct ty_actor *next;
 	uint64_t counted, expected;
 	struct ty_timer timer;
+	struct ty_request request;
+	struct ty_monitor monitor;
+	struct ty_actor *child;
 };
+
+static struct ty_runtime *rt;
 
 static _Atomic(int) done;
 
@@ -91,7 +102,117 @@ static void on_timer(void *self, struct ty_msg *msg)
 	atomic_fetch_add_explicit(&done, 1, memory_order_release);
 }
 
-static const struct ty_handler handlers[] = {{"hop", on_hop}, {"count", on_count}, {"timer", on_timer}};
+static void finished(void)
+{
+	atomic_fetch_add_explicit(&done, 1, memory_order_release);
+}
+
+static void ask(struct link *link)
+{
+	must(ty_ask(link->next, &link->request, ASKED, ANSWER, ty_now() + INT64_C(3600000000000)));
+}
+
+static void on_ask(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+
+	link->expected = ty_container_of(msg, struct hop, msg)->left;
+	ask(link);
+}
+
+static void on_asked(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	ty_reply(ty_request_of(msg), TY_OK);
+}
+
+static void on_answer(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+
+	must(ty_request_of_reply(msg)->code);
+	if (++link->counted < link->expected)
+		ask(link);
+	else
+		finished();
+}
+
+static void on_find(void *self, struct ty_msg *msg)
+{
+	struct hop *hop = ty_container_of(msg, struct hop, msg);
+
+	(void)self;
+	must(ty_name(ty_self(), "found"));
+	for (; hop->left; hop->left--) {
+		struct ty_actor *found;
+
+		must(ty_find(rt, "found", &found));
+		ty_actor_unref(found);
+	}
+	must(ty_unname(rt, "found"));
+	finished();
+}
+
+static void on_credit(void *self, struct ty_msg *msg)
+{
+	struct hop *hop = ty_container_of(msg, struct hop, msg);
+	struct ty_credits credits;
+
+	(void)self;
+	must(ty_credits_init(&credits, 100, 1000));
+	for (; hop->left; hop->left--) {
+		must(ty_credits_take(&credits, 10));
+		ty_credits_give(&credits, 10);
+	}
+	finished();
+}
+
+static void on_block(void *self, struct ty_msg *msg)
+{
+	struct hop *hop = ty_container_of(msg, struct hop, msg);
+
+	(void)self;
+	for (; hop->left; hop->left--) {
+		void *block;
+
+		must(ty_block_new(100, &block));
+		ty_block_free(block);
+	}
+	finished();
+}
+
+static const struct ty_class mortal = {.name = "mortal"};
+
+static void bear(struct link *link)
+{
+	must(ty_spawn(rt, &mortal, NULL, NULL, &link->child));
+	ty_monitor(link->child, &link->monitor, DOWN);
+	ty_actor_stop(link->child);
+}
+
+static void on_watch(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+
+	link->expected = ty_container_of(msg, struct hop, msg)->left;
+	bear(link);
+}
+
+static void on_down(void *self, struct ty_msg *msg)
+{
+	struct link *link = self;
+
+	(void)msg;
+	ty_actor_unref(link->child);
+	if (++link->counted < link->expected)
+		bear(link);
+	else
+		finished();
+}
+
+static const struct ty_handler handlers[] = {{"hop", on_hop}, {"count", on_count}, {"timer", on_timer}, {"ask", on_ask},
+	{"asked", on_asked}, {"answer", on_answer}, {"find", on_find}, {"credit", on_credit}, {"block", on_block},
+	{"watch", on_watch}, {"down", on_down}};
 static const struct ty_class cls = {
 	.name = "link",
 	.state_size = sizeof(struct link),
@@ -171,6 +292,38 @@ static int64_t run_events(bool stamped, uint64_t events)
 	return began;
 }
 
+/* A child that fails to start as often as it is told. */
+static enum ty_code failing_start(void *self, void *arg)
+{
+	uint64_t *left = arg;
+
+	(void)self;
+	if ((*left)--)
+		return TY_IO;
+	finished();
+	return TY_OK;
+}
+
+static int64_t run_restarts(uint64_t restarts)
+{
+	static const struct ty_class failing = {.name = "failing", .start = failing_start};
+	struct ty_runtime_options options = {.size = sizeof options, .workers = 1};
+	struct ty_child child = {.cls = &failing, .arg = &restarts};
+	struct ty_supervisor_options supervised = {.size = sizeof supervised, .children = &child, .child_count = 1,
+		.max_restarts = 1}; /* in no time: as many as there are */
+	struct ty_actor *supervisor;
+	int64_t took;
+
+	must(ty_runtime_create(&options, &supervised.rt, NULL));
+	took = clock_ns(CLOCK_MONOTONIC);
+	must(ty_spawn(supervised.rt, ty_supervisor(), &supervised, NULL, &supervisor));
+	wait_done(1);
+	took = clock_ns(CLOCK_MONOTONIC) - took;
+	ty_actor_unref(supervisor);
+	ty_runtime_destroy(supervised.rt);
+	return took;
+}
+
 static int64_t run_round(const struct bench *bench, uint64_t messages)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .workers = 1};
@@ -178,9 +331,10 @@ static int64_t run_round(const struct bench *bench, uint64_t messages)
 	struct ty_actor *actors[RING];
 	struct link *links[RING];
 	struct hop hop = {.left = messages};
-	struct ty_runtime *rt;
 	int64_t took;
 
+	if (bench->type == RESTART)
+		return run_restarts(messages);
 	if (bench->type >= EVENT)
 		return run_events(bench->type == STAMPED, messages);
 	must(ty_runtime_create(&options, &rt, NULL));
@@ -218,6 +372,12 @@ int main(int argc, char **argv)
 		{"counting", 1, TY_POOL, COUNT, 4},
 		{"threads", 2, TY_DEDICATED, HOP, 40},
 		{"timer", 1, TY_POOL, TIMER, 1},
+		{"request", 2, TY_POOL, ASK, 2},
+		{"name", 1, TY_POOL, FIND, 2},
+		{"credit", 1, TY_POOL, CREDIT, 1},
+		{"block", 1, TY_POOL, BLOCK, 1},
+		{"monitor", 1, TY_POOL, WATCH, 8},
+		{"restart", 0, TY_POOL, RESTART, 16},
 		{"event", 0, TY_POOL, EVENT, 1},
 		{"stamped", 0, TY_POOL, STAMPED, 1},
 	};
