@@ -357,10 +357,65 @@ static void test_what_stop_starts_is_dropped(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- deadlines that have passed ---- */
+
+enum { PASSED = 4 };
+
+struct past {
+	struct ty_timer timers[PASSED];
+	struct past_seen *seen;
+};
+struct past_seen {
+	struct gate done;
+	int order[PASSED], count;
+};
+
+static void on_past(void *self, struct ty_msg *msg)
+{
+	struct past *p = self;
+
+	p->seen->order[p->seen->count++] = (int)(ty_container_of(msg, struct ty_timer, msg) - p->timers);
+	gate_open(&p->seen->done);
+}
+
+static enum ty_code past_start(void *self, void *arg)
+{
+	struct past *p = self;
+
+	p->seen = arg;
+	ty_timer_start(&p->timers[2], USE, ty_now());
+	ty_timer_start(&p->timers[1], USE, -1);
+	ty_timer_start(&p->timers[3], USE, ty_now() + 1);
+	ty_timer_start(&p->timers[0], USE, INT64_MIN);
+	return TY_OK;
+}
+
+/* At once, the one that should have been first before the others. */
+static void test_the_past_is_at_once(void **unused)
+{
+	static const struct ty_handler hs[] = {{"past", on_past}};
+	static const struct ty_class cls_past = {.name = "past", .state_size = sizeof(struct past), .first_type = USE,
+		.type_count = 1, .handlers = hs, .start = past_start};
+
+	(void)unused;
+	for (int e = 0; e < 2; e++) {
+		struct ty_runtime *rt = make_runtime(1);
+		struct past_seen seen = {0};
+		struct ty_actor *actor = spawn(rt, &cls_past, &seen, executors[e]);
+
+		gate_wait_for(&seen.done, PASSED);
+		for (int i = 0; i < PASSED; i++)
+			assert_int_equal(seen.order[i], i);
+		ty_actor_unref(actor);
+		ty_runtime_destroy(rt);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fire_in_order_and_not_early),
+		cmocka_unit_test(test_the_past_is_at_once),
 		cmocka_unit_test(test_cancelled_never_arrives),
 		cmocka_unit_test(test_replaced_never_arrives),
 		cmocka_unit_test(test_earlier_on_another_worker),
