@@ -429,6 +429,55 @@ static void one_alone_is_cut(void **state)
 	free(layout);
 }
 
+/* However much is submitted while nothing runs: what lies in the driver's streams is bounded for every way, by units and by copies, for a
+ * stream that is full would keep its owner. Later all of it goes. */
+static void queues_are_bounded(void **state)
+{
+	static const struct {
+		enum ty_path path;
+		const char *call;
+		uint64_t most; /* a unit a launch; copies; calls of 256 runs, the first of 32 */
+	} ways[] = {
+		{TY_PATH_STAGED, "cuLaunchKernel", 16},
+		{TY_PATH_DIRECT, "cuMemcpyDtoHAsync", 256},
+		{TY_PATH_BATCH, "cuMemcpyBatchAsync_v2", 4},
+		{TY_PATH_STRIDED, "cuMemcpy2DAsync", 256},
+	};
+	static struct ty_batch batches[65], *done[64];
+	static struct ty_copy copies[64];
+	struct ty_device_options o = defaults();
+	uint32_t ids[4] = {0, 1, 2, 3};
+	struct test_trip t;
+
+	(void)state;
+	for (unsigned w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+		uint64_t before;
+		uint32_t finished = 0;
+
+		o.path = ways[w].path;
+		set_up(&t, ways[w].path == TY_PATH_STRIDED ? 0 : 15, &o); /* six planes, two by two at a pitch; 80, apart from each other */
+		driver.set("ops=0");
+		before = driver.count(ways[w].call);
+		for (unsigned i = 0; i < 65; i++) {
+			copies[i % 64] = (struct ty_copy){slots + (i % 64) * t.layout->chunk_bytes, ids};
+			batches[i] = (struct ty_batch){.mapping = t.mapping, .copies = &copies[i % 64], .count = 1};
+			assert_int_equal(ty_device_submit(t.dev, &batches[i]), i < 64 ? TY_OK : TY_BUSY);
+			assert_int_equal(ty_device_poll(t.dev, done, 64), 0);
+		}
+		assert_in_range(driver.count(ways[w].call) - before, 1, ways[w].most);
+		driver.set("ops=1000");
+		while (finished < 64) {
+			uint32_t n = ty_device_poll(t.dev, done, 64);
+
+			for (uint32_t i = 0; i < n; i++)
+				assert_int_equal(done[i]->code, TY_OK);
+			finished += n;
+		}
+		driver.set("ops=2");
+		tear_down(&t);
+	}
+}
+
 static void describes_itself(void **state)
 {
 	struct ty_device_options o = defaults();
@@ -854,6 +903,7 @@ int main(void)
 		cmocka_unit_test(slots_are_shared),
 		cmocka_unit_test(each_end_is_awaited),
 		cmocka_unit_test(one_alone_is_cut),
+		cmocka_unit_test(queues_are_bounded),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(degrades),
 		cmocka_unit_test(open_refusals),
