@@ -309,24 +309,39 @@ static void post_receive(struct ty_rpc_connection *c)
 	nng_stream_recv(c->stream, c->receive.aio);
 }
 
-/* The hops before the request: numbers of 32 bits, the last one has its first bit set. */
+enum ty_rpc_head ty_rpc_read_head(const uint8_t *bytes, size_t here, bool ipc, size_t max, size_t *head, uint64_t *length)
+{
+	*head = ipc ? 9 : 8;
+	*length = 0;
+	if (here < *head)
+		return TY_RPC_HEAD_SHORT;
+	for (size_t i = *head - 8; i < *head; i++)
+		*length = *length << 8 | bytes[i];
+	if (ipc && bytes[0] != 1)
+		return TY_RPC_HEAD_TYPE;
+	return *length > max ? TY_RPC_HEAD_LONG : TY_RPC_HEAD_WHOLE;
+}
+
+size_t ty_rpc_read_hops(const uint8_t *bytes, size_t length)
+{
+	for (size_t hops = 4; hops <= 4 * TY_RPC_HOPS_MAX && hops <= length; hops += 4)
+		if (bytes[hops - 4] & 0x80)
+			return hops;
+	return 0;
+}
+
 static void take_frame(struct ty_rpc_connection *c, const uint8_t *bytes, size_t length)
 {
-	size_t trace = 0;
+	size_t trace = ty_rpc_read_hops(bytes, length);
 
 	c->deadline = TY_NEVER;
 	if (!c->edge->calls->request) {
 		broken(c, "it sends a frame of %zu bytes, expected none", length);
 		return;
 	}
-	for (;;) {
-		if (trace == 4 * TY_RPC_HOPS_MAX || length - trace < 4) {
-			broken(c, "its frame of %zu bytes begins with no request number within %d hops", length, TY_RPC_HOPS_MAX);
-			return;
-		}
-		trace += 4;
-		if (bytes[trace - 4] & 0x80)
-			break;
+	if (trace == 0) {
+		broken(c, "its frame of %zu bytes begins with no request number within %d hops", length, TY_RPC_HOPS_MAX);
+		return;
 	}
 	c->edge->calls->request(c->edge->owner, c, bytes, trace, bytes + trace, length - trace);
 }
@@ -378,21 +393,21 @@ static bool take_body(struct ty_rpc_connection *c)
 static bool take_head(struct ty_rpc_connection *c)
 {
 	const uint8_t *p = c->buffer + c->from;
-	size_t here = c->to - c->from, head = c->edge->transport == TY_RPC_IPC ? 9 : 8;
-	uint64_t length = 0;
+	size_t here = c->to - c->from, head;
+	uint64_t length;
 
-	if (here < head)
+	switch (ty_rpc_read_head(p, here, c->edge->transport == TY_RPC_IPC, c->edge->limits.frame_bytes, &head, &length)) {
+	case TY_RPC_HEAD_SHORT:
 		return false;
-	for (size_t i = head - 8; i < head; i++)
-		length = length << 8 | p[i];
-	if (c->edge->transport == TY_RPC_IPC && p[0] != 1) {
+	case TY_RPC_HEAD_TYPE:
 		broken(c, "its frame is of type %u, expected 1", p[0]);
 		return false;
-	}
-	if (length > c->edge->limits.frame_bytes) {
+	case TY_RPC_HEAD_LONG:
 		broken(c, "its frame has %llu bytes, at most %zu are taken", (unsigned long long)length,
 			c->edge->limits.frame_bytes);
 		return false;
+	case TY_RPC_HEAD_WHOLE:
+		break;
 	}
 	if (here - head >= length) {
 		c->from += (uint32_t)(head + length);

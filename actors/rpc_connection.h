@@ -163,6 +163,20 @@ void ty_rpc_edge_close(struct ty_rpc_connection *connection, const char *why);
 void ty_rpc_edge_stop(struct ty_rpc_edge *edge);
 void ty_rpc_edge_free(struct ty_rpc_edge *edge);
 
+/* ---- what bytes say; pure, any thread (tests/fuzz/edge.c) ---- */
+
+enum ty_rpc_head {
+	TY_RPC_HEAD_SHORT, /* more has to come */
+	TY_RPC_HEAD_WHOLE,
+	TY_RPC_HEAD_TYPE,  /* ipc's first byte is none of a message */
+	TY_RPC_HEAD_LONG,  /* *length is more than `max` */
+};
+/* The beginning of a frame in `here` bytes: *head of them, and then come *length. */
+enum ty_rpc_head ty_rpc_read_head(const uint8_t *bytes, size_t here, bool ipc, size_t max, size_t *head, uint64_t *length);
+/* How many bytes of a frame are its hops: numbers of 32 bits, the last one has its first bit set. 0: there is no last one among the first
+ * TY_RPC_HOPS_MAX. */
+size_t ty_rpc_read_hops(const uint8_t *bytes, size_t length);
+
 /* ---- between rpc_edge.c and rpc_connection.c ---- */
 
 #define TY_RPC_GREETING_BYTES 8

@@ -43,6 +43,12 @@ size_t fuzz_seed(unsigned index, uint8_t *bytes)
 	case 4:
 		frame = (struct ty_attach_frame){.type = TY_ATTACH_DESCRIPTOR_OK, .descriptor_ok = {.number = 0, .code = TY_OK}};
 		break;
+	case 5:
+		frame = (struct ty_attach_frame){.type = TY_ATTACH_TIMELINE};
+		break;
+	case 6:
+		frame = (struct ty_attach_frame){.type = TY_ATTACH_EMBED};
+		break;
 	default:
 		return SIZE_MAX;
 	}
