@@ -33,6 +33,12 @@ static bool fetch(struct eviction_job *job, const struct ty_key *keys, uint32_t 
 	return false;
 }
 
+/* A fetch is of keys, whoever's they are and however they begin. */
+static bool has_more_than_keys(const struct eviction_select *s)
+{
+	return s->key_count && (!s->any_space || s->select->key_prefix.len);
+}
+
 void eviction_warm_begin(struct eviction_job *job)
 {
 	job->phase = EVICTION_OVER; /* when what was begun is home */
@@ -40,6 +46,8 @@ void eviction_warm_begin(struct eviction_job *job)
 		eviction_job_refuse(job, TY_INVALID, "select: is empty");
 	else if (!job->e->service->tier_count)
 		eviction_job_refuse(job, TY_UNSUPPORTED, "this service has no tiers (--tier)");
+	else if (has_more_than_keys(&job->select))
+		eviction_job_refuse(job, TY_INVALID, "select: has keys or a prompt, and more; expected them alone (WARM)");
 	else if (job->select.key_count)
 		(void)fetch(job, job->select.keys, job->select.key_count);
 	else

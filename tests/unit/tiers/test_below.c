@@ -569,6 +569,28 @@ static void test_warm(void **state)
 	world_close();
 }
 
+/* Keys say all by themselves: who names a tenant beside them, or how they begin, is not brought what is another's. */
+static void test_warm_keys_and_more(void **state)
+{
+	(void)state;
+	open_world("fault:0", "fault:1");
+	fill();
+	for (int i = 0; i < 2; i++) {
+		prepare(TYER__V1__REQUEST__VERB_WARM);
+		world_name_keys(&request, 0, 3);
+		if (i == 0)
+			of_the_second();
+		else
+			of_a_prefix();
+		ask();
+		assert_int_equal(request.x.code, TY_INVALID);
+		assert_non_null(strstr(request.x.error.text, "expected them alone"));
+		world_forget(&request);
+		assert_int_equal(here(0), 0);
+	}
+	world_close();
+}
+
 /* Nothing comes up where there is no memory to remember what would, and that is told, of each tier. */
 static void test_warm_without_memory(void **state)
 {
@@ -684,7 +706,7 @@ int main(void)
 		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list), cmocka_unit_test(test_keys_beside_a_hang),
 		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
-		cmocka_unit_test(test_warm_without_memory),
+		cmocka_unit_test(test_warm_without_memory), cmocka_unit_test(test_warm_keys_and_more),
 		cmocka_unit_test(test_bad_input),
 	};
 
