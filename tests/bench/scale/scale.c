@@ -11,8 +11,12 @@
  *
  * Before them comes how long a cache line takes from the first CPU to each other one: the rest hangs on that.
  *
- * The worker counts take turns in each round. Every result is checked. Prints the median of the rounds: ns a message,
- * how many times the throughput of one worker that is, and what the runtime counted. Depends on nothing but the library.
+ * The worker counts take turns in each round, and with each the same work apart: so many processes of one worker each,
+ * which have their share of the messages and send each other none. That is what the machine gives (CPUs may be two
+ * halves of one, and all have one memory); a runtime that shared nothing could not do more.
+ *
+ * Every result is checked. Prints the median of the rounds: ns a message, how many times the throughput of one worker
+ * that is, the same apart, and what the runtime counted. Depends on nothing but the library.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -23,6 +27,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +40,7 @@
 #define TALKERS 120
 #define MAX_ROUNDS 99
 #define MAX_COUNTS 16
+#define MAX_WORKERS 64
 
 enum { FILL = 1, ITEM, JOINED, PING, PONG };
 
@@ -413,9 +420,66 @@ static struct result run_once(const struct program *program, uint32_t workers)
 	return result;
 }
 
+/* ---- apart --------------------------------------------------------------------------------- */
+
+struct apart { /* shared by the processes; each writes its own rate before it ends, and the parent reads it after */
+	_Atomic(uint32_t) ready;
+	double rates[MAX_WORKERS]; /* messages a ns */
+};
+
+static void run_share(const struct program *program, uint32_t processes, struct apart *apart, uint32_t index)
+{
+	struct program share = *program;
+
+	share.messages /= processes;
+	if (share.sources)
+		share.sources = share.sources > processes ? share.sources / processes : 1;
+	atomic_fetch_add_explicit(&apart->ready, 1, memory_order_relaxed);
+	while (atomic_load_explicit(&apart->ready, memory_order_relaxed) < processes)
+		sched_yield();
+	apart->rates[index] = 1 / run_once(&share, 1).ns;
+	_exit(0);
+}
+
+/* ns a message of all together. The caller has no other thread. */
+static double run_apart(const struct program *program, uint32_t processes)
+{
+	struct apart *apart = mmap(NULL, sizeof *apart, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double rate = 0;
+	int status;
+
+	if (apart == MAP_FAILED)
+		must(TY_NO_MEMORY);
+	for (uint32_t i = 0; i < processes; i++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			must(TY_NO_MEMORY); /* those that wait for it end with the terminal's job */
+		if (child == 0)
+			run_share(program, processes, apart, i);
+	}
+	for (uint32_t i = 0; i < processes; i++) {
+		if (wait(&status) < 0 || status != 0) {
+			fprintf(stderr, "scale: a process apart failed\n");
+			exit(1);
+		}
+	}
+	for (uint32_t i = 0; i < processes; i++)
+		rate += apart->rates[i];
+	munmap(apart, sizeof *apart);
+	return 1 / rate;
+}
+
 static int by_ns(const void *a, const void *b)
 {
 	double x = ((const struct result *)a)->ns, y = ((const struct result *)b)->ns;
+
+	return (x > y) - (x < y);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
 
 	return (x > y) - (x < y);
 }
@@ -428,19 +492,27 @@ static double per_thousand(uint64_t count, uint64_t messages)
 static void run_program(const struct program *program, const uint32_t *workers, int counts, int rounds)
 {
 	static struct result results[MAX_COUNTS][MAX_ROUNDS];
-	double first = 0;
+	static double apart[MAX_COUNTS][MAX_ROUNDS];
+	double first = 0, first_apart = 0;
 
 	for (int round = 0; round < rounds; round++)
-		for (int i = 0; i < counts; i++)
+		for (int i = 0; i < counts; i++) {
 			results[i][round] = run_once(program, workers[i]);
+			apart[i][round] = run_apart(program, workers[i]);
+		}
 	for (int i = 0; i < counts; i++) {
 		const struct result *r = &results[i][rounds / 2];
+		double alone;
 
 		qsort(results[i], (size_t)rounds, sizeof results[i][0], by_ns);
-		if (i == 0)
+		qsort(apart[i], (size_t)rounds, sizeof apart[i][0], by_value);
+		alone = apart[i][rounds / 2];
+		if (i == 0) {
 			first = r->ns;
-		printf("%-34s %3u %9.1f %9.1f %7.2f %9.1f %8.2f %8.2f\n", i ? "" : program->name, workers[i], r->ns,
-			results[i][0].ns, first / r->ns, per_thousand(r->stats.runs, r->messages),
+			first_apart = alone;
+		}
+		printf("%-30s %3u %8.1f %8.1f %6.2f %8.1f %6.2f %8.1f %8.2f %8.2f\n", i ? "" : program->name, workers[i], r->ns,
+			results[i][0].ns, first / r->ns, alone, first_apart / alone, per_thousand(r->stats.runs, r->messages),
 			per_thousand(r->stats.steals, r->messages), per_thousand(r->stats.wakes, r->messages));
 		fflush(stdout);
 	}
@@ -454,7 +526,7 @@ static int read_counts(char *text, uint32_t *out)
 	for (char *word = strtok(text, ","); word; word = strtok(NULL, ",")) {
 		unsigned long n = strtoul(word, NULL, 10);
 
-		if (n < 1 || n > 64 || count == MAX_COUNTS)
+		if (n < 1 || n > MAX_WORKERS || count == MAX_COUNTS)
 			return 0;
 		out[count++] = (uint32_t)n;
 	}
@@ -491,14 +563,14 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	show_lines();
-	printf("%ld CPUs, %d rounds, median\n%-34s %3s %9s %9s %7s %9s %8s %8s\n", cpus, rounds, "program", "wrk",
-		"ns", "best", "times", "runs", "steals", "wakes");
+	printf("%ld CPUs, %d rounds, median\n%-30s %3s %8s %8s %6s %8s %6s %8s %8s %8s\n", cpus, rounds, "program", "wrk",
+		"ns", "best", "times", "apart", "times", "runs", "steals", "wakes");
 	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
 		struct program program = programs[i];
 
 		program.messages /= divisor;
 		run_program(&program, workers, counts, rounds);
 	}
-	printf("ns: wall time a message; times: the throughput of the first count; runs, steals, wakes: a thousand messages\n");
+	printf("ns: wall time a message; times: the throughput of the first count; apart: in processes of one worker; runs, steals, wakes: a thousand messages\n");
 	return 0;
 }
