@@ -239,6 +239,28 @@ static const char *longest_call(double *us)
 	return longest;
 }
 
+/* What the driver's calls took this way, of all run lengths: the most of the time first. */
+static void tell_calls(const struct measure_way *way)
+{
+	const struct ty_device_call_times *times = ty_device_call_times(dev);
+	bool told[TY_DEVICE_CALLS] = {false};
+
+	printf("           %s, calls (mean us):", way->name);
+	for (;;) {
+		unsigned most = TY_DEVICE_CALLS;
+
+		for (unsigned i = 0; i < TY_DEVICE_CALLS; i++)
+			if (times[i].count && !told[i] && (most == TY_DEVICE_CALLS || times[i].total_ns > times[most].total_ns))
+				most = i;
+		if (most == TY_DEVICE_CALLS)
+			break;
+		told[most] = true;
+		printf(" %s %.2f of %llu;", times[most].name, (double)times[most].total_ns / 1e3 / (double)times[most].count,
+			(unsigned long long)times[most].count);
+	}
+	printf("\n");
+}
+
 static void tell(const struct measure_way *way, uint32_t run, const struct measure_rounds *r, const enum ty_path paths[2], double idle_us)
 {
 	char goes[24];
@@ -357,6 +379,7 @@ static void each_way(const struct measure_way *way)
 		must("registration", ty_device_register_host(dev, arena + at, PIECE, &err), &err);
 	for (uint32_t run; (run = measure_next_run(&runs));)
 		measure(way, run);
+	tell_calls(way);
 	for (uint64_t at = 0; at < options.bytes; at += PIECE)
 		ty_device_unregister_host(dev, arena + at);
 	ty_device_close(dev);
