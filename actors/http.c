@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * libmicrohttpd on a thread of its own. A page is made by the metrics actor: its connection is suspended until the scrape
- * comes back, so neither thread waits for the other.
+ * comes back, so neither thread waits for the other. But for /trace, which this thread makes: it takes longer than a handler may.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -44,6 +44,7 @@ struct request {
 	struct ty_scrape scrape;
 	struct ty_http *http;
 	struct MHD_Connection *connection;
+	bool trace; /* the runtime's, which metrics does not make */
 	bool asked; /* the server thread's: it is on its way, or back */
 };
 
@@ -54,6 +55,7 @@ static const char index_page[] =
 	"<li><a href=\"/healthz\">/healthz</a>: is it alive</li>\n"
 	"<li><a href=\"/readyz\">/readyz</a>: does it serve</li>\n"
 	"<li><a href=\"/status\">/status</a>: devices, clients, counters (JSON)</li>\n"
+	"<li><a href=\"/trace\">/trace</a>: what the threads did last (for ui.perfetto.dev)</li>\n"
 	"</ul></body></html>\n";
 
 /* ---- the address ---------------------------------------------------------------------------------------------------- */
@@ -276,6 +278,49 @@ static enum MHD_Result ask(struct request *request)
 	return MHD_YES;
 }
 
+/* ---- the trace ------------------------------------------------------------------------------------------------------ */
+
+struct text {
+	char *bytes;
+	size_t length, room;
+};
+
+/* Called with one piece of the trace after the other. */
+static bool add_text(void *user, const char *piece, size_t length)
+{
+	struct text *text = user;
+
+	if (length > TY_HTTP_TRACE_BYTES - text->length)
+		return false;
+	if (length > text->room - text->length) {
+		size_t room = text->room ? 2 * text->room : TY_HTTP_TRACE_FIRST_BYTES;
+		char *bytes;
+
+		while (room < text->length + length)
+			room *= 2;
+		bytes = realloc(text->bytes, room);
+		if (bytes == NULL)
+			return false;
+		text->bytes = bytes;
+		text->room = room;
+	}
+	memcpy(text->bytes + text->length, piece, length);
+	text->length += length;
+	return true;
+}
+
+/* The server's thread is stopped before the runtime is. */
+static enum MHD_Result respond_trace(struct request *request)
+{
+	struct text text = {0};
+
+	if (ty_runtime_trace(request->http->service->rt, add_text, &text) != TY_OK) {
+		free(text.bytes);
+		return respond_text(request->connection, 503, "no memory for this page\n");
+	}
+	return respond(request->connection, MHD_HTTP_OK, "application/json", text.bytes, text.length, MHD_RESPMEM_MUST_FREE);
+}
+
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
 static bool page_of(const char *url, enum ty_page *page)
@@ -304,6 +349,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 {
 	struct request *request = *state;
 	enum ty_page page = TY_PAGE_STATUS;
+	bool trace;
 
 	(void)version;
 	(void)upload;
@@ -313,7 +359,8 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 		if (strcmp(url, "/") == 0)
 			return respond(connection, MHD_HTTP_OK, "text/html; charset=utf-8", index_page, sizeof index_page - 1,
 				MHD_RESPMEM_PERSISTENT);
-		if (!page_of(url, &page))
+		trace = strcmp(url, "/trace") == 0;
+		if (!trace && !page_of(url, &page))
 			return respond_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n");
 		request = calloc(1, sizeof *request);
 		if (request == NULL)
@@ -323,6 +370,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 		request->scrape.user = request;
 		request->http = user;
 		request->connection = connection;
+		request->trace = trace;
 		*state = request;
 		return MHD_YES;
 	}
@@ -330,6 +378,8 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 		*upload_length = 0;
 		return MHD_YES;
 	}
+	if (request->trace)
+		return respond_trace(request);
 	if (!request->asked)
 		return ask(request);
 	seat_of(connection)->waits = false;

@@ -29,6 +29,8 @@ extern const struct ty_class ty_metrics_class; /* arg: struct ty_service */
 #define TY_HTTP_CONNECTIONS 64
 #define TY_HTTP_CONNECTION_BYTES 16384 /* memory of one connection: its request's headers have to fit */
 #define TY_HTTP_TIMEOUT_S 10           /* a connection that says nothing for so long is closed */
+#define TY_HTTP_TRACE_BYTES ((size_t)64 << 20) /* of /trace: 2048 events a thread are some 300 KB */
+#define TY_HTTP_TRACE_FIRST_BYTES ((size_t)1 << 20)
 struct ty_http;
 /* A socket that listens on address: "IP:PORT", an IPv6 one in brackets; port 0 means one that is free. `kept` (-1: none) is one that a
  * process before this one listened with: it is taken if it listens there, else closed, in any case. */

@@ -40,7 +40,7 @@ static const struct ty_option options[] = {
 	{ "events", LOCAL, FIELD(events), 0, 0, "off", NULL,
 	  "PUB socket that tells what is stored and evicted, for root and the service's user alone: ipc://PATH, or off" },
 	{ "http", ADDRESS, FIELD(http), 0, 0, "127.0.0.1:9700", NULL,
-	  "IP:PORT of /metrics, /healthz, /readyz and /status (port 0: any free one), or off" },
+	  "IP:PORT of /metrics, /healthz, /readyz, /status and /trace (port 0: any free one), or off" },
 	{ "l1-size", BYTES, FIELD(l1_size), TY_CONFIG_PIECE_BYTES, 8 * TIB, "4GiB", NULL, "host memory for chunks; rounded up to 64MiB" },
 	{ "l1-ahead", BYTES, FIELD(l1_ahead), TY_CONFIG_PIECE_BYTES, 8 * TIB, "1GiB", NULL,
 	  "how much of it is kept touched and free ahead of use; never more than --l1-size" },

@@ -198,6 +198,10 @@ static void test_pages(void **state)
 	expect(ask("GET", "/readyz"), 503, "no device serves");
 	expect(ask("GET", "/status"), 200, "Content-Type: application/json\r\n");
 	expect(ask("GET", "/"), 200, "<a href=\"/metrics\">");
+	text = ask("GET", "/trace");
+	expect(text, 200, "Content-Type: application/json\r\n");
+	assert_non_null(strstr(body_of(text), "\"name\":\"scrape\"")); /* what made the pages before */
+	assert_string_equal(text + strlen(text) - 3, "]}\n");
 	expect(ask("GET", "/metrics?x=1"), 200, "# EOF");
 	expect(ask("GET", "/metrics/"), 404, "no such page");
 	expect(ask("GET", "/../etc/passwd"), 404, "no such page");
