@@ -258,6 +258,7 @@ void engine_mapped(struct engine *e, struct registration *r)
 	}
 	r->state = REG_READY;
 	x->reply.registered.registration = r->id;
+	x->reply.registered.device = r->device;
 	x->reply.registered.chunk_bytes = r->layout->chunk_bytes;
 	memcpy(x->reply.registered.fingerprint, r->layout->fingerprint, TY_KEY_BYTES);
 	ty_exchange_answer(x);

@@ -221,6 +221,8 @@ static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
 	}
 	if (connection && verb == TYER__V1__REQUEST__VERB_HELLO && exchange->code == TY_OK)
 		connection->client = exchange->reply.hello->client;
+	if (connection && verb == TYER__V1__REQUEST__VERB_REGISTER && exchange->code == TY_OK)
+		atomic_store_explicit(&connection->device, exchange->reply.registered.device + 1, memory_order_relaxed);
 	if (connection) {
 		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
 		if (!frame && exchange->code == TY_OK) {

@@ -32,7 +32,7 @@ struct ty_exchange {
 		Tyer__V1__HelloReply *hello;   /* likewise */
 		Tyer__V1__OperationsReply *operations; /* likewise; CANCEL's too */
 		ProtobufCMessage *message;     /* likewise: of the administration's verbs, its reply's type is the verb's */
-		struct { uint32_t registration; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
+		struct { uint32_t registration, device; uint64_t chunk_bytes; uint8_t fingerprint[32]; } registered;
 		struct { uint32_t chunks, hits; } lookup;
 		struct { uint32_t chunks; } retrieve;
 		struct { uint32_t stored, present, dropped; } store;

@@ -514,6 +514,7 @@ void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, ui
 	c->stream = stream;
 	c->uid = uid;
 	c->client = 0;
+	atomic_store_explicit(&c->device, 0, memory_order_relaxed);
 	c->closing = c->greeted = c->waiting = c->into_body = c->taking = false;
 	c->from = c->to = 0;
 	c->first = NULL;

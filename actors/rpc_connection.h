@@ -4,7 +4,7 @@
  * greeting, the frames, the hops before a request. docs/wire.md says why it is not nng's own REP socket. Inside of rpc only.
  *
  * All of it belongs to the rpc actor. nng has an aio from the call that posts it until its message is handled; its callbacks
- * send that message and nothing else. Three rules keep nng's poll thread quiet and every death noticed:
+ * send that message, rouse the owner whom it may be about, and do nothing else. Three rules keep nng's poll thread quiet and every death noticed:
  *
  *   - accepting ends only with the actor: an error of it is counted and tried again;
  *   - a receive is posted on every connection, but for one whose replies wait: that has a send under way, which has a deadline;
@@ -21,6 +21,7 @@
 #define TY_RPC_HOPS_MAX 8                                  /* numbers before a request, REQ's own included */
 #define TY_RPC_HEADER_ROOM 64                              /* of a frame beyond max_request_bytes; at least 4 * HOPS_MAX */
 #define TY_RPC_READ_BYTES 4096                             /* received at once; a longer frame gets memory of its own */
+#define TY_RPC_TRANSFER_BYTES 64                           /* received at once, at least, when it is a transfer; a PING is less */
 #define TY_RPC_CONNECTIONS_MAX (4 * TY_MAX_CLIENTS + 64)   /* one more is closed at once */
 #define TY_RPC_CONNECTION_REQUESTS 128                     /* in the house; one more answers BUSY. Twice a ty_client's most */
 #define TY_RPC_CONNECTION_REPLIES 64                       /* that wait to be sent: until some are, nothing more is read */
@@ -93,6 +94,8 @@ struct ty_rpc_connection {
 
 	uint64_t uid;    /* ipc: whose process it is */
 	uint64_t client; /* whose HELLO was answered here last; 0: nobody's */
+	_Atomic(uint32_t) device; /* whose owner its requests are about, for all we know: a pool of that one was registered here last; plus
+	                           * one, 0: none was. By rpc, read by nng's threads; relaxed: a guess */
 
 	struct ty_rpc_slot *slots; /* its requests in the house; rpc.c's */
 	uint32_t requests;

@@ -28,14 +28,28 @@ static void count(_Atomic uint64_t *counter, uint64_t more)
 	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
 }
 
+/* Who is to be roused for what was received: the owner that it is probably about, which needs as long to wake up as all the others
+ * on the way. Null: nobody. */
+static struct ty_actor *announced(const struct ty_rpc_io *io)
+{
+	const struct ty_rpc_connection *c = io->connection;
+	uint32_t device;
+
+	if (!c || io != &c->receive || nng_aio_count(io->aio) < TY_RPC_TRANSFER_BYTES)
+		return NULL;
+	device = atomic_load_explicit(&c->device, memory_order_relaxed);
+	return device ? c->edge->service->gpu[device - 1] : NULL;
+}
+
 /* On a thread of nng's: only tells the actor. Nothing of the io is touched after the send. An actor that is closed has no use
  * for it. */
 static void io_done(void *arg)
 {
 	struct ty_rpc_io *io = arg;
+	struct ty_actor *owner = announced(io);
 
-	if (ty_send(io->rpc, &io->msg, io->type) != TY_OK)
-		return;
+	if (ty_send(io->rpc, &io->msg, io->type) == TY_OK && owner)
+		ty_actor_rouse(owner);
 }
 
 /* ---- accepting ------------------------------------------------------------------------------------------------------ */

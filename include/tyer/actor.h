@@ -262,6 +262,12 @@ TY_API void ty_actor_unref(struct ty_actor *actor);
  * Caller: anyone. */
 TY_API void ty_actor_stop(struct ty_actor *actor);
 
+/* A message to the actor is about to come: if it is a dedicated one whose thread sleeps (and the class has no wait of its own), wake it
+ * now, and have it look for that message for five times options.spin_us before it sleeps again. What a sleeping thread
+ * needs to wake up, often more than all else on a message's way, then passes while the message is still elsewhere. Does nothing
+ * where the runtime spins for less than 10 us: there are too few CPUs. Never blocks. Caller: anyone who holds a reference. */
+TY_API void ty_actor_rouse(struct ty_actor *actor);
+
 /* One actor's counters, for as long as its runtime lives. Those of a run that goes on now are partly in. Caller: anyone
  * who holds a reference. */
 struct ty_actor_stats {

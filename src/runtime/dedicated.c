@@ -21,8 +21,11 @@ struct ty_dedicated {
 	char name[16];
 	uint64_t woken;                      /* the thread's: waits that a sender ended */
 	alignas(TY_LINE) _Atomic(uint64_t) wakes; /* senders': wakes that have returned */
+	_Atomic(int64_t) rouse_until; /* whoever roused it last; relaxed: read too late, the thread sleeps too early */
 };
 
+#define ROUSED_SPINS 5         /* times the runtime's: so long a thread that was roused looks for what was announced */
+#define ROUSE_SPIN_LEAST 10000 /* the runtime's, below which nobody is roused */
 #define SETTLE_NS 50000 /* between looks whether the last wake has returned */
 
 enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_options *options)
@@ -71,6 +74,20 @@ void ty_dedicated_wake(struct ty_actor *actor)
 	atomic_fetch_add_explicit(&d->wakes, 1, memory_order_release);
 }
 
+/* Ends the wait as a deadline does that comes early: the thread takes IDLE away itself, unless a sender was first. */
+void ty_actor_rouse(struct ty_actor *actor)
+{
+	struct ty_dedicated *d = actor->threaded ? actor->dedicated : NULL;
+
+	if (!d || actor->cls->wait.wake || actor->rt->spin_ns < ROUSE_SPIN_LEAST)
+		return;
+	/* relaxed: only whether it sleeps. One that is about to says so too late to be seen, and is woken by the message */
+	if (atomic_load_explicit(&actor->box.word, memory_order_relaxed) != TY_BOX_IDLE)
+		return;
+	atomic_store_explicit(&d->rouse_until, ty_clock() + ROUSED_SPINS * actor->rt->spin_ns, memory_order_relaxed);
+	ty_park_wake(&d->park);
+}
+
 struct ty_thread *ty_dedicated_thread(struct ty_actor *actor)
 {
 	return &actor->dedicated->thread;
@@ -113,10 +130,12 @@ static void sleep_until(struct ty_dedicated *d, struct ty_actor *actor, int64_t 
 {
 	const struct ty_wait *wait = &actor->cls->wait;
 	int64_t spin_until = d->thread.now + d->thread.rt->spin_ns;
+	int64_t roused = atomic_load_explicit(&d->rouse_until, memory_order_relaxed);
 	uint32_t ticket;
 	bool woken;
 
 	d->thread.stamped = false; /* time passes */
+	spin_until = roused > spin_until ? roused : spin_until;
 	if (!wait->wait && spin(actor, spin_until < deadline ? spin_until : deadline))
 		return;
 	/* The ticket is drawn before the mailbox says IDLE, so that the wake of whoever takes IDLE away

@@ -33,6 +33,8 @@ struct state {
 	struct shared *shared;
 };
 
+static _Atomic(bool) rouser_ends;
+
 static enum ty_code on_start(void *self, void *arg)
 {
 	struct state *s = self;
@@ -170,6 +172,116 @@ static void test_poll_later_and_never(void **unused)
 	ty_actor_unref(actor);
 	ty_runtime_destroy(rt);
 	assert_int_equal(shared.polls_before_note, 4); /* never meant never */
+}
+
+/* ---- roused ---- */
+
+static int64_t poll_never(void *self, int64_t now)
+{
+	(void)now;
+	gate_open(&((struct state *)self)->shared->polled);
+	return TY_NEVER;
+}
+
+static struct ty_runtime *make_spinning(uint32_t spin_us)
+{
+	struct ty_runtime_options options = {.size = sizeof options, .workers = 1, .name = "test", .spin_us = spin_us};
+	struct ty_runtime *rt;
+
+	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+	return rt;
+}
+
+static const struct ty_class sleeper = {CLASS, .poll = poll_never};
+
+/* It wakes up, finds nothing, and sleeps again; however often. */
+static void test_roused(void **unused)
+{
+	struct ty_runtime *rt = make_spinning(10);
+	struct shared shared = {0};
+	struct note note = {0};
+	struct ty_actor *actor = spawn(rt, &sleeper, &shared, TY_DEDICATED);
+
+	(void)unused;
+	gate_wait(&shared.polled);
+	for (uint32_t seen = 0, times = 0; times < 20;) { /* before it sleeps it is not roused */
+		uint32_t now = atomic_load(&shared.polled.open);
+
+		times += now != seen;
+		seen = now;
+		ty_actor_rouse(actor);
+		nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+	}
+	assert_int_equal(ty_send(actor, &note.msg, LAST), TY_OK);
+	gate_wait(&shared.done);
+	ty_actor_stop(actor);
+	gate_wait(&shared.stopped);
+	ty_actor_rouse(actor); /* it is over: nothing happens */
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
+static void *rouse_always(void *arg)
+{
+	struct ty_actor *actor = arg;
+
+	while (ty_actor_rouse(actor), !atomic_load(&rouser_ends))
+		sched_yield();
+	return NULL;
+}
+
+/* Beside messages, which come by ones, so that it sleeps in between: none is lost, and none comes twice. */
+static void test_roused_and_sent_to(void **unused)
+{
+	enum { NOTES = 2000 };
+	static struct note notes[NOTES];
+	struct ty_runtime *rt = make_spinning(10);
+	struct shared shared = {0};
+	struct ty_actor *actor = spawn(rt, &sleeper, &shared, TY_DEDICATED);
+	pthread_t rouser;
+
+	(void)unused;
+	atomic_store(&rouser_ends, false);
+	assert_int_equal(pthread_create(&rouser, NULL, rouse_always, actor), 0);
+	for (uint32_t i = 0; i < NOTES; i++) {
+		assert_int_equal(ty_send(actor, &notes[i].msg, LAST), TY_OK);
+		if (i % 4 == 3)
+			gate_wait_for(&shared.done, i + 1);
+	}
+	gate_wait_for(&shared.done, NOTES);
+	atomic_store(&rouser_ends, true);
+	pthread_join(rouser, NULL);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+	assert_int_equal(shared.notes, NOTES);
+}
+
+/* Who need not be roused, or cannot be. */
+static void test_not_roused(void **unused)
+{
+	struct ty_runtime *few = make_spinning(9), *rt = make_spinning(10);
+	struct shared shared = {0}, pooled = {0};
+	struct ty_actor *actor = spawn(few, &sleeper, &shared, TY_DEDICATED), *pool = spawn(rt, &plain, &pooled, TY_POOL);
+	struct note note = {0}, other = {0};
+	uint32_t polls;
+
+	(void)unused;
+	assert_int_equal(ty_send(actor, &note.msg, LAST), TY_OK);
+	gate_wait(&shared.done);
+	gate_wait_for(&shared.polled, 2); /* the last that it does before it sleeps, for good */
+	polls = atomic_load(&shared.polled.open);
+	for (int i = 0; i < 20; i++) {
+		ty_actor_rouse(actor);
+		ty_actor_rouse(pool);
+		nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+	}
+	assert_in_range(atomic_load(&shared.polled.open), polls, polls + 1); /* one may have been on its way */
+	assert_int_equal(ty_send(pool, &other.msg, LAST), TY_OK);
+	gate_wait(&pooled.done);
+	ty_actor_unref(actor);
+	ty_actor_unref(pool);
+	ty_runtime_destroy(few);
+	ty_runtime_destroy(rt);
 }
 
 /* ---- a wait of its own ---- */
@@ -340,6 +452,9 @@ int main(void)
 		cmocka_unit_test(test_thread),
 		cmocka_unit_test(test_poll_at_once),
 		cmocka_unit_test(test_poll_later_and_never),
+		cmocka_unit_test(test_roused),
+		cmocka_unit_test(test_roused_and_sent_to),
+		cmocka_unit_test(test_not_roused),
 		cmocka_unit_test(test_own_wait),
 		cmocka_unit_test(test_many_short_lives),
 		cmocka_unit_test(test_it_ends_once_nobody_is_in_its_wake),
