@@ -417,7 +417,7 @@ static void parse(int argc, char **argv)
 		{"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
 		{"seconds", required_argument, NULL, 's'}, {"rounds", required_argument, NULL, 'r'}, {"limit", required_argument, NULL, 'l'},
 		{"calibration", required_argument, NULL, 'C'}, {"runs", required_argument, NULL, 'R'}, {"ways", required_argument, NULL, 'w'}, {"busy", no_argument, NULL, 'b'},
-		{"json", required_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
+		{"bytes", required_argument, NULL, 'B'}, {"json", required_argument, NULL, 'j'}, {"tiny", no_argument, NULL, 'y'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
 	int o;
 
@@ -429,6 +429,7 @@ static void parse(int argc, char **argv)
 		case 's': options.seconds = (double)number("seconds", optarg, 1, 3600000) / 1e3; break;
 		case 'r': options.rounds = (uint32_t)number("rounds", optarg, 1, MEASURE_ROUNDS); break;
 		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
+		case 'B': options.bytes = number("bytes", optarg, 64, 8192) * MIB; break;
 		case 'C': options.calibration = optarg; break;
 		case 'R': options.runs = optarg; break;
 		case 'w': options.ways = optarg; break;
@@ -437,7 +438,7 @@ static void parse(int argc, char **argv)
 		case 'y': options.tiny = true; break;
 		default:
 			fprintf(o == 'h' ? stdout : stderr, "usage: path_check [--busy] [--ways fast,quiet,auto,staged,...] [--runs KIB,...] [--rounds N]\n"
-				"                  [--seconds MILLISECONDS, of a round] [--calibration DIR] [--json FILE]\n"
+				"                  [--seconds MILLISECONDS, of a round] [--calibration DIR] [--json FILE] [--bytes MIB, of the pool]\n"
 				"                  [--device cuda:N] [--driver PATH] [--limit SECONDS] [--tiny]\n");
 			exit(o == 'h' ? 0 : 2);
 		}
