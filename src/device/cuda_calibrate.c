@@ -11,7 +11,9 @@
 #include <string.h>
 
 #define MIB ((uint64_t)1 << 20)
-#define POOL (64 * MIB)           /* of device memory, and of host memory */
+#define POOL_MOST (512 * MIB)     /* of device memory, if there is so much: in smaller ones strided copies are slower than in an engine's */
+#define POOL_LEAST (64 * MIB)
+#define HOST (64 * MIB)
 #define CHUNK_MOST (32 * MIB)
 #define CHUNK_WANTED (8 * MIB)    /* where runs are short enough */
 #define PLANES 64u                /* TY_PLAN_ROWS */
@@ -19,7 +21,7 @@
 #define OUT 4u                    /* batches at once ... */
 #define OUT_STAGED_BESIDE 8u      /* ... and where kernels wait for time slices: staging must be full */
 #define OUT_BESIDE 2u
-#define EACH_NS ((int64_t)3000000) /* of one measurement, from its first batch's end */
+#define EACH_NS ((int64_t)3000000) /* of one measurement: no batch is submitted later */
 #define EACH_BESIDE_NS ((int64_t)40000000) /* beside an engine: many of its steps */
 #define PASSES 3u                 /* over all lengths; fewer if time is short ... */
 #define PASSES_NS ((int64_t)8000000000) /* ... and no second or third one begins later than this: beside an engine one takes seconds */
@@ -30,6 +32,7 @@ struct bench {
 	struct cuda_device *dev;
 	uint8_t *host;
 	cu_address pool;
+	uint64_t pool_bytes;
 	struct ty_layout *layout;
 	struct cuda_mapping *m;
 	uint32_t *ids;
@@ -46,13 +49,13 @@ static enum ty_code make_layout(struct bench *b, uint32_t run, struct ty_error *
 	struct ty_plane planes[PLANES];
 	uint32_t count = PLANES;
 	uint64_t blocks, per_chunk;
-	struct ty_region region = {.length = POOL, .allocation_bytes = POOL};
+	struct ty_region region = {.length = b->pool_bytes, .allocation_bytes = b->pool_bytes};
 	struct ty_group group;
 	struct ty_pool pool;
 
 	while (count > 1 && (uint64_t)count * run > CHUNK_MOST)
 		count /= 2;
-	blocks = POOL / ((uint64_t)count * run);
+	blocks = b->pool_bytes / ((uint64_t)count * run);
 	per_chunk = CHUNK_WANTED / ((uint64_t)count * run);
 	per_chunk = per_chunk < 1 ? 1 : per_chunk > BLOCKS ? BLOCKS : per_chunk;
 	for (uint32_t p = 0; p < count; p++)
@@ -119,19 +122,42 @@ static enum ty_code make_mapping(struct bench *b, uint32_t run, struct ty_error 
 	b->m->base.layout = b->layout;
 	for (uint32_t p = 0; p < planes; p++)
 		b->m->planes[p] = b->pool + b->layout->planes[p].offset;
-	for (uint32_t i = 0; i < blocks; i++) /* backwards: no two adjoin */
-		b->ids[i] = blocks - 1 - i;
-	for (uint32_t i = 0; i < chunks; i++)
-		b->copies[i] = (struct ty_copy){b->host + i * b->layout->chunk_bytes, b->ids + (size_t)i * b->layout->blocks_per_chunk};
+	for (uint32_t i = 0; i < blocks; i++) /* all over the pool; the number of blocks is a power of two */
+		b->ids[i] = (uint32_t)(i * (blocks * UINT64_C(5) / 8 | 1) % blocks);
+	for (uint32_t i = 0; i < chunks; i++) /* host memory is gone over again and again: nobody looks at what is in it */
+		b->copies[i] = (struct ty_copy){b->host + i % (HOST / b->layout->chunk_bytes) * b->layout->chunk_bytes, b->ids + (size_t)i * b->layout->blocks_per_chunk};
 	ty_cuda_plan_groups(b->dev, b->m, allocation, true);
 	free(allocation);
 	return b->m->groups[0].allowed & TY_PLAN_BIT(TY_PATH_STAGED) ? take_table(b, err) : TY_OK;
 }
 
-/* MB/s of one way; 0: the pool or the driver has none such. Counted are the batches that end between two moments in the middle:
- * from when all that were queued in advance have ended (while they were queued the first ones went by), until the time is up
- * (what is queued then has partly moved). So a way that costs the processor more time than its copies take goes as slowly as it
- * would. */
+/* What is counted of a measurement. `whole`: from the first submit to the end of the last batch, for copies over several streams end in bursts,
+ * and no moment in between says how much has moved. Else from when all batches that were queued in advance have ended until the first end
+ * past the time: beside an engine a kernel waits for its turn first. */
+struct window {
+	bool whole, over;
+	uint32_t ahead; /* of those that were queued in advance */
+	int64_t from, to;
+	uint64_t batches;
+};
+
+/* So many batches have ended. May they go again? */
+static bool look(struct window *w, uint32_t ended, int64_t now, int64_t each)
+{
+	bool over = w->from && now - w->from >= each;
+
+	if (ended && w->from && (w->whole || !w->over)) {
+		w->batches += ended;
+		w->to = now;
+		w->over = over;
+	}
+	w->ahead -= ended < w->ahead ? ended : w->ahead;
+	if (!w->from && !w->ahead)
+		w->from = now;
+	return !over;
+}
+
+/* MB/s of one way; 0: the pool or the driver has none such. */
 static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_direction direction, uint32_t *rate, struct ty_error *err)
 {
 	struct cuda_device *dev = b->dev;
@@ -141,14 +167,16 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 	const uint32_t wanted = b->beside ? (uint32_t)(CHUNK_MOST / b->layout->chunk_bytes) : 1;
 	const uint32_t limit = ty_cuda_batch_limit(&dev->base, b->layout), each = wanted < limit ? wanted : limit;
 	struct ty_batch batches[OUT_STAGED_BESIDE], *done[OUT_STAGED_BESIDE];
-	int64_t first = 0, last = 0;
-	uint64_t bytes = 0;
-	uint32_t out = 0, ahead;
+	struct window window = {.whole = path != TY_PATH_STAGED};
+	uint32_t out = 0;
+	int64_t now;
 
 	*rate = 0;
 	if (!(b->m->groups[0].allowed & TY_PLAN_BIT(path)))
 		return TY_OK;
 	dev->forced = path;
+	now = ty_device_clock();
+	window.from = window.whole ? now : 0;
 	for (uint32_t i = 0; i < most; i++) {
 		/* some go over the same memory: nobody looks at what comes out */
 		batches[i] = (struct ty_batch){.mapping = &b->m->base, .direction = direction,
@@ -157,21 +185,16 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 			break;
 		out++;
 	}
-	ahead = out;
+	window.ahead = out;
 	while (out) {
 		uint32_t n = ty_cuda_poll(&dev->base, done, OUT_STAGED_BESIDE);
-		int64_t now = ty_device_clock();
+		bool again;
 
+		now = ty_device_clock();
 		out -= n;
-		if (first && n && !last) {
-			bytes += n * each * b->layout->chunk_bytes;
-			last = now - first < b->each ? 0 : now;
-		}
-		ahead -= n < ahead ? n : ahead;
-		if (!ahead && !first)
-			first = now;
+		again = look(&window, n, now, b->each) && now < b->deadline;
 		for (uint32_t i = 0; i < n; i++)
-			if (done[i]->code == TY_OK && !last && now < b->deadline && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
+			if (again && done[i]->code == TY_OK && ty_cuda_submit(&dev->base, done[i]) == TY_OK)
 				out++;
 		if (!n && now - b->deadline > dev->patience_ns) { /* what is queued is never taken back */
 			ty_cuda_poison(dev, "calibration", CU_NOT_READY);
@@ -183,10 +206,10 @@ static enum ty_code measure(struct bench *b, enum ty_path path, enum ty_directio
 	}
 	if (dev->base.poisoned)
 		return ty_fail(err, TY_DEVICE_FAILED, "%.200s", dev->base.failure.text);
-	if (ty_device_clock() > b->deadline)
+	if (now > b->deadline)
 		return ty_fail(err, TY_TIMEOUT, "calibration: not done in time");
-	if (last > first)
-		*rate = (uint32_t)(bytes * 1000 / (uint64_t)(last - first));
+	if (window.to > window.from)
+		*rate = (uint32_t)(window.batches * each * b->layout->chunk_bytes * 1000 / (uint64_t)(window.to - window.from));
 	return TY_OK;
 }
 
@@ -270,6 +293,19 @@ static enum ty_code measure_all(struct bench *b, rate_table rates, struct ty_err
 	return code;
 }
 
+/* Engines leave little. */
+static cu_result take_pool(struct bench *b)
+{
+	cu_result result;
+
+	b->pool_bytes = 2 * POOL_MOST;
+	do {
+		b->pool_bytes /= 2;
+		result = CU(b->dev, cuMemAlloc, &b->pool, b->pool_bytes);
+	} while (result == CU_OUT_OF_MEMORY && b->pool_bytes > POOL_LEAST);
+	return result;
+}
+
 enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err)
 {
 	struct bench b = {.dev = dev, .beside = beside, .each = beside ? EACH_BESIDE_NS : EACH_NS, .deadline = ty_device_clock() + most_ns};
@@ -286,11 +322,11 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 		return ty_fail(err, TY_BUSY, "calibration: an engine is at work on %s", dev->base.info.name);
 	if (code != TY_OK)
 		return code;
-	result = CU(dev, cuMemAlloc, &b.pool, POOL);
+	result = take_pool(&b);
 	if (result == CU_SUCCESS)
-		result = CU(dev, cuMemHostAlloc, (void **)&b.host, POOL, CU_HOST_PORTABLE);
+		result = CU(dev, cuMemHostAlloc, (void **)&b.host, HOST, CU_HOST_PORTABLE);
 	if (result == CU_SUCCESS) {
-		memset(b.host, 0, POOL);
+		memset(b.host, 0, HOST);
 		dev->sharing = TY_SHARING_FAST;
 		code = measure_all(&b, rates, err);
 		dev->sharing = sharing;

@@ -264,19 +264,46 @@ static void without_memory(void **state)
 	struct ty_error err = {0};
 
 	(void)state;
-	for (unsigned nth = 2; nth < 4; nth++) { /* the first is staging */
-		driver.inject("cuMemAlloc", nth, CU_OUT_OF_MEMORY);
-		assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
-		assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
-		ty_device_close(dev);
-		assert_int_equal(driver.live(), 0);
-		assert_int_equal(files(), 0);
-	}
+	driver.inject("cuMemAlloc", 3, CU_OUT_OF_MEMORY); /* the first is staging, then comes the pool, then a table */
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	assert_int_equal(files(), 0);
+	driver.set("memory=209715200"); /* 200 MiB: of these 160 are staging, and the least pool is 64 */
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	assert_int_equal(files(), 0);
+	driver.set("memory=4294967296");
 	driver.inject("cuMemHostAlloc", 2, CU_OUT_OF_MEMORY);
 	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
 	assert_non_null(strstr(ty_device_note(dev), "compiled rates"));
 	ty_device_close(dev);
 	assert_int_equal(driver.live(), 0);
+}
+
+/* An engine has left little: in a smaller pool. */
+static void with_little_memory(void **state)
+{
+	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = PATIENCE_US};
+	uint64_t before = driver.count("cuMemAlloc");
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	char path[256];
+
+	(void)state;
+	driver.set("memory=251658240"); /* 240 MiB */
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_string_equal(ty_device_note(dev), "");
+	assert_true(driver.count("cuMemAlloc") >= before + 5); /* staging, and pools of 512, 256, 128, 64 MiB */
+	ty_calibration_name(path, sizeof path, directory, ty_device_info(dev)->uuid, 13000);
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	assert_int_equal(unlink(path), 0);
+	driver.set("memory=4294967296");
 }
 
 /* An error that stays is one of the device. In a process of its own: nothing of a device in that state can be given back; and
@@ -353,6 +380,7 @@ int main(void)
 		cmocka_unit_test(a_way_missing),
 		cmocka_unit_test(too_slow),
 		cmocka_unit_test(without_memory),
+		cmocka_unit_test(with_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, prepare, finish);
