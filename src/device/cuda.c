@@ -105,6 +105,20 @@ static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 	return TY_OK;
 }
 
+/* How many streams each way's copies go over in turn. */
+static void count_streams(struct cuda_device *dev, const struct ty_device_options *options)
+{
+	static const uint32_t usual[TY_PATHS] = {[TY_PATH_STAGED] = 1, [TY_PATH_DIRECT] = 1, [TY_PATH_BATCH] = 1,
+		[TY_PATH_STRIDED] = TY_CUDA_STREAMS_STRIDED};
+
+	for (unsigned p = TY_PATH_PLANNED + 1; p < TY_PATHS; p++) {
+		dev->streams[p] = options->copy_streams ? options->copy_streams : usual[p];
+		if (options->in_process && !options->copy_streams && p == TY_PATH_STAGED)
+			dev->streams[p] = TY_CUDA_STREAMS_WITHIN;
+		dev->stream_count = dev->streams[p] > dev->stream_count ? dev->streams[p] : dev->stream_count;
+	}
+}
+
 static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 {
 	cu_result result = CU(dev, cuEventCreate, &dev->slow, CU_EVENT_NO_TIMING);
@@ -115,13 +129,13 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 		struct cuda_lane *lane = &dev->lanes[i];
 
 		result = CU(dev, cuStreamCreate, &lane->kernel, CU_STREAM_NON_BLOCKING);
-		for (unsigned s = 0; (s < dev->streams || s < dev->staged_streams) && result == CU_SUCCESS; s++)
+		for (unsigned s = 0; s < dev->stream_count && result == CU_SUCCESS; s++)
 			result = CU(dev, cuStreamCreate, &lane->copy[s], CU_STREAM_NON_BLOCKING);
 		if (result != CU_SUCCESS)
 			return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
 		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
 			result = CU(dev, cuEventCreate, &lane->units[u].middle, CU_EVENT_NO_TIMING);
-			for (unsigned s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+			for (unsigned s = 0; s < dev->stream_count && result == CU_SUCCESS; s++)
 				result = CU(dev, cuEventCreate, &lane->units[u].ends[s], CU_EVENT_NO_TIMING);
 			if (result != CU_SUCCESS)
 				return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
@@ -352,9 +366,7 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->base.call = call;
 	dev->base.now = ty_device_clock();
 	dev->base.slow = true;
-	dev->streams = dev->staged_streams = options->copy_streams ? options->copy_streams : TY_CUDA_STREAMS_DEFAULT;
-	if (options->in_process && !options->copy_streams)
-		dev->staged_streams = TY_CUDA_STREAMS_WITHIN;
+	count_streams(dev, options);
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
 	dev->in_process = options->in_process;

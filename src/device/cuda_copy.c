@@ -68,7 +68,7 @@ static void mark_failed(struct cuda_device *dev, struct cuda_lane *lane, struct 
 		(void)CU(dev, cuEventRecord, unit->ends[0], lane->copy[unit->stream]);
 		return;
 	}
-	for (uint32_t s = 0; s < dev->streams; s++)
+	for (uint32_t s = 0; s < dev->stream_count; s++)
 		if (unit->awaited & 1u << s)
 			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
 }
@@ -193,7 +193,7 @@ static void free_clients(struct cuda_device *dev, struct cuda_lane *lane)
 
 static bool is_done(struct cuda_device *dev, struct cuda_unit *unit)
 {
-	for (uint32_t s = 0; s < dev->streams; s++)
+	for (uint32_t s = 0; s < dev->stream_count; s++)
 		if (unit->awaited & 1u << s) {
 			if (!ty_cuda_reached(dev, unit->ends[s]))
 				return false;

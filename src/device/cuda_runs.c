@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Chunks without a kernel: run by run, many runs a call, or rows at a pitch. Between two copies of one stream there is a gap, so
- * copies go over the lane's streams in turn; a unit is done when the last of each stream it used is.
+ * Chunks without a kernel: run by run, many runs a call, or rows at a pitch. Strided copies go over the lane's streams in turn, which
+ * hides the start of one behind the end of another; a unit is done when the last of each stream it used is.
  */
 #include "cuda_private.h"
 
@@ -13,9 +13,9 @@ struct rows {
 
 static cu_stream take_stream(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
 {
-	uint32_t turn = lane->turn;
+	uint32_t turn = lane->turn % dev->streams[unit->path];
 
-	lane->turn = turn + 1 == dev->streams ? 0 : turn + 1;
+	lane->turn = turn + 1;
 	unit->awaited |= 1u << turn;
 	return lane->copy[turn];
 }
@@ -28,7 +28,7 @@ static cu_result mark_ends(struct cuda_device *dev, struct cuda_lane *lane, stru
 	if (!unit->awaited)
 		unit->awaited = 1;
 	*call = "cuEventRecord";
-	for (uint32_t s = 0; s < dev->streams && result == CU_SUCCESS; s++)
+	for (uint32_t s = 0; s < dev->stream_count && result == CU_SUCCESS; s++)
 		if (unit->awaited & 1u << s)
 			result = CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
 	return result;

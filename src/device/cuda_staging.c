@@ -233,7 +233,7 @@ cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, 
 	unit->awaited = 1;
 	unit->copies = count;
 	unit->stream = lane->staged_turn;
-	lane->staged_turn = (lane->staged_turn + 1) % dev->staged_streams;
+	lane->staged_turn = (lane->staged_turn + 1) % dev->streams[TY_PATH_STAGED];
 	*call = "cuStreamWaitEvent";
 	result = place(dev, unit, before, &job, pieces, count);
 	if (result == CU_SUCCESS)

@@ -65,7 +65,7 @@ struct ty_device_options {
 	                           * in_process, where an engine may be at work; null = the compiled rates */
 	uint64_t calibrate_us;    /* that measuring takes at most, else the compiled rates; 0 = 2 s. For tests */
 	uint64_t patience_us;     /* with the GPU in the slow lane, then it is given up; 0 = 10 s. For tests */
-	uint32_t copy_streams;    /* of a direction; 0 = 1, and 2 for staging in_process; at most 4. For measuring */
+	uint32_t copy_streams;    /* of a direction; 0 = 4 for strided copies, 2 for staging in_process, else 1; at most 4. For measuring */
 	const char *fault;        /* host device, tests: "delay-us=N", "fail-every=N", "hang-after=N", "hold-fd=N"; comma-separated */
 };
 
