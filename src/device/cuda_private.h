@@ -39,10 +39,10 @@
 #define TY_CUDA_FIRST_BYTES ((uint64_t)512 << 10) /* ... and a run of so many goes by itself, before the others are queued */
 #define TY_CUDA_LANE_COPIES 256u /* in flight, of a lane: far below the ~1000 at which a stream blocks */
 #define TY_CUDA_UNIT_COPIES 64u  /* of one unit */
-#define TY_CUDA_BATCH_COPIES 256u /* runs of one unit that go in one call ... */
-#define TY_CUDA_BATCH_WEIGHT 3u   /* ... where so many count as one copy. A call goes out as long as no more than LANE_COPIES - UNIT_COPIES are
-                                   * in flight: with it 3 * 192 + 256 runs at most. At 1024 a call was seen to wait until all of them
-                                   * were through, for 0.6 to 2.4 ms */
+#define TY_CUDA_BATCH_COPIES 128u /* runs of one unit that go in one call ... */
+#define TY_CUDA_BATCH_WEIGHT 2u   /* ... where so many count as one copy. A call goes out as long as no more than LANE_COPIES - UNIT_COPIES are
+                                   * in flight: with it 2 * 192 + 128 runs at most. With 832 in flight and more a call was seen to wait until
+                                   * nearly all of them were through, for 0.6 to 2.6 ms */
 #define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
 #define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
 #define TY_CUDA_WAITED_US 600u    /* a kernel that is held up so long waits for somebody else's; */
