@@ -20,7 +20,7 @@
 
 #include <string.h>
 
-#define TAIL ((uint64_t)8 << 20) /* of one operation: what is gathered before its first copy, or scattered after its last */
+#define TAIL ((uint64_t)4 << 20) /* of one operation: what is gathered before its first copy, or scattered after its last */
 
 /* ---- slots -------------------------------------------------------------------------------- */
 
