@@ -25,7 +25,9 @@
                                   * milliseconds says no more */
 #define TY_PLAN_GAIN 20u         /* a kernel must be faster than copies by more than this where nobody else uses the GPU (kernels reach 0.99
                                   * of the link there, and 0.97 is wanted) ... */
-#define TY_PLAN_GAIN_BESIDE 30u  /* ... and by this where it costs an engine, which its launches hold up */
+#define TY_PLAN_GAIN_BESIDE 60u  /* ... and by this where it costs an engine, which its launches hold up for a third of its step; and strided
+                                  * copies, which are measured in memory of our own, are up to 7 % faster in another process's */
+#define TY_PLAN_STRIDED_WITHIN 950u /* strided copies beside kernels of this process, of what they are beside another's */
 #define TY_PLAN_OWNER_SHARE 16u  /* of a transfer's time that queueing copies may take of the owner's, where nobody else uses the GPU and
                                   * a kernel does as well: 10 us of the 600 that 32 MiB take */
 
@@ -51,7 +53,8 @@ struct ty_plan_rates {
 	uint32_t beside[TY_PATHS][2][TY_PLAN_RUNS]; /* a busy engine of another process */
 	uint32_t fixed_ns[TY_PATHS];
 	uint32_t copy_ns; /* of one more strided copy */
-	uint32_t owner_ns[TY_PATHS]; /* of the owner's time: a run (direct, batch), a strided copy */
+	uint32_t owner_ns[TY_PATHS]; /* of the owner's time: a run (direct, batch), a strided copy ... */
+	uint32_t owner_call_ns;      /* ... and what else queueing them takes */
 };
 extern const struct ty_plan_rates ty_plan_defaults;
 
@@ -72,7 +75,7 @@ enum ty_plan_beside {
 	TY_PLAN_WITHIN, /* an engine's in this process: at once, so that ours wait for nothing, and take something of all that there is */
 };
 
-/* Nanoseconds that `blocks` blocks take. */
+/* Nanoseconds that `blocks` blocks take: their copies, or twice what queueing them takes the owner, if that is more. */
 uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_shape *shape, enum ty_path path,
 	uint64_t blocks, enum ty_direction direction, enum ty_plan_beside beside);
 

@@ -125,15 +125,16 @@ static void defaults(void **state)
 		expect(128 * KIB, 64, 1, ALL, sharing, NOBODY, strided);
 		for (uint32_t run = 64 * KIB; run <= 1024 * KIB; run *= 2)
 			expect(run, 64, 64, flat, sharing, NOBODY, staged);
-		expect(512 * KIB, 1, 1, ALL, sharing, NOBODY, staged);
-		expect(2048 * KIB, 1, 1, ALL, sharing, NOBODY, batch);
+		for (uint32_t run = 512 * KIB; run <= 2048 * KIB; run *= 2)
+			expect(run, 1, 1, ALL, sharing, NOBODY, staged);
+		expect(4096 * KIB, 1, 1, ALL, sharing, NOBODY, batch);
 	}
 	for (enum who who = NOBODY; who <= OURSELVES; who++) {
-		for (uint32_t run = 4 * KIB; run <= 16 * KIB; run *= 2)
+		/* batches are as fast from 32 KiB on, and take an owner that has both directions to queue too long */
+		for (uint32_t run = 4 * KIB; run <= 64 * KIB; run *= 2)
 			expect(run, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
-		expect(32 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, batch);
-		expect(64 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, batch);
-		expect(512 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, strided);
+		expect(128 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, who == OURSELVES ? batch : strided);
+		expect(512 * KIB, 64, 1, ALL, TY_SHARING_QUIET, who, who == OURSELVES ? batch : strided);
 		expect(2048 * KIB, 1, 1, ALL, TY_SHARING_QUIET, who, batch);
 		/* planes in allocations of their own, a driver without batches, neither */
 		expect(8 * KIB, 64, 64, flat, TY_SHARING_QUIET, who, batch);
@@ -141,17 +142,19 @@ static void defaults(void **state)
 		expect(8 * KIB, 64, 64, TY_PLAN_BIT(direct), TY_SHARING_QUIET, who, direct);
 	}
 	expect(8 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, strided);
-	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, batch);
+	expect(32 * KIB, 64, 1, ALL, TY_SHARING_AUTO, ANOTHER, strided);
 	for (uint32_t run = 4 * KIB; run <= 16 * KIB; run *= 2) {
 		expect(run, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, staged);
 		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, staged);
 		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, staged);
 	}
 	/* copies as fast as kernels: those that leave the engine alone */
-	for (uint32_t run = 32 * KIB; run <= 64 * KIB; run *= 2) {
-		expect(run, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
-		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, batch);
-		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, batch);
+	for (uint32_t run = 32 * KIB; run <= 128 * KIB; run *= 2) {
+		const enum ty_path within = run < 128 * KIB ? staged : batch; /* where strided copies go more slowly */
+
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, ANOTHER, strided);
+		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, within);
+		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, within);
 	}
 	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
 	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_AUTO, OURSELVES, batch);
@@ -172,16 +175,16 @@ static void set_rates(struct ty_plan_rates *rates, enum ty_path path, uint32_t a
 static void measured(void **state)
 {
 	struct ty_plan_rates rates = ty_plan_defaults;
-	const struct ty_plan_shape runs = shape(32 * KIB, 64, 1), blocks = shape(2048 * KIB, 1, 1);
+	const struct ty_plan_shape runs = shape(256 * KIB, 64, 1), blocks = shape(2048 * KIB, 1, 1);
 	const struct ty_plan_policy alone = {.sharing = TY_SHARING_FAST}, within = {.sharing = TY_SHARING_FAST, .in_process = true};
 	const struct {
 		uint32_t staged;
 		enum ty_path blocks_alone, blocks_within, runs_alone, runs_within; /* beside batches at 50000 */
 	} cases[] = {
 		{48500, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_BATCH},
-		{50900, TY_PATH_BATCH, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
-		{51400, TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
-		{52000, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED},
+		{50900, TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
+		{52900, TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STAGED, TY_PATH_BATCH},
+		{53600, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED, TY_PATH_STAGED},
 	};
 
 	(void)state;
@@ -201,7 +204,7 @@ static void measured(void **state)
 static void within(void **state)
 {
 	struct ty_plan_rates rates = ty_plan_defaults;
-	const struct ty_plan_shape runs = shape(32 * KIB, 64, 1);
+	const struct ty_plan_shape runs = shape(256 * KIB, 64, 1);
 	const struct ty_plan_policy policy = {.in_process = true};
 
 	(void)state;
@@ -209,7 +212,7 @@ static void within(void **state)
 	set_rates(&rates, TY_PATH_BATCH, 10000, 50000);
 	set_rates(&rates, TY_PATH_STAGED, 50000, 10000);
 	assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &policy), TY_PATH_BATCH);
-	set_rates(&rates, TY_PATH_STAGED, 52000, 10000);
+	set_rates(&rates, TY_PATH_STAGED, 53600, 10000);
 	assert_int_equal(ty_plan_choose(&rates, &runs, 1024, TY_TO_HOST, ALL, &policy), TY_PATH_STAGED);
 }
 
@@ -235,14 +238,28 @@ static void costs(void **state)
 		}
 }
 
-/* One run is one copy, and so are two short ones, for a call of many takes longer; strided copies of few rows cost more than of many. */
+/* Both directions at once: what takes the owner more than half of the time that its copies take is that much slower. */
+static void both_ways(void **state)
+{
+	struct ty_plan_rates rates = ty_plan_defaults;
+	const struct ty_plan_shape runs = shape(32 * KIB, 64, 1);
+	const uint64_t copies = 1024 * 2 * 1024 * KIB / 50; /* ns, at 50 GB/s */
+
+	(void)state;
+	set_rates(&rates, TY_PATH_BATCH, 50000, 50000);
+	rates.owner_ns[TY_PATH_BATCH] = 100; /* of 640 a run */
+	assert_in_range(ty_plan_cost(&rates, &runs, TY_PATH_BATCH, 1024, TY_TO_HOST, TY_PLAN_BESIDE), copies, copies + 20000);
+	rates.owner_ns[TY_PATH_BATCH] = 640;
+	assert_in_range(ty_plan_cost(&rates, &runs, TY_PATH_BATCH, 1024, TY_TO_HOST, TY_PLAN_BESIDE), copies * 19 / 10, copies * 21 / 10);
+}
+
+/* One run is one copy; strided copies of few rows cost more than of many. */
 static void few(void **state)
 {
-	struct ty_plan_shape one = shape(64 * KIB, 1, 1), little = shape(4 * KIB, 1, 1), rows = shape(32 * KIB, 64, 1), pairs = shape(32 * KIB, 64, 32);
+	struct ty_plan_shape one = shape(64 * KIB, 1, 1), rows = shape(32 * KIB, 64, 1), pairs = shape(32 * KIB, 64, 32);
 
 	(void)state;
 	assert_int_equal(choose(&one, 1, TY_TO_HOST, ALL, TY_SHARING_QUIET, NOBODY), TY_PATH_DIRECT);
-	assert_int_equal(choose(&little, 2, TY_TO_HOST, ALL & ~TY_PLAN_BIT(TY_PATH_STAGED), TY_SHARING_FAST, NOBODY), TY_PATH_DIRECT);
 	assert_true(ty_plan_cost(&ty_plan_defaults, &pairs, TY_PATH_STRIDED, 16, TY_TO_HOST, TY_PLAN_BESIDE) >
 		ty_plan_cost(&ty_plan_defaults, &rows, TY_PATH_STRIDED, 16, TY_TO_HOST, TY_PLAN_BESIDE));
 }
@@ -256,6 +273,7 @@ int main(void)
 		cmocka_unit_test(measured),
 		cmocka_unit_test(within),
 		cmocka_unit_test(costs),
+		cmocka_unit_test(both_ways),
 		cmocka_unit_test(few),
 	};
 
