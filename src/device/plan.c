@@ -137,7 +137,7 @@ uint64_t ty_plan_cost(const struct ty_plan_rates *rates, const struct ty_plan_sh
 		rate = rate * TY_PLAN_STRIDED_WITHIN / 1000;
 	cost += (uint64_t)(bytes * 1000 / (rate ? rate : 1));
 	if (path == TY_PATH_STRIDED && (uint64_t)shape->spans * TY_PLAN_ROWS > shape->runs)
-		cost += blocks * (shape->spans - shape->runs / TY_PLAN_ROWS) * rates->copy_ns;
+		cost += blocks * ((uint64_t)shape->spans * TY_PLAN_ROWS - shape->runs) * rates->copy_ns / TY_PLAN_ROWS;
 	/* the owner has the other direction to queue as well: both at once go no faster than it does */
 	return rates->fixed_ns[path] + (owner > cost ? owner : cost);
 }

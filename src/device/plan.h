@@ -52,7 +52,7 @@ struct ty_plan_rates {
 	uint32_t alone[TY_PATHS][2][TY_PLAN_RUNS];
 	uint32_t beside[TY_PATHS][2][TY_PLAN_RUNS]; /* a busy engine of another process */
 	uint32_t fixed_ns[TY_PATHS];
-	uint32_t copy_ns; /* of one more strided copy */
+	uint32_t copy_ns; /* of one more strided copy; of a row that one has less, a part of it */
 	uint32_t owner_ns[TY_PATHS]; /* of the owner's time: a run (direct, batch), a strided copy ... */
 	uint32_t owner_call_ns;      /* ... and what else queueing them takes */
 };

@@ -156,6 +156,7 @@ static void defaults(void **state)
 		expect(run, 64, 1, ALL, TY_SHARING_FAST, OURSELVES, within);
 		expect(run, 64, 1, ALL, TY_SHARING_AUTO, OURSELVES, within);
 	}
+	expect(64 * KIB, 32, 1, ALL, TY_SHARING_FAST, ANOTHER, strided); /* copies of half as many rows, not of none */
 	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_FAST, ANOTHER, batch);
 	expect(2048 * KIB, 1, 1, ALL, TY_SHARING_AUTO, OURSELVES, batch);
 	/* no kernels in this build */
