@@ -283,6 +283,25 @@ static int accept_and_drop(struct clients *c)
 	return error;
 }
 
+/* Another user's processes may together have as many clients as are free, and no more: so they leave room for others, as engines do with
+ * requests. Our own user's and root's may have all. */
+static bool has_its_share(const struct clients *c, uid_t uid)
+{
+	uint32_t its = 0, left = c->taken;
+
+	if (uid == 0 || uid == geteuid())
+		return false;
+	for (uint32_t i = 0; left > 0 && i < TY_MAX_CLIENTS; i++) {
+		const struct connection *conn = c->connections[i];
+
+		if (conn == NULL)
+			continue;
+		left--;
+		its += conn->fd >= 0 && c->service->client_slots[i].uid == uid;
+	}
+	return its > 0 && its >= c->service->config->max_clients - c->open;
+}
+
 static void accept_some(struct clients *c)
 {
 	for (int i = 0; i < ACCEPTS_MAX; i++) {
@@ -310,6 +329,8 @@ static void accept_some(struct clients *c)
 			refuse_new(c, fd, TY_DENIED, "this user may not attach: only the service's own, root and those of --allow-uid may");
 		else if (c->open >= c->service->config->max_clients)
 			refuse_new(c, fd, TY_LIMIT, "max_clients are attached");
+		else if (has_its_share(c, who.uid))
+			refuse_new(c, fd, TY_LIMIT, "max_clients: this user's processes have as many as are free");
 		else if (c->free_count == 0)
 			refuse_new(c, fd, TY_LIMIT, "too many clients are leaving: try again");
 		else

@@ -98,6 +98,18 @@ static bool may_connect(const struct ty_rpc_edge *edge, nng_stream *stream, uint
 	return edge->private ? *uid == 0 || *uid == geteuid() : ty_config_allows_uid(edge->service->config, (uint32_t)*uid);
 }
 
+/* Another user may have as many connections as are free, and no more. Nobody knows whose those over tcp are. */
+static bool has_its_share(const struct ty_rpc_edge *edge, uint64_t uid)
+{
+	uint32_t its = 0;
+
+	if (edge->transport != TY_RPC_IPC || uid == 0 || uid == geteuid())
+		return false;
+	for (const struct ty_rpc_connection *c = edge->all; c; c = c->next_of_all)
+		its += c->stream && !c->closing && c->uid == uid;
+	return its > 0 && its >= edge->limits.connections - edge->open;
+}
+
 static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 {
 	struct ty_rpc_stats *stats = &edge->service->rpc_stats;
@@ -112,9 +124,9 @@ static void admit(struct ty_rpc_edge *edge, nng_stream *stream)
 		nng_stream_free(stream);
 		return;
 	}
-	if (edge->open >= edge->limits.connections) {
+	if (edge->open >= edge->limits.connections || has_its_share(edge, uid)) {
 		count(&stats->connections_refused, 1);
-		ty_rpc_edge_note(edge, TY_LOG_WARN, "refusing a connection: %u are open", edge->limits.connections);
+		ty_rpc_edge_note(edge, TY_LOG_WARN, "refusing a connection: %u are open, and at most %u", edge->open, edge->limits.connections);
 		nng_stream_free(stream);
 		return;
 	}

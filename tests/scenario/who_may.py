@@ -5,6 +5,7 @@
 # left out. Speaks the wire by itself, as a hostile client would.
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -20,6 +21,7 @@ STRANGER = 65534
 folder = tempfile.TemporaryDirectory(prefix="tyer-who-")
 os.chmod(folder.name, 0o755)
 OK, DENIED = 0, 18
+CONNECTIONS = 4 * 1024 + 64  # at once
 
 
 class Service:
@@ -211,6 +213,34 @@ def users():
     joined = as_stranger(join)
     check("the same engine's number of another user is another namespace", joined == "AssertionError", joined)
     life.close()
+    s.stop()
+
+    s = Service("shares", "--allow-uid", str(STRANGER), "--max-clients", "8")
+
+    def attach_all():
+        kept = [attach(s) for _ in range(8)]  # held until all have been tried
+        return [answer for _, answer, _ in kept]
+
+    def connect_all():
+        kept = []
+        while len(kept) < CONNECTIONS:
+            kept.append(socket.socket(socket.AF_UNIX))
+            kept[-1].connect(s.url[6:])
+            try:
+                kept[-1].sendall(b"\0SP\0\0\x30\0\0")  # or it is closed after a while
+                if not kept[-1].recv(8):  # the greeting
+                    break
+            except OSError:
+                break
+        return len(kept) - 1
+    kinds = as_stranger(attach_all)
+    check("another user may be half of the clients", kinds == [1] * 4 + [2] * 4, kinds)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most > CONNECTIONS + 1000:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        share = as_stranger(connect_all)
+        check("and have half of the connections", share == CONNECTIONS // 2, share)
+    check("others go on beside him", ping(s) == OK)
     s.stop()
 
 
