@@ -398,6 +398,8 @@ static enum ty_code prepare(struct eviction_job *job, const Tyer__V1__Request *q
 		break;
 	case TYER__V1__REQUEST__VERB_LIST:
 		code = check_page(q->list->cursor, q->list->max, EVICTION_LIST_MAX, job, err);
+		if (code == TY_OK && job->select.keys && job->at > job->select.key_count)
+			code = ty_fail(err, TY_INVALID, "cursor: %u; there are %u keys", job->at, job->select.key_count);
 		job->list = (Tyer__V1__ListReply *)eviction_new_message(&tyer__v1__list_reply__descriptor);
 		if (code == TY_OK && !job->list)
 			code = ty_fail(err, TY_NO_MEMORY, "no memory for a list");

@@ -696,6 +696,10 @@ static void test_bad_input(void **state)
 	world_name_keys(&request, 0, 2);
 	request.verb.list.below = (ProtobufCBinaryData){.len = 3, .data = junk};
 	refused("below: 3 bytes");
+	prepare(TYER__V1__REQUEST__VERB_LIST);
+	world_name_keys(&request, 0, 2);
+	request.verb.list.cursor = 3;
+	refused("cursor: 3; there are 2 keys");
 	world_close();
 }
 
