@@ -3,8 +3,9 @@
  * Names of actors: a liburcu hash table. A lookup reads under RCU and takes a reference; nobody waits.
  *
  * A name is a token that the actor holds, like a monitor's, and gives back at its end (monitor.c), or when it is taken
- * away. Unlinked it is at the latest then, and freed a grace period later. It refers to its actor until it is freed, so
- * that a reader that found it may take a reference of its own.
+ * away. It is freed a grace period after it is both out of the table and home again, whichever comes second: while another is
+ * still about to take it out, who comes later may find it, and no grace period that has begun waits for them. It refers to its
+ * actor until it is freed, so that a reader that found it may take a reference of its own.
  *
  * tests/model/names.pml has all of it but the table.
  *
@@ -36,6 +37,8 @@ struct ty_names {
 /* LISTED to ATTACHED: ty_name, once the actor has the token; either to GONE: whoever unlinks. acq_rel. */
 enum name_state { LISTED, ATTACHED, GONE };
 
+enum { DELETED = 1, HOME = 2 }; /* of name.through: out of the table; back from the actor, or never given to it */
+
 struct name {
 	struct ty_monitor token;
 	struct cds_lfht_node node;
@@ -43,6 +46,7 @@ struct name {
 	struct ty_names *names;
 	struct ty_actor *actor;  /* a reference, for readers */
 	_Atomic(uint32_t) state;
+	_Atomic(uint32_t) through; /* what it is through with. acq_rel: whoever comes second has it freed */
 	char text[];
 };
 
@@ -172,22 +176,6 @@ static struct ty_names *names_made(struct ty_runtime *rt)
 	return names;
 }
 
-/* Within enter and leave. Returns the state that it was in; GONE: another has unlinked it. */
-static uint32_t unlink_name(struct name *name)
-{
-	uint32_t state = atomic_exchange_explicit(&name->state, GONE, memory_order_acq_rel);
-	int failed;
-
-	if (state == GONE)
-		return state;
-	ty_tsan_library_begin();
-	failed = cds_lfht_del(name->names->table, &name->node);
-	ty_tsan_library_end();
-	assert(!failed);
-	(void)failed;
-	return state;
-}
-
 static void free_later(struct name *name)
 {
 	if (name->actor->rt->sim) { /* there is no other thread that might look at it */
@@ -200,6 +188,30 @@ static void free_later(struct name *name)
 	ty_tsan_library_end();
 }
 
+/* Once for each of DELETED and HOME. After it the name is there only for who is within enter and leave. */
+static void is_through(struct name *name, uint32_t with)
+{
+	if (atomic_fetch_or_explicit(&name->through, with, memory_order_acq_rel))
+		free_later(name);
+}
+
+/* Within enter and leave. Returns the state that it was in; GONE: another has unlinked it, or is about to. */
+static uint32_t unlink_name(struct name *name)
+{
+	uint32_t state = atomic_exchange_explicit(&name->state, GONE, memory_order_acq_rel);
+	int failed;
+
+	if (state == GONE)
+		return state;
+	ty_tsan_library_begin();
+	failed = cds_lfht_del(name->names->table, &name->node);
+	ty_tsan_library_end();
+	assert(!failed);
+	(void)failed;
+	is_through(name, DELETED);
+	return state;
+}
+
 void ty_names_home(struct ty_monitor *token)
 {
 	struct name *name = ty_container_of(token, struct name, token);
@@ -208,7 +220,7 @@ void ty_names_home(struct ty_monitor *token)
 	enter(names);
 	unlink_name(name);
 	leave(names);
-	free_later(name); /* whoever took it away, and still looks at it, is in a section that began before */
+	is_through(name, HOME);
 }
 
 /* ---- what is public ------------------------------------------------------------------------ */
@@ -276,7 +288,7 @@ enum ty_code ty_name(struct ty_actor *actor, const char *text)
 	}
 	unlink_name(name);
 	leave(names);
-	free_later(name);
+	is_through(name, HOME);
 	return TY_CLOSED;
 }
 

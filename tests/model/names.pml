@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mutants: NO_ATTACHED DETACH_UNASKED UNLINK_PLAIN FREE_AT_ONCE HOME_KEEPS
+ * mutants: NO_ATTACHED DETACH_UNASKED UNLINK_PLAIN FREE_AT_ONCE HOME_KEEPS ONE_SIDE FREE_WHILE_LISTED
  *
  * A name (src/runtime/names.c) against who takes it away, its actor's end, and memory that is freed a grace period later.
  * The namer lists it, then gives the token to the actor; the taker looks it up at any time and may take it away; the actor
- * takes the token in, may be asked for it, and ends at any time. Bounds: one name, named once, two takers, one actor.
+ * takes the token in, may be asked for it, and ends at any time. A grace period is no moment at which nobody is inside: who is,
+ * is counted on one side or the other, newcomers are turned from one to the other, and each side is empty once. Bounds: one name, named once, two takers, one actor, three turns.
  * The monitor's way of a token has a model of its own (monitor.pml): here a send is one step.
  *
  * Checked: the name is unlinked exactly once; UNWATCH comes after WATCH, at most once; the token comes home exactly once
@@ -23,12 +24,40 @@ mtype state = LISTED;
 bool linked;                    /* in the table */
 bool holds;                     /* the actor has the token */
 bool named_failed;              /* the actor was over: the token stayed with the namer */
-bool home, freed;
-byte sections, unlinks, unwatches;
+bool home, deleted, to_free, freed;
+byte side, sections[2];         /* newcomers count on `side` */
+byte unlinks, unwatches;
 
-inline enter() { sections++ }
-inline leave() { sections-- }
+inline enter(s) { s = side; sections[s]++ }
+inline leave(s) { sections[s]-- }
+
+/* Whoever is in a section now has left it: each side was empty once. */
+inline grace_period()
+{
+	if
+#ifdef MUTANT_ONE_SIDE
+	:: sections[0] == 0
+	:: sections[1] == 0
+#else
+	:: sections[0] == 0 -> sections[1] == 0
+	:: sections[1] == 0 -> sections[0] == 0
+#endif
+	fi
+}
 inline touch() { assert(!freed) }
+
+/* Of the two, the name is out of the table and its token is home, whoever comes second has it freed. */
+inline through(mine_of_two)
+{
+	atomic {
+		mine_of_two = true;
+#ifdef MUTANT_FREE_WHILE_LISTED
+		to_free = home || named_failed
+#else
+		to_free = deleted && (home || named_failed)
+#endif
+	}
+}
 
 /* exchange, and the one that changed it unlinks */
 inline unlink_name(old)
@@ -41,7 +70,9 @@ inline unlink_name(old)
 	atomic { old = state; state = GONE }
 #endif
 	if
-	:: old != GONE -> atomic { assert(linked); linked = false; unlinks++ }
+	:: old != GONE ->
+		atomic { assert(linked); linked = false; unlinks++ };
+		through(deleted)
 	:: else
 	fi
 }
@@ -60,14 +91,20 @@ inline detach()
 inline come_home(old)
 {
 	assert(!home);
-	home = true;
-	enter();
+	enter(mine);
 #ifndef MUTANT_HOME_KEEPS
 	unlink_name(old);
 #endif
-	leave();
+	leave(mine);
+	assert(!home);
+	through(home)
+}
+
+proctype freer()
+{
+	to_free;
 #ifndef MUTANT_FREE_AT_ONCE
-	sections == 0; /* whoever enters later does not find it */
+	grace_period(); /* whoever enters later does not find it */
 #endif
 	freed = true
 }
@@ -76,8 +113,9 @@ proctype namer()
 {
 	mtype old;
 	bool given;
+	byte mine;
 
-	enter();
+	enter(mine);
 	linked = true;
 	atomic { /* to the mailbox, or among the latecomers, or the actor is over */
 		given = true;
@@ -104,39 +142,48 @@ proctype namer()
 		:: else
 		fi;
 #endif
-		leave()
+		leave(mine)
 	:: else ->
 		unlink_name(old);
-		leave();
-		named_failed = true;
-		sections == 0;
-		freed = true
+		leave(mine);
+		through(named_failed)
 	fi
 }
 
 proctype taker()
 {
 	mtype old;
+	byte mine;
 
-	atomic { /* looks it up */
-		if
-		:: linked -> enter()
-		:: !linked -> goto done
-		fi
-	}
+	enter(mine);
+	if /* looks it up */
+	:: !linked -> goto done
+	:: linked -> skip
+	fi;
 	unlink_name(old);
 	if
 	:: old == ATTACHED -> detach()
 	:: else
 	fi;
-	leave();
 done:
-	skip
+	leave(mine)
+}
+
+/* Who frees has those that come now use one side or the other. */
+proctype turner()
+{
+	byte turns;
+
+	do
+	:: turns < 3 -> side = 1 - side; turns++
+	:: break
+	od
 }
 
 proctype actor()
 {
 	mtype m, old;
+	byte mine;
 
 	do
 	:: box?m ->
@@ -168,7 +215,7 @@ proctype actor()
 }
 
 init {
-	atomic { run namer(); run taker(); run taker(); run actor() };
+	atomic { run namer(); run taker(); run taker(); run actor(); run turner(); run freer() };
 	_nr_pr == 1;
 	assert(unlinks == 1 && !linked && freed);
 	assert(home != named_failed)
