@@ -344,6 +344,59 @@ static void test_cut_are_those_that_live(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- cut while it is being asked to stop ---- */
+
+struct slow_stopper {
+	struct gate asked, go_on;
+};
+
+static enum ty_code slow_stopper_start(void *self, void *arg)
+{
+	*(struct slow_stopper **)self = arg;
+	return TY_OK;
+}
+
+static void slow_stopping(void *self)
+{
+	struct slow_stopper *slow = *(struct slow_stopper **)self;
+
+	gate_open(&slow->asked);
+	gate_wait(&slow->go_on); /* and puts it off, for ever */
+}
+
+static void *stop_at_once(void *arg)
+{
+	struct ty_runtime *rt = arg;
+
+	assert_int_equal(ty_runtime_stop(rt, ty_runtime_now(rt), TY_NEVER, NULL), TY_OK);
+	return NULL;
+}
+
+/* The cut finds it neither ended nor putting off its end: it has to see the cut itself. */
+static void test_cut_while_it_is_asked(void **unused)
+{
+	static const struct ty_class stopper_class = {.name = "slow stopper", .state_size = sizeof(struct slow_stopper *),
+		.start = slow_stopper_start, .stopping = slow_stopping};
+
+	(void)unused;
+	for (int executor = 0; executor < 2; executor++) {
+		struct ty_runtime *rt = make_runtime(1);
+		struct slow_stopper slow = {0};
+		struct ty_actor *actor = spawn(rt, &stopper_class, &slow, executor ? TY_DEDICATED : TY_POOL);
+		pthread_t thread;
+
+		ty_actor_stop(actor);
+		gate_wait(&slow.asked);
+		assert_int_equal(pthread_create(&thread, NULL, stop_at_once, rt), 0);
+		while (atomic_load(&rt->budget_messages)) /* until it cuts */
+			sched_yield();
+		gate_open(&slow.go_on);
+		pthread_join(thread, NULL); /* it returns */
+		ty_actor_unref(actor);
+		ty_runtime_destroy(rt);
+	}
+}
+
 /* ---- a handler that does not return ---- */
 
 struct blocked {
@@ -530,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_put_off),
 		cmocka_unit_test(test_put_off_for_ever),
 		cmocka_unit_test(test_cut_are_those_that_live),
+		cmocka_unit_test(test_cut_while_it_is_asked),
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_port_outlasts_the_actors),
 		cmocka_unit_test(test_supervisor_cut_short),
