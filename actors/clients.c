@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sodium.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -64,6 +65,29 @@ static void hang_up(struct clients *c, int fd)
 	drop(c, fd);
 }
 
+void clients_note(struct clients *c, const char *fmt, ...)
+{
+	int64_t now = ty_now();
+	char text[1024];
+	va_list args;
+
+	if (now >= c->lines_until) {
+		if (c->lines_left_out)
+			ty_log(TY_LOG_INFO, "clients", "%u lines about clients that came and went are left out", c->lines_left_out);
+		c->lines = c->lines_left_out = 0;
+		c->lines_until = now + 1000000000;
+	}
+	if (c->lines == TY_CLIENTS_LINES) {
+		c->lines_left_out++;
+		return;
+	}
+	c->lines++;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	ty_log(TY_LOG_INFO, "clients", "%s", text);
+}
+
 /* ---- the end of a connection ------------------------------------------------------------------------------------------ */
 
 void connection_release(struct clients *c, struct connection *conn)
@@ -86,7 +110,7 @@ void connection_end(struct clients *c, struct connection *conn, const char *why)
 
 	if (conn->fd < 0)
 		return;
-	ty_log(TY_LOG_INFO, "clients", "client %llu (%s, pid %u) is gone: %s", (unsigned long long)conn->number,
+	clients_note(c, "client %llu (%s, pid %u) is gone: %s", (unsigned long long)conn->number,
 		conn->state == CONNECTION_ATTACHED ? "no HELLO" : slot->name, slot->pid, why);
 	epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
 	hang_up(c, conn->fd);

@@ -25,6 +25,8 @@ struct ty_client_slot {
 #define TY_CLIENTS_LINGER_MAX 64            /* ... and so many of them: then the one that is to end next ends */
 #define TY_CLIENTS_HELLO_NS 30000000000     /* a connection that has not said HELLO for so long ends */
 
+#define TY_CLIENTS_LINES 100 /* of the log in a second, about clients that come and go: whoever does so in a loop fills no disk */
+
 /* Written by clients (relaxed), read by metrics. */
 struct ty_clients_stats {
 	_Atomic uint64_t refused;     /* attach connections that were told so: not allowed, too many */

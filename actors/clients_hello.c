@@ -442,7 +442,7 @@ static void joined(struct clients *c, struct connection *conn, struct ty_route *
 	}
 	/* release: pairs with metrics' acquire */
 	atomic_store_explicit(&slot->state, 2, memory_order_release);
-	ty_log(TY_LOG_INFO, "clients", "client %llu joined: %s (pid %u, uid %u), tenant \"%s\", model \"%s\"",
+	clients_note(c, "client %llu joined: %s (pid %u, uid %u), tenant \"%s\", model \"%s\"",
 		(unsigned long long)conn->number, slot->name, slot->pid, slot->uid, slot->tenant, slot->model);
 	ty_exchange_answer(x);
 }

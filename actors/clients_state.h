@@ -82,9 +82,13 @@ struct clients {
 	struct ty_exchange *waiting, **waiting_end; /* HELLOs, until every device is open or failed */
 	struct ty_stop *stop;
 	bool stopping;
+	int64_t lines_until; /* the second that `lines` were written in ends */
+	uint32_t lines, lines_left_out;
 };
 
 /* clients.c */
+/* About a client that comes or goes; TY_CLIENTS_LINES a second. */
+TY_PRINTF(2, 3) void clients_note(struct clients *c, const char *fmt, ...);
 /* Takes what a connection's client has written so far. It may be over afterwards, and released. */
 void clients_read(struct clients *c, struct connection *conn);
 void connection_end(struct clients *c, struct connection *conn, const char *why);

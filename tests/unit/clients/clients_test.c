@@ -5,6 +5,7 @@
 #include "house.h"
 #include "actors/clients_state.h"
 #include "base/descriptors.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -575,6 +576,44 @@ static void test_descriptors_that_linger(void **state)
 		close(reader[way]); /* whoever waits for them is let go */
 }
 
+static _Atomic uint32_t lines;
+
+static bool count_line(const char *text, size_t length)
+{
+	(void)length;
+	lines += strstr(text, " is gone: ") != NULL;
+	return true;
+}
+
+/* Whoever comes and goes in a loop does not fill the log, however slow or fast. */
+static void test_lines(void **state)
+{
+	enum { MANY = 5 * TY_CLIENTS_LINES };
+	struct house h;
+	int64_t began;
+	uint64_t seconds;
+
+	(void)state;
+	house_open(&h, 4, true);
+	ty_log_set_sink(count_line);
+	atomic_store(&lines, 0);
+	began = ty_runtime_now(h.service->rt);
+	for (int i = 0; i < MANY; i++) {
+		uint8_t token[TOKEN];
+
+		close(house_attach(&h, token));
+		while (atomic_load(&h.service->client_slots[i % TY_MAX_CLIENTS].state) != 0)
+			poll(NULL, 0, 0);
+	}
+	seconds = (uint64_t)(ty_runtime_now(h.service->rt) - began) / 1000000000;
+	house_stop(&h);
+	ty_log_set_sink(NULL);
+	assert_in_range(atomic_load(&lines), 1, TY_CLIENTS_LINES * (seconds + 2));
+	if (seconds < 2)
+		assert_true(atomic_load(&lines) < MANY);
+	house_close(&h);
+}
+
 /* No descriptor left: a connection is dropped, not left in the backlog; with descriptors it works again. */
 static void test_out_of_descriptors(void **state)
 {
@@ -747,6 +786,7 @@ int main(void)
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_violations),
 		cmocka_unit_test(test_out_of_descriptors),
+		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_descriptors_that_linger),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_listen),
