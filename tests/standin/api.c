@@ -651,6 +651,22 @@ cu_result cuStreamWaitValue64(cu_stream stream, cu_address address, uint64_t val
 	return CU_SUCCESS;
 }
 
+STANDIN_EXPORT standin_queued_fn standin_queued;
+uint64_t standin_queued(void)
+{
+	uint64_t most = 0;
+
+	for (unsigned i = 0; i < STANDIN_DEVICES; i++)
+		for (cu_stream s = contexts[i].references ? contexts[i].streams : NULL; s; s = s->next) {
+			uint64_t count = 0;
+
+			for (const struct op *op = s->first; op; op = op->next)
+				count++;
+			most = count > most ? count : most;
+		}
+	return most;
+}
+
 /* How the functions are found. */
 STANDIN_EXPORT cu_result cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status);
 cu_result cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status)

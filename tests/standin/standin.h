@@ -43,13 +43,14 @@ struct standin_handle {
 	uint8_t unused[40];
 };
 
-/* Looked up with dlsym. All but the last may be called from any thread. */
+/* Looked up with dlsym. All but the last two may be called from any thread. */
 typedef uint64_t standin_calls_fn(void);                 /* "standin_calls": of the driver, in all */
 typedef uint64_t standin_count_fn(const char *name);     /* "standin_count": calls of one function */
 typedef unsigned standin_threads_fn(const char *name);   /* "standin_threads_seen": in calls of NAME; null = of any */
 typedef void standin_fail_fn(const char *name, uint64_t nth, int code); /* "standin_fail": counted from now */
 typedef void standin_set_fn(const char *settings);       /* "standin_set": as in the environment; devices= only before cuInit */
 typedef void standin_release_fn(void);                   /* "standin_release": lets hanging calls and work go on */
+typedef uint64_t standin_queued_fn(void);                /* "standin_queued": operations that the fullest stream holds. Contexts' own thread */
 typedef uint64_t standin_live_fn(void);                  /* "standin_live": allocations, imports, registrations, streams, events */
 
 #endif

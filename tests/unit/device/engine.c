@@ -63,6 +63,7 @@ void standin_open(struct standin *s)
 	CONTROL(inject, "fail");
 	CONTROL(set, "set");
 	CONTROL(release, "release");
+	CONTROL(queued, "queued");
 	CONTROL(live, "live");
 #undef CONTROL
 }

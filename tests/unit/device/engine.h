@@ -17,6 +17,7 @@ struct standin {
 	standin_fail_fn *inject;
 	standin_set_fn *set;
 	standin_release_fn *release;
+	standin_queued_fn *queued;
 	standin_live_fn *live;
 };
 /* Opens the library; makes no call of the driver. */
