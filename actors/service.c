@@ -35,7 +35,7 @@ struct service { /* what only this file sees */
 	struct starts starts;
 	struct ty_gpu_arg gpu_args[TY_MAX_DEVICES];
 	char calibration[256]; /* directory; "": none */
-	
+
 	struct ty_clients_arg clients_arg;
 	struct ty_stop writeback_stop, prefetch_stop, scrub_stop;
 	int stop_fd;
@@ -162,7 +162,7 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	s->clients_arg = (struct ty_clients_arg){base, s->attach};
 	if (code == TY_OK)
 		code = spawn(s, &ty_clients_class, &s->clients_arg, TY_DEDICATED, "clients", &base->clients, err);
-	
+
 	if (code == TY_OK)
 		code = spawn(s, &ty_rpc_class, s->socket, TY_POOL, NULL, &base->rpc, err);
 	if (code == TY_OK && s->admin)
