@@ -190,7 +190,7 @@ static void one_alone_is_cut(void **state)
 	free(layout);
 }
 
-#define STREAM_MOST 900 /* operations: real ones hold about 1000, and then a call waits until all of them are through */
+#define STREAM_MOST 800 /* operations: with a few more a call was seen to wait until nearly all of them were through */
 
 /* However much is submitted while nothing runs: what lies in a stream is bounded for every way. Later all of it goes. */
 static void queues_are_bounded(void **state)
