@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "check.h"
 #include "device/device.h"
 #include "kernels/gather.h"
@@ -91,8 +92,11 @@ static void make_pieces(struct pieces *p, uint32_t run)
 	uint32_t blocks = (uint32_t)(POOL_PIECES * PIECE / 2 / run);
 
 	must(ty_cuda_client_alloc_pieces(engine, POOL_PIECES, PIECE, &p->address, p->fds, &err), &err);
-	for (uint32_t i = 0; i < POOL_PIECES; i++)
+	for (uint32_t i = 0; i < POOL_PIECES; i++) {
 		p->segments[i] = (struct ty_segment){p->fds[i], PIECE};
+		if (!ty_descriptor_closes_at_once(p->fds[i]))
+			failed("the service would take no such descriptor over attach");
+	}
 	p->region = (struct ty_region){.segments = p->segments, .segment_count = POOL_PIECES, .allocation_bytes = POOL_PIECES * PIECE,
 		.length = POOL_PIECES * PIECE};
 	p->planes[1].offset = POOL_PIECES * PIECE / 2;
