@@ -2,9 +2,11 @@
  *
  * mutants: TICKET_LATE IDLE_BLIND LEAVE_BLIND ROUSE_TAKES_IDLE
  *
- * A dedicated actor's thread, asleep and woken (src/runtime/dedicated.c): two senders of two messages each, who wake it when they take
- * IDLE away; one who rouses it twice, and takes nothing away; two of its waits that a deadline ends. A message is counted, for its
- * place in the list is the mailbox's own matter (mailbox.pml).
+ * A dedicated actor's thread, asleep and woken (src/runtime/dedicated.c): senders, who wake it when they take IDLE away; one who rouses it
+ * and takes nothing away; deadlines that end its waits. A message is counted, for its place in the list is the mailbox's own
+ * matter (mailbox.pml).
+ *
+ * Bounds: two senders of two messages each, roused twice, two waits that a deadline ends.
  *
  * Checked: when all is quiet every message was handled, and no wait was ended by a sender whose wake never returns: for so many the
  * thread waits before its stop. Each mutant must fail.
