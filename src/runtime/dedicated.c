@@ -21,7 +21,8 @@ struct ty_dedicated {
 	char name[16];
 	uint64_t woken;                      /* the thread's: waits that a sender ended */
 	alignas(TY_LINE) _Atomic(uint64_t) wakes; /* senders': wakes that have returned */
-	_Atomic(int64_t) rouse_until; /* whoever roused it last; relaxed: read too late, the thread sleeps too early */
+	_Atomic(int64_t) rouse_until; /* by who rouses it, read by the thread; relaxed: read too late, the thread sleeps too early */
+	int64_t rouse_ns;             /* for how long who is roused looks; 0: nobody rouses it. Constant */
 };
 
 #define ROUSED_SPINS 5         /* times the runtime's: so long a thread that was roused looks for what was announced */
@@ -39,6 +40,8 @@ enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_o
 	memcpy(d->name, name, strnlen(name, sizeof d->name - 1));
 	ty_park_init(&d->park);
 	d->cpu = options->cpu;
+	if (!actor->cls->wait.wake && actor->rt->spin_ns >= ROUSE_SPIN_LEAST)
+		d->rouse_ns = ROUSED_SPINS * actor->rt->spin_ns;
 	d->thread.rt = actor->rt;
 	d->thread.seat = ty_seat_take(actor->rt);
 	if (!d->thread.seat) {
@@ -74,17 +77,18 @@ void ty_dedicated_wake(struct ty_actor *actor)
 	atomic_fetch_add_explicit(&d->wakes, 1, memory_order_release);
 }
 
-/* Ends the wait as a deadline does that comes early: the thread takes IDLE away itself, unless a sender was first. */
+/* Ends the wait as a deadline does that comes early: the thread takes IDLE away itself, unless a sender was first. Touches nothing of
+ * the runtime's, which may be gone. */
 void ty_actor_rouse(struct ty_actor *actor)
 {
 	struct ty_dedicated *d = actor->threaded ? actor->dedicated : NULL;
 
-	if (!d || actor->cls->wait.wake || actor->rt->spin_ns < ROUSE_SPIN_LEAST)
+	if (!d || !d->rouse_ns)
 		return;
 	/* relaxed: only whether it sleeps. One that is about to says so too late to be seen, and is woken by the message */
 	if (atomic_load_explicit(&actor->box.word, memory_order_relaxed) != TY_BOX_IDLE)
 		return;
-	atomic_store_explicit(&d->rouse_until, ty_clock() + ROUSED_SPINS * actor->rt->spin_ns, memory_order_relaxed);
+	atomic_store_explicit(&d->rouse_until, ty_clock() + d->rouse_ns, memory_order_relaxed);
 	ty_park_wake(&d->park);
 }
 

@@ -217,8 +217,9 @@ static void test_roused(void **unused)
 	ty_actor_stop(actor);
 	gate_wait(&shared.stopped);
 	ty_actor_rouse(actor); /* it is over: nothing happens */
-	ty_actor_unref(actor);
 	ty_runtime_destroy(rt);
+	ty_actor_rouse(actor);
+	ty_actor_unref(actor);
 }
 
 static void *rouse_always(void *arg)
