@@ -34,6 +34,7 @@ struct ty_http {
 	_Atomic uint32_t out;
 	int drained;
 	struct seat seats[TY_HTTP_CONNECTIONS];
+	bool tracing; /* a trace is being sent; the server thread's */
 	uint64_t came;
 	unsigned taken;
 };
@@ -44,7 +45,8 @@ struct request {
 	struct ty_scrape scrape;
 	struct ty_http *http;
 	struct MHD_Connection *connection;
-	bool trace; /* the runtime's, which metrics does not make */
+	bool trace; /* the runtime's, which metrics does not make ... */
+	bool traced; /* ... and this one has */
 	bool asked; /* the server thread's: it is on its way, or back */
 };
 
@@ -314,10 +316,13 @@ static enum MHD_Result respond_trace(struct request *request)
 {
 	struct text text = {0};
 
+	if (request->http->tracing) /* it takes megabytes until its reader has it */
+		return respond_text(request->connection, 503, "another trace is on its way\n");
 	if (ty_runtime_trace(request->http->service->rt, add_text, &text) != TY_OK) {
 		free(text.bytes);
 		return respond_text(request->connection, 503, "no memory for this page\n");
 	}
+	request->http->tracing = request->traced = true;
 	return respond(request->connection, MHD_HTTP_OK, "application/json", text.bytes, text.length, MHD_RESPMEM_MUST_FREE);
 }
 
@@ -394,6 +399,8 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
 	(void)connection;
 	(void)why;
 	if (request) {
+		if (request->traced)
+			request->http->tracing = false;
 		free(request->scrape.body);
 		free(request);
 		*state = NULL;

@@ -212,6 +212,30 @@ static void test_pages(void **state)
 	expect(ask("GET", "/healthz"), 503, "\r\n\r\nstopping\n");
 }
 
+/* Traces are large, and there is one at a time: who does not read his keeps others from theirs, and nothing else, until he goes. */
+static void test_one_trace(void **state)
+{
+	static const char request[] = "GET /trace HTTP/1.1\r\nHost: tyer\r\n\r\n";
+	int small = 4096, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(ty_http_port(http))};
+
+	(void)state;
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+	/* more answers than lie between us: one of them stays with the server */
+	do {
+		ssize_t n = send(fd, request, sizeof request - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		assert_true(n == sizeof request - 1 || (n < 0 && errno == EAGAIN));
+	} while (strncmp(ask("GET", "/trace"), "HTTP/1.1 503 ", 13) != 0);
+	expect(ask("GET", "/trace"), 503, "another trace is on its way");
+	expect(ask("GET", "/metrics"), 200, "# EOF");
+	close(fd);
+	while (strncmp(ask("GET", "/trace"), "HTTP/1.1 200 ", 13) != 0)
+		;
+}
+
 static void test_head(void **state)
 {
 	const char *text = ask("HEAD", "/healthz");
@@ -457,6 +481,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_pages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_one_trace, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_head, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_one_connection_many_requests, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_bad_requests, set_up, tear_down),
