@@ -215,7 +215,7 @@ static void put_slice(struct trace *t, const struct step *s, int64_t begin, int6
 	put(t, ",\"args\":{\"thread\":%u}}", s->seat);
 }
 
-static void put_sleep(struct trace *t, const struct step *park, int64_t end, const char *why)
+static void put_parked(struct trace *t, const struct step *park, int64_t end, const char *why)
 {
 	open_event(t, "X", PID_THREADS, park->seat + UINT64_C(1), "parked");
 	put_time(t, "ts", park->shown);
@@ -263,7 +263,7 @@ static void put_thread(struct trace *t, const struct step *steps, size_t count)
 			break;
 		case TY_EVENT_UNPARK:
 			if (parked)
-				put_sleep(t, parked, s->shown, s->event.index ? "woken" : "time");
+				put_parked(t, parked, s->shown, s->event.index ? "woken" : "time");
 			parked = NULL;
 			break;
 		case TY_EVENT_WAKE:
@@ -279,7 +279,7 @@ static void put_thread(struct trace *t, const struct step *steps, size_t count)
 	if (running) /* it goes on */
 		put_slice(t, running, running->shown, t->now.ns);
 	if (parked)
-		put_sleep(t, parked, t->now.ns, "not yet");
+		put_parked(t, parked, t->now.ns, "not yet");
 }
 
 /* ---- arrows -------------------------------------------------------------------------------- */
