@@ -489,7 +489,7 @@ static void test_near(void **state)
 
 	start_near(0, cpus, c);
 	arena = &house.service.service->arena;
-	g_store(&c[3], 6000, 8); /* the piece behind the first is asked for now at the latest, by owners that know where they are */
+	g_store(&c[3], 6000, 8); /* at the latest here the piece behind the first is asked for, by owners that know where they are */
 	while (atomic_load(&house.service.service->eviction_stats.ready_bytes) < 2 * TY_PIECE_BYTES)
 		ty_client_poll(c[0].client, 0, 1000);
 	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -174,11 +174,17 @@ static unsigned files(void)
 	return count;
 }
 
+/* A device that is measured when it is opened. */
+static struct ty_device_options measuring(uint64_t calibrate_us)
+{
+	return (struct ty_device_options){.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
+		.calibration = directory, .calibrate_us = calibrate_us};
+}
+
 /* Measured at the first open and kept; found at the second; a broken one is measured again. */
 static void at_open(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = PATIENCE_US};
+	const struct ty_device_options o = measuring(PATIENCE_US);
 	struct ty_device *dev;
 	struct ty_error err = {0};
 	uint64_t launches = driver.count("cuLaunchKernel"), first;
@@ -213,8 +219,7 @@ static void at_open(void **state)
 /* A driver without calls of many copies: what is kept says something of that way all the same, else it could not be read. */
 static void a_way_missing(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = PATIENCE_US};
+	const struct ty_device_options o = measuring(PATIENCE_US);
 	struct ty_calibration c;
 	struct ty_device *dev;
 	struct ty_error err = {0};
@@ -242,8 +247,7 @@ static void a_way_missing(void **state)
 /* Not done in time: the compiled rates. */
 static void too_slow(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = 1};
+	const struct ty_device_options o = measuring(1);
 	struct ty_device *dev;
 	struct ty_error err = {0};
 
@@ -258,8 +262,7 @@ static void too_slow(void **state)
 /* Memory that cannot be had, at every step: the compiled rates, and nothing is left behind. */
 static void without_memory(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = PATIENCE_US};
+	const struct ty_device_options o = measuring(PATIENCE_US);
 	struct ty_device *dev;
 	struct ty_error err = {0};
 
@@ -287,8 +290,7 @@ static void without_memory(void **state)
 /* An engine has left little: in a smaller pool. */
 static void with_little_memory(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = PATIENCE_US};
+	const struct ty_device_options o = measuring(PATIENCE_US);
 	uint64_t before = driver.count("cuMemAlloc");
 	struct ty_device *dev;
 	struct ty_error err = {0};
@@ -310,8 +312,7 @@ static void with_little_memory(void **state)
  * before any test that calls the driver in this one: a child of a process that did cannot. */
 static void poisoned(void **state)
 {
-	const struct ty_device_options o = {.name = "cuda:0", .driver = driver.path, .kernels = image, .kernels_bytes = sizeof image,
-		.calibration = directory, .calibrate_us = PATIENCE_US};
+	const struct ty_device_options o = measuring(PATIENCE_US);
 	pid_t pid = fork();
 	int status;
 
