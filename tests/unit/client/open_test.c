@@ -39,6 +39,22 @@ static enum fake_answer check_hello(struct fake *f, const Tyer__V1__Request *req
 	return FAKE_REPLY;
 }
 
+/* An attempt that ends late, in the step that `text` names: on a busy machine a step before may take all of a short time, so it is given
+ * more until that is not so. */
+static void expect_open_late(struct ty_client_options *o, const char *text)
+{
+	struct ty_client *client;
+	struct ty_error err;
+
+	o->connect_timeout_us = 10000;
+	do {
+		o->connect_timeout_us *= 2;
+		assert_int_equal(ty_client_open(o, &client, &err), TY_TIMEOUT);
+		assert_null(client);
+	} while (!strstr(err.text, text) && o->connect_timeout_us < 20000000);
+	assert_non_null(strstr(err.text, text));
+}
+
 static void test_open(void **state)
 {
 	const struct ty_client_info *info;
@@ -95,8 +111,7 @@ static void test_open_refusals(void **state)
 
 	fake_start(&f, &silent);
 	o = fake_client_options(&f);
-	o.connect_timeout_us = 20000;
-	expect_open(&o, TY_TIMEOUT, "no greeting");
+	expect_open_late(&o, "no greeting");
 	fake_stop(&f);
 
 	fake_start(&f, &no_rep);
@@ -218,8 +233,10 @@ static void test_open_hello_fails(void **state)
 		{other_boot, TY_PROTOCOL, "different services"},
 		{deny, TY_DENIED, "Hello.token is nobody's"},
 		{garbage, TY_PROTOCOL, "no Reply"},
-		{hold_all, TY_TIMEOUT, "HELLO in connect_timeout_us"},
 	};
+	struct fake_options silent = {.answer = hold_all};
+	struct ty_client_options options;
+	struct fake fake;
 	size_t i;
 
 	(void)state;
@@ -230,11 +247,13 @@ static void test_open_hello_fails(void **state)
 
 		fake_start(&f, &fo);
 		o = fake_client_options(&f);
-		if (cases[i].code == TY_TIMEOUT)
-			o.connect_timeout_us = 50000;
 		expect_open(&o, cases[i].code, cases[i].text);
 		fake_stop(&f);
 	}
+	fake_start(&fake, &silent);
+	options = fake_client_options(&fake);
+	expect_open_late(&options, "HELLO in connect_timeout_us");
+	fake_stop(&fake);
 }
 
 static int option(int fd, int level, int name)
