@@ -56,6 +56,7 @@ struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io
 		return NULL;
 	c->a = a;
 	c->io = io;
+	c->overdue_at = ty_now() + 2 * a->tier->config.timeout;
 	c->next = a->commands;
 	c->link = &a->commands;
 	if (c->next)

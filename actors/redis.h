@@ -60,6 +60,7 @@ struct redis_command {
 	struct redis_listing *listing; /* LIST: likewise */
 	uint32_t key;               /* of the io's, or of the page's */
 	uint32_t hops;              /* times that another node was named */
+	int64_t overdue_at;         /* still without a reply then: its connection is over */
 };
 
 struct redis_actor {
@@ -106,7 +107,7 @@ TY_MUST_USE bool redis_send_auth(const struct redis *r, struct redis_connection 
 void redis_learn_slot(struct redis_actor *a, uint32_t slot, const struct redis_node *node);
 uint32_t redis_slot_of(const char *name);
 bool redis_poll(struct redis_actor *a); /* true: at once again, replies have made more to be sent */
-void redis_nodes_check(struct redis_actor *a, int64_t now); /* those that take too long to connect */
+void redis_nodes_check(struct redis_actor *a, int64_t now); /* those that take too long to connect, or to answer */
 void redis_nodes_close(struct redis_actor *a);
 
 #endif

@@ -177,6 +177,16 @@ bool redis_poll(struct redis_actor *a)
 	return more;
 }
 
+/* One whose replies do not come. Its commands were answered at their deadlines and others may follow them, but what they sent is still
+ * kept for it; so it is kept for twice as long as an operation may take, and not for ever. */
+static struct redis_node *find_overdue(const struct redis_actor *a, int64_t now)
+{
+	for (const struct redis_command *c = a->commands; c; c = c->next)
+		if (now >= c->overdue_at && !c->unpack && c->node && c->node->c)
+			return c->node;
+	return NULL;
+}
+
 void redis_nodes_check(struct redis_actor *a, int64_t now)
 {
 	struct ty_error err;
@@ -185,6 +195,8 @@ void redis_nodes_check(struct redis_actor *a, int64_t now)
 	for (uint32_t i = 0; i < a->node_count; i++)
 		if (a->nodes[i].c && !redis_is_open(a->nodes[i].c) && now - a->nodes[i].since >= CONNECT_NS)
 			lost(&a->nodes[i], &err);
+	for (struct redis_node *node; (node = find_overdue(a, now));)
+		lost(node, &err);
 }
 
 void redis_nodes_close(struct redis_actor *a)

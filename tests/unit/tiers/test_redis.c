@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The Redis tier against a server that misbehaves as told. The runtime is deterministic and the server is moved between its steps: time is
+ * logical, so what is silent for a minute costs none.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "actors/redis.h"
+#include "base/log.h"
+#include "cache/checksum.h"
+
+#define SECOND INT64_C(1000000000)
+#define CONNECTIONS 32
+
+enum { LAB_RUN = 0x900, LAB_HOME, LAB_PASSED };
+
+/* ---- a server ------------------------------------------------------------------------------------------------- */
+
+static struct server {
+	int listener;
+	uint16_t port;
+	int fd[CONNECTIONS];
+	bool reads, closes;    /* what comes; each connection, at once */
+	const char *says;      /* to whoever connects; null: nothing */
+	unsigned accepted;
+} server;
+
+static void serve(void)
+{
+	static char bytes[1 << 20];
+	int fd;
+
+	while ((fd = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		unsigned i = 0;
+
+		server.accepted++;
+		if (server.says)
+			assert_int_equal(send(fd, server.says, strlen(server.says), MSG_NOSIGNAL), strlen(server.says));
+		if (server.closes) {
+			close(fd);
+			continue;
+		}
+		while (server.fd[i] >= 0)
+			assert_true(++i < CONNECTIONS);
+		server.fd[i] = fd;
+	}
+	for (unsigned i = 0; i < CONNECTIONS; i++) {
+		struct pollfd p = {.fd = server.fd[i], .events = POLLRDHUP};
+
+		if (server.fd[i] < 0)
+			continue;
+		while (server.reads && recv(server.fd[i], bytes, sizeof bytes, 0) > 0)
+			;
+		if (poll(&p, 1, 0) == 1) {
+			close(server.fd[i]);
+			server.fd[i] = -1;
+		}
+	}
+}
+
+static int open_server(void **state)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof at;
+
+	(void)state;
+	memset(&server, 0, sizeof server);
+	memset(server.fd, -1, sizeof server.fd);
+	server.reads = true;
+	server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(server.listener >= 0);
+	assert_int_equal(bind(server.listener, (struct sockaddr *)&at, length), 0);
+	assert_int_equal(listen(server.listener, 64), 0);
+	assert_int_equal(getsockname(server.listener, (struct sockaddr *)&at, &length), 0);
+	server.port = ntohs(at.sin_port);
+	return 0;
+}
+
+static int close_server(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < CONNECTIONS; i++)
+		if (server.fd[i] >= 0)
+			close(server.fd[i]);
+	close(server.listener);
+	return 0;
+}
+
+/* The first question, before anything runs: it is waited for. */
+static void *answer_once(void *arg)
+{
+	int fd = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC);
+
+	(void)arg;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "+none\r\n", 7), 7);
+	(void)!read(fd, &(char[64]){0}, 64);
+	close(fd);
+	return NULL;
+}
+
+/* ---- a tier and its user ---------------------------------------------------------------------------------------- */
+
+static struct lab {
+	struct ty_config config;
+	struct ty_service *service;
+	struct ty_tier *tier;
+	struct ty_actor *driver;
+	struct ty_timer timer;
+	struct ty_msg start, stop, run;
+	struct ty_tier_io **ios;
+	unsigned count, home;
+	int64_t pass;
+	bool passed;
+} lab;
+
+static void on_run(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	(void)msg;
+	for (unsigned i = 0; i < lab.count; i++) {
+		lab.ios[i]->home = ty_self();
+		lab.ios[i]->home_type = LAB_HOME;
+		lab.ios[i]->deadline = ty_now() + lab.tier->config.timeout;
+		assert_true(ty_tier_submit(lab.tier, lab.ios[i]));
+	}
+	ty_timer_start(&lab.timer, LAB_PASSED, ty_now() + lab.pass);
+}
+
+static void on_home(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	(void)msg;
+	lab.home++;
+}
+
+static void on_passed(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	(void)msg;
+	lab.passed = true;
+}
+
+static const struct ty_handler handlers[] = {{"run", on_run}, {"home", on_home}, {"passed", on_passed}};
+static const struct ty_class driver_class = {.name = "driver", .first_type = LAB_RUN, .type_count = 3, .handlers = handlers};
+
+static void open_tier(const char *settings)
+{
+	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
+	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .cpu = -1};
+	struct ty_error err = {.text = ""};
+	pthread_t thread;
+
+	memset(&lab, 0, sizeof lab);
+	lab.service = calloc(1, sizeof *lab.service);
+	lab.service->config = &lab.config;
+	lab.config.l1_size = TY_PIECE_BYTES;
+	lab.config.tier_count = 1;
+	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "redis:127.0.0.1:%u%s", server.port, settings);
+	assert_int_equal(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err), TY_OK);
+	assert_int_equal(ty_index_create(&lab.service->index, &err), TY_OK);
+	assert_int_equal(pthread_create(&thread, NULL, answer_once, NULL), 0);
+	assert_int_equal(ty_tiers_open(lab.service, &err), TY_OK);
+	pthread_join(thread, NULL);
+	assert_int_equal(fcntl(server.listener, F_SETFL, O_NONBLOCK), 0);
+	lab.tier = lab.service->tiers[0];
+	assert_int_equal(ty_runtime_create(&options, &lab.service->rt, &err), TY_OK);
+	assert_int_equal(ty_spawn(lab.service->rt, &driver_class, NULL, NULL, &lab.driver), TY_OK);
+	assert_int_equal(ty_spawn(lab.service->rt, lab.tier->cls->actor, lab.tier, &own, &lab.tier->actor), TY_OK);
+	lab.start = lab.stop = lab.run = (struct ty_msg)TY_MSG_INIT;
+	assert_int_equal(ty_send(lab.tier->actor, &lab.start, TY_TIER_START), TY_OK);
+	while (atomic_load(&lab.tier->stats.state) == TY_TIER_STARTING)
+		assert_true(ty_runtime_step(lab.service->rt));
+}
+
+static void close_tier(void)
+{
+	assert_int_equal(ty_send(lab.tier->actor, &lab.stop, TY_TIER_STOP), TY_OK);
+	while (ty_runtime_step(lab.service->rt))
+		;
+	ty_runtime_destroy(lab.service->rt);
+	ty_actor_unref(lab.driver);
+	ty_actor_unref(lab.tier->actor);
+	ty_tiers_close(lab.service);
+	ty_index_destroy(lab.service->index);
+	ty_arena_close(&lab.service->arena);
+	free(lab.service);
+}
+
+static struct ty_tier_io *new_io(enum ty_tier_verb verb, uint64_t number, uint32_t place, uint64_t bytes)
+{
+	struct ty_tier_io *io = calloc(1, sizeof *io + TY_CHUNK_MAX_PARTS * sizeof io->part[0]);
+	struct ty_key *key = calloc(1, sizeof *key);
+
+	memcpy(key->bytes, &number, sizeof number);
+	io->verb = verb;
+	io->keys = key;
+	io->key_count = 1;
+	if (verb != TY_TIER_PUT && verb != TY_TIER_GET)
+		return io;
+	io->parts = 1;
+	io->part[0].data = lab.service->arena.base + place * ty_envelope_padded(bytes);
+	io->part[0].length = bytes;
+	memset(io->part[0].data, (int)number, bytes);
+	io->part[0].checksum = ty_checksum(io->part[0].data, bytes);
+	return io;
+}
+
+static void free_io(struct ty_tier_io *io)
+{
+	free((void *)(uintptr_t)io->keys);
+	free(io);
+}
+
+/* Submit them; until all are home, and so much time has passed. */
+static void run(struct ty_tier_io **ios, unsigned count, int64_t pass)
+{
+	lab.ios = ios;
+	lab.count = count;
+	lab.pass = pass;
+	lab.home = 0;
+	lab.passed = false;
+	assert_int_equal(ty_send(lab.driver, &lab.run, LAB_RUN), TY_OK);
+	while (lab.home < count || !lab.passed) {
+		serve();
+		assert_true(ty_runtime_step(lab.service->rt));
+	}
+	serve();
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------------------- */
+
+/* A server that takes nothing and says nothing, and stays connected: what it was sent is not kept for ever, however long that lasts. */
+static void test_hangs(void **state)
+{
+	enum { PUTS = 8, ROUNDS = 20 };
+	uint64_t bytes = 1 << 20;
+	struct ty_tier_io *ios[PUTS];
+	size_t before, most = 0;
+
+	(void)state;
+	server.reads = false;
+	open_tier(",timeout=10s");
+	before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		size_t now;
+
+		for (uint32_t i = 0; i < PUTS; i++)
+			ios[i] = new_io(TY_TIER_PUT, round * PUTS + i, i, bytes);
+		run(ios, PUTS, 10 * SECOND);
+		for (uint32_t i = 0; i < PUTS; i++) {
+			assert_true(ios[i]->outcome == TY_TIER_LATE || ios[i]->outcome == TY_TIER_FAILED);
+			free_io(ios[i]);
+		}
+		now = mallinfo2().uordblks + mallinfo2().hblkhd;
+		most = now > before + most ? now - before : most;
+	}
+	assert_in_range(most, 0, 4 * PUTS * bytes); /* not all that was ever sent */
+	assert_true(server.accepted >= ROUNDS / 4);
+	close_tier();
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_hangs, open_server, close_server),
+	};
+
+	ty_log_setup(TY_LOG_ERROR, false);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
