@@ -34,6 +34,7 @@ struct redis_node {
 	struct redis_connection *c; /* null: there is none */
 	uint32_t events;            /* that epoll was asked for */
 	int64_t since;              /* when it was begun */
+	int64_t open_since;         /* 0: it is not */
 	int64_t retry_at, backoff;  /* when the next may be begun */
 };
 

@@ -75,6 +75,10 @@ static void lost(struct redis_node *node, const struct ty_error *why)
 {
 	struct redis_connection *c = node->c;
 
+	/* one that was good for some time; a server that takes connections and ends them at once is no better than one that takes none */
+	if (node->open_since && ty_now() - node->open_since >= BACKOFF_MAX_NS)
+		node->backoff = 0;
+	node->open_since = 0;
 	if (!node->backoff)
 		ty_log(TY_LOG_WARN, "tier", "redis: %s:%d: %s", node->host, node->port, why->text);
 	node->c = NULL;
@@ -144,8 +148,8 @@ static void step(struct redis_node *node)
 		lost(node, redis_error(node->c));
 		return;
 	}
-	if (redis_is_open(node->c))
-		node->backoff = 0;
+	if (!node->open_since && redis_is_open(node->c))
+		node->open_since = ty_now();
 	event.events = redis_events(node->c);
 	if (event.events == node->events)
 		return;

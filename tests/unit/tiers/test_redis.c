@@ -241,6 +241,17 @@ static void run(struct ty_tier_io **ios, unsigned count, int64_t pass)
 	serve();
 }
 
+static enum ty_tier_outcome do_one(enum ty_tier_verb verb, uint64_t number, uint64_t bytes, int64_t pass)
+{
+	struct ty_tier_io *io = new_io(verb, number, 0, bytes);
+	enum ty_tier_outcome outcome;
+
+	run(&io, 1, pass);
+	outcome = io->outcome;
+	free_io(io);
+	return outcome;
+}
+
 /* ---- tests ---------------------------------------------------------------------------------------------------------- */
 
 /* A server that takes nothing and says nothing, and stays connected: what it was sent is not kept for ever, however long that lasts. */
@@ -273,10 +284,27 @@ static void test_hangs(void **state)
 	close_tier();
 }
 
+/* A server that takes each connection and ends it at once, as one does that is full, or what stands before one that is gone. It is asked
+ * ever more seldom, however often somebody wants something of it. */
+static void test_ends_each_connection(void **state)
+{
+	(void)state;
+	server.closes = true;
+	server.says = *state;
+	open_tier("");
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(do_one(TY_TIER_EXISTS, 1, 0, SECOND / 10), TY_TIER_FAILED);
+	assert_in_range(server.accepted, 5, 20); /* in 30 s: 50 ms, 100 ms, ... 5 s */
+	close_tier();
+}
+
 int main(void)
 {
-	static const struct CMUnitTest tests[] = {
+	static char full[] = "-ERR max number of clients reached\r\n";
+	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_hangs, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
+		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
 	};
 
 	ty_log_setup(TY_LOG_ERROR, false);
