@@ -50,6 +50,7 @@ struct redis_connection {
 	redisReader *reader;
 	redisReplyObjectFunctions whole, bounded; /* hiredis's, and ours */
 	uint64_t received;    /* since the last whole reply */
+	uint32_t elements;    /* of its lists so far */
 	bool answers;         /* there was a reply */
 	struct ty_error error;
 };
@@ -116,13 +117,16 @@ void redis_tls_free(struct redis_tls *tls)
 
 /* ---- making and ending ------------------------------------------------------------------------------------ */
 
-/* hiredis would make a list of any length that a server claims. */
+/* hiredis would make a list of any length that a server claims, and lists in lists: each element takes more memory than it has bytes. */
 static void *create_array(const redisReadTask *task, int elements)
 {
-	const struct redis_connection *c = task->privdata;
+	struct redis_connection *c = task->privdata;
 	uint32_t most = c->awaited ? c->awaited->elements : REDIS_REPLY_ELEMENTS;
 
-	return elements >= 0 && (uint32_t)elements <= most ? c->whole.createArray(task, elements) : NULL;
+	if (elements < 0 || (uint32_t)elements > most - c->elements)
+		return NULL;
+	c->elements += (uint32_t)elements;
+	return c->whole.createArray(task, elements);
 }
 
 static bool make_reader(struct redis_connection *c)
@@ -372,6 +376,7 @@ static bool take_replies(struct redis_connection *c)
 		}
 		a = take_awaited(c);
 		c->received = 0;
+		c->elements = 0;
 		c->answers = true;
 		if (a.replied)
 			a.replied(a.user, reply);

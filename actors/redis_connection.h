@@ -12,7 +12,7 @@
 
 #include <tyer/result.h>
 
-#define REDIS_REPLY_ELEMENTS 65 /* of a list, if nothing else is said: a header and as many parts as a chunk may have */
+#define REDIS_REPLY_ELEMENTS 65 /* in lists, if nothing else is said: a header and as many parts as a chunk may have */
 
 struct redis_connection; /* opaque */
 
@@ -28,7 +28,7 @@ typedef void redis_replied(void *user, const redisReply *reply);
 /* Begin. `host` is numeric; with `tls` (null: plain) the server has to be `name`. Null: not even that, err says why. */
 struct redis_connection *redis_connect(const char *host, int port, const struct redis_tls *tls, const char *name,
 	struct ty_error *err);
-/* What a reply may be: so many bytes besides what every reply may have, and lists of so many elements. More ends the connection. */
+/* What a reply may be: so many bytes besides what every reply may have, and so many elements in all of its lists. More ends the connection. */
 struct redis_bounds {
 	uint64_t bytes;
 	uint32_t elements; /* 0: REDIS_REPLY_ELEMENTS */

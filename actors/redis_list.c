@@ -130,7 +130,7 @@ static void scan(struct redis_listing *l)
 	snprintf(cursor, sizeof cursor, "%llu", (unsigned long long)l->cursor);
 	snprintf(count, sizeof count, "%u", left < COUNT_MIN ? COUNT_MIN : left > COUNT_MAX ? COUNT_MAX : left);
 	ty_redis_pattern(l->a->redis->prefix, page->prefix.bytes, page->prefix_length, pattern, sizeof pattern);
-	send_words(l, node_now(l), 6, words, &(struct redis_bounds){.bytes = SCAN_BYTES, .elements = SCAN_ELEMENTS});
+	send_words(l, node_now(l), 6, words, &(struct redis_bounds){.bytes = SCAN_BYTES, .elements = 2 + SCAN_ELEMENTS});
 }
 
 static void read_headers(struct redis_listing *l)

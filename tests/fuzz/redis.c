@@ -14,7 +14,7 @@
 /* What a Redis server, or something in its place, may send: the input, as the answers to a few commands. The connection ends or goes
  * on, every command is answered once, and no reply is larger than what was allowed. */
 
-static unsigned answered;
+static unsigned answered, elements;
 
 static void look_at(const redisReply *r, int depth, size_t *bytes)
 {
@@ -25,7 +25,8 @@ static void look_at(const redisReply *r, int depth, size_t *bytes)
 	}
 	if (r->type != REDIS_REPLY_ARRAY)
 		return;
-	FUZZ_CHECK(r->elements <= REDIS_REPLY_ELEMENTS);
+	elements += (unsigned)r->elements;
+	FUZZ_CHECK(elements <= REDIS_REPLY_ELEMENTS); /* of all its lists */
 	for (size_t i = 0; i < r->elements; i++)
 		look_at(r->element[i], depth + 1, bytes);
 }
@@ -36,6 +37,7 @@ static void replied(void *user, const redisReply *r)
 
 	(void)user;
 	answered++;
+	elements = 0;
 	if (r)
 		look_at(r, 0, &bytes);
 	FUZZ_CHECK(bytes <= REPLY_MAX + 65536 + 65536); /* and what came with the reply before */
@@ -101,6 +103,7 @@ size_t fuzz_seed(unsigned index, uint8_t *bytes)
 {
 	static const char *const seeds[] = {
 		"+PONG\r\n+PONG\r\n:1\r\n$-1\r\n",
+		"*33\r\n*31\r\n:1\r\n", "*2\r\n*63\r\n:1\r\n", "*2\r\n*64\r\n:1\r\n",
 		"*3\r\n$4\r\nabcd\r\n$-1\r\n$0\r\n\r\n-MOVED 3999 127.0.0.1:6381\r\n-ASK 3999 127.0.0.1:6381\r\n",
 		"-NOAUTH Authentication required.\r\n-OOM command not allowed\r\n*0\r\n*-1\r\n",
 		"*2147483647\r\n", "*66\r\n", "*65\r\n$1\r\na\r\n", "$9223372036854775807\r\nx", "$536870912\r\nxx",

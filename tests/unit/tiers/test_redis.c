@@ -298,6 +298,46 @@ static void test_ends_each_connection(void **state)
 	close_tier();
 }
 
+/* ---- a connection by itself ------------------------------------------------------------------------------------------- */
+
+static unsigned replies, ends;
+
+static void on_reply(void *user, const redisReply *r)
+{
+	(void)user;
+	*(r ? &replies : &ends) += 1;
+}
+
+/* Replies of so many bytes are allowed as a chunk may need, which are not many things then: lists in lists of nothing would take
+ * ten and twenty times as much memory as they have bytes. */
+static void test_trees(void **state)
+{
+	static char text[1 << 20];
+	struct redis_bounds bounds = {.bytes = sizeof text};
+	struct ty_error err = {.text = ""};
+	struct redis_connection *c;
+	size_t n = 0;
+
+	(void)state;
+	for (int i = 0; i <= 65; i++) {
+		n += (size_t)sprintf(text + n, "*65\r\n");
+		for (int k = 0; i && k < 65; k++)
+			n += (size_t)sprintf(text + n, ":1\r\n");
+	}
+	assert_int_equal(fcntl(server.listener, F_SETFL, O_NONBLOCK), 0);
+	server.says = text;
+	c = redis_connect("127.0.0.1", server.port, NULL, NULL, &err);
+	assert_non_null(c);
+	replies = ends = 0;
+	assert_true(redis_send(c, on_reply, NULL, &bounds, 1, &(const char *){"PING"}, &(size_t){4}));
+	while (!replies && redis_step(c))
+		serve();
+	assert_int_equal(replies, 0);
+	assert_int_equal(redis_error(c)->code, TY_PROTOCOL);
+	redis_hang_up(c);
+	assert_int_equal(ends, 1);
+}
+
 int main(void)
 {
 	static char full[] = "-ERR max number of clients reached\r\n";
@@ -305,6 +345,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hangs, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
 		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
+		cmocka_unit_test_setup_teardown(test_trees, open_server, close_server),
 	};
 
 	ty_log_setup(TY_LOG_ERROR, false);
