@@ -325,12 +325,21 @@ const struct ty_identity *redis_whose(struct redis_actor *a, const struct ty_env
 	return e->identity.model[0] ? ty_tier_names_at(names, ty_tier_names_number(names, &e->identity)) : NULL;
 }
 
+static bool may_be_here(const struct ty_envelope *e)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < e->parts; i++)
+		bytes += e->length[i];
+	return bytes <= REDIS_CHUNK_MAX;
+}
+
 static void found(struct redis_command *c, const redisReply *r)
 {
 	struct redis_query *q = c->query;
 	struct ty_envelope e;
 
-	if (q->io && redis_read_header(r, &q->io->keys[c->key], &e)) {
+	if (q->io && redis_read_header(r, &q->io->keys[c->key], &e) && may_be_here(&e)) {
 		q->shape[c->key] = shape_of(&e);
 		if (c->key == 0)
 			q->first = e;
@@ -440,6 +449,11 @@ static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
 	keep_ticking(a);
 	if (io->verb == TY_TIER_EXISTS || io->verb == TY_TIER_LIST) {
 		(io->verb == TY_TIER_LIST ? redis_list : ask_for_all)(a, io);
+		return;
+	}
+	if (io->verb == TY_TIER_PUT && io->bytes > REDIS_CHUNK_MAX) {
+		ty_tier_complete(a->tier, io, TY_TIER_FULL, "it has %llu bytes, expected at most %llu", (unsigned long long)io->bytes,
+			(unsigned long long)REDIS_CHUNK_MAX);
 		return;
 	}
 	if (io->verb == TY_TIER_PUT && ty_tier_pack(a->tier, io))

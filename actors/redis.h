@@ -22,6 +22,7 @@
 #define REDIS_NO_NODE 0xff
 #define REDIS_NAME_MAX 96       /* of a key: prefix and 64 digits */
 #define REDIS_SECRET_MAX 512
+#define REDIS_CHUNK_MAX (REDIS_COMMAND_MAX - ((uint64_t)1 << 20)) /* bytes of its contents: one command has all of it */
 
 struct redis_actor;
 

@@ -242,12 +242,23 @@ void redis_hang_up(struct redis_connection *c)
 	free(c);
 }
 
+/* hiredis counts in an int. */
+static bool fits(int count, const size_t *lengths)
+{
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < count; i++)
+		if (lengths[i] > REDIS_COMMAND_MAX || (bytes += lengths[i]) > REDIS_COMMAND_MAX)
+			return false;
+	return true;
+}
+
 bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, const struct redis_bounds *bounds, int count,
 	const char *const *words, const size_t *lengths)
 {
 	struct awaited *a = calloc(1, sizeof *a);
 	struct output *o = calloc(1, sizeof *o);
-	int length = o && a ? redisFormatCommandArgv(&o->bytes, count, (const char **)(uintptr_t)words, lengths) : -1;
+	int length = o && a && fits(count, lengths) ? redisFormatCommandArgv(&o->bytes, count, (const char **)(uintptr_t)words, lengths) : -1;
 
 	if (length < 0) {
 		free(o);

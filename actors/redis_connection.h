@@ -14,6 +14,8 @@
 
 #define REDIS_REPLY_ELEMENTS 65 /* in lists, if nothing else is said: a header and as many parts as a chunk may have */
 
+#define REDIS_COMMAND_MAX ((uint64_t)1 << 30) /* bytes of its words: what a server takes, if nothing else is said there */
+
 struct redis_connection; /* opaque */
 
 /* Whom we trust and who we are: gnutls_certificate_credentials_t. Read by all connections. */
@@ -34,7 +36,8 @@ struct redis_bounds {
 	uint32_t elements; /* 0: REDIS_REPLY_ELEMENTS */
 };
 
-/* Queue a command, also before the connection is there; the words are copied. `bounds`: null: as every reply. False: no memory. */
+/* Queue a command, also before the connection is there; the words are copied. `bounds`: null: as every reply. False: no memory, or
+ * more than REDIS_COMMAND_MAX. */
 TY_MUST_USE bool redis_send(struct redis_connection *c, redis_replied *replied, void *user, const struct redis_bounds *bounds, int count,
 	const char *const *words, const size_t *lengths);
 /* Do what can be done now: connect, shake hands, write, read a bounded piece, call for replies. False: it is over, and

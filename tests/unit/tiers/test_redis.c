@@ -338,6 +338,48 @@ static void test_trees(void **state)
 	assert_int_equal(ends, 1);
 }
 
+/* hiredis counts a command's bytes in an int: one that does not fit is refused, and not written into too little memory. */
+static void test_command_too_long(void **state)
+{
+	enum { WORDS = 2 * TY_CHUNK_MAX_PARTS + 4 };
+	static const size_t whole[] = {TY_PIECE_BYTES, TY_PIECE_BYTES / 2};
+	char *part = calloc(1, TY_PIECE_BYTES);
+	const char *words[WORDS];
+	struct ty_error err = {.text = ""};
+	struct redis_connection *c;
+	size_t lengths[WORDS];
+
+	(void)state;
+	c = redis_connect("127.0.0.1", server.port, NULL, NULL, &err);
+	assert_non_null(c);
+	for (size_t i = 0; i < 2; i++) { /* 4 GiB and some, which is a small number in 32 bits; half of it, which is one below zero */
+		for (int k = 0; k < WORDS; k++) {
+			words[k] = part;
+			lengths[k] = k % 2 ? whole[i] : 1;
+		}
+		assert_false(redis_send(c, on_reply, NULL, NULL, WORDS, words, lengths));
+	}
+	redis_hang_up(c);
+	free(part);
+}
+
+/* So a chunk of that many bytes does not go there. */
+static void test_chunk_too_large(void **state)
+{
+	struct ty_tier_io *io;
+
+	(void)state;
+	open_tier("");
+	io = new_io(TY_TIER_PUT, 1, 0, TY_PIECE_BYTES);
+	for (io->parts = 1; io->parts < TY_CHUNK_MAX_PARTS; io->parts++)
+		io->part[io->parts] = io->part[0];
+	run(&io, 1, SECOND);
+	assert_int_equal(io->outcome, TY_TIER_FULL);
+	assert_non_null(strstr(io->error, "expected at most"));
+	free_io(io);
+	close_tier();
+}
+
 int main(void)
 {
 	static char full[] = "-ERR max number of clients reached\r\n";
@@ -346,6 +388,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
 		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
 		cmocka_unit_test_setup_teardown(test_trees, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_command_too_long, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_chunk_too_large, open_server, close_server),
 	};
 
 	ty_log_setup(TY_LOG_ERROR, false);
