@@ -17,7 +17,7 @@
 #include "wire/redis.h"
 
 #define REDIS_SEEDS 8
-#define REDIS_NODES 64          /* of a cluster; of further ones nothing is known */
+#define REDIS_NODES 64          /* of a cluster, at a time; of further ones nothing is known */
 #define REDIS_SLOTS 16384
 #define REDIS_NO_NODE 0xff
 #define REDIS_NAME_MAX 96       /* of a key: prefix and 64 digits */

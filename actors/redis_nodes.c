@@ -34,6 +34,23 @@ void redis_learn_slot(struct redis_actor *a, uint32_t slot, const struct redis_n
 		a->slots[slot] = (uint8_t)node->index;
 }
 
+/* Those of a cluster are replaced by others in time: one that is not connected is forgotten for one that is named now, the one that was
+ * lost longest ago. Those that the configuration names stay. Null: all are connected. */
+static struct redis_node *free_node(struct redis_actor *a)
+{
+	struct redis_node *oldest = NULL;
+
+	if (a->node_count < REDIS_NODES)
+		return &a->nodes[a->node_count++];
+	for (uint32_t i = a->redis->seed_count; i < REDIS_NODES; i++)
+		if (!a->nodes[i].c && (!oldest || a->nodes[i].retry_at < oldest->retry_at))
+			oldest = &a->nodes[i];
+	for (uint32_t slot = 0; oldest && slot < REDIS_SLOTS; slot++)
+		if (a->slots[slot] == oldest->index)
+			a->slots[slot] = REDIS_NO_NODE;
+	return oldest;
+}
+
 struct redis_node *redis_node_at(struct redis_actor *a, const char *host, int port)
 {
 	struct redis_node *node;
@@ -41,10 +58,10 @@ struct redis_node *redis_node_at(struct redis_actor *a, const char *host, int po
 	for (uint32_t i = 0; i < a->node_count; i++)
 		if (a->nodes[i].port == port && !strcmp(a->nodes[i].host, host))
 			return &a->nodes[i];
-	if (a->node_count == REDIS_NODES || strlen(host) >= sizeof node->host)
+	node = strlen(host) < sizeof node->host ? free_node(a) : NULL;
+	if (!node)
 		return NULL;
-	node = &a->nodes[a->node_count];
-	*node = (struct redis_node){.a = a, .index = a->node_count++, .port = port};
+	*node = (struct redis_node){.a = a, .index = (uint32_t)(node - a->nodes), .port = port};
 	strcpy(node->host, host);
 	node->name = a->redis->tls_name[0] ? a->redis->tls_name : node->host;
 	for (uint32_t i = 0; i < a->redis->seed_count && node->name == node->host; i++)

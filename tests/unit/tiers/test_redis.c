@@ -35,8 +35,23 @@ static struct server {
 	int fd[CONNECTIONS];
 	bool reads, closes;    /* what comes; each connection, at once */
 	const char *says;      /* to whoever connects; null: nothing */
+	const char *answers;   /* to each thing that comes */
+	unsigned moves;        /* the next ones are told of another node, which nobody has heard of before */
 	unsigned accepted;
 } server;
+
+static void answer(int fd)
+{
+	char text[64] = "";
+
+	if (server.moves) {
+		snprintf(text, sizeof text, "-MOVED 1 127.0.1.%u:%u\r\n", server.accepted, server.port);
+		server.moves--;
+	} else if (server.answers) {
+		snprintf(text, sizeof text, "%s", server.answers);
+	}
+	(void)!send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
 
 static void serve(void)
 {
@@ -63,7 +78,7 @@ static void serve(void)
 		if (server.fd[i] < 0)
 			continue;
 		while (server.reads && recv(server.fd[i], bytes, sizeof bytes, 0) > 0)
-			;
+			answer(server.fd[i]);
 		if (poll(&p, 1, 0) == 1) {
 			close(server.fd[i]);
 			server.fd[i] = -1;
@@ -73,7 +88,7 @@ static void serve(void)
 
 static int open_server(void **state)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
 	socklen_t length = sizeof at;
 
 	(void)state;
@@ -298,6 +313,26 @@ static void test_ends_each_connection(void **state)
 	close_tier();
 }
 
+/* A cluster whose nodes are replaced, by others with other addresses: in the end by more of them than are remembered. */
+static void test_nodes_are_replaced(void **state)
+{
+	(void)state;
+	open_tier("");
+	server.answers = ":1\r\n";
+	for (int i = 0; i < 40; i++) { /* the n-th connection of all is told that the key is at 127.0.1.n */
+		for (unsigned k = 0; k < CONNECTIONS; k++)
+			if (server.fd[k] >= 0) {
+				close(server.fd[k]);
+				server.fd[k] = -1;
+			}
+		run(NULL, 0, 10 * SECOND); /* that is noticed, and new connections may be made */
+		server.moves = 4;
+		assert_int_equal(do_one(TY_TIER_DELETE, 1, 0, SECOND), TY_TIER_DONE);
+	}
+	assert_true(server.accepted > 2 * REDIS_NODES);
+	close_tier();
+}
+
 /* ---- a connection by itself ------------------------------------------------------------------------------------------- */
 
 static unsigned replies, ends;
@@ -387,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hangs, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
 		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
+		cmocka_unit_test_setup_teardown(test_nodes_are_replaced, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_trees, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_command_too_long, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_chunk_too_large, open_server, close_server),
