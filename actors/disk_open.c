@@ -38,21 +38,33 @@ static enum ty_code lock(struct disk_folder *f, struct ty_error *err)
 	return bad_folder(f, "lock", err);
 }
 
-/* What the folder says that it is; if it says nothing it becomes ours. */
+static enum ty_code write_format(struct disk_folder *f, struct ty_error *err)
+{
+	int fd = openat(f->fd, DISK_FORMAT, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	enum ty_code code = TY_OK;
+	ssize_t n;
+
+	if (fd < 0)
+		return bad_folder(f, DISK_FORMAT, err);
+	n = write(fd, DISK_FORMAT_TEXT, strlen(DISK_FORMAT_TEXT));
+	if (n >= 0 && n < (ssize_t)strlen(DISK_FORMAT_TEXT))
+		errno = ENOSPC; /* what a short write means to a file */
+	if (n != (ssize_t)strlen(DISK_FORMAT_TEXT) || fsync(fd) < 0)
+		code = bad_folder(f, DISK_FORMAT, err);
+	close(fd);
+	return code;
+}
+
+/* What the folder says that it is; if it says nothing it becomes ours. If it has half of a word (the power went, the disk was full), it was
+ * about to. */
 static enum ty_code check_format(struct disk_folder *f, struct ty_error *err)
 {
 	char text[64] = "";
 	int fd = openat(f->fd, DISK_FORMAT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	ssize_t n;
 
-	if (fd < 0 && errno == ENOENT) {
-		fd = openat(f->fd, DISK_FORMAT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd < 0)
-			return bad_folder(f, DISK_FORMAT, err);
-		n = write(fd, DISK_FORMAT_TEXT, strlen(DISK_FORMAT_TEXT));
-		close(fd);
-		return n == (ssize_t)strlen(DISK_FORMAT_TEXT) ? TY_OK : bad_folder(f, DISK_FORMAT, err);
-	}
+	if (fd < 0 && errno == ENOENT)
+		return write_format(f, err);
 	if (fd < 0)
 		return bad_folder(f, DISK_FORMAT, err);
 	n = read(fd, text, sizeof text - 1);
@@ -61,6 +73,8 @@ static enum ty_code check_format(struct disk_folder *f, struct ty_error *err)
 		return bad_folder(f, DISK_FORMAT, err);
 	if (strcmp(text, DISK_FORMAT_TEXT) == 0)
 		return TY_OK;
+	if (strncmp(text, DISK_FORMAT_TEXT, strlen(text)) == 0) /* or zeros, where a journal knew its length alone */
+		return write_format(f, err);
 	text[strcspn(text, "\n")] = '\0';
 	return ty_fail(err, TY_UNSUPPORTED, "--tier: disk: %s: its format is \"%.40s\"; expected \"tyer-disk 1\": empty it, or name another",
 		f->path, text);

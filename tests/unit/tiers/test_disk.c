@@ -684,6 +684,26 @@ static void test_quarantine(void **state)
 	}
 }
 
+/* A start that ended where the folder was to be told what it is (the power went, the disk was full) leaves that file empty, or half
+ * written: the next one goes on there. */
+static void test_half_made_folder(void **state)
+{
+	char path[128];
+	struct house h;
+
+	(void)state;
+	for (off_t length = 0; length <= (off_t)strlen(DISK_FORMAT_TEXT); length++) {
+		assert_int_equal(house_open(&h, spec), TY_OK);
+		house_close(&h);
+		snprintf(path, sizeof path, "%s/tyer-disk", dir);
+		assert_int_equal(truncate(path, length), 0);
+		if (length == 1) /* of the right length, and nothing in it */
+			assert_true(truncate(path, 0) == 0 && truncate(path, (off_t)strlen(DISK_FORMAT_TEXT)) == 0);
+	}
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_close(&h);
+}
+
 static void refused(const char *text, enum ty_code code, const char *says)
 {
 	struct house h;
@@ -745,6 +765,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_half_made_folder, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_folder, make_dir, remove_dir),
 	};
 	enum { COUNT = sizeof one / sizeof one[0] };
