@@ -87,7 +87,12 @@ static enum ty_code make_folder(struct disk_folder *f, const char *name, struct 
 	return bad_folder(f, name, err);
 }
 
-/* Does the file system take O_DIRECT, from memory and at offsets of 4096? */
+static bool is_full(int error)
+{
+	return error == ENOSPC || error == EDQUOT;
+}
+
+/* Does the file system take O_DIRECT, from memory and at offsets of 4096? One that has no room for the answer is taken to. */
 static enum ty_code probe_direct(struct disk_folder *f, struct ty_error *err)
 {
 	void *page = aligned_alloc(TY_ENVELOPE_ALIGN, TY_ENVELOPE_ALIGN);
@@ -101,16 +106,20 @@ static enum ty_code probe_direct(struct disk_folder *f, struct ty_error *err)
 	unlinkat(f->fd, PROBE, 0);
 	fd = openat(f->fd, PROBE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_DIRECT, 0600);
 	if (fd >= 0) {
-		direct = pwrite(fd, page, TY_ENVELOPE_ALIGN, 0) == TY_ENVELOPE_ALIGN &&
-			 pread(fd, page, TY_ENVELOPE_ALIGN, 0) == TY_ENVELOPE_ALIGN;
+		ssize_t n = pwrite(fd, page, TY_ENVELOPE_ALIGN, 0);
+
+		direct = n < 0 ? is_full(errno)
+			       : n != TY_ENVELOPE_ALIGN || pread(fd, page, TY_ENVELOPE_ALIGN, 0) == TY_ENVELOPE_ALIGN;
 		close(fd);
 	} else if (errno == EINVAL) { /* then the file may be there all the same */
 		unlinkat(f->fd, PROBE, 0);
 		fd = openat(f->fd, PROBE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (fd >= 0)
 			close(fd);
+	} else {
+		direct = is_full(errno);
 	}
-	if (fd < 0)
+	if (fd < 0 && !is_full(errno))
 		code = bad_folder(f, "cannot write", err);
 	unlinkat(f->fd, PROBE, 0);
 	free(page);

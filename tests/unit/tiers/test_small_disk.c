@@ -128,6 +128,35 @@ static void test_full(void **state)
 	assert_int_equal(other_files, 0);
 }
 
+/* A start on a disk that is full finds out of it what one on an empty disk does, and serves. */
+static void test_full_at_the_start(void **state)
+{
+	static char block[65536];
+	uint32_t capabilities;
+	struct house h;
+	char path[96];
+	int fd;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
+	capabilities = h.tier->capabilities;
+	house_close(&h);
+	snprintf(path, sizeof path, "%s/others", dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	while (write(fd, block, sizeof block) > 0 || write(fd, block, 512) > 0)
+		;
+	assert_int_equal(errno, ENOSPC);
+	close(fd);
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(h.tier->capabilities, capabilities);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+}
+
 /* More than the file system has is told at the start; a second folder on it does not make it larger. */
 static void test_too_large(void **state)
 {
@@ -250,6 +279,7 @@ int main(void)
 	for (int i = 0; i < 2; i++) {
 		struct CMUnitTest tests[] = {
 			cmocka_unit_test_setup_teardown(test_full, mount_small, unmount),
+			cmocka_unit_test_setup_teardown(test_full_at_the_start, mount_small, unmount),
 			cmocka_unit_test_setup_teardown(test_read_only, mount_small, unmount),
 			cmocka_unit_test_setup_teardown(test_unreadable, mount_small, unmount),
 			cmocka_unit_test_setup_teardown(test_too_large, mount_small, unmount),
