@@ -35,6 +35,12 @@ struct disk_actor {
 	uint64_t aside;            /* bytes of what is there */
 	struct ty_timer tick;
 	bool ticking, stopping;
+
+	bool scanning;
+	uint32_t scanned;          /* the hash folder that the scanner reads */
+	struct ty_key *gone;       /* keys of that one whose files were removed since it began to */
+	uint32_t gone_count, gone_room;
+	struct ty_tier_io *lists;  /* they wait until it is over */
 };
 
 static void count(_Atomic uint64_t *counter, uint64_t n)
@@ -60,10 +66,29 @@ static void begin_in_ring(struct disk_actor *a, struct disk_job *job)
 	a->held = job;
 }
 
-static void begin(struct disk_actor *a, struct disk_job *job)
+static void keep_ticking(struct disk_actor *a)
+{
+	if (!a->ticking)
+		ty_timer_start(&a->tick, DISK_TICK, ty_now() + TICK_NS);
+	a->ticking = true;
+}
+
+/* From its step on. */
+static void go(struct disk_actor *a, struct disk_job *job)
 {
 	struct disk *d = a->disk;
 
+	if (d->ring.on) {
+		begin_in_ring(a, job);
+	} else {
+		enum ty_code sent = ty_send(d->worker[a->next_worker++ % d->worker_count], &job->msg, TY_DISK_WORK);
+
+		assert(sent == TY_OK); /* workers outlive this actor */
+	}
+}
+
+static void begin(struct disk_actor *a, struct disk_job *job)
+{
 	job->home = ty_self();
 	job->next = a->jobs;
 	job->link = &a->jobs;
@@ -72,17 +97,8 @@ static void begin(struct disk_actor *a, struct disk_job *job)
 	a->jobs = job;
 	a->job_count++;
 	a->errands += !job->io;
-	if (d->ring.on) {
-		begin_in_ring(a, job);
-	} else {
-		enum ty_code sent = ty_send(d->worker[a->next_worker++ % d->worker_count], &job->msg, TY_DISK_WORK);
-
-		assert(sent == TY_OK); /* workers outlive this actor */
-	}
-	if (!a->ticking) {
-		a->ticking = true;
-		ty_timer_start(&a->tick, DISK_TICK, ty_now() + TICK_NS);
-	}
+	go(a, job);
+	keep_ticking(a);
 }
 
 /* A file that is not wanted any more. */
@@ -306,26 +322,98 @@ static void get(struct disk_actor *a, struct ty_tier_io *io)
 static void delete(struct disk_actor *a, struct ty_tier_io *io)
 {
 	struct disk_entry *entry = disk_index_find(&a->index, io->keys);
-	struct disk_job *job = entry ? disk_job_create(a->disk, DISK_REMOVE, io->keys, entry->folder) : NULL;
+	bool there = entry || a->scanning; /* it may be, while that is not known */
+	struct disk_job *job = there ? disk_job_create(a->disk, DISK_REMOVE, io->keys, entry ? entry->folder : 0) : NULL;
 
 	ty_tier_pack_none(a->tier, io->keys);
 	for (struct disk_job *put = a->jobs; put; put = put->next)
 		put->unwanted |= put->work == DISK_PUT && memcmp(&put->shape.key, io->keys, sizeof *io->keys) == 0;
 	if (!job) {
-		ty_tier_complete(a->tier, io, entry ? TY_TIER_FAILED : TY_TIER_MISSING, NULL);
+		ty_tier_complete(a->tier, io, there ? TY_TIER_FAILED : TY_TIER_MISSING, NULL);
 		return;
 	}
-	disk_index_remove(&a->index, entry, false);
+	if (entry)
+		disk_index_remove(&a->index, entry, false);
 	job->io = io;
 	begin(a, job);
+}
+
+/* A DELETE goes through all folders: a chunk may lie in two of them. True: it is in the next one now. */
+static bool looks_on(struct disk_actor *a, struct disk_job *job)
+{
+	if (job->work != DISK_REMOVE || !job->io)
+		return false;
+	job->removed |= job->outcome == TY_TIER_DONE;
+	if (job->outcome == TY_TIER_FAILED || ++job->looked == a->disk->folder_count) {
+		if (job->removed && job->outcome == TY_TIER_MISSING) {
+			job->outcome = TY_TIER_DONE;
+			job->why[0] = '\0';
+		}
+		return false;
+	}
+	job->folder = (job->folder + 1) % a->disk->folder_count;
+	job->step = DISK_UNLINK;
+	job->error = 0;
+	job->why[0] = '\0';
+	go(a, job);
+	return true;
+}
+
+/* What the scanner has read of that folder, and is on its way, may have been removed since. */
+static void note_gone(struct disk_actor *a, const struct disk_job *job)
+{
+	if (!a->scanning || job->shape.key.bytes[0] != a->scanned || (job->work != DISK_REMOVE && job->work != DISK_ISOLATE))
+		return;
+	if (a->gone_count == a->gone_room) {
+		uint32_t room = a->gone_room ? 2 * a->gone_room : 16;
+		struct ty_key *more = realloc(a->gone, room * sizeof *more);
+
+		if (!more)
+			return; /* then it is found, and is a miss when it is read */
+		a->gone = more;
+		a->gone_room = room;
+	}
+	a->gone[a->gone_count++] = job->shape.key;
+}
+
+static bool is_gone(const struct disk_actor *a, const struct ty_key *key)
+{
+	for (uint32_t i = 0; i < a->gone_count; i++)
+		if (memcmp(&a->gone[i], key, sizeof *key) == 0)
+			return true;
+	return false;
 }
 
 static void list(struct disk_actor *a, struct ty_tier_io *io)
 {
 	const char *why;
-	enum ty_tier_outcome outcome = disk_index_page(&a->index, a->disk->names, io->page, &why);
+	enum ty_tier_outcome outcome;
 
+	if (a->scanning) {
+		io->next = a->lists;
+		a->lists = io;
+		keep_ticking(a);
+		return;
+	}
+	outcome = disk_index_page(&a->index, a->disk->names, io->page, &why);
 	ty_tier_complete(a->tier, io, outcome, outcome == TY_TIER_DONE ? NULL : "%s", why);
+}
+
+/* Those that wait: all, where `scanning` and `stopping` say why not any more, or those whose time is over. */
+static void look_at_lists(struct disk_actor *a, int64_t now)
+{
+	struct ty_tier_io *io = a->lists;
+
+	a->lists = NULL;
+	for (struct ty_tier_io *next; io; io = next) {
+		next = io->next;
+		if (a->stopping)
+			ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
+		else if (now >= io->deadline)
+			ty_tier_complete(a->tier, io, TY_TIER_LATE, "it still finds out what it holds");
+		else
+			list(a, io);
+	}
 }
 
 /* This file, not the file system, cannot be read. */
@@ -343,6 +431,9 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 {
 	struct ty_tier_io *io = job->io;
 
+	note_gone(a, job);
+	if (looks_on(a, job))
+		return;
 	*job->link = job->next;
 	if (job->next)
 		job->next->link = job->link;
@@ -478,9 +569,11 @@ static void on_start(void *self, struct ty_msg *msg)
 	(void)msg;
 	/* release: pairs with ty_tier_submit's acquire */
 	atomic_store_explicit(&a->tier->stats.state, TY_TIER_SERVING, memory_order_release);
+	a->scanning = true;
 	if (found && ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) == TY_OK) {
 		return;
 	}
+	a->scanning = false;
 	free(found);
 	atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_relaxed);
 	ty_log(TY_LOG_ERROR, "tier", "disk: what is there could not be read");
@@ -538,6 +631,7 @@ static void on_stop(void *self, struct ty_msg *msg)
 
 	(void)msg;
 	a->stopping = true;
+	look_at_lists(a, 0);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
 		if (job->io)
 			give_up(a, job);
@@ -568,13 +662,16 @@ static void on_found(void *self, struct ty_msg *msg)
 
 		shape->name = name_of(a, ty_tier_names_at(&found->names, shape->name));
 		/* What was written meanwhile is newer, what is being removed is not there. */
-		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key))
+		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key) && !is_gone(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);
 		drop_twin(a, &shape->key, found->folder);
 		free((void *)(uintptr_t)shape->length);
 	}
 	found->count = 0;
+	a->gone_count = 0;
 	if (found->last || a->stopping) {
+		a->scanning = false;
+		look_at_lists(a, ty_now());
 		ty_log(TY_LOG_INFO, "tier", "disk: %llu chunks, %llu bytes, are there", (unsigned long long)a->index.count,
 			(unsigned long long)a->index.bytes);
 		publish(a);
@@ -587,6 +684,7 @@ static void on_found(void *self, struct ty_msg *msg)
 		found->hash = 0;
 		found->folder++;
 	}
+	a->scanned = found->hash;
 	if (ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) != TY_OK)
 		disk_found_free(found);
 }
@@ -597,9 +695,10 @@ static void on_tick(void *self, struct ty_msg *msg)
 	int64_t now = ty_now();
 
 	(void)msg;
-	a->ticking = a->job_count > 0;
-	if (a->ticking)
-		ty_timer_start(&a->tick, DISK_TICK, now + TICK_NS);
+	a->ticking = false;
+	look_at_lists(a, now);
+	if (a->job_count || a->lists)
+		keep_ticking(a);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
 		if (job->io && now >= job->io->deadline)
 			give_up(a, job);
@@ -630,6 +729,7 @@ static void stop(void *self)
 		assert(!job->io);
 		disk_job_free(job);
 	}
+	free(a->gone);
 	disk_index_clear(&a->index);
 }
 

@@ -143,6 +143,8 @@ struct disk_job {
 	int fd;                             /* with io_uring: its place in the ring's table */
 	bool direct;
 	bool unwanted;                      /* PUT: it was deleted since */
+	uint32_t looked;                    /* REMOVE of an io: folders so far ... */
+	bool removed;                       /* ... and one of them had it */
 	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */
 	uint64_t moved, expected;           /* bytes of this step */
 	struct iovec vector[1 + TY_CHUNK_MAX_PARTS]; /* of what moves together; until the kernel has taken it */

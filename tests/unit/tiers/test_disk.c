@@ -521,6 +521,53 @@ static void test_list(void **state)
 	}
 }
 
+static uint64_t listed(struct house *h)
+{
+	struct ty_tier_page page = {.wanted = 50};
+	uint64_t count = 0;
+
+	do {
+		struct ty_tier_io *io = house_io(h, TY_TIER_LIST, 0, 0, 1, 0);
+
+		io->page = &page;
+		house_run(h, &io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		house_free(io);
+		count += page.count;
+		ty_tier_page_clear(&page);
+	} while (page.cursor.length);
+	return count;
+}
+
+/* Who asks while it still finds out what it holds is told of all of it, and what is deleted then is so, found or not. */
+static void test_asked_while_it_scans(void **state)
+{
+	enum { COUNT = 400, LIVES = 20 };
+	char two[600];
+	struct house h;
+	int raced = 0;
+
+	snprintf(two, sizeof two, "disk:%s/a:%s/b%s", dir, dir, (const char *)*state);
+	assert_int_equal(house_open(&h, two), TY_OK);
+	for (uint64_t n = 0; n < COUNT; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, 1), TY_TIER_DONE);
+	house_close(&h);
+	for (uint64_t n = 0; n < LIVES; n++) {
+		assert_int_equal(house_open(&h, two), TY_OK);
+		assert_int_equal(house_do(&h, TY_TIER_DELETE, n, 1, 0), TY_TIER_DONE);
+		raced += atomic_load(&h.tier->stats.scanning) != 0;
+		if (n % 2)
+			assert_int_equal(listed(&h), COUNT - n - 1);
+		house_scanned(&h);
+		assert_int_equal(house_do(&h, TY_TIER_EXISTS, n, 1, 0), TY_TIER_MISSING);
+		assert_int_equal(house_do(&h, TY_TIER_EXISTS, n + 1, 1, 0), TY_TIER_DONE);
+		assert_int_equal(listed(&h), COUNT - n - 1);
+		house_close(&h);
+	}
+	if (!raced)
+		print_message("the scan was always faster\n");
+}
+
 /* A cursor may come from anybody. */
 static void test_list_from_nowhere(void **state)
 {
@@ -760,6 +807,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_vanished, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_list, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_asked_while_it_scans, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_list_while_it_grows, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_list_from_nowhere, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
