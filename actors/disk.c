@@ -618,11 +618,18 @@ static void on_packed(void *self, struct ty_msg *msg)
 		carry_out(a, io);
 }
 
-/* What it waits for in the kernel. Closing and what makes a file whole are never given up. */
-static void give_up(struct disk_actor *a, struct disk_job *job)
+/* What it waits for in the kernel. Closing and what makes a file whole are never given up; nor is a removal, but nobody waits for it any
+ * more: it touches nothing of the io's. */
+static void give_up(struct disk_actor *a, struct disk_job *job, enum ty_tier_outcome outcome)
 {
-	if (a->disk->ring.on)
+	if (job->work == DISK_REMOVE) {
+		ty_tier_gone(a->tier, &job->shape.key, TYER__V1__EVENT__KIND__DELETED); /* it is in the index no more */
+		ty_tier_complete(a->tier, job->io, outcome, NULL);
+		job->io = NULL;
+		a->errands++;
+	} else if (a->disk->ring.on) {
 		disk_ring_cancel(&a->disk->ring, job);
+	}
 }
 
 static void on_stop(void *self, struct ty_msg *msg)
@@ -634,7 +641,7 @@ static void on_stop(void *self, struct ty_msg *msg)
 	look_at_lists(a, 0);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
 		if (job->io)
-			give_up(a, job);
+			give_up(a, job, TY_TIER_STOPPED);
 }
 
 static void on_worked(void *self, struct ty_msg *msg)
@@ -701,7 +708,7 @@ static void on_tick(void *self, struct ty_msg *msg)
 		keep_ticking(a);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
 		if (job->io && now >= job->io->deadline)
-			give_up(a, job);
+			give_up(a, job, TY_TIER_LATE);
 }
 
 static enum ty_code start(void *self, void *arg)

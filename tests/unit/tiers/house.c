@@ -15,15 +15,9 @@ enum { DRIVER_RUN = 0x900, DRIVER_HOME };
 void (*house_home)(struct ty_tier_io *io);
 bool (*house_may)(const struct ty_tier_io *io);
 
-struct job {
-	struct ty_msg msg;
-	struct ty_tier_io **ios;
-	uint32_t count;
-};
-
 struct driver {
 	struct house *house;
-	struct job *job;
+	struct house_job *job;
 	uint32_t next, home;
 };
 
@@ -52,7 +46,7 @@ static void on_run(void *self, struct ty_msg *msg)
 {
 	struct driver *d = self;
 
-	d->job = ty_container_of(msg, struct job, msg);
+	d->job = ty_container_of(msg, struct house_job, msg);
 	d->next = d->home = 0;
 	pump(d);
 }
@@ -238,13 +232,20 @@ void house_free(struct ty_tier_io *io)
 	free(io);
 }
 
-void house_run(struct house *h, struct ty_tier_io **ios, uint32_t count)
+void house_begin(struct house *h, struct house_job *job)
 {
-	struct job job = {.ios = ios, .count = count};
-	uint64_t n;
-	enum ty_code sent = ty_send(h->driver, &job.msg, DRIVER_RUN);
+	enum ty_code sent = ty_send(h->driver, &job->msg, DRIVER_RUN);
 
 	assert(sent == TY_OK);
+	(void)sent;
+}
+
+void house_run(struct house *h, struct ty_tier_io **ios, uint32_t count)
+{
+	struct house_job job = {.ios = ios, .count = count};
+	uint64_t n;
+
+	house_begin(h, &job);
 	while (read(h->event_fd, &n, sizeof n) != sizeof n)
 		;
 }

@@ -37,6 +37,9 @@ struct ty_tier_io *house_io(struct house *h, enum ty_tier_verb verb, uint64_t nu
 void house_free(struct ty_tier_io *io);
 /* Submit them, as fast as the tier takes them, and wait for all. */
 void house_run(struct house *h, struct ty_tier_io **ios, uint32_t count);
+/* Likewise, and do not wait: they must not be over before the house is closed. */
+struct house_job { struct ty_msg msg; struct ty_tier_io **ios; uint32_t count; };
+void house_begin(struct house *h, struct house_job *job);
 /* One, from its making to its end. */
 enum ty_tier_outcome house_do(struct house *h, enum ty_tier_verb verb, uint64_t number, uint32_t parts, uint64_t bytes);
 

@@ -707,6 +707,44 @@ static void test_replaced_while_it_is_read(void **state)
 	house_close(&h);
 }
 
+static _Atomic uint32_t came_home;
+
+static void count_home(struct ty_tier_io *io)
+{
+	(void)io;
+	came_home++;
+}
+
+/* The end does not wait for files that are being removed; whoever asked for that hears of it all the same. */
+static void test_ends_while_it_removes(void **state)
+{
+	enum { COUNT = 50 };
+	struct ty_tier_io *ios[COUNT];
+	struct house h;
+
+	(void)state;
+	for (int life = 0; life < 4; life++) {
+		struct house_job job = {.ios = ios, .count = COUNT};
+
+		assert_int_equal(house_open(&h, spec), TY_OK);
+		house_scanned(&h);
+		for (uint64_t n = 0; n < COUNT; n++)
+			assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, 1 << 20), TY_TIER_DONE);
+		for (uint64_t n = 0; n < COUNT; n++)
+			ios[n] = house_io(&h, TY_TIER_DELETE, n, 0, 1, 0);
+		came_home = 0;
+		house_home = count_home;
+		house_begin(&h, &job);
+		while (atomic_load(&h.tier->stats.submitted[TY_TIER_DELETE]) < COUNT)
+			usleep(10);
+		house_close(&h);
+		house_home = NULL;
+		assert_int_equal(came_home, COUNT);
+		for (int n = 0; n < COUNT; n++)
+			house_free(ios[n]);
+	}
+}
+
 /* What is wrong is kept for people to look at, up to a limit, which holds for those that were there before too. */
 static void test_quarantine(void **state)
 {
@@ -812,6 +850,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_list_from_nowhere, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_ends_while_it_removes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_half_made_folder, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_folder, make_dir, remove_dir),
