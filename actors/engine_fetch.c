@@ -49,6 +49,9 @@ bool engine_fetch_begin(struct engine *e, struct session *s, struct ty_exchange 
 	l->fetch->home_type = TY_ENGINE_FETCHED;
 	l->fetch->priority = TY_FETCH_LOOKUP;
 	l->fetch->space = e->space;
+	l->fetch->parts = e->parts;
+	for (uint32_t i = 0; i < e->parts; i++)
+		l->fetch->length[i] = e->part_bytes;
 	l->fetch->user = l;
 	l->session = s;
 	l->exchange = x;

@@ -229,8 +229,10 @@ static void aim(struct engine *e, struct flight *f, const struct session *s, uin
 
 	for (uint32_t i = 0; i < op->count; i++) {
 		struct ty_chunk *chunk = s->lease->chunks[first + i];
-		uint32_t slot = chunk->slots[op->layout->part];
+		uint32_t slot;
 
+		assert(chunk->parts == op->layout->parts && chunk->length == op->layout->chunk_bytes); /* else it had not been leased */
+		slot = chunk->slots[op->layout->part];
 		ty_chunk_pin(chunk);
 		op->chunks[i] = (struct ty_op_chunk){.key = chunk->key, .chunk = chunk, .slot = slot, .fate = TY_FATE_MOVE};
 		if (all_skipped(op->blocks + (size_t)i * per_chunk, per_chunk))

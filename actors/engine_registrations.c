@@ -229,6 +229,8 @@ void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	if (!e->has_fingerprint) {
 		e->has_fingerprint = true;
 		memcpy(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES);
+		e->parts = r->layout->parts;
+		e->part_bytes = r->layout->chunk_bytes;
 	}
 	engine_watch(e);
 	r->away = true;

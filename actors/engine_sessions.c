@@ -209,6 +209,18 @@ static void say_of_all(struct engine *e, struct session *s)
 
 /* ---- verbs --------------------------------------------------------------------------------------------- */
 
+/* The chunk, pinned, if it is here. A store below is not trusted with being right: one that is not of our layout's shape is none of ours,
+ * and a copy of what the layout says would go past its slots. */
+static struct ty_chunk *pin(const struct engine *e, const struct ty_key *key)
+{
+	struct ty_chunk *chunk = ty_index_pin(e->service->index, key);
+
+	if (!chunk || (chunk->parts == e->parts && chunk->length == e->part_bytes))
+		return chunk;
+	ty_chunk_unpin(chunk);
+	return NULL;
+}
+
 /* Pin the longest prefix that is here: what the lease has not yet. */
 enum ty_code engine_extend_lease(struct engine *e, struct session *s, struct ty_error *err)
 {
@@ -221,7 +233,7 @@ enum ty_code engine_extend_lease(struct engine *e, struct session *s, struct ty_
 	if (!lease)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a lease of %u chunks", s->chunks);
 	while (lease->count < s->chunks) {
-		struct ty_chunk *chunk = ty_index_pin(e->service->index, &s->keys[lease->count]);
+		struct ty_chunk *chunk = pin(e, &s->keys[lease->count]);
 
 		if (!chunk)
 			break;

@@ -74,6 +74,8 @@ struct engine {
 	uint16_t space;      /* its number (cache/space.h) */
 	uint8_t fingerprint[TY_KEY_BYTES];
 	bool has_fingerprint;
+	uint32_t parts;      /* of a chunk of such a layout ... */
+	uint64_t part_bytes; /* ... and the bytes of each */
 
 	struct peer *peers;
 	struct registration *registrations;

@@ -68,6 +68,8 @@ static void hold(struct eviction *e, struct ty_op *op, uint32_t from)
 
 		if (chunk && eviction_discard(e, chunk))
 			chunk = NULL;
+		if (chunk && op->blocks && !eviction_fits(chunk, op->layout->parts, op->layout->chunk_bytes) && eviction_replace(e, chunk))
+			chunk = NULL;
 		if (chunk && chunk->filling) /* held already: by an op that fills it, or the key is here twice */
 			chunk = NULL;
 		if (chunk)
@@ -140,7 +142,7 @@ static enum verdict decide(struct eviction *e, struct ty_op *op, const struct ev
 	struct ty_chunk *chunk = held ? c->chunk : ty_index_find(e->service->index, &c->key);
 	enum verdict verdict;
 
-	if (chunk && chunk->parts != layout->parts)
+	if (chunk && !eviction_fits(chunk, layout->parts, layout->chunk_bytes))
 		return NO_ROOM; /* the fingerprint is part of the key, so this takes a key of somebody else's making */
 	if (chunk && ty_chunk_state(chunk) == TY_CHUNK_WRONG)
 		return NO_ROOM; /* somebody has it still */

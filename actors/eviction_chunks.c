@@ -95,9 +95,17 @@ struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key
 	return chunk;
 }
 
+bool eviction_fits(const struct ty_chunk *chunk, uint32_t parts, uint64_t part_bytes)
+{
+	return chunk->parts == parts && (!chunk->length || chunk->length == part_bytes);
+}
+
 void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot)
 {
-	assert(chunk->slots[part] == TY_NO_SLOT);
+	uint32_t length = ty_slots_record(e->service->slots, slot)->length;
+
+	assert(chunk->slots[part] == TY_NO_SLOT && (!chunk->length || chunk->length == length));
+	chunk->length = length;
 	chunk->slots[part] = slot;
 	ty_order_charge(e->order, chunk->entry.domain, ty_slots_class(e->service->slots, slot), 0);
 }
@@ -190,7 +198,7 @@ bool eviction_return_part(struct eviction *e, uint32_t slot)
 			ty_order_put(e->order, &chunk->entry, TY_REENTER_OLD, &use);
 		}
 	}
-	if (!chunk || chunk->parts != record->parts || chunk->slots[record->part] != TY_NO_SLOT) {
+	if (!chunk || !eviction_fits(chunk, record->parts, record->length) || chunk->slots[record->part] != TY_NO_SLOT) {
 		ty_slots_give(e->service->slots, slot);
 		return false;
 	}
@@ -232,6 +240,15 @@ void eviction_condemn(struct eviction *e, struct ty_chunk *chunk)
 bool eviction_discard(struct eviction *e, struct ty_chunk *chunk)
 {
 	return ty_chunk_state(chunk) == TY_CHUNK_WRONG && !chunk->filling && eviction_remove(e, chunk);
+}
+
+bool eviction_replace(struct eviction *e, struct ty_chunk *chunk)
+{
+	if (chunk->filling)
+		return false;
+	if (ty_chunk_state(chunk) == TY_CHUNK_READY)
+		eviction_condemn(e, chunk);
+	return eviction_remove(e, chunk);
 }
 
 bool eviction_evict(struct eviction *e, struct ty_chunk *chunk)

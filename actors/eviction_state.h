@@ -107,6 +107,8 @@ void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct evi
 uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *chunk); /* of its slots */
 /* The chunk that has its first slot here, so that a walk over the slots finds it once. Null: none has. */
 struct ty_chunk *eviction_chunk_at(const struct eviction *e, uint32_t slot);
+/* Could these be its parts? All of a chunk's are of one length, and so many: its key says of which. */
+bool eviction_fits(const struct ty_chunk *chunk, uint32_t parts, uint64_t part_bytes);
 void eviction_set_slot(struct eviction *e, struct ty_chunk *chunk, uint32_t part, uint32_t slot);
 void eviction_begin_filling(struct eviction *e, struct ty_chunk *chunk); /* somebody is busy with it: out of the order */
 /* The last one: back into the order. */
@@ -119,6 +121,8 @@ bool eviction_remove(struct eviction *e, struct ty_chunk *chunk);
 /* A visible one's bytes are wrong: nobody finds it from now on, and it goes as soon as nobody has it. */
 void eviction_condemn(struct eviction *e, struct ty_chunk *chunk);
 bool eviction_discard(struct eviction *e, struct ty_chunk *chunk); /* has it gone now? False for those that were not condemned */
+/* An engine has the key's own contents, and this is something else: a tier's word for it was not the engine's. False: it goes later. */
+bool eviction_replace(struct eviction *e, struct ty_chunk *chunk);
 /* The same for want of space: also false if a tier wants what the arena drops, and writeback has pinned it. */
 bool eviction_evict(struct eviction *e, struct ty_chunk *chunk);
 void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint);

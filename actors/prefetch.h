@@ -37,6 +37,8 @@ struct ty_fetch {
 	void *user;                      /* its maker's */
 	enum ty_fetch_priority priority;
 	uint16_t space;
+	uint32_t parts;                  /* of a chunk, 0: not known (yet); the chunks of a chain are of one shape */
+	uint64_t length[TY_CHUNK_MAX_PARTS];
 	_Atomic bool cancelled;          /* engine: release; prefetch: acquire. Nobody wants it: home with it */
 
 	uint32_t count;
@@ -54,8 +56,6 @@ struct ty_fetch {
 	uint32_t asked;                  /* leading keys whose load was begun */
 	uint8_t tier;                    /* the one to ask next for key `known` */
 	struct ty_query *query;          /* that is out */
-	uint32_t parts;                  /* of a chunk, 0: not known yet; the chunks of a chain are of one shape */
-	uint64_t length[TY_CHUNK_MAX_PARTS];
 	struct ty_fetch_key key[];
 };
 

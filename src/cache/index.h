@@ -26,7 +26,7 @@ enum ty_chunk_state { TY_CHUNK_FILLING, TY_CHUNK_READY, TY_CHUNK_DEAD, TY_CHUNK_
 
 #define TY_CHUNK_MAX_PARTS 64
 
-/* 104 bytes and 4 a part: there are hundreds of thousands of them. */
+/* 108 bytes and 4 a part: there are hundreds of thousands of them. */
 struct ty_chunk {
 	struct cds_lfht_node node;  /* the table's */
 	struct ty_key key;          /* immutable */
@@ -43,6 +43,7 @@ struct ty_chunk {
 	                               single bits (relaxed) by eviction and by holders of a pin */
 	_Atomic uint8_t ours;       /* pins that are the service's own: they go by themselves. Never below what it is, but for a
 	                               moment; changed by who pins (relaxed), read by eviction */
+	uint32_t length;            /* bytes of each part; 0: it has had none yet. Written by eviction before READY, read by holders of a pin */
 	uint32_t slots[];           /* one a part, TY_NO_SLOT = none; written by eviction before READY, read by holders of a pin */
 };
 

@@ -237,6 +237,75 @@ static void test_misbehaving_tiers(void **state)
 	h_close(&c);
 }
 
+/* The administration brings up what the tiers have of tenant "a"; how many came. */
+static uint64_t warm(void)
+{
+	char url[sizeof service.config.admin], tenant[] = "a", *tenants[] = {tenant};
+	struct ty_client_options options = {.size = sizeof options, .url = url};
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Select select = TYER__V1__SELECT__INIT;
+	Tyer__V1__Warm q = TYER__V1__WARM__INIT;
+	uint64_t before = atomic_load(&service.service->prefetch_stats.loaded);
+	struct h_client c = {.fd = -1};
+	uint8_t bytes[64];
+
+	strcpy(url, service.config.admin);
+	select.tenants = tenants;
+	select.n_tenants = 1;
+	q.select = &select;
+	request.verb_case = TYER__V1__REQUEST__VERB_WARM;
+	request.warm = &q;
+	assert_true(tyer__v1__request__get_packed_size(&request) <= sizeof bytes);
+	assert_int_equal(ty_client_open(&options, &c.client, &c.refused), TY_OK);
+	h_ok(&c, h_wait(&c, ty_client_admin(c.client, bytes, tyer__v1__request__pack(&request, bytes), h_done, &c, &c.refused)));
+	ty_client_close(c.client);
+	return atomic_load(&service.service->prefetch_stats.loaded) - before;
+}
+
+/* Who else writes to a store puts something of another shape under an engine's key: whole by itself, and nothing that the engine could
+ * have stored. It is no hit, wherever it was found, and what the engine stores again takes its place. */
+static void test_odd_shapes(void **state)
+{
+	static const uint8_t engine[16] = {7};
+	struct h_client c;
+	uint32_t part = 1;
+
+	(void)state;
+	snprintf(service.config.admin, sizeof service.config.admin, "ipc://%s/admin.sock", service.dir);
+	add_tier("fault:0");
+	h_start(&service);
+	for (uint32_t odd = 1; odd <= 2; odd++) {
+		fault[0].odd_shape = odd;
+		h_open(&service, &c, engine, "a", 0, part);
+		if (part == 2) { /* both, so that it is whole */
+			struct h_client d;
+
+			h_open(&service, &d, engine, "a", 1, part);
+			h_ok(&c, h_lookup(&c, 1, 1000, PROMPT));
+			h_ok(&d, h_store(&d, 1, 0, PROMPT, 0));
+			h_ok(&c, h_store(&c, 1, 0, PROMPT, 0));
+			h_ok(&c, h_end(&c, 1));
+			h_close(&d);
+		} else {
+			store(&c, 1000);
+		}
+		settle(0);
+		for (uint32_t base = 100000; base < 175000; base += 1000) /* until it is not in the arena any more */
+			store(&c, base);
+		settle(0);
+		assert_int_equal(find(&c, 1000), 0); /* from below */
+		assert_true(warm() >= PROMPT);
+		assert_int_equal(find(&c, 1000), 0); /* from the arena */
+		fault[0].odd_shape = 0;
+		if (part == 1) {
+			store(&c, 1000);
+			assert_int_equal(find(&c, 1000), PROMPT);
+		}
+		h_close(&c);
+		part = 2;
+	}
+}
+
 static char files[8 * PROMPT][128];
 static int file_count;
 
@@ -337,6 +406,7 @@ int main(void)
 		H_TEST_OF(test_outgrows_the_arena, setup, teardown),
 		H_TEST_OF(test_parts, setup, teardown),
 		H_TEST_OF(test_misbehaving_tiers, setup, teardown),
+		H_TEST_OF(test_odd_shapes, setup, teardown),
 		H_TEST_OF(test_scrubs, setup, teardown),
 		H_TEST_OF(test_outlives_the_service, setup_packed, teardown),
 		H_TEST_OF(test_outgrows_the_arena, setup_packed, teardown),

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/checksum.h"
+
 struct fault fault[FAULTS];
 
 enum { FAULT_LET = TY_TIER_OWN, FAULT_DUE };
@@ -65,12 +67,25 @@ static void forget(struct state *s, struct stored **link)
 	free(gone);
 }
 
+/* Whoever else writes to the store under this key: a chunk that is whole, and of another shape. */
+static void change_shape(struct ty_envelope *e, const struct ty_tier_io *io, uint32_t odd)
+{
+	if (odd == 1)
+		for (uint32_t i = 0; i < e->parts; i++) {
+			e->length[i] = 64;
+			e->checksum[i] = ty_checksum(ty_tier_bytes(io, i), 64);
+		}
+	if (odd == 2)
+		e->parts = 1;
+}
+
 static void put(struct actor *a, struct ty_tier_io *io)
 {
 	struct stored **link = find(a->state, io->keys), *s;
 	struct ty_envelope e = {.parts = 0};
 
 	ty_tier_describe(io, &e);
+	change_shape(&e, io, atomic_load_explicit(&a->fault->odd_shape, memory_order_relaxed));
 	if (*link)
 		forget(a->state, link);
 	s = malloc(sizeof *s + ty_envelope_total(&e));
@@ -79,7 +94,7 @@ static void put(struct actor *a, struct ty_tier_io *io)
 	s->key = *io->keys;
 	s->shape = e;
 	ty_envelope_write(&e, s->bytes);
-	for (uint32_t i = 0; i < io->parts; i++)
+	for (uint32_t i = 0; i < e.parts; i++)
 		memcpy(s->bytes + ty_envelope_offset(&e, i), ty_tier_bytes(io, i), ty_envelope_padded(ty_envelope_stored(&e, i)));
 	link = find(a->state, io->keys);
 	*link = s;
