@@ -75,6 +75,9 @@ void embedded_lose(struct embedded *e, struct owner *o, const char *why)
 		return;
 	ty_log(TY_LOG_INFO, "embedded", "the owner of process %u (%s) is gone: %s%s", o->pid, o->name, why,
 		o->granted ? "; what is out with it is kept until the process has ended" : "");
+	/* Whoever handed it over may have kept it too: then it does not end with our descriptor, and epoll would tell of it for ever. */
+	epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, o->stream.fd, NULL);
+	(void)shutdown(o->stream.fd, SHUT_RDWR);
 	ty_owner_stream_close(&o->stream);
 	embedded_drop_maps(e, o);
 	if (o->process < 0)
