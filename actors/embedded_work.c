@@ -181,6 +181,8 @@ static void finish(struct embedded *e, struct ty_op *op)
 		embedded_count(op->kind == TY_OP_STORE ? &e->stats->stored_bytes : &e->stats->retrieved_bytes,
 			op->copy_count * op->layout->chunk_bytes);
 	ty_op_clear(op);
+	if (op->kind == TY_OP_STORE && op->code != TY_OK) /* its owner may never have had it, and raised no word */
+		ty_op_raise_done(op);
 	ty_op_row_state(op->row, TY_OP_COMMITTING);
 	send_home(op->copied, &op->msg, op->copied_type);
 }

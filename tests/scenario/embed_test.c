@@ -383,6 +383,8 @@ static uint64_t stat_of(const _Atomic uint64_t *counter)
 /* Said to be done twice: the second time is a violation, and what was said the first time counts. */
 static void test_commit_twice(void **state)
 {
+	const struct ty_mark done = {3, 1};
+	struct ty_transfer late;
 	struct h_client c;
 	struct liar l;
 	uint64_t op;
@@ -404,7 +406,11 @@ static void test_commit_twice(void **state)
 	assert_int_equal(stat_of(&service.service->embedded_stats.violations), 1);
 	/* nothing is out: the pool goes at once, and another store is refused */
 	must(&c, h_lookup(&c, 2, 600, 4));
-	assert_int_equal(h_store(&c, 2, 0, 4, 0), TY_CLOSED);
+	late = *a_store(&c);
+	late.session = 2;
+	late.done = done;
+	assert_int_equal(h_wait(&c, ty_client_store(c.client, &late, h_done, &c, &c.refused)), TY_CLOSED);
+	assert_true(ty_client_reached(c.client, done)); /* its blocks may be used again, and a stream that waits for that goes on */
 	must(&c, h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)));
 	must(&c, h_lookup(&c, 3, 500, 4));
 	/* The service has closed its descriptor, which is not the last one: it must not hear of the socket's end for ever. */
