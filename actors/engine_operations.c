@@ -45,8 +45,7 @@ static enum ty_code check_layers(const struct demand *d, const struct ty_layout 
 	if (op->layers.value > UINT64_MAX - TY_MAX_STEPS)
 		return ty_fail(err, TY_INVALID, "layers.value: %llu; the last step's would not fit 64 bits",
 			(unsigned long long)op->layers.value);
-	op->step_left = calloc(layout->step_count, sizeof *op->step_left);
-	return op->step_left ? TY_OK : ty_fail(err, TY_NO_MEMORY, "no memory for %u steps", layout->step_count);
+	return TY_OK;
 }
 
 static enum ty_code check_shape(const struct engine *e, const struct demand *d, const struct ty_layout *layout, struct ty_error *err)
@@ -98,7 +97,7 @@ static void free_flight(struct flight *f)
 	free(f->op.chunks);
 	free(f->op.blocks);
 	free(f->op.copies);
-	free(f->op.step_left);
+	ty_op_free_steps(&f->op);
 	free(f);
 }
 
@@ -148,6 +147,10 @@ static struct flight *build(const struct demand *d, struct registration *r, stru
 	f->op.mapping = r->map.mapping;
 	f->op.timeline = r->peer->member->timeline;
 	f->op.count = d->count;
+	if (f->op.layers.word && ty_op_make_steps(&f->op, err) != TY_OK) {
+		free_flight(f);
+		return NULL;
+	}
 	return f;
 }
 

@@ -212,84 +212,80 @@ void gpu_expire(struct gpu *g, int64_t now)
 
 /* ---- layers ---------------------------------------------------------------------------------------- */
 
-/* How much there is to do for each step, and in all. */
+/* Of a group: where its places begin. */
+static uint32_t places_at(const struct ty_op *op, uint32_t group)
+{
+	return group ? op->places_end[group - 1] : 0;
+}
+
+/* What is to be copied, and how much of it for each step, and in all. */
 static void count_steps(struct ty_op *op)
 {
 	const struct ty_layout *layout = op->layout;
+	uint32_t at = 0;
 
 	op->total = 0;
 	for (uint32_t i = 0; i < layout->group_count; i++) {
 		const struct ty_layout_group *g = &layout->groups[i];
-		uint32_t blocks = 0, before = 0;
+		uint32_t before = 0;
 
 		for (uint32_t c = 0; c < op->copy_count; c++)
 			for (uint32_t b = 0; b < g->blocks_per_chunk; b++)
-				blocks += op->copies[c].blocks[g->first_block + b] != TY_BLOCK_SKIP;
+				if (op->copies[c].blocks[g->first_block + b] != TY_BLOCK_SKIP)
+					op->places[at++] = (struct ty_op_place){c, b};
+		op->places_end[i] = at;
 		for (uint32_t s = 0; s < layout->step_count; s++) {
 			uint32_t planes = layout->steps[s * layout->group_count + i];
 
 			if (planes > before) {
-				op->step_left[s] += blocks;
-				op->total += blocks;
+				op->step_left[s] += at - places_at(op, i);
+				op->total += at - places_at(op, i);
 			}
 			before = planes;
 		}
 	}
-	op->at.step = op->at.group = op->at.copy = op->at.block = 0;
+	op->at = (struct ty_op_cursor){0};
 	op->steps_done = 0;
 }
 
-/* The cursor, one block on. */
-static void step_on(const struct ty_op *op, struct ty_op_cursor *at)
+/* The cursor, to the next group. */
+static void next_group(const struct ty_op *op, struct ty_op_cursor *at)
 {
-	if (++at->block < op->layout->groups[at->group].blocks_per_chunk)
-		return;
-	at->block = 0;
-	if (++at->copy < op->copy_count)
-		return;
-	at->copy = 0;
-	if (++at->group < op->layout->group_count)
-		return;
-	at->group = 0;
-	at->step++;
-}
-
-/* At the last block of its group. */
-static void to_last(const struct ty_op *op, struct ty_op_cursor *at)
-{
-	at->copy = op->copy_count - 1;
-	at->block = op->layout->groups[at->group].blocks_per_chunk - 1;
+	if (++at->group == op->layout->group_count) {
+		at->group = 0;
+		at->step++;
+	}
+	at->place = places_at(op, at->group);
 }
 
 /* What comes next of a layered op, all of one part. `op->at` is where that begins, *after where it ends. */
 static void fill_layered(struct gpu *g, struct ty_op *op, struct batch *b, struct ty_op_cursor *after)
 {
 	struct ty_op_cursor at = op->at;
-	uint32_t count = 0, limit = 0, first = 0;
+	uint32_t count = 0;
 
-	for (; at.step < op->layout->step_count; step_on(op, &at)) {
+	for (; at.step < op->layout->step_count && !count; next_group(op, &at)) {
 		const struct ty_layout_group *group = &op->layout->groups[at.group];
 		const struct ty_part *part = ty_device_part(op->mapping, at.step, at.group);
-		const struct ty_copy *copy = &op->copies[at.copy];
-		const uint32_t *id = &copy->blocks[group->first_block + at.block];
+		uint32_t end = op->places_end[at.group], limit;
 
-		if (count && (part->mapping != b->base.mapping || count == limit))
-			break;
-		if (!part->mapping) /* past all of its blocks, however many they are */
-			to_last(op, &at);
-		if (!part->mapping || *id == TY_BLOCK_SKIP)
+		if (!part->mapping || at.place == end)
 			continue;
-		if (!count) {
-			limit = ty_device_batch_limit(g->dev, part->layout);
-			first = part->first_plane;
-			b->base.mapping = part->mapping;
-			b->step = at.step;
+		limit = ty_device_batch_limit(g->dev, part->layout);
+		b->base.mapping = part->mapping;
+		b->step = at.step;
+		for (; at.place < end && count < limit; at.place++) {
+			const struct ty_op_place *place = &op->places[at.place];
+			const struct ty_copy *copy = &op->copies[place->copy];
+
+			b->blocks[count++] = (struct ty_copy){
+				.host = copy->host + group->tile_offset +
+					((uint64_t)place->block * group->plane_count + part->first_plane) * group->run_bytes,
+				.blocks = &copy->blocks[group->first_block + place->block],
+			};
 		}
-		b->blocks[count++] = (struct ty_copy){
-			.host = copy->host + group->tile_offset +
-				((uint64_t)at.block * group->plane_count + first) * group->run_bytes,
-			.blocks = id,
-		};
+		if (at.place < end)
+			break;
 	}
 	b->base.copies = b->blocks;
 	b->base.count = count;

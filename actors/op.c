@@ -4,6 +4,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum ty_code ty_op_make_steps(struct ty_op *op, struct ty_error *err)
+{
+	const struct ty_layout *layout = op->layout;
+	size_t blocks = (size_t)op->count * layout->blocks_per_chunk, places = 0;
+
+	for (size_t i = 0; i < blocks; i++)
+		places += op->blocks[i] != TY_BLOCK_SKIP;
+	if (places > UINT32_MAX / layout->step_count)
+		return ty_fail(err, TY_LIMIT, "%zu blocks in %u steps; at most %u copies", places, layout->step_count, UINT32_MAX);
+	op->step_left = calloc(layout->step_count, sizeof *op->step_left);
+	op->places = malloc((places ? places : 1) * sizeof *op->places);
+	return op->step_left && op->places ? TY_OK : ty_fail(err, TY_NO_MEMORY, "no memory for %u steps of %zu blocks", layout->step_count, places);
+}
+
+void ty_op_free_steps(struct ty_op *op)
+{
+	free(op->step_left);
+	free(op->places);
+}
+
 bool ty_op_is_ready(const struct ty_op *op)
 {
 	/* acquire: the blocks' contents after the word; pairs with the client's release (ty_client_raise) */

@@ -55,9 +55,13 @@ enum ty_op_touch {
 	TY_OP_CANCELLED = 4, /* the engine's: what has not begun need not begin */
 };
 
-/* Of an op that goes step by step: all copies' blocks of a step's group, then its next group, then the next step. */
+/* Of an op that goes step by step: all places of a step's group, then its next group, then the next step. What is skipped has no place, so
+ * that it costs nothing at each step. */
 struct ty_op_cursor {
-	uint32_t step, group, copy, block;
+	uint32_t step, group, place;
+};
+struct ty_op_place {
+	uint32_t copy, block; /* of the copy's blocks, from the group's first */
 };
 
 struct ty_op {
@@ -85,7 +89,10 @@ struct ty_op {
 	struct ty_timeline *timeline;
 	struct ty_mark ready, done;
 	struct ty_mark layers;     /* RETRIEVE: word 0: not step by step */
-	uint32_t *step_left;       /* by step, layout->step_count: copies that are not done; the owner's. Null: no layers */
+	/* The owner's, from ty_op_make_steps; null: no layers. */
+	uint32_t *step_left;        /* by step, layout->step_count: copies that are not done */
+	struct ty_op_place *places; /* group by group ... */
+	uint32_t places_end[TY_MAX_GROUPS]; /* ... where each ends */
 
 	struct ty_hint hint;            /* STORE: of its chunks */
 
@@ -128,6 +135,10 @@ bool ty_op_cancelled(const struct ty_op *op);
 TY_MUST_USE bool ty_op_begin(struct ty_op *op);
 /* The owner's: the last copy that touches the client's blocks is over. */
 void ty_op_clear(struct ty_op *op);
+
+/* Before it sets out, of one with layers whose blocks are there. TY_NO_MEMORY; TY_LIMIT: more copies than can be counted. */
+TY_MUST_USE enum ty_code ty_op_make_steps(struct ty_op *op, struct ty_error *err);
+void ty_op_free_steps(struct ty_op *op);
 
 /* Has its ready word come, or has it none? */
 bool ty_op_is_ready(const struct ty_op *op);

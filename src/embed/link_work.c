@@ -251,7 +251,7 @@ static void free_job(struct link_job *job)
 {
 	free(job->op.blocks);
 	free(job->op.copies);
-	free(job->op.step_left);
+	ty_op_free_steps(&job->op);
 	free(job->offsets);
 	free(job);
 }
@@ -338,9 +338,7 @@ static enum ty_code fill_job(struct link *l, struct link_job *job, const struct 
 	op->copies = calloc(g->count, sizeof *op->copies);
 	op->blocks = malloc((size_t)g->count * g->blocks_per_chunk * sizeof *op->blocks);
 	job->offsets = malloc(g->count * sizeof *job->offsets);
-	if (g->layers.word)
-		op->step_left = calloc(layout->step_count, sizeof *op->step_left);
-	if (!op->copies || !op->blocks || !job->offsets || (g->layers.word && !op->step_left))
+	if (!op->copies || !op->blocks || !job->offsets)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a grant of %u chunks", g->count);
 	ty_owner_grant_read(g, job->offsets, op->blocks);
 	op->msg = (struct ty_msg)TY_MSG_INIT;
@@ -362,7 +360,7 @@ static enum ty_code fill_job(struct link *l, struct link_job *job, const struct 
 	for (uint32_t i = 0; i < g->count; i++)
 		op->copies[i] = (struct ty_copy){.host = l->service->arena.base + job->offsets[i],
 			.blocks = op->blocks + (size_t)i * g->blocks_per_chunk};
-	return TY_OK;
+	return op->layers.word ? ty_op_make_steps(op, err) : TY_OK;
 }
 
 enum ty_code link_on_grant(struct link *l, const struct ty_owner_frame *frame, struct ty_error *err)

@@ -46,6 +46,64 @@ static void test_store_and_retrieve(void **state)
 	h_close(&c);
 }
 
+/* Step by step, with nearly everything skipped: a group of small blocks whose planes come one a step, and one of large blocks that comes with
+ * the last. Each step is told, what is wanted is there, and nothing else was written. */
+#define MANY_STEPS 60
+#define SMALL_BLOCKS 1023
+static void test_layers_that_skip(void **state)
+{
+	enum { CHUNKS = 12, SMALL = 64, RUN = 16, WANTED = 5 * SMALL + 7 };
+	struct ty_plane planes[MANY_STEPS + 1];
+	struct ty_group groups[2] = {{1, SMALL_BLOCKS, RUN, RUN, MANY_STEPS, planes}, {64, SMALL_BLOCKS, RUN, RUN, 1, planes + MANY_STEPS}};
+	uint32_t steps[MANY_STEPS + 1][2], small[CHUNKS * SMALL], large[CHUNKS], counts[2] = {CHUNKS * SMALL, CHUNKS};
+	const uint32_t *lists[2] = {small, large};
+	struct ty_transfer t = {.session = 1, .count = CHUNKS, .blocks = lists, .block_counts = counts, .group_count = 2};
+	struct ty_pool *pool;
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 0);
+	pool = h_pool(&c, 0, 1);
+	for (uint32_t p = 0; p <= MANY_STEPS; p++) {
+		planes[p] = (struct ty_plane){0, (uint64_t)p * SMALL_BLOCKS * RUN};
+		steps[p][0] = p < MANY_STEPS ? p + 1 : MANY_STEPS;
+		steps[p][1] = p == MANY_STEPS;
+	}
+	pool->groups = groups;
+	pool->group_count = 2;
+	pool->steps = steps[0];
+	pool->step_count = MANY_STEPS + 1;
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	t.registration = c.last.registered.registration;
+	for (uint32_t i = 0; i < CHUNKS * SMALL; i++)
+		small[i] = i;
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		large[i] = i;
+	for (uint64_t i = 0; i < H_POOL_BYTES; i++)
+		c.pool[i] = (uint8_t)(i / RUN * 7 + i / RUN / 256);
+	h_ok(&c, h_lookup(&c, 1, 100, CHUNKS));
+	h_ok(&c, h_wait(&c, ty_client_store(c.client, &t, h_done, &c, &c.refused)));
+	h_ok(&c, h_lookup(&c, 1, 100, CHUNKS));
+	assert_int_equal(c.last.lookup.hits, CHUNKS);
+	memset(c.pool, 0, H_POOL_BYTES);
+	for (uint32_t i = 0; i < CHUNKS * SMALL; i++)
+		small[i] = i == WANTED ? 1000 : TY_BLOCK_SKIP;
+	t.layers = (struct ty_mark){3, 1};
+	t.done = (struct ty_mark){4, 1};
+	h_ok(&c, h_wait(&c, ty_client_retrieve(c.client, &t, h_done, &c, &c.refused)));
+	assert_true(ty_client_reached(c.client, t.done));
+	assert_true(ty_client_reached(c.client, (struct ty_mark){3, MANY_STEPS + 1}));
+	for (uint64_t i = 0; i < H_POOL_BYTES; i++) {
+		uint64_t run = i / RUN, plane = run / SMALL_BLOCKS, block = run % SMALL_BLOCKS, from = 0;
+		bool written = plane < MANY_STEPS ? block == 1000 : plane == MANY_STEPS && block < CHUNKS;
+
+		if (written)
+			from = plane * SMALL_BLOCKS + (plane < MANY_STEPS ? WANTED : block);
+		assert_int_equal(c.pool[i], written ? (uint8_t)(from * 7 + from / 256) : 0);
+	}
+	h_close(&c);
+}
+
 static void test_survives_its_client(void **state)
 {
 	struct h_client a, b;
@@ -390,6 +448,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST(test_store_and_retrieve),
+		H_TEST(test_layers_that_skip),
 		H_TEST(test_survives_its_client),
 		H_TEST(test_tenants_share_nothing),
 		H_TEST(test_tokens),
