@@ -67,7 +67,7 @@ void engine_settle(struct engine *e)
 		}
 	}
 	publish(e);
-	if (e->peers || e->registrations || e->flights || e->lookups || e->leases_out || e->end_out)
+	if (e->peers || e->registrations || e->flights || e->flushes || e->lookups || e->leases_out || e->end_out)
 		return;
 	/* The last member is gone and everything is back. */
 	assert(!e->session_count && !e->leased);
@@ -278,6 +278,12 @@ static void on_stay(void *self, struct ty_msg *msg)
 	engine_settle(e);
 }
 
+static void on_flush_go(void *self, struct ty_msg *msg)
+{
+	engine_flush_go(self, msg);
+	engine_settle(self);
+}
+
 static const struct ty_handler handlers[] = {
 	{"request", on_request},
 	{"join", on_join},
@@ -289,6 +295,7 @@ static const struct ty_handler handlers[] = {
 	{"tick", on_tick},
 	{"fetched", on_fetched},
 	{"stay", on_stay},
+	{"flush go", on_flush_go},
 };
 
 const struct ty_class ty_engine_class = {

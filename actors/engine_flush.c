@@ -6,102 +6,161 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
-/* A FLUSH that waits. */
+#define LOOKS 4096 /* blocks of flights that are looked at in one message: both they and those of a FLUSH may be a million */
+
+/* A FLUSH that looks through the flights, or waits for those that it found. */
 struct flush {
 	struct flush *next;
+	struct ty_msg go;  /* more to look at ... */
+	bool going;        /* ... is on its way: it stays until then */
 	struct peer *peer;
-	struct ty_exchange *exchange;
+	struct ty_exchange *exchange; /* null: answered. Its request's ids are sorted */
+	const struct registration *registration; /* to be compared; it may be gone */
+	uint64_t next_op;  /* flights up to this id are still to be looked at; 0: none */
+	size_t at;         /* so many blocks of that one have been */
 	uint32_t pending;
-	uint64_t ops[]; /* the ids of the ops that it waits for: `pending` of them */
+	uint64_t ops[];    /* the ids of the ops that it waits for: `pending` of them */
 };
 
-/* Blocks, told apart across groups: those of one page_group are the same memory. Sorted. */
-struct blocks {
-	size_t count;
-	bool all;
-	uint64_t keys[];
-};
-
-static uint64_t block_key(const struct ty_layout_group *g, uint32_t id)
+static enum ty_code read_blocks(const struct ty_layout *layout, Tyer__V1__Flush *q, struct ty_error *err)
 {
-	return (uint64_t)g->page_group << 32 | id;
-}
+	size_t most = 0;
+	uint32_t *scratch;
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Null: see err. */
-static struct blocks *read_blocks(const struct ty_layout *layout, const Tyer__V1__Flush *q, struct ty_error *err)
-{
-	size_t count = 0;
-	struct blocks *b;
-
-	if (q->n_blocks && q->n_blocks != layout->group_count) {
-		(void)ty_fail(err, TY_INVALID, "blocks: %zu groups; expected none, or the registration's %u", q->n_blocks,
+	if (q->n_blocks && q->n_blocks != layout->group_count)
+		return ty_fail(err, TY_INVALID, "blocks: %zu groups; expected none, or the registration's %u", q->n_blocks,
 			layout->group_count);
-		return NULL;
-	}
-	for (size_t g = 0; g < q->n_blocks; g++)
-		count += q->blocks[g]->n_ids;
-	b = malloc(sizeof *b + count * sizeof b->keys[0]);
-	if (!b) {
-		(void)ty_fail(err, TY_NO_MEMORY, "no memory for %zu blocks", count);
-		return NULL;
-	}
-	b->count = 0;
-	b->all = q->n_blocks == 0;
 	for (uint32_t g = 0; g < q->n_blocks; g++) {
-		for (size_t i = 0; i < q->blocks[g]->n_ids; i++) {
-			uint32_t id = q->blocks[g]->ids[i];
-
-			if (id >= layout->groups[g].block_count) {
-				free(b);
-				(void)ty_fail(err, TY_INVALID, "blocks[%u].ids[%zu]: %u; the pool has %u blocks", g, i, id,
-					layout->groups[g].block_count);
-				return NULL;
-			}
-			b->keys[b->count++] = block_key(&layout->groups[g], id);
-		}
+		for (size_t i = 0; i < q->blocks[g]->n_ids; i++)
+			if (q->blocks[g]->ids[i] >= layout->groups[g].block_count)
+				return ty_fail(err, TY_INVALID, "blocks[%u].ids[%zu]: %u; the pool has %u blocks", g, i,
+					q->blocks[g]->ids[i], layout->groups[g].block_count);
+		most = q->blocks[g]->n_ids > most ? q->blocks[g]->n_ids : most;
 	}
-	qsort(b->keys, b->count, sizeof b->keys[0], compare);
-	return b;
+	scratch = malloc((most ? most : 1) * sizeof *scratch);
+	if (!scratch)
+		return ty_fail(err, TY_NO_MEMORY, "no memory for %zu blocks", most);
+	for (uint32_t g = 0; g < q->n_blocks; g++)
+		ty_layout_sort_ids(q->blocks[g]->ids, scratch, q->blocks[g]->n_ids);
+	free(scratch);
+	return TY_OK;
 }
 
-static bool touches(const struct flight *f, const struct blocks *blocks)
+static bool has(const Tyer__V1__BlockIds *sorted, uint32_t id)
 {
-	const struct ty_layout *layout = f->op.layout;
-	const uint32_t *ids = f->op.blocks;
+	size_t from = 0, to = sorted->n_ids;
 
-	if (!ty_op_touches(&f->op))
-		return false;
-	if (blocks->all)
-		return true;
-	for (uint32_t c = 0; c < f->op.count; c++, ids += layout->blocks_per_chunk) {
-		for (uint32_t i = 0; i < layout->group_count; i++) {
-			const struct ty_layout_group *g = &layout->groups[i];
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
 
-			for (uint32_t b = g->first_block; b < g->first_block + g->blocks_per_chunk; b++) {
-				uint64_t key = block_key(g, ids[b]);
-
-				if (bsearch(&key, blocks->keys, blocks->count, sizeof key, compare))
-					return true;
-			}
-		}
+		if (sorted->ids[middle] == id)
+			return true;
+		if (sorted->ids[middle] < id)
+			from = middle + 1;
+		else
+			to = middle;
 	}
 	return false;
 }
 
+/* Does it name the block at this place of a chunk? Groups of one page_group are the same memory. */
+static bool names(const Tyer__V1__Flush *q, const struct ty_layout *layout, uint32_t place, uint32_t id)
+{
+	uint32_t group = 0;
+
+	while (place >= layout->groups[group].first_block + layout->groups[group].blocks_per_chunk)
+		group++;
+	for (uint32_t g = 0; g < layout->group_count; g++)
+		if (layout->groups[g].page_group == layout->groups[group].page_group && has(q->blocks[g], id))
+			return true;
+	return false;
+}
+
+/* From flush->at on, as far as the budget goes. */
+static bool touches(const struct flight *f, struct flush *flush, uint32_t *budget)
+{
+	const Tyer__V1__Flush *q = flush->exchange->request->flush;
+	const struct ty_layout *layout = f->op.layout;
+	size_t blocks = (size_t)f->op.count * layout->blocks_per_chunk;
+
+	--*budget;
+	if (!ty_op_touches(&f->op)) {
+		flush->at = blocks;
+		return false;
+	}
+	if (!q->n_blocks)
+		return true;
+	for (; flush->at < blocks && *budget; flush->at++, --*budget)
+		if (names(q, layout, (uint32_t)(flush->at % layout->blocks_per_chunk), f->op.blocks[flush->at]))
+			return true;
+	return false;
+}
+
+/* The next of its flights: they lie the newest first. */
+static const struct flight *next_flight(const struct engine *e, const struct flush *flush)
+{
+	for (const struct flight *f = e->flights; f; f = f->next)
+		if (f->op.id <= flush->next_op && f->registration == flush->registration)
+			return f;
+	return NULL;
+}
+
+static void look(struct engine *e, struct flush *flush)
+{
+	uint32_t budget = LOOKS;
+	const struct flight *f;
+
+	while (budget && (f = next_flight(e, flush))) {
+		bool found;
+
+		if (f->op.id != flush->next_op)
+			flush->at = 0; /* that one has landed */
+		flush->next_op = f->op.id;
+		found = touches(f, flush, &budget);
+		if (found)
+			flush->ops[flush->pending++] = f->op.id;
+		if (!found && flush->at < (size_t)f->op.count * f->op.layout->blocks_per_chunk)
+			return;
+		flush->next_op--;
+		flush->at = 0;
+	}
+	if (budget)
+		flush->next_op = 0;
+}
+
+/* Out of the list, unless its message is on its way; the exchange was answered before. Returns the link of the next one. */
+static struct flush **drop(struct flush **link)
+{
+	struct flush *flush = *link;
+
+	flush->exchange = NULL;
+	if (flush->going)
+		return &flush->next;
+	*link = flush->next;
+	free(flush);
+	return link;
+}
+
+/* It has looked: at some, or all. */
+static void go_on(struct flush **link)
+{
+	struct flush *flush = *link;
+
+	if (flush->next_op) {
+		flush->going = true;
+		enum ty_code sent = ty_send(ty_self(), &flush->go, TY_ENGINE_FLUSH_GO);
+		assert(sent == TY_OK); /* this actor runs */
+	} else if (!flush->pending) {
+		ty_exchange_answer(flush->exchange);
+		(void)drop(link);
+	}
+}
+
 void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
-	const Tyer__V1__Flush *q = x->request->flush;
+	Tyer__V1__Flush *q = x->request->flush;
 	struct registration *r = engine_find_registration(e, peer, q->registration);
-	struct blocks *blocks;
 	struct flush *flush;
 	struct ty_error err;
 
@@ -109,92 +168,90 @@ void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x)
 		ty_exchange_refuse(x, TY_UNKNOWN_REGISTRATION, "registration: this client has none with number %u", q->registration);
 		return;
 	}
-	blocks = read_blocks(r->layout, q, &err);
-	if (!blocks) {
+	if (read_blocks(r->layout, q, &err) != TY_OK) {
 		ty_exchange_refuse(x, err.code, "%s", err.text);
 		return;
 	}
 	flush = calloc(1, sizeof *flush + e->flight_count * sizeof flush->ops[0]);
 	if (!flush) {
-		free(blocks);
 		ty_exchange_refuse(x, TY_NO_MEMORY, "no memory for a flush of %u operations", e->flight_count);
 		return;
 	}
-	for (const struct flight *f = e->flights; f; f = f->next)
-		if (f->registration == r && touches(f, blocks))
-			flush->ops[flush->pending++] = f->op.id;
-	free(blocks);
-	if (!flush->pending) {
-		free(flush);
-		ty_exchange_answer(x);
-		return;
-	}
+	flush->go = (struct ty_msg)TY_MSG_INIT;
 	flush->peer = peer;
 	flush->exchange = x;
+	flush->registration = r;
+	flush->next_op = e->last_op;
 	flush->next = e->flushes;
 	e->flushes = flush;
+	look(e, flush);
+	go_on(&e->flushes);
 	engine_watch(e);
 }
 
-/* Out of the list; the exchange is answered by the caller, before. */
-static void drop(struct flush **link)
+void engine_flush_go(struct engine *e, struct ty_msg *msg)
 {
-	struct flush *flush = *link;
+	struct flush *flush = ty_container_of(msg, struct flush, go), **link = &e->flushes;
 
-	*link = flush->next;
-	free(flush);
+	while (*link != flush)
+		link = &(*link)->next;
+	flush->going = false;
+	if (flush->exchange) {
+		look(e, flush);
+		go_on(link);
+	} else {
+		(void)drop(link);
+	}
 }
 
 void engine_flush_landed(struct engine *e, uint64_t op)
 {
-	struct flush **link = &e->flushes;
+	struct flush **link = &e->flushes, *flush;
 
-	while (*link) {
-		struct flush *flush = *link;
-
+	while ((flush = *link)) {
 		for (uint32_t i = 0; i < flush->pending; i++) {
 			if (flush->ops[i] == op) {
 				flush->ops[i] = flush->ops[--flush->pending];
 				break;
 			}
 		}
-		if (flush->pending) {
+		if (flush->exchange && !flush->pending && !flush->next_op) {
+			ty_exchange_answer(flush->exchange);
+			link = drop(link);
+		} else {
 			link = &flush->next;
-			continue;
 		}
-		ty_exchange_answer(flush->exchange);
-		drop(link);
 	}
 }
 
 void engine_flush_leave(struct engine *e, const struct peer *peer)
 {
-	struct flush **link = &e->flushes;
+	struct flush **link = &e->flushes, *flush;
 
-	while (*link) {
-		if ((*link)->peer != peer) {
-			link = &(*link)->next;
+	while ((flush = *link)) {
+		if (flush->peer != peer || !flush->exchange) {
+			link = &flush->next;
 			continue;
 		}
-		ty_exchange_refuse((*link)->exchange, TY_CANCELLED, "its client is gone");
-		drop(link);
+		ty_exchange_refuse(flush->exchange, TY_CANCELLED, "its client is gone");
+		link = drop(link);
 	}
 }
 
 bool engine_flush_expire(struct engine *e, int64_t now)
 {
-	struct flush **link = &e->flushes;
+	struct flush **link = &e->flushes, *flush;
+	bool waiting = false;
 
-	while (*link) {
-		struct flush *flush = *link;
-
-		if (now < flush->exchange->deadline) {
+	while ((flush = *link)) {
+		if (!flush->exchange || now < flush->exchange->deadline) {
+			waiting |= flush->exchange != NULL;
 			link = &flush->next;
 			continue;
 		}
-		ty_exchange_refuse(flush->exchange, TY_TIMEOUT, "the deadline passed: %u operations may still touch the blocks",
-			flush->pending);
-		drop(link);
+		ty_exchange_refuse(flush->exchange, TY_TIMEOUT, "the deadline passed: %u operations may still touch the blocks%s",
+			flush->pending, flush->next_op ? ", and more that were not looked at" : "");
+		link = drop(link);
 	}
-	return e->flushes != NULL;
+	return waiting;
 }

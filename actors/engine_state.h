@@ -89,7 +89,7 @@ struct engine {
 	uint64_t flight_bytes, last_op;
 	struct finished *finished;  /* a ring of the last TY_FINISHED_OPERATIONS; null until there is one */
 	uint32_t finished_next;
-	struct flush *flushes; /* that wait */
+	struct flush *flushes; /* that look, or wait */
 	struct lookup *lookups; /* fetches that are out */
 
 	struct ty_timer tick;
@@ -131,6 +131,7 @@ void engine_operations(struct engine *e, struct ty_exchange *x);
 
 /* engine_flush.c */
 void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x);
+void engine_flush_go(struct engine *e, struct ty_msg *msg);
 void engine_flush_landed(struct engine *e, uint64_t op);
 void engine_flush_leave(struct engine *e, const struct peer *peer);
 bool engine_flush_expire(struct engine *e, int64_t now); /* does any still wait? */

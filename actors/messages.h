@@ -37,6 +37,7 @@ enum ty_message {
 	TY_ENGINE_TICK,            /* its deadline timer */
 	TY_ENGINE_FETCHED,         /* struct ty_fetch   from prefetch: chunks that came up */
 	TY_ENGINE_STAY,            /* struct ty_engine_end from clients: a member has joined */
+	TY_ENGINE_FLUSH_GO,        /* its own: a FLUSH that has more to look at */
 
 	/* gpu: the owner of one device. */
 	TY_GPU_START = 0x160,      /* struct ty_msg      from main: everybody is there, open the device */

@@ -267,7 +267,7 @@ struct ty_layout *ty_layout_part(const struct ty_layout *layout, uint32_t group,
 	return part;
 }
 
-/* Sort by digits of 11 bits: the time does not depend on what a client sends. */
+/* By digits of 11 bits: the time does not depend on what a client sends. */
 static void sort_ids(uint32_t *ids, uint32_t *scratch, size_t count)
 {
 	for (unsigned shift = 0; shift < 33; shift += 11) {
@@ -288,6 +288,13 @@ static void sort_ids(uint32_t *ids, uint32_t *scratch, size_t count)
 		ids = swap;
 	}
 	/* three passes: the result is in what came in as scratch */
+}
+
+void ty_layout_sort_ids(uint32_t *ids, uint32_t *scratch, size_t count)
+{
+	sort_ids(ids, scratch, count);
+	if (count)
+		memcpy(ids, scratch, count * sizeof *ids);
 }
 
 static void sort_few_ids(uint32_t *ids, size_t count)

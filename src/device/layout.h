@@ -64,4 +64,7 @@ struct ty_layout *ty_layout_part(const struct ty_layout *layout, uint32_t group,
 TY_MUST_USE enum ty_code ty_layout_check_blocks(const struct ty_layout *layout, const uint32_t *blocks,
 	uint32_t chunks, bool allow_skip, bool unique, struct ty_error *err);
 
+/* Sorts `count` ids in a time that does not depend on what they are. Scratch: room for as many. */
+void ty_layout_sort_ids(uint32_t *ids, uint32_t *scratch, size_t count);
+
 #endif

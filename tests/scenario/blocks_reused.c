@@ -310,12 +310,76 @@ static void test_reused_after_a_lost_connection(void **state)
 	h_close(&c);
 }
 
+/* Stores of so many blocks that a FLUSH cannot look at all of them in one go. It waits for one that only the last place of the oldest
+ * names, and not where no store does; it is answered by its deadline, and may be out when its client goes. */
+#define MANY 1500 /* chunks of a store */
+
+static void send_many(struct h_client *c, uint32_t first, uint32_t last_block)
+{
+	static uint32_t many[MANY * H_PER_CHUNK];
+	static const uint32_t *const of[1] = {many}, count = MANY * H_PER_CHUNK;
+	struct ty_transfer t = {.session = 1, .registration = c->registration, .first = first, .count = MANY, .blocks = of,
+		.block_counts = &count, .group_count = 1};
+
+	for (uint32_t i = 0; i < count; i++)
+		many[i] = i % 100;
+	many[count - 1] = last_block;
+	h_send(c, ty_client_store(c->client, &t, h_done, c, &c->refused));
+}
+
+static void test_flush_of_many(void **state)
+{
+	static const uint32_t named = 200, other = 201, one = 1;
+	const uint32_t *const blocks[1] = {&named}, *const others[1] = {&other};
+	struct h_client c, first, second, looks, waits[10];
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	assert_int_equal(h_lookup(&c, 1, 100, 2 * MANY), TY_OK);
+	*service.hold = H_HOLD_ALL;
+	first = second = looks = c;
+	send_many(&first, 0, named);
+	send_many(&second, MANY, 0);
+	for (int i = 0; i < 10; i++) {
+		waits[i] = c;
+		h_send(&waits[i], ty_client_flush(c.client, c.registration, blocks, &one, 1, h_done, &waits[i], &waits[i].refused));
+		h_send(&looks, ty_client_flush(c.client, c.registration, others, &one, 1, h_done, &looks, &looks.refused));
+		assert_int_equal(h_answer(&looks), TY_OK);
+		assert_int_equal(ty_client_set_timeout(c.client, i % 2 ? SOON : 1000, &c.refused), TY_OK);
+		h_send(&looks, ty_client_flush(c.client, c.registration, blocks, &one, 1, h_done, &looks, &looks.refused));
+		assert_int_equal(h_answer(&looks), TY_TIMEOUT);
+		assert_int_equal(ty_client_set_timeout(c.client, 0, &c.refused), TY_OK);
+	}
+	for (int i = 0; i < 10; i++)
+		assert_false(h_answered(&waits[i]));
+	*service.hold = H_GO;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(h_answer(&waits[i]), TY_OK);
+	assert_int_equal(h_answer(&first), TY_OK);
+	assert_int_equal(h_answer(&second), TY_OK);
+	h_close(&c);
+	for (uint32_t base = 20000; base < 60000; base += 10000) { /* gone while it looks */
+		h_open(&service, &c, NULL, "b", 0, 1);
+		assert_int_equal(h_lookup(&c, 1, base, 2 * MANY), TY_OK);
+		*service.hold = H_HOLD_ALL;
+		first = second = looks = c;
+		send_many(&first, 0, named);
+		send_many(&second, MANY, 0);
+		for (int i = 0; i < 10; i++)
+			h_send(&looks, ty_client_flush(c.client, c.registration, blocks, &one, 1, h_done, &looks, &looks.refused));
+		h_close(&c);
+		*service.hold = H_GO;
+		h_idle(&service, true);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST_HELD(test_reused_at_the_done_word),
 		H_TEST_HELD(test_reused_after_flush),
 		H_TEST_HELD(test_reused_after_cancel),
+		H_TEST_HELD(test_flush_of_many),
 		H_TEST_HELD(test_late_copies),
 		H_TEST_HELD(test_late_store),
 		H_TEST_HELD(test_reused_after_a_lost_connection),
