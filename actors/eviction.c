@@ -119,8 +119,10 @@ static enum verdict find_slot(struct eviction *e, struct ty_op *op, const struct
 	const struct ty_layout *layout = op->layout;
 	uint64_t class = ty_slots_class_of(layout->chunk_bytes);
 
-	if (!eviction_make_allowance(e, owner->domain, class))
+	if (!eviction_make_allowance(e, owner->domain, class)) {
+		op->for_quota = ty_order_exceeds(e->order, owner->domain, class);
 		return no_room(e, op);
+	}
 	for (;;) {
 		*slot = ty_slots_take(e->service->slots, layout->chunk_bytes, key, layout->part, layout->parts, owner->space);
 		if (*slot != TY_NO_SLOT)
@@ -182,6 +184,7 @@ static bool reserve(struct eviction *e, struct ty_op *op)
 	struct eviction_owner owner = eviction_owner(e, op->space);
 	enum verdict verdict = DECIDED;
 
+	op->for_quota = false;
 	eviction_begin_search(e, e->patience && ty_now() < op->patient);
 	hold(e, op, from);
 	for (uint32_t i = from; i < op->count && verdict == DECIDED; i++)
@@ -245,9 +248,21 @@ static void unlink_waiting(struct eviction *e, struct ty_op **link)
 	e->waiting_count--;
 }
 
+/* Nobody overtakes; but who waits for his tenant's quota is in the way of that tenant alone. */
+static bool has_to_queue(struct eviction *e, const struct ty_op *op)
+{
+	uint8_t domain = eviction_owner(e, op->space).domain;
+
+	for (const struct ty_op *w = e->waiting; w; w = w->waiting_next)
+		if (!w->for_quota || eviction_owner(e, w->space).domain == domain)
+			return true;
+	return false;
+}
+
 /* Look at the ops that wait: those that were given up go home, the others go on in their order as far as there is space. */
 static void serve_waiting(struct eviction *e)
 {
+	bool full[TY_TENANT_QUOTAS_MAX + 1] = {false}; /* by domain: its quota */
 	struct ty_op *op;
 
 	for (struct ty_op **link = &e->waiting; (op = *link);) {
@@ -259,9 +274,18 @@ static void serve_waiting(struct eviction *e)
 		give_back(e, op);
 		end_op(op);
 	}
-	while ((op = e->waiting) && reserve(e, op)) {
-		unlink_waiting(e, &e->waiting);
-		send_on(e, op);
+	for (struct ty_op **link = &e->waiting; (op = *link);) {
+		uint8_t domain = eviction_owner(e, op->space).domain;
+
+		if (!full[domain] && reserve(e, op)) {
+			unlink_waiting(e, link);
+			send_on(e, op);
+			continue;
+		}
+		if (!full[domain] && !op->for_quota)
+			return;
+		full[domain] = true;
+		link = &op->waiting_next;
 	}
 }
 
@@ -282,14 +306,14 @@ static void on_reserve(void *self, struct ty_msg *msg)
 	op->copy_count = op->stored = op->present = op->dropped = 0;
 	op->sums = 0;
 	op->patient = ty_now() + e->patience;
-	op->waited = false;
+	op->waited = op->for_quota = false;
 	for (uint32_t i = 0; i < op->count; i++) {
 		op->chunks[i].fate = TY_FATE_DROPPED;
 		op->chunks[i].chunk = NULL;
 	}
 	if (given_up(op))
 		end_op(op);
-	else if (e->waiting || !reserve(e, op)) /* nobody overtakes */
+	else if (has_to_queue(e, op) || !reserve(e, op))
 		wait_for_growth(e, op);
 	else
 		send_on(e, op);

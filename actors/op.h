@@ -122,6 +122,7 @@ struct ty_op {
 	struct ty_op *waiting_next;
 	int64_t patient; /* so long it waits for victims to be written ... */
 	bool waited;     /* ... and it did */
+	bool for_quota;  /* it waits for room in its tenant's quota, not in the arena */
 	uint64_t sums; /* chunks that had gone to be summed up when it first found no room; 0: it did not yet */
 };
 

@@ -388,6 +388,46 @@ static void test_wait_ends(void **state)
 	world_close();
 }
 
+/* Who waits for room in its own tenant's quota holds up that tenant alone, and its own stores keep their order. */
+static void quota_waits_alone(const char *how)
+{
+	struct world_options options = {.pieces = 2, .tier = {how},
+		.quotas = {{.tenant = "first", .hard = 16 * CHUNK, .soft = 16 * CHUNK}}, .quota_count = 1};
+	struct world_op *waits, *behind;
+
+	world_open(&options);
+	fault[0].hang = true;
+	store(2, 16); /* all of the quota, and on its way down */
+	waits = world_store(4, 0, 8, CHUNK, 0, 1);
+	behind = world_store(6, 0, 1, CHUNK, 0, 1);
+	world_pass(SECOND / 10);
+	assert_null(world.at_gpu);
+	assert_int_equal(world.service->eviction_stats.waiting, 2);
+	for (uint32_t f = 1; f < 9; f += 2)
+		store(f, 20); /* the other tenant's */
+	assert_int_equal(world.service->eviction_stats.waiting, 2);
+	fault[0].hang = false;
+	fault_let(tier(0));
+	for (int i = 0; i < 1000 && !(waits->back && behind->back); i++) {
+		world_pass(SECOND / 100);
+		assert_true(world.at_gpu_count != 1 || world.at_gpu == waits || waits->back);
+		if (world.at_gpu)
+			world_copied(world.at_gpu, TY_OK);
+	}
+	assert_true(waits->back && behind->back);
+	assert_int_equal(waits->op.stored, 8);
+	assert_int_equal(behind->op.stored, 1);
+	world_free(waits);
+	world_free(behind);
+	world_close();
+}
+
+static void test_quota_waits_alone(void **state)
+{
+	(void)state;
+	quota_waits_alone("fault:0,ops=2,wait=100s,timeout=200s");
+}
+
 /* Evicted while it waits, and stored again: it waits twice, and goes once. */
 static void test_coalesced(void **state)
 {
@@ -419,7 +459,7 @@ int main(void)
 		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
 		cmocka_unit_test(test_full_window), cmocka_unit_test(test_coalesced),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
-		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends),
+		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends), cmocka_unit_test(test_quota_waits_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
