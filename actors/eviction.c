@@ -104,7 +104,7 @@ enum verdict { DECIDED, NO_ROOM, WAIT };
 /* No victim now: may there be one when what is on its way has arrived? */
 static enum verdict no_room(struct eviction *e, struct ty_op *op)
 {
-	if (!e->search.saved)
+	if (!e->search.saved && !e->search.ours)
 		return eviction_sums_pin(e, op) ? WAIT : NO_ROOM;
 	if (!op->waited)
 		eviction_count(&e->service->eviction_stats.waits, 1);

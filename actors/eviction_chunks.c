@@ -57,6 +57,13 @@ uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *c
 	return bytes;
 }
 
+uint64_t eviction_leases(const struct ty_chunk *chunk)
+{
+	uint64_t pins = ty_chunk_pins(chunk), ours = atomic_load_explicit(&chunk->ours, memory_order_relaxed);
+
+	return pins > ours ? pins - ours : 0;
+}
+
 struct ty_chunk *eviction_chunk_at(const struct eviction *e, uint32_t slot)
 {
 	struct ty_chunk *chunk = ty_index_find(e->service->index, &ty_slots_record(e->service->slots, slot)->key);

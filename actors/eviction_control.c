@@ -44,14 +44,6 @@ static void end(struct eviction_job *job)
 
 /* ---- what is done with a chunk -------------------------------------------------------------------------- */
 
-/* Of those that somebody else has. */
-static uint64_t leases_of(const struct ty_chunk *chunk)
-{
-	uint64_t pins = ty_chunk_pins(chunk), ours = atomic_load_explicit(&chunk->ours, memory_order_relaxed);
-
-	return pins > ours ? pins - ours : 0;
-}
-
 static bool list_chunk(struct eviction_job *job, const struct ty_chunk *chunk)
 {
 	struct eviction *e = job->e;
@@ -63,7 +55,7 @@ static bool list_chunk(struct eviction_job *job, const struct ty_chunk *chunk)
 	info->bytes = eviction_chunk_bytes(e, chunk);
 	info->parts = chunk->parts;
 	info->missing = chunk->parts - (uint32_t)__builtin_popcountll(chunk->committed);
-	info->leases = leases_of(chunk);
+	info->leases = eviction_leases(chunk);
 	info->pinned = band == TY_BAND_KEPT;
 	info->done = band == TY_BAND_DONE;
 	if (band >= TY_BAND_RAISED && band < TY_BAND_KEPT)
@@ -94,7 +86,7 @@ static void take_away(struct eviction_job *job, struct ty_chunk *chunk)
 		job->bytes += bytes;
 		return;
 	}
-	if (job->phase == EVICTION_ARENA && !chunk->filling && !leases_of(chunk) && eviction_job_remember(job, &chunk->key))
+	if (job->phase == EVICTION_ARENA && !chunk->filling && !eviction_leases(chunk) && eviction_job_remember(job, &chunk->key))
 		return;
 	chunk->entry.owner = TY_DOOMED;
 	eviction_hint(job->e, chunk, &done);
@@ -217,7 +209,7 @@ static bool walk_again(struct eviction_job *job)
 		const struct ty_key *key = &job->again_keys[i];
 		struct ty_chunk *chunk = ty_index_find(job->e->service->index, key);
 
-		if (chunk && !chunk->filling && ty_chunk_pins(chunk) && !leases_of(chunk) && now < job->again_until) {
+		if (chunk && !chunk->filling && ty_chunk_pins(chunk) && !eviction_leases(chunk) && now < job->again_until) {
 			i++;
 			continue;
 		}

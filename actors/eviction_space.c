@@ -32,6 +32,12 @@ static bool is_saved(struct eviction *e, const struct ty_chunk *chunk)
 	return true;
 }
 
+/* It is pinned: but only by us, until a tier has it? */
+static void note_ours(struct eviction *e, const struct ty_chunk *chunk)
+{
+	e->search.ours += e->search.saves && !eviction_leases(chunk);
+}
+
 struct reclaim {
 	struct eviction *e;
 	uint32_t evicted;
@@ -97,7 +103,7 @@ static bool has_class(struct eviction *e, const struct ty_chunk *chunk, uint64_t
 
 /* Among the parked ones, has somebody's pin gone without a word? A pin that ends by a lease's release is touched then; this
  * is for all others. Looked at in turn, a few for each op. */
-static bool rescue(struct eviction *e)
+static bool rescue(struct eviction *e, uint32_t domain)
 {
 	struct ty_chunk *chunk;
 
@@ -108,6 +114,8 @@ static bool rescue(struct eviction *e)
 			eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &eviction_no_hint);
 			return true;
 		}
+		if (domain == TY_ANY_DOMAIN || chunk->entry.domain == domain)
+			note_ours(e, chunk);
 		ty_order_park(e->order, &chunk->entry); /* behind the others */
 	}
 	return false;
@@ -122,12 +130,14 @@ static struct ty_chunk *next_victim(struct eviction *e, uint32_t domain)
 
 		if (chunk && !pinned && !is_saved(e, chunk))
 			return chunk;
-		if (pinned)
+		if (pinned) {
+			note_ours(e, chunk);
 			ty_order_park(e->order, &chunk->entry);
-		else if (chunk)
+		} else if (chunk) {
 			ty_order_set_aside(e->order, &chunk->entry);
-		else if (!rescue(e))
+		} else if (!rescue(e, domain)) {
 			return NULL;
+		}
 	}
 	return NULL;
 }

@@ -27,6 +27,7 @@
 struct eviction_search {
 	uint32_t looks, rescues;
 	uint32_t saved;          /* chunks that were no victims because a tier would lose them; ... */
+	uint32_t ours;           /* and those that the service itself has pinned, for a tier that reads them or in passing */
 	bool saves;              /* ... there may be such: the op may still wait for them */
 	uint32_t stamp;          /* of this search, in `tried` */
 };
@@ -105,6 +106,7 @@ struct ty_chunk *eviction_add_chunk(struct eviction *e, const struct ty_key *key
 /* It is known now whose it is, if it was not (a key has one namespace: it cannot be somebody else's). */
 void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct eviction_owner *owner);
 uint64_t eviction_chunk_bytes(const struct eviction *e, const struct ty_chunk *chunk); /* of its slots */
+uint64_t eviction_leases(const struct ty_chunk *chunk); /* pins that are not the service's own */
 /* The chunk that has its first slot here, so that a walk over the slots finds it once. Null: none has. */
 struct ty_chunk *eviction_chunk_at(const struct eviction *e, uint32_t slot);
 /* Could these be its parts? All of a chunk's are of one length, and so many: its key says of which. */

@@ -426,6 +426,7 @@ static void test_quota_waits_alone(void **state)
 {
 	(void)state;
 	quota_waits_alone("fault:0,ops=2,wait=100s,timeout=200s");
+	quota_waits_alone("fault:0,wait=100s,timeout=200s"); /* all of it is with the tier already */
 }
 
 /* Evicted while it waits, and stored again: it waits twice, and goes once. */
