@@ -102,12 +102,14 @@ static void begin(struct disk_actor *a, struct disk_job *job)
 }
 
 /* A file that is not wanted any more. */
-static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_key *key, uint32_t folder)
+static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_key *key, uint32_t folder, uint64_t bytes)
 {
 	struct disk_job *job = disk_job_create(a->disk, work, key, folder);
 
 	if (!job)
 		return false;
+	job->isolated = work == DISK_ISOLATE ? bytes : 0;
+	a->aside += job->isolated;
 	if (work == DISK_ISOLATE)
 		snprintf(job->temp, sizeof job->temp, "quarantine/%.64s.%016llx-%u", job->name + 3, (unsigned long long)a->disk->boot,
 			a->isolated++);
@@ -151,7 +153,7 @@ static bool evict_one(struct disk_actor *a)
 {
 	struct disk_entry *entry = disk_order_victim(&a->index.order);
 
-	if (!entry || a->errands >= ERRANDS_MAX || !errand(a, DISK_REMOVE, &entry->key, entry->folder))
+	if (!entry || a->errands >= ERRANDS_MAX || !errand(a, DISK_REMOVE, &entry->key, entry->folder, 0))
 		return false;
 	ty_tier_gone(a->tier, &entry->key, TYER__V1__EVENT__KIND__DROPPED);
 	disk_index_remove(&a->index, entry, true);
@@ -165,7 +167,7 @@ static void drop_twin(struct disk_actor *a, const struct ty_key *key, uint32_t f
 	const struct disk_entry *entry = disk_index_find(&a->index, key);
 
 	if (entry && entry->folder != folder && a->errands < ERRANDS_MAX && !is_leaving(a, key))
-		(void)errand(a, DISK_REMOVE, key, folder);
+		(void)errand(a, DISK_REMOVE, key, folder, 0);
 }
 
 /* The file system is full before the tier has its size: then what fits is what it may have, and the oldest go for what comes. */
@@ -201,6 +203,7 @@ static void forget(struct disk_actor *a, struct disk_entry *entry)
 static void isolate(struct disk_actor *a, const struct disk_job *job)
 {
 	struct disk_entry *entry = entry_of(a, job);
+	uint64_t bytes;
 	bool keep;
 
 	if (!entry)
@@ -208,12 +211,12 @@ static void isolate(struct disk_actor *a, const struct disk_job *job)
 	if (is_power_of_two(++a->wrong)) /* the first, and then ever more seldom */
 		ty_log(TY_LOG_WARN, "tier", "disk: wrong (%llu so far): %s/%s: %s", (unsigned long long)a->wrong,
 			a->disk->folder[job->folder].path, job->name, job->why);
-	keep = a->aside + entry->bytes <= a->disk->quarantine;
-	a->aside += keep ? entry->bytes : 0;
+	bytes = entry->bytes;
+	keep = a->aside + bytes <= a->disk->quarantine;
 	disk_index_remove(&a->index, entry, false);
 	ty_tier_gone(a->tier, &job->shape.key, TYER__V1__EVENT__KIND__WRONG);
 	count(&a->tier->stats.quarantined, 1);
-	(void)errand(a, keep ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder);
+	(void)errand(a, keep ? DISK_ISOLATE : DISK_REMOVE, &job->shape.key, job->folder, bytes);
 }
 
 /* ---- operations -------------------------------------------------------------------------------------------- */
@@ -450,7 +453,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		if (job->outcome == TY_TIER_DONE && job->unwanted) {
 			job->outcome = TY_TIER_LATE;
 			snprintf(job->why, sizeof job->why, "it was deleted");
-			(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder);
+			(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
 		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false)) {
 			job->outcome = TY_TIER_FAILED; /* the next start finds it */
 			snprintf(job->why, sizeof job->why, "no memory to remember it");
@@ -459,6 +462,9 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 			tell_unwritten(a, job);
 		if (job->outcome == TY_TIER_FULL)
 			make_way(a, 2 * ty_envelope_total(&job->shape));
+	} else if (job->work == DISK_ISOLATE && job->outcome != TY_TIER_DONE) { /* the folder is gone, perhaps: then so is the file */
+		a->aside -= job->isolated;
+		(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
 	} else if (job->work == DISK_GET) {
 		if (job->outcome == TY_TIER_CORRUPT)
 			isolate(a, job);
@@ -471,7 +477,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		if (job->outcome == TY_TIER_LATE && a->stopping)
 			job->outcome = TY_TIER_STOPPED;
 		ty_tier_complete(a->tier, io, job->outcome, job->why[0] ? "%s" : NULL, job->why);
-	} else if (job->outcome != TY_TIER_DONE && job->outcome != TY_TIER_MISSING) {
+	} else if (job->outcome != TY_TIER_DONE && (job->outcome != TY_TIER_MISSING || job->work == DISK_ISOLATE)) {
 		ty_log(TY_LOG_WARN, "tier", "disk: %s", job->why);
 	}
 	disk_job_free(job);

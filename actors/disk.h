@@ -143,6 +143,7 @@ struct disk_job {
 	int fd;                             /* with io_uring: its place in the ring's table */
 	bool direct;
 	bool unwanted;                      /* PUT: it was deleted since */
+	uint64_t isolated;                  /* ISOLATE: bytes of the file */
 	uint32_t looked;                    /* REMOVE of an io: folders so far ... */
 	bool removed;                       /* ... and one of them had it */
 	char name[DISK_NAME_MAX], temp[DISK_NAME_MAX]; /* in the folder; ISOLATE: from, to */

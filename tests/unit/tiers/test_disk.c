@@ -769,6 +769,26 @@ static void test_quarantine(void **state)
 	}
 }
 
+/* What cannot be put aside, because somebody took that folder away, is removed: it would lie there uncounted, and be found again. */
+static void test_no_quarantine(void **state)
+{
+	char path[256];
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
+	flip(1, TY_ENVELOPE_BYTES + 1);
+	snprintf(path, sizeof path, "%s/quarantine", dir);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(house_do(&h, TY_TIER_GET, 1, 1, CHUNK), TY_TIER_CORRUPT);
+	path_of(1, path);
+	while (access(path, F_OK) == 0 || atomic_load(&h.tier->stats.quarantine_bytes))
+		usleep(100);
+	house_close(&h);
+}
+
 /* A start that ended where the folder was to be told what it is (the power went, the disk was full) leaves that file empty, or half
  * written: the next one goes on there. */
 static void test_half_made_folder(void **state)
@@ -852,6 +872,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_ends_while_it_removes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_no_quarantine, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_half_made_folder, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_folder, make_dir, remove_dir),
 	};
