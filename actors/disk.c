@@ -117,11 +117,11 @@ static bool errand(struct disk_actor *a, enum disk_work work, const struct ty_ke
 	return true;
 }
 
-/* Is a file of that key being removed? A new one could be taken for it. */
+/* Is a file of that key being removed, or will be when it is written? A new one could be taken for it. */
 static bool is_leaving(const struct disk_actor *a, const struct ty_key *key)
 {
 	for (const struct disk_job *job = a->jobs; job; job = job->next)
-		if ((job->work == DISK_REMOVE || job->work == DISK_ISOLATE) && memcmp(&job->shape.key, key, sizeof *key) == 0)
+		if ((job->work == DISK_REMOVE || job->work == DISK_ISOLATE || job->unwanted) && memcmp(&job->shape.key, key, sizeof *key) == 0)
 			return true;
 	return false;
 }

@@ -707,6 +707,31 @@ static void test_replaced_while_it_is_read(void **state)
 	house_close(&h);
 }
 
+/* A chunk is deleted while it is written, and comes again before that is over: what is told of it then is so. */
+static void test_comes_again_while_it_goes(void **state)
+{
+	uint64_t large = 8 << 20;
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < 30; n++) {
+		struct ty_tier_io *ios[3];
+		enum ty_tier_outcome there;
+
+		ios[0] = house_io(&h, TY_TIER_PUT, n, 0, 1, large);
+		ios[1] = house_io(&h, TY_TIER_DELETE, n, 0, 1, 0);
+		ios[2] = house_io(&h, TY_TIER_PUT, n, 0, 1, large);
+		house_run(&h, ios, 3);
+		there = house_do(&h, TY_TIER_EXISTS, n, 1, 0);
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, large), there);
+		for (int i = 0; i < 3; i++)
+			house_free(ios[i]);
+	}
+	house_close(&h);
+}
+
 static _Atomic uint32_t came_home;
 
 static void count_home(struct ty_tier_io *io)
@@ -870,6 +895,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_list_from_nowhere, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_aside, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_replaced_while_it_is_read, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_comes_again_while_it_goes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_ends_while_it_removes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_quarantine, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_no_quarantine, make_dir, remove_dir),
