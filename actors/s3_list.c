@@ -111,6 +111,8 @@ static const char *take_page(struct s3_op *op)
 		if (!ty_tier_page_add(page, &item))
 			return "no memory for a page";
 	}
+	/* one that is asked for so many may tell more of them at once: those are the next page's */
+	more |= !bad && ty_s3_next_listed(&at, &left, op->a->s3->prefix, &listed, &bad);
 	if (bad)
 		return bad;
 	if (more && !strcmp(last, l->place))

@@ -162,6 +162,35 @@ static void test_hostile_lists(void **state)
 	lab_close_tier();
 }
 
+/* A store that tells more than it was asked for, and that this is all: what is not taken of it is another page's. */
+static void test_more_than_asked(void **state)
+{
+	struct ty_tier_page page = {.wanted = 7};
+	struct ty_tier_io *io;
+	char *text = malloc(65536);
+
+	(void)state;
+	assert_int_equal(lab_open_tier(",retries=0"), TY_OK);
+	for (unsigned count = S3_LIST_MAX; count <= S3_LIST_MAX + 1; count++) {
+		size_t n = (size_t)sprintf(text, "%s", BEGIN);
+
+		for (unsigned i = 0; i < count; i++)
+			n += (size_t)sprintf(text + n, "<Contents><Key>tyer/%064x</Key><Size>5</Size></Contents>", i);
+		sprintf(text + n, "%s", END);
+		lab.server.list = text;
+		page.cursor.length = 0;
+		io = list_io(&page);
+		lab_run(&io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		assert_int_equal(page.count, S3_LIST_MAX);
+		assert_int_equal(page.cursor.length != 0, count > S3_LIST_MAX);
+		ty_tier_page_clear(&page);
+		free(io);
+	}
+	lab_close_tier();
+	free(text);
+}
+
 /* An answer without end is cut off. */
 static void test_endless_list(void **state)
 {
@@ -188,6 +217,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_list),
 		TEST(test_hostile_lists),
+		TEST(test_more_than_asked),
 		TEST(test_endless_list),
 	};
 
