@@ -54,10 +54,42 @@ struct s3_op *s3_errand(struct s3_actor *a, const struct ty_key *key)
 	return new_op(a, NULL, key, ty_now() + a->tier->config.timeout);
 }
 
+/* Is another one out that changes the same chunk? Requests have connections of their own, and the later one may be there first. */
+static bool is_behind(const struct s3_op *op)
+{
+	for (const struct s3_op *other = op->a->ops; other; other = other->next)
+		if (other != op && other->writes && !memcmp(&other->key, &op->key, sizeof op->key))
+			return true;
+	return false;
+}
+
+static bool begin(struct s3_op *op, struct ty_tier_io *io);
+
+/* The next one that changes this chunk: the first that came. */
+static void let_next(struct s3_actor *a, const struct ty_key *key)
+{
+	struct s3_op *next = NULL;
+
+	for (struct s3_op *op = a->ops; op; op = op->next) {
+		if (!op->writes || memcmp(&op->key, key, sizeof *key) != 0)
+			continue;
+		if (!op->waits)
+			return;
+		next = op;
+	}
+	if (!next)
+		return;
+	next->waits = false;
+	if (!begin(next, next->io))
+		next->deadline = 0; /* no memory: it is over at the next look */
+}
+
 void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 {
 	struct s3_actor *a = op->a;
 	struct ty_tier_io *io = op->io;
+	struct ty_key key = op->key;
+	bool writes = op->writes;
 
 	while (op->requests)
 		s3_request_free(op->requests);
@@ -74,6 +106,8 @@ void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 	free(op);
 	if (io)
 		ty_tier_complete(a->tier, io, outcome, why ? "%.110s" : NULL, why);
+	if (writes)
+		let_next(a, &key);
 }
 
 /* ---- wrong objects --------------------------------------------------------------------------------------------------- */
@@ -93,6 +127,7 @@ static void drop(struct s3_actor *a, const struct ty_key *key, const char *why)
 
 	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
 	if (r) {
+		errand->writes = true;
 		ty_log(TY_LOG_WARN, "tier", "s3: deleting %s: %s", r->url, why);
 		return;
 	}
@@ -335,8 +370,12 @@ static void carry_out(struct s3_actor *a, struct ty_tier_io *io)
 	if (io->verb == TY_TIER_DELETE)
 		ty_tier_pack_none(a->tier, io->keys);
 	op = new_op(a, io, io->key_count ? io->keys : &(struct ty_key){{0}}, io->deadline);
+	if (op)
+		op->writes = io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE;
 	if (!op)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
+	else if (op->writes && is_behind(op))
+		op->waits = true;
 	else if (!begin(op, io))
 		s3_op_end(op, TY_TIER_FAILED, "no memory");
 	else if (op->list && op->list->wrong_cursor)

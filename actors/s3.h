@@ -164,6 +164,8 @@ struct s3_op {
 	struct s3_listing *list;
 	struct ty_tier_unpack *unpack;   /* GET: where packed parts are read to; null: none is, or there is no memory */
 	bool unpacking;                  /* it is with an unpacker: the io stays */
+	bool writes;                     /* PUT, DELETE: of one chunk they go out one after the other ... */
+	bool waits;                      /* ... and this one's turn is not yet */
 };
 
 struct s3_actor {

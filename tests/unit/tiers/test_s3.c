@@ -381,6 +381,37 @@ static void test_deadline(void **state)
 	lab_close_tier();
 }
 
+/* What is said of one chunk is done in that order, also where the first takes its time: a chunk that is deleted while it goes up is not
+ * there when it has. Those of others do not wait for it. */
+static void test_order(void **state)
+{
+	struct ty_tier_io *ios[4];
+
+	(void)state;
+	assert_int_equal(lab_open_tier(",timeout=60s"), TY_OK);
+	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 1, "PUT", 0);
+	ios[0] = lab_io(TY_TIER_PUT, 1, 0, 1, CHUNK);
+	ios[1] = lab_io(TY_TIER_DELETE, 1, 0, 1, 0);
+	ios[2] = lab_io(TY_TIER_PUT, 2, 2, 1, CHUNK);
+	ios[3] = lab_io(TY_TIER_DELETE, 2, 0, 1, 0);
+	lab_run(ios, 4);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(ios[i]->outcome, TY_TIER_DONE);
+		lab_free(ios[i]);
+	}
+	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_MISSING);
+	/* and one that waits goes home in time, as any other */
+	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 100, "PUT", 0);
+	ios[0] = lab_io(TY_TIER_PUT, 1, 0, 1, CHUNK);
+	ios[1] = lab_io(TY_TIER_DELETE, 1, 0, 1, 0);
+	lab_run(ios, 2);
+	assert_int_not_equal(ios[0]->outcome, TY_TIER_DONE);
+	assert_true(ios[1]->outcome == TY_TIER_LATE || ios[1]->outcome == TY_TIER_DONE || ios[1]->outcome == TY_TIER_FAILED);
+	lab_free(ios[0]);
+	lab_free(ios[1]);
+	lab_close_tier();
+}
+
 /* Told to stop, it ends all that is out, in whatever state it is. */
 static void test_stop(void **state)
 {
@@ -585,6 +616,7 @@ int main(void)
 		TEST(test_down),
 		TEST(test_pieces),
 		TEST(test_deadline),
+		TEST(test_order),
 		TEST(test_stop),
 		TEST(test_lanes),
 		TEST(test_credentials_file),
