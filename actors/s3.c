@@ -295,6 +295,8 @@ void s3_request_end(struct s3_request *r, enum s3_end end)
 			ty_log(TY_LOG_DEBUG, "tier", "s3: %s: %s", r->url, r->why);
 		if (r->kind == S3_DELETE)
 			gone(op->a, &op->key);
+		else if (r->kind == S3_PROBE && op->a->breaker.probing) /* it was never sent: another one will be */
+			(void)ty_breaker_bad(&op->a->breaker, true, ty_now());
 		s3_op_end(op, TY_TIER_DONE, NULL);
 		return;
 	}

@@ -307,6 +307,36 @@ static void test_down(void **state)
 	lab_close_tier();
 }
 
+static unsigned no_memory; /* so many requests find none */
+
+CURLMcode __real_curl_multi_add_handle(CURLM *multi, CURL *easy);
+CURLMcode __wrap_curl_multi_add_handle(CURLM *multi, CURL *easy);
+CURLMcode __wrap_curl_multi_add_handle(CURLM *multi, CURL *easy)
+{
+	if (!no_memory)
+		return __real_curl_multi_add_handle(multi, easy);
+	no_memory--;
+	return CURLM_OUT_OF_MEMORY;
+}
+
+/* A question whether it is back that cannot even be sent is not the last one. */
+static void test_down_without_memory(void **state)
+{
+	(void)state;
+	assert_int_equal(lab_open_tier(",timeout=2s,retries=0"), TY_OK);
+	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
+	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 100, "", 503);
+	for (int i = 0; i < 5; i++)
+		assert_int_not_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
+	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
+	no_memory = 1;
+	s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+	lab_pass(60 * SECOND);
+	assert_int_equal(no_memory, 0);
+	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
+	lab_close_tier();
+}
+
 /* A chunk of more than part-size goes up in pieces, is there whole or not at all, and leaves no pieces behind. */
 static void test_pieces(void **state)
 {
@@ -614,6 +644,7 @@ int main(void)
 		TEST(test_refusals),
 		TEST(test_floods),
 		TEST(test_down),
+		TEST(test_down_without_memory),
 		TEST(test_pieces),
 		TEST(test_deadline),
 		TEST(test_order),
