@@ -113,6 +113,7 @@ enum ty_message {
 	TY_WRITEBACK_IO,             /* struct ty_tier_io  from a tier */
 	TY_WRITEBACK_TICK,           /* its timer, while something waits */
 	TY_WRITEBACK_STOP,           /* struct ty_stop     from main: tell when nothing is out */
+	TY_WRITEBACK_SUMMED,         /* struct ty_bytework from bytework */
 
 	/* scrub: reads what lies there, and verifies it. */
 	TY_SCRUB_START = 0x360,      /* struct ty_msg      from main: everybody is there */

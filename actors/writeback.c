@@ -20,10 +20,11 @@ struct waiting {
 	uint64_t pin_bytes;
 };
 
-/* One that is with the tier. */
+/* One that is next, or with the tier. */
 struct put {
 	struct put *next, **link; /* of the tier's, the oldest first */
 	struct ty_tier *tier;
+	struct ty_bytework work;  /* while what has no sum yet is given one */
 	struct ty_chunk *chunk;   /* pinned */
 	uint64_t pin_bytes;       /* counted for it as a victim */
 	int64_t since;
@@ -33,6 +34,8 @@ struct put {
 struct lane { /* one a tier */
 	struct ty_tier *tier;
 	struct waiting *first, **end;
+	struct put *next;  /* taken from these, pinned, and to be submitted; null: none */
+	bool summing;      /* it is with a bytework thread */
 	struct put *out, **out_end;
 	bool hangs; /* as it was last told in the log */
 };
@@ -41,6 +44,7 @@ struct writeback {
 	struct ty_service *service;
 	struct lane lanes[TY_MAX_TIERS];
 	struct ty_timer tick;
+	uint32_t bytework_turn;
 	bool ticking, stopping;
 	int64_t drain_until;
 	struct ty_stop *stop;
@@ -92,7 +96,7 @@ void ty_down_drop(struct ty_service *service, const struct ty_down_item *item)
 static bool is_idle(const struct writeback *w)
 {
 	for (uint32_t i = 0; i < w->service->tier_count; i++)
-		if (w->lanes[i].first || w->lanes[i].out)
+		if (w->lanes[i].first || w->lanes[i].next || w->lanes[i].out)
 			return false;
 	return true;
 }
@@ -124,22 +128,46 @@ static struct put *make_put(struct writeback *w, struct ty_tier *tier, struct ty
 	put->io.home = ty_self();
 	put->io.home_type = TY_WRITEBACK_IO;
 	put->io.verb = TY_TIER_PUT;
-	put->io.deadline = ty_now() + tier->config.timeout;
 	put->io.keys = &chunk->key;
 	put->io.key_count = 1;
 	put->io.identity = ty_spaces_identity(&w->service->spaces, chunk->space);
 	put->io.parts = chunk->parts;
 	for (uint32_t i = 0; i < chunk->parts; i++) {
 		const struct ty_slot_record *record = ty_slots_held(w->service->slots, chunk->slots[i]);
-		uint64_t checksum = ty_slots_checksum(w->service->slots, chunk->slots[i]);
 		uint8_t *data = ty_slots_address(w->service->slots, chunk->slots[i]);
 
 		/* What lies behind the contents in the slot is nobody's, and may be of somebody else's earlier chunk. */
 		memset(data + record->length, 0, ty_envelope_padded(record->length) - record->length);
-		put->io.part[i] = (struct ty_tier_part){data, record->length,
-			checksum ? checksum : ty_checksum(data, record->length)};
+		put->io.part[i] = (struct ty_tier_part){data, record->length, ty_slots_checksum(w->service->slots, chunk->slots[i])};
 	}
 	return put;
+}
+
+/* On a bytework's thread, if there is one: a pass over the bytes takes longer than a handler may. */
+static void sum(struct ty_service *service, struct ty_bytework *work)
+{
+	struct put *put = ty_container_of(work, struct put, work);
+
+	(void)service;
+	for (uint32_t i = 0; i < put->io.parts; i++)
+		if (!put->io.part[i].checksum)
+			put->io.part[i].checksum = ty_checksum(put->io.part[i].data, put->io.part[i].length);
+}
+
+/* What eviction had no time for, or has not done yet. */
+static void sum_missing(struct writeback *w, struct lane *lane)
+{
+	struct put *put = lane->next;
+	bool missing = false;
+
+	for (uint32_t i = 0; i < put->io.parts; i++)
+		missing |= !put->io.part[i].checksum;
+	put->work.home = ty_self();
+	put->work.home_type = TY_WRITEBACK_SUMMED;
+	put->work.run = sum;
+	lane->summing = missing && ty_bytework_send(w->service, &put->work, &w->bytework_turn);
+	if (missing && !lane->summing)
+		sum(w->service, &put->work);
 }
 
 static void take_first(struct lane *lane)
@@ -158,6 +186,26 @@ static void drop_first(struct writeback *w, struct lane *lane)
 	take_first(lane);
 }
 
+/* The one that is next, unless it is being summed up. False: there is none. */
+static bool drop_next(struct writeback *w, struct lane *lane)
+{
+	struct put *put = lane->next;
+
+	if (!put || lane->summing)
+		return false;
+	drop(w->service, lane->tier, &put->chunk->key, put->chunk, put->pin_bytes);
+	free(put);
+	lane->next = NULL;
+	return true;
+}
+
+static void drop_all(struct writeback *w, struct lane *lane)
+{
+	(void)drop_next(w, lane);
+	while (lane->first)
+		drop_first(w, lane);
+}
+
 /* Is it there, or with the tier? A chunk that was evicted while it waited, and stored again, waits twice. */
 static bool has_gone(const struct lane *lane, const struct ty_chunk *chunk)
 {
@@ -170,36 +218,44 @@ static bool has_gone(const struct lane *lane, const struct ty_chunk *chunk)
 	return false;
 }
 
-/* Give the tier the next one. False: it takes no more now. */
-static bool submit_first(struct writeback *w, struct lane *lane)
+/* The first of those that wait is next, if there is anything to be done with it. */
+static void take_next(struct writeback *w, struct lane *lane)
 {
 	struct waiting *item = lane->first;
 	struct ty_chunk *chunk = item->pinned ? item->pinned : hold(w->service, &item->key);
-	struct put *put;
 
 	if (chunk && has_gone(lane, chunk)) {
 		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
 		forget(lane->tier, chunk, item->pin_bytes);
 		take_first(lane);
-		return true;
+		return;
 	}
-	put = chunk ? make_put(w, lane->tier, chunk) : NULL;
-	if (put && ty_tier_submit(lane->tier, &put->io)) {
-		put->since = ty_now();
-		put->pin_bytes = item->pin_bytes;
-		put->link = lane->out_end;
-		*put->link = put;
-		lane->out_end = &put->next;
-		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
-		take_first(lane);
-		return true;
+	lane->next = chunk ? make_put(w, lane->tier, chunk) : NULL;
+	if (!lane->next) { /* evicted before its turn came, or no memory */
+		if (chunk && !item->pinned)
+			let_go(chunk);
+		drop_first(w, lane);
+		return;
 	}
-	if (chunk && !item->pinned)
-		let_go(chunk);
-	free(put);
-	if (put)
+	lane->next->pin_bytes = item->pin_bytes;
+	take_first(lane);
+	sum_missing(w, lane);
+}
+
+/* Give it to the tier. False: not yet, or it takes no more now. */
+static bool submit_next(struct lane *lane)
+{
+	struct put *put = lane->next;
+
+	put->io.deadline = ty_now() + lane->tier->config.timeout;
+	if (lane->summing || !ty_tier_submit(lane->tier, &put->io))
 		return false;
-	drop_first(w, lane); /* evicted before its turn came, or no memory */
+	put->since = ty_now();
+	put->link = lane->out_end;
+	*put->link = put;
+	lane->out_end = &put->next;
+	lane->next = NULL;
+	atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
 	return true;
 }
 
@@ -212,8 +268,10 @@ static bool has_credit(const struct lane *lane)
 
 static void pump(struct writeback *w, struct lane *lane)
 {
-	while (lane->first && has_credit(lane) && submit_first(w, lane))
-		;
+	do
+		while (!lane->next && lane->first && has_credit(lane))
+			take_next(w, lane);
+	while (lane->next && submit_next(lane));
 }
 
 /* Then what waits for it is dropped, and eviction offers it nothing. */
@@ -287,8 +345,20 @@ static void on_io(void *self, struct ty_msg *msg)
 
 static void abandon(struct writeback *w, struct lane *lane)
 {
+	uint64_t count = drop_next(w, lane);
+
 	for (; lane->first; drop_first(w, lane))
-		atomic_fetch_add_explicit(&w->service->writeback_stats.abandoned, 1, memory_order_relaxed);
+		count++;
+	atomic_fetch_add_explicit(&w->service->writeback_stats.abandoned, count, memory_order_relaxed);
+}
+
+static void look(struct writeback *w, struct lane *lane, int64_t now)
+{
+	if (w->stopping && now >= w->drain_until)
+		abandon(w, lane);
+	if (look_if_hangs(lane, now))
+		drop_all(w, lane);
+	pump(w, lane);
 }
 
 static void on_tick(void *self, struct ty_msg *msg)
@@ -298,16 +368,21 @@ static void on_tick(void *self, struct ty_msg *msg)
 
 	(void)msg;
 	w->ticking = false;
-	for (uint32_t t = 0; t < w->service->tier_count; t++) {
-		struct lane *lane = &w->lanes[t];
+	for (uint32_t t = 0; t < w->service->tier_count; t++)
+		look(w, &w->lanes[t], now);
+	settle(w);
+}
 
-		if (w->stopping && now >= w->drain_until)
-			abandon(w, lane);
-		if (look_if_hangs(lane, now))
-			while (lane->first)
-				drop_first(w, lane);
-		pump(w, lane);
-	}
+static void on_summed(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	struct ty_bytework *work = ty_container_of(msg, struct ty_bytework, msg);
+	struct put *put = ty_container_of(work, struct put, work);
+	struct lane *lane = &w->lanes[put->tier->index];
+
+	assert(work->ran); /* bytework outlives this actor */
+	lane->summing = false;
+	look(w, lane, ty_now());
 	settle(w);
 }
 
@@ -358,6 +433,7 @@ static const struct ty_handler handlers[] = {
 	{"io", on_io},
 	{"tick", on_tick},
 	{"stop", on_stop},
+	{"summed", on_summed},
 };
 
 const struct ty_class ty_writeback_class = {
