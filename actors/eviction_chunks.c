@@ -170,10 +170,9 @@ void eviction_commit_part(struct eviction *e, const struct ty_op *op, const stru
 	eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &op->hint);
 	if (op->hint.keep)
 		(void)eviction_keep(e, chunk, true);
-	if (ty_chunk_state(chunk) == TY_CHUNK_READY) {
-		eviction_sum(e, chunk);
+	/* it goes down with its sum, if one is being made */
+	if (ty_chunk_state(chunk) == TY_CHUNK_READY && !eviction_sum(e, chunk, true))
 		eviction_offer(e, chunk, TY_TIER_WRITE_COMMIT);
-	}
 }
 
 void eviction_abort_part(struct eviction *e, struct ty_chunk *chunk, uint32_t part)

@@ -170,7 +170,9 @@ void eviction_offers_home(struct ty_msg *msg);
 
 /* ---- eviction_sums.c ---- */
 
-void eviction_sum(struct eviction *e, struct ty_chunk *chunk); /* it has become visible */
+/* Of a chunk's contents, beside everything else. `offer`: it has become visible just now; when the sum is there it is offered to the
+ * tiers. False: nothing was begun. */
+bool eviction_sum(struct eviction *e, struct ty_chunk *chunk, bool offer);
 /* May the op find room when those chunks are back that were being summed up when it first found none? */
 bool eviction_sums_pin(const struct eviction *e, struct ty_op *op);
 void eviction_summed(struct eviction *e, struct ty_msg *msg);

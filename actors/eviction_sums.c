@@ -18,6 +18,7 @@ struct sum {
 	struct ty_bytework work;
 	struct ty_chunk *chunk; /* pinned */
 	uint64_t bytes;         /* of its parts */
+	bool offer;             /* then it goes down */
 	bool made;              /* parts[] are filled in; not if the service stops */
 	uint64_t parts[];       /* chunk->parts */
 };
@@ -59,20 +60,21 @@ static void tell(struct eviction *e)
 	atomic_store_explicit(&e->service->checksum_stats.waiting, e->sum_bytes, memory_order_relaxed);
 }
 
-void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
+bool eviction_sum(struct eviction *e, struct ty_chunk *chunk, bool offer)
 {
 	struct ty_service *service = e->service;
 	uint64_t bytes;
 	struct sum *sum;
 
 	if (!service->bytework_count || !(bytes = unsummed_bytes(e, chunk)))
-		return;
+		return false;
 	sum = e->sum_bytes + bytes > service->arena.bytes / SHARE
 		      ? NULL
 		      : calloc(1, sizeof *sum + chunk->parts * sizeof sum->parts[0]);
 	if (sum) {
 		sum->chunk = chunk;
 		sum->bytes = bytes;
+		sum->offer = offer;
 		ty_chunk_pin(chunk);
 		ty_chunk_hold(chunk);
 		sum->work.home = ty_self();
@@ -82,13 +84,14 @@ void eviction_sum(struct eviction *e, struct ty_chunk *chunk)
 			e->sum_bytes += bytes;
 			e->sums_begun++;
 			tell(e);
-			return;
+			return true;
 		}
 		ty_chunk_let_go(chunk); /* the service stops */
 		ty_chunk_unpin(chunk);
 		free(sum);
 	}
 	eviction_count(&service->checksum_stats.skipped, 1);
+	return false;
 }
 
 bool eviction_sums_pin(const struct eviction *e, struct ty_op *op)
@@ -125,7 +128,7 @@ void eviction_sum_missing(struct eviction *e)
 		struct ty_chunk *chunk = slot == TY_NO_SLOT ? NULL : unsummed_chunk(e, slot);
 
 		if (chunk)
-			eviction_sum(e, chunk);
+			(void)eviction_sum(e, chunk, false);
 	}
 	/* with sums on their way, the next one that is made goes on here */
 	if (e->unsummed_at != TY_NO_SLOT && e->sums_begun == e->sums_ended)
@@ -138,6 +141,8 @@ void eviction_summed(struct eviction *e, struct ty_msg *msg)
 
 	for (uint32_t part = 0; sum->made && part < sum->chunk->parts; part++)
 		ty_slots_set_checksum(e->service->slots, sum->chunk->slots[part], sum->parts[part]);
+	if (sum->offer && ty_chunk_state(sum->chunk) == TY_CHUNK_READY)
+		eviction_offer(e, sum->chunk, TY_TIER_WRITE_COMMIT);
 	ty_chunk_let_go(sum->chunk);
 	ty_chunk_unpin(sum->chunk);
 	e->sum_bytes -= sum->bytes;

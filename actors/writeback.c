@@ -45,7 +45,7 @@ struct writeback {
 	struct lane lanes[TY_MAX_TIERS];
 	struct ty_timer tick;
 	uint32_t bytework_turn;
-	bool ticking, stopping;
+	bool ticking, stopping, stopped; /* stopped: whoever stops it was told that nothing is out, and nothing may be any more */
 	int64_t drain_until;
 	struct ty_stop *stop;
 };
@@ -107,6 +107,7 @@ static void settle(struct writeback *w)
 
 	if (is_idle(w)) {
 		w->stop = NULL;
+		w->stopped |= stop != NULL;
 		if (stop)
 			stop->stopped(stop); /* it is gone after this */
 	} else if (!w->ticking) {
@@ -308,11 +309,27 @@ static void enqueue(struct writeback *w, uint32_t tier, const struct ty_down_ite
 	lane->end = &item->next;
 }
 
+/* Came after the stop. */
+static void refuse(void *self, struct ty_msg *msg)
+{
+	struct writeback *w = self;
+	struct ty_down *down = ty_container_of(msg, struct ty_down, msg);
+
+	assert(msg->type == TY_WRITEBACK_DOWN); /* nothing else is out */
+	for (uint32_t i = 0; i < down->count; i++)
+		ty_down_drop(w->service, &down->item[i]);
+	free(down);
+}
+
 static void on_down(void *self, struct ty_msg *msg)
 {
 	struct writeback *w = self;
 	struct ty_down *down = ty_container_of(msg, struct ty_down, msg);
 
+	if (w->stopped) {
+		refuse(self, msg);
+		return;
+	}
 	for (uint32_t i = 0; i < down->count; i++)
 		for (uint32_t t = 0; t < w->service->tier_count; t++)
 			if (down->item[i].tiers >> t & 1)
@@ -414,18 +431,6 @@ static enum ty_code start(void *self, void *arg)
 static void stop(void *self)
 {
 	assert(is_idle(self));
-}
-
-/* Came after the stop. */
-static void refuse(void *self, struct ty_msg *msg)
-{
-	struct writeback *w = self;
-	struct ty_down *down = ty_container_of(msg, struct ty_down, msg);
-
-	assert(msg->type == TY_WRITEBACK_DOWN);
-	for (uint32_t i = 0; i < down->count; i++)
-		ty_down_drop(w->service, &down->item[i]);
-	free(down);
 }
 
 static const struct ty_handler handlers[] = {

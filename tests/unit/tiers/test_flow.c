@@ -158,6 +158,53 @@ static void test_summed_once(void **state)
 	world_close();
 }
 
+/* And where sums are made anyway, the way down waits for that one. */
+static void test_summed_before(void **state)
+{
+	struct world_options options = {.pieces = 1, .sums = true, .tier = {"fault:0", NULL}};
+
+	(void)state;
+	world_open(&options);
+	summed = 0;
+	for (uint32_t f = 1; f <= 10; f++)
+		store(f, 1);
+	world_pass(SECOND);
+	assert_int_equal(tier(0)->stats.chunks, 10);
+	assert_int_equal(world.service->checksum_stats.bytes, 10 * CHUNK);
+	assert_in_range(summed, 0, 10 * 65536);
+	world_close();
+}
+
+static bool has_stopped;
+
+static void on_stopped(struct ty_stop *stop)
+{
+	(void)stop;
+	has_stopped = true;
+}
+
+/* A sum that is there only when writeback has said that nothing is on its way any more: nothing is. */
+static void test_summed_after_the_stop(void **state)
+{
+	struct world_options options = {.pieces = 1, .sums = true, .tier = {"fault:0", NULL}};
+	struct ty_stop stop = {.stopped = on_stopped};
+
+	(void)state;
+	world_open(&options);
+	has_stopped = false;
+	assert_int_equal(ty_send(world.service->writeback, &stop.msg, TY_WRITEBACK_STOP), TY_OK);
+	while (!has_stopped)
+		world_steps(1);
+	fault[0].hang = true;
+	store(1, 1);
+	world_pass(SECOND);
+	assert_int_equal(tier(0)->stats.submitted[TY_TIER_PUT], 0);
+	assert_int_equal(tier(0)->stats.queued, 0);
+	assert_int_equal(tier(0)->stats.dropped, 1);
+	fault[0].hang = false;
+	world_close();
+}
+
 static unsigned told_hangs, told_takes; /* lines of the log about the first tier */
 
 static bool listen_to_log(const char *line, size_t length)
@@ -485,7 +532,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_prefix), cmocka_unit_test(test_shared_load),
-		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_summed_once), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
+		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_summed_once), cmocka_unit_test(test_summed_before), cmocka_unit_test(test_summed_after_the_stop), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
 		cmocka_unit_test(test_full_window), cmocka_unit_test(test_coalesced),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
 		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends), cmocka_unit_test(test_quota_waits_alone),
