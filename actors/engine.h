@@ -13,6 +13,18 @@
 #define TY_FINISHED_NS (300 * 1000000000ll) /* ... for so long */
 #define TY_OPERATION_IDS 1024             /* of one OPERATIONS */
 
+#define TY_SESSION_CHUNKS_ALL ((uint64_t)32 << 20) /* chunks of all sessions of all engines: 40 bytes each */
+#define TY_POOL_BYTES_ALL ((uint64_t)32 << 40)     /* of the regions of all pools: address space of this process, a quarter of it */
+
+/* Of what an engine has for as long as it likes, all may have so much together, and each as much as is free then, as with operations
+ * (operations.h): nobody takes all of it. */
+struct ty_share {
+	_Atomic uint64_t all, used; /* relaxed: set at the start (and by tests); engines, read by metrics */
+};
+/* For an engine that has `has`. False: it may not have so much more now. */
+TY_MUST_USE bool ty_share_take(struct ty_share *share, uint64_t has, uint64_t more);
+void ty_share_give(struct ty_share *share, uint64_t what);
+
 /* Of all engines together: added to by each (relaxed), read by metrics. */
 struct ty_lookup_stats {
 	_Atomic uint64_t chunks, hits; /* of every LOOKUP's chain; found */

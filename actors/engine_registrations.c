@@ -45,6 +45,8 @@ static void free_registration(struct engine *e, struct registration *r)
 		e->registration_count--;
 		r->peer->uses--;
 	}
+	e->pool_bytes -= r->bytes;
+	ty_share_give(&e->service->pool_bytes, r->bytes);
 	close_descriptors(r);
 	ty_pool_free(r->pool);
 	free(r->layout);
@@ -168,6 +170,24 @@ static enum ty_code check_fingerprint(const struct engine *e, const struct regis
 	return TY_OK;
 }
 
+/* What is mapped for it takes address space, as much as it says, whether there is memory behind it or not. */
+static enum ty_code take_space(struct engine *e, struct registration *r, struct ty_error *err)
+{
+	struct ty_share *share = &e->service->pool_bytes;
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < r->pool->region_count; i++)
+		if (__builtin_add_overflow(bytes, r->pool->regions[i].length, &bytes))
+			bytes = UINT64_MAX;
+	if (!ty_share_take(share, e->pool_bytes, bytes))
+		return ty_fail(err, TY_LIMIT, "regions: %llu bytes; %llu of at most %llu are in the pools of all engines, %llu of them in this one's",
+			(unsigned long long)bytes, (unsigned long long)atomic_load_explicit(&share->used, memory_order_relaxed),
+			(unsigned long long)atomic_load_explicit(&share->all, memory_order_relaxed), (unsigned long long)e->pool_bytes);
+	e->pool_bytes += bytes;
+	r->bytes = bytes;
+	return TY_OK;
+}
+
 static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer__V1__Register *request, struct ty_error *err)
 {
 	const struct ty_config *config = e->service->config;
@@ -187,6 +207,8 @@ static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer
 		code = ty_layout_create(r->pool, config->chunk_tokens, TY_PIECE_BYTES, &r->layout, err);
 	if (code == TY_OK)
 		code = check_fingerprint(e, r, err);
+	if (code == TY_OK && r->device != TY_EMBEDDED_DEVICE)
+		code = take_space(e, r, err);
 	if (code == TY_OK)
 		code = take_descriptors(r, err);
 	return code == TY_OK ? check_duplicate(e, r, err) : code;

@@ -75,6 +75,8 @@ static uint32_t close_session(struct engine *e, struct session *s)
 		link = &(*link)->next;
 	*link = s->next;
 	e->session_count--;
+	e->session_chunks -= s->room;
+	ty_share_give(&e->service->session_chunks, s->room);
 	free(s->keys);
 	free(s);
 	return released;
@@ -109,6 +111,27 @@ enum ty_code engine_chain_length(const struct engine *e, const Tyer__V1__Chain *
 	return TY_OK;
 }
 
+/* The session's keys stay until it ends. */
+static enum ty_code give_room(struct engine *e, struct session *s, uint32_t room, struct ty_error *err)
+{
+	uint32_t more = room - s->room;
+	struct ty_key *keys;
+
+	if (!ty_share_take(&e->service->session_chunks, e->session_chunks, more))
+		return ty_fail(err, TY_BUSY, "sessions: %llu chunks of at most %llu are in those of all engines, %llu of them in this one's",
+			(unsigned long long)atomic_load_explicit(&e->service->session_chunks.used, memory_order_relaxed),
+			(unsigned long long)atomic_load_explicit(&e->service->session_chunks.all, memory_order_relaxed), (unsigned long long)e->session_chunks);
+	keys = realloc(s->keys, room * sizeof *keys);
+	if (!keys) {
+		ty_share_give(&e->service->session_chunks, more);
+		return ty_fail(err, TY_NO_MEMORY, "no memory for %u keys", room);
+	}
+	e->session_chunks += more;
+	s->keys = keys;
+	s->room = room;
+	return TY_OK;
+}
+
 enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain, struct ty_error *err)
 {
 	uint32_t limit = e->service->config->max_session_chunks;
@@ -121,13 +144,9 @@ enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__
 		return ty_fail(err, TY_LIMIT, "max-session-chunks: the chain would have %zu chunks; at most %u", s->chunks + more,
 			limit);
 	if (s->chunks + more > s->room) {
-		uint32_t room = s->chunks + (uint32_t)more;
-		struct ty_key *keys = realloc(s->keys, room * sizeof *keys);
-
-		if (!keys)
-			return ty_fail(err, TY_NO_MEMORY, "no memory for %u keys", room);
-		s->keys = keys;
-		s->room = room;
+		code = give_room(e, s, s->chunks + (uint32_t)more, err);
+		if (code != TY_OK)
+			return code;
 	}
 	if (chain->hashes.len)
 		ty_key_from_hashes(&s->root, chain->hashes.data, more, s->keys + s->chunks);

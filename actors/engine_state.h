@@ -38,6 +38,7 @@ struct registration {
 	bool taken;         /* the pool has descriptors, no more their numbers */
 	uint64_t identity[2]; /* of the first descriptor, if it is a memfd: device and inode, to know a pool again */
 	uint32_t flights;                       /* that use the mapping */
+	uint64_t bytes;                         /* of the engine's share of address space */
 	struct ty_exchange *exchange;           /* REGISTER's or UNREGISTER's that waits for an answer, or null */
 };
 
@@ -82,6 +83,8 @@ struct engine {
 	uint32_t registration_count, last_registration;
 	struct session *sessions[SESSION_BUCKETS];
 	uint32_t session_count;
+	uint64_t session_chunks; /* that they have room for; its share of service->session_chunks */
+	uint64_t pool_bytes;     /* of its registrations; likewise */
 	uint64_t leased;     /* chunks in leases of sessions */
 	uint32_t leases_out; /* leases on their way through eviction */
 	struct flight *flights;

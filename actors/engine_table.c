@@ -17,6 +17,26 @@ struct finished { /* began 0: none */
 	enum ty_code code, answer;
 };
 
+/* Taken first and given back if it was too much, as a row of the table of operations is. */
+bool ty_share_take(struct ty_share *share, uint64_t has, uint64_t more)
+{
+	uint64_t all = atomic_load_explicit(&share->all, memory_order_relaxed), used, left;
+
+	if (more > all)
+		return false;
+	used = atomic_fetch_add_explicit(&share->used, more, memory_order_relaxed);
+	left = used < all ? all - used : 0;
+	if (more <= left && has + more <= left - more)
+		return true;
+	ty_share_give(share, more);
+	return false;
+}
+
+void ty_share_give(struct ty_share *share, uint64_t what)
+{
+	atomic_fetch_sub_explicit(&share->used, what, memory_order_relaxed);
+}
+
 void engine_remember(struct engine *e, const struct flight *f)
 {
 	const struct ty_op *op = &f->op;

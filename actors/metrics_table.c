@@ -191,6 +191,11 @@ static void lookup(const struct ty_view *v, const struct ty_metric *m, struct ty
 	put(m, sink, "", whole(load64(&v->service->lookup_stats, m->offset)));
 }
 
+static void share(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
+{
+	put(m, sink, "", whole(load64(v->service, m->offset)));
+}
+
 static void events(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
 	put(m, sink, "", whole(load64(&v->service->events_stats, m->offset)));
@@ -360,6 +365,8 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 	{"tyer_" name, type, unit, eviction, offsetof(struct ty_eviction_stats, field), help}
 #define LOOKUP(name, type, field, help) \
 	{"tyer_lookup_" name, type, "", lookup, offsetof(struct ty_lookup_stats, field), help}
+#define SHARE(name, unit, field, help) \
+	{"tyer_" name, TY_GAUGE, unit, share, offsetof(struct ty_service, field) + offsetof(struct ty_share, used), help}
 #define TIER(name, type, unit, read, field, help) \
 	{"tyer_tier_" name, type, unit, read, offsetof(struct ty_tier_stats, field), help}
 #define SCRUB(name, type, unit, read, field, help) \
@@ -433,6 +440,8 @@ const struct ty_metric ty_metrics[] = {
 	LOOKUP("chunks", TY_COUNTER, chunks, "Chunks of the prompts that were looked up."),
 	LOOKUP("hits", TY_COUNTER, hits, "Of these, chunks that were found, as part of the prompt's beginning."),
 	LOOKUP("leases", TY_GAUGE, leases, "Chunks under lease, once for each session that leases them."),
+	SHARE("session_chunks", "", session_chunks, "Chunks in the sessions of all engines."),
+	SHARE("pool_bytes", "bytes", pool_bytes, "Address space of all registered pools."),
 	CACHE("cache_evictions", TY_COUNTER, "", evictions, "Chunks evicted."),
 	CACHE("cache_waits", TY_COUNTER, "", waits, "Stores and loads that waited for room until a tier had written what lay there."),
 	CACHE("cache_no_space", TY_COUNTER, "", no_space, "Parts dropped because everything was pinned."),
@@ -563,6 +572,8 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("registrations", "", limit_u32, max_registrations, "--max-registrations, per engine"),
 	LIMIT("sessions", "", limit_u32, max_sessions, "--max-sessions, per engine"),
 	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
+	CONSTANT("all_session_chunks", "", TY_SESSION_CHUNKS_ALL, "Chunks in the sessions of all engines; one engine may have as many as are free."),
+	CONSTANT("all_pool_bytes", "bytes", TY_POOL_BYTES_ALL, "Address space of the pools of all engines, likewise."),
 	LIMIT("client_weight", "", limit_u32, max_client_weight, "--max-client-weight, the largest share a client may ask for"),
 	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
 	LIMIT("all_operations", "", limit_u32, max_all_operations, "--max-all-operations, in flight"),

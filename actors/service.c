@@ -319,6 +319,8 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		return ty_fail(err, TY_INTERNAL, "libsodium could not be initialized");
 	}
 	s->base.config = config;
+	s->base.session_chunks.all = TY_SESSION_CHUNKS_ALL;
+	s->base.pool_bytes.all = TY_POOL_BYTES_ALL;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
 	s->base.record_fd = -1;
 	s->listener = -1;

@@ -8,6 +8,8 @@
 
 #include "wire/tyer.pb-c.h"
 
+#include <unistd.h>
+
 static struct h_service service;
 
 static const uint8_t engine[16] = {5};
@@ -127,12 +129,92 @@ static void test_history_is_bounded(void **state)
 	h_close(&c);
 }
 
+/* ---- what an engine has for as long as it likes ------------------------------------------------------------ */
+
+/* Sessions of 100 chunks, until it hears BUSY. */
+static uint32_t open_sessions(struct h_client *c)
+{
+	uint32_t count = 0;
+	enum ty_code code;
+
+	while ((code = h_lookup(c, count + 1, 100, 100)) == TY_OK)
+		count++;
+	h_expect(c, code, TY_BUSY, "chunks of at most");
+	return count;
+}
+
+/* Pools of 64 KiB, until there may be no more. */
+static uint32_t register_pools(struct h_client *c)
+{
+	struct ty_pool *pool = h_pool(c, 0, 1);
+	struct ty_region region = pool->regions[0];
+	struct ty_plane planes[H_PLANES];
+	struct ty_group group = pool->groups[0];
+	uint32_t count = 0;
+	enum ty_code code;
+
+	pool->regions = &region;
+	pool->groups = &group;
+	group.block_count = 16;
+	group.planes = planes;
+	for (uint32_t i = 0; i < H_PLANES; i++)
+		planes[i] = (struct ty_plane){0, (uint64_t)i * 16 * H_RUN};
+	region.length = 16 * H_PLANES * H_RUN;
+	for (;;) {
+		region.offset = count * region.length;
+		code = h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused));
+		if (code != TY_OK)
+			break;
+		count++;
+	}
+	h_expect(c, code, TY_LIMIT, "bytes; ");
+	return count;
+}
+
+static void gone(const struct ty_share *share)
+{
+	while (atomic_load(&share->used))
+		usleep(1000);
+}
+
+/* Nobody takes all of it: one gets half, the next one a share of the rest, and what they had is there again when they are gone. */
+static void test_all_that_there_is(void **state)
+{
+	struct ty_share *chunks = &service.service->session_chunks, *bytes = &service.service->pool_bytes;
+	struct h_client a, b;
+
+	(void)state;
+	h_open(&service, &a, NULL, "a", 0, 1);
+	h_open(&service, &b, NULL, "b", 0, 1);
+	chunks->all = 1000;
+	assert_int_equal(open_sessions(&a), 5);
+	assert_int_equal(open_sessions(&b), 2);
+	assert_int_equal(atomic_load(&chunks->used), 700);
+	h_ok(&a, h_end(&a, 1)); /* and what ends makes room */
+	h_ok(&b, h_lookup(&b, 9, 100, 100));
+	h_ok(&a, h_lookup(&a, 2, 200, 50)); /* a session has what it had */
+	h_close(&a);
+	h_close(&b);
+	gone(chunks);
+	gone(bytes);
+	h_open(&service, &a, NULL, "a", 0, 0);
+	h_open(&service, &b, NULL, "b", 0, 0);
+	bytes->all = 16 * 16 * H_PLANES * H_RUN;
+	assert_int_equal(register_pools(&a), 8);
+	assert_int_equal(register_pools(&b), 4);
+	assert_int_equal(atomic_load(&bytes->used), 12 * 16 * H_PLANES * H_RUN);
+	h_close(&a);
+	h_close(&b);
+	gone(bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST_HELD(test_cancel),
 		H_TEST_HELD(test_status_shows_them),
 		H_TEST_HELD(test_history_is_bounded),
+		H_TEST(test_all_that_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
