@@ -90,6 +90,7 @@ static void take_away(struct eviction_job *job, struct ty_chunk *chunk)
 		return;
 	chunk->entry.owner = TY_DOOMED;
 	eviction_hint(job->e, chunk, &done);
+	eviction_stay(chunk);
 	job->in_use++;
 }
 

@@ -159,6 +159,7 @@ void eviction_flush_down(struct eviction *e); /* at the end of a message that ma
 bool eviction_is_below(const struct ty_chunk *chunk, uint32_t tier); /* is it there already, or on its way? As far as is known */
 /* A visible chunk that this tier should have had at its commit. */
 void eviction_offer_to(struct eviction *e, struct ty_chunk *chunk, uint32_t tier);
+void eviction_stay(struct ty_chunk *chunk); /* what waits to be written of it is not wanted any more */
 /* The same for one tier, whatever it wants: pinned until it is there. True: it is there, or on its way. */
 bool eviction_send_down(struct eviction *e, struct ty_chunk *chunk, uint32_t tier);
 

@@ -66,9 +66,20 @@ bool eviction_is_below(const struct ty_chunk *chunk, uint32_t tier)
 	return atomic_load_explicit(&chunk->below, memory_order_relaxed) & (0x101u << tier);
 }
 
+/* It was deleted, there too, while somebody had it: it does not come back that way. */
+static bool is_doomed(const struct ty_chunk *chunk)
+{
+	return chunk->entry.owner == TY_DOOMED;
+}
+
+void eviction_stay(struct ty_chunk *chunk)
+{
+	atomic_fetch_and_explicit(&chunk->below, 0xff, memory_order_relaxed);
+}
+
 bool eviction_would_lose(struct eviction *e, const struct ty_chunk *chunk)
 {
-	uint16_t below = atomic_load_explicit(&chunk->below, memory_order_relaxed);
+	uint16_t below = is_doomed(chunk) ? 0xff : atomic_load_explicit(&chunk->below, memory_order_relaxed);
 
 	for (uint32_t i = 0; i < e->service->tier_count; i++) {
 		const struct ty_tier *tier = e->service->tiers[i];
@@ -99,6 +110,8 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 	uint64_t pin = 0;
 	uint16_t tiers = 0;
 
+	if (is_doomed(chunk))
+		return false;
 	for (uint32_t i = 0; i < service->tier_count; i++) {
 		struct ty_tier *tier = service->tiers[i];
 
@@ -123,7 +136,7 @@ bool eviction_offer(struct eviction *e, struct ty_chunk *chunk, enum ty_tier_wri
 
 void eviction_offer_to(struct eviction *e, struct ty_chunk *chunk, uint32_t tier)
 {
-	if (eviction_is_below(chunk, tier) || !room_in_list(e) || !take_place(e->service->tiers[tier], 0))
+	if (is_doomed(chunk) || eviction_is_below(chunk, tier) || !room_in_list(e) || !take_place(e->service->tiers[tier], 0))
 		return;
 	atomic_fetch_or_explicit(&chunk->below, (uint16_t)(0x100u << tier), memory_order_relaxed);
 	atomic_fetch_add_explicit(&e->service->tiers[tier]->stats.offered_late, 1, memory_order_relaxed);

@@ -207,7 +207,15 @@ static void drop_all(struct writeback *w, struct lane *lane)
 		drop_first(w, lane);
 }
 
-/* Is it there, or with the tier? A chunk that was evicted while it waited, and stored again, waits twice. */
+/* Eviction's mark, which it takes away when the chunk is deleted. A chunk that was evicted while it waited, and stored again, waits twice:
+ * the first turn takes it away too. */
+static bool is_wanted(const struct lane *lane, const struct ty_chunk *chunk)
+{
+	/* relaxed: a hint */
+	return atomic_load_explicit(&chunk->below, memory_order_relaxed) & 0x100u << lane->tier->index;
+}
+
+/* Is it there, or with the tier? */
 static bool has_gone(const struct lane *lane, const struct ty_chunk *chunk)
 {
 	/* relaxed: a hint */
@@ -225,7 +233,7 @@ static void take_next(struct writeback *w, struct lane *lane)
 	struct waiting *item = lane->first;
 	struct ty_chunk *chunk = item->pinned ? item->pinned : hold(w->service, &item->key);
 
-	if (chunk && has_gone(lane, chunk)) {
+	if (chunk && (!is_wanted(lane, chunk) || has_gone(lane, chunk))) {
 		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
 		forget(lane->tier, chunk, item->pin_bytes);
 		take_first(lane);
@@ -243,13 +251,22 @@ static void take_next(struct writeback *w, struct lane *lane)
 	sum_missing(w, lane);
 }
 
-/* Give it to the tier. False: not yet, or it takes no more now. */
+/* Give it to the tier, if it is still wanted. False: not yet, or the tier takes no more now. */
 static bool submit_next(struct lane *lane)
 {
 	struct put *put = lane->next;
 
+	if (lane->summing)
+		return false;
+	if (!is_wanted(lane, put->chunk)) {
+		atomic_fetch_sub_explicit(&lane->tier->stats.queued, 1, memory_order_relaxed);
+		forget(put->tier, put->chunk, put->pin_bytes);
+		free(put);
+		lane->next = NULL;
+		return true;
+	}
 	put->io.deadline = ty_now() + lane->tier->config.timeout;
-	if (lane->summing || !ty_tier_submit(lane->tier, &put->io))
+	if (!ty_tier_submit(lane->tier, &put->io))
 		return false;
 	put->since = ty_now();
 	put->link = lane->out_end;

@@ -290,6 +290,96 @@ static void test_delete(void **state)
 	world_close();
 }
 
+/* So many others that nothing of before is left in the arena; and what is below of a family then. */
+static uint32_t left_below(uint32_t family, uint32_t count)
+{
+	struct world_fetch f = {0};
+
+	for (uint32_t other = 100; other < 140; other++)
+		assert_int_equal(world_store_now(other, 0, CHUNKS, SMALL), TY_OK);
+	world_pass(SECOND);
+	for (uint32_t i = 0; i < count; i++)
+		assert_false(world_here(family, i));
+	world_fetch(&f, family, 0, count);
+	for (int i = 0; i < 1000 && !f.back; i++)
+		world_pass(SECOND / 100);
+	assert_true(f.back);
+	return world_fetched(&f);
+}
+
+/* What is deleted while somebody has it goes when nobody has it any more, and not down to where it was deleted. */
+static void test_delete_what_is_in_use(void **state)
+{
+	struct ty_lease *lease;
+
+	(void)state;
+	open_world("fault:0", "fault:1,write=evict");
+	assert_int_equal(world_store_now(3, 0, 8, SMALL), TY_OK);
+	world_pass(SECOND);
+	lease = world_lookup(3, 8);
+	assert_non_null(lease);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	world_name_keys(&request, 3, 8);
+	ask();
+	assert_int_equal(counts()->in_use, 8);
+	world_forget(&request);
+	world_release(lease);
+	world_pass(SECOND);
+	assert_int_equal(left_below(3, 8), 0);
+	world_close();
+}
+
+/* Nor is what is deleted while it is stored. */
+static void test_delete_what_is_filled(void **state)
+{
+	struct world_op *op;
+
+	(void)state;
+	open_world("fault:0", "fault:1,write=evict");
+	op = world_store(3, 0, 8, SMALL, 0, 1);
+	world_pass(SECOND / 100);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	world_name_keys(&request, 3, 8);
+	ask();
+	assert_int_equal(counts()->in_use, 8);
+	world_forget(&request);
+	world_copied(op, TY_OK);
+	world_pass(SECOND);
+	assert_int_equal(op->op.code, TY_OK);
+	world_free(op);
+	assert_int_equal(left_below(3, 8), 0);
+	world_close();
+}
+
+/* Nor what waits to be written. */
+static void test_delete_what_waits(void **state)
+{
+	struct ty_lease *lease;
+
+	(void)state;
+	open_world("fault:0,ops=2", NULL);
+	fault[0].hang = true;
+	store(2, 2); /* the tier has these, and one is next */
+	store(3, 8);
+	lease = world_lookup(3, 8);
+	assert_non_null(lease);
+	prepare(TYER__V1__REQUEST__VERB_DELETE);
+	world_name_keys(&request, 3, 8);
+	world_ask(&request, request.q.verb_case);
+	world_pass(SECOND / 10);
+	fault[0].hang = false;
+	fault_let(world.service->tiers[0]);
+	for (int i = 0; i < 10000 && !request.back; i++)
+		world_pass(SECOND / 1000);
+	assert_int_equal(counts()->in_use, 8);
+	world_forget(&request);
+	world_release(lease);
+	world_pass(SECOND);
+	assert_int_equal(world_stat(&world.service->tiers[0]->stats.queued), 0);
+	assert_int_equal(left_below(3, 8), 0);
+	world_close();
+}
+
 /* A tier that never answers costs the request its time and nothing else; what was done is told. */
 static void test_hang(void **state)
 {
@@ -707,6 +797,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_list), cmocka_unit_test(test_list_with_few_credits), cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_delete_what_is_in_use), cmocka_unit_test(test_delete_what_is_filled), cmocka_unit_test(test_delete_what_waits),
 		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list), cmocka_unit_test(test_keys_beside_a_hang),
 		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
