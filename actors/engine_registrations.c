@@ -170,6 +170,12 @@ static enum ty_code check_fingerprint(const struct engine *e, const struct regis
 	return TY_OK;
 }
 
+/* Of a GPU's pieces all are mapped, of other memory the region. */
+static uint64_t space_of(const struct engine *e, uint32_t device, const struct ty_region *r)
+{
+	return (r->is_fd || r->segment_count) && e->service->registrars >> device & 1 ? r->allocation_bytes : r->length;
+}
+
 /* What is mapped for it takes address space, as much as it says, whether there is memory behind it or not. */
 static enum ty_code take_space(struct engine *e, struct registration *r, struct ty_error *err)
 {
@@ -177,7 +183,7 @@ static enum ty_code take_space(struct engine *e, struct registration *r, struct 
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < r->pool->region_count; i++)
-		if (__builtin_add_overflow(bytes, r->pool->regions[i].length, &bytes))
+		if (__builtin_add_overflow(bytes, space_of(e, r->device, &r->pool->regions[i]), &bytes))
 			bytes = UINT64_MAX;
 	if (!ty_share_take(share, e->pool_bytes, bytes))
 		return ty_fail(err, TY_LIMIT, "regions: %llu bytes; %llu of at most %llu are in the pools of all engines, %llu of them in this one's",

@@ -186,6 +186,17 @@ static void test_pieces(void **state)
 	region.allocation_bytes += wrong[1].bytes / 2;
 	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
 		"regions[0].segments[1]: cuMemMap does not take it as 4194304 bytes");
+	{ /* addresses are reserved for what it says, before it is known how much there is */
+		struct ty_segment was = wrong[1];
+		uint64_t bytes = region.allocation_bytes, reserved = house.driver.count("cuMemAddressReserve");
+
+		wrong[1].bytes = TY_POOL_BYTES_ALL;
+		region.allocation_bytes += TY_POOL_BYTES_ALL - was.bytes;
+		h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_LIMIT, "in the pools of all engines");
+		assert_int_equal(house.driver.count("cuMemAddressReserve"), reserved);
+		wrong[1] = was;
+		region.allocation_bytes = bytes;
+	}
 	wrong[1].fd = 0;
 	h_expect(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_INVALID,
 		"regions[0].segments[1]: cuMemImportFromShareableHandle");
