@@ -132,22 +132,25 @@ static enum ty_code give_room(struct engine *e, struct session *s, uint32_t room
 	return TY_OK;
 }
 
-enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain, struct ty_error *err)
+/* May the session have `more` chunks behind those `before`? Then it has room for them. */
+static enum ty_code check_room(struct engine *e, struct session *s, uint32_t before, size_t more, struct ty_error *err)
 {
 	uint32_t limit = e->service->config->max_session_chunks;
+
+	if (more > limit - before)
+		return ty_fail(err, TY_LIMIT, "max-session-chunks: the chain would have %zu chunks; at most %u", before + more, limit);
+	return before + more > s->room ? give_room(e, s, before + (uint32_t)more, err) : TY_OK;
+}
+
+enum ty_code engine_append(struct engine *e, struct session *s, const Tyer__V1__Chain *chain, struct ty_error *err)
+{
 	size_t more;
 	enum ty_code code = engine_chain_length(e, chain, &more, err);
 
+	if (code == TY_OK)
+		code = check_room(e, s, s->chunks, more, err);
 	if (code != TY_OK || !more)
 		return code;
-	if (more > limit - s->chunks)
-		return ty_fail(err, TY_LIMIT, "max-session-chunks: the chain would have %zu chunks; at most %u", s->chunks + more,
-			limit);
-	if (s->chunks + more > s->room) {
-		code = give_room(e, s, s->chunks + (uint32_t)more, err);
-		if (code != TY_OK)
-			return code;
-	}
 	if (chain->hashes.len)
 		ty_key_from_hashes(&s->root, chain->hashes.data, more, s->keys + s->chunks);
 	else
@@ -290,15 +293,23 @@ static enum ty_code check_lookup(struct engine *e, const Tyer__V1__Lookup *q, st
 
 /* The session's prompt is another one from now on, or the same once more: a scheduler that asks again about a request has not
  * used its chunks twice. */
-static enum ty_code give_prompt(struct engine *e, struct session *s, const Tyer__V1__Lookup *q, struct ty_error *err)
+static enum ty_code give_prompt(struct engine *e, struct session *s, const Tyer__V1__Lookup *q, const struct ty_hint *hint,
+	struct ty_error *err)
 {
 	struct ty_lease *before = s->lease;
+	const struct ty_hint was = s->hint; /* of the prompt before */
 	struct ty_key last = s->chunks ? s->keys[s->chunks - 1] : (struct ty_key){{0}};
 	uint32_t chunks = s->chunks;
+	size_t count;
 	bool same;
-	enum ty_code code;
+	enum ty_code code = engine_chain_length(e, q->chain, &count, err);
 
+	if (code == TY_OK)
+		code = check_room(e, s, 0, count, err);
+	if (code != TY_OK) /* and the session is as it was */
+		return code;
 	engine_fetch_drop(e, s);
+	s->hint = *hint;
 	ty_key_root(&e->identity, e->fingerprint, q->adapter.data, q->adapter.len, q->media.data, q->media.len, &s->root);
 	s->chunks = 0;
 	s->lease = NULL;
@@ -307,13 +318,14 @@ static enum ty_code give_prompt(struct engine *e, struct session *s, const Tyer_
 		code = engine_extend_lease(e, s, err);
 	same = code == TY_OK && chunks && chunks == s->chunks && !memcmp(&last, &s->keys[chunks - 1], sizeof last);
 	/* After the new pins, so that what both have in common cannot be evicted between. */
-	release(e, before, &s->hint, same && s->lease ? s->lease->count : 0);
+	release(e, before, &was, same && s->lease ? s->lease->count : 0);
 	return code;
 }
 
 void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const Tyer__V1__Lookup *q = x->request->lookup;
+	struct ty_hint hint;
 	struct ty_error err;
 	enum ty_code code = check_lookup(e, q, &err);
 	struct session *s = code == TY_OK ? engine_find_session(e, q->session) : NULL;
@@ -331,9 +343,9 @@ void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x)
 		s->hint.owner = owner_of(e, s->conversation);
 	}
 	if (code == TY_OK)
-		code = engine_hint(e, s, q->hint, &s->hint, &err);
+		code = engine_hint(e, s, q->hint, &hint, &err);
 	if (code == TY_OK)
-		code = give_prompt(e, s, q, &err);
+		code = give_prompt(e, s, q, &hint, &err);
 	if (code != TY_OK) {
 		ty_exchange_refuse(x, code, "%s", err.text);
 		if (s && opened)

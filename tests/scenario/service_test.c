@@ -104,6 +104,52 @@ static void test_layers_that_skip(void **state)
 	h_close(&c);
 }
 
+/* A LOOKUP that is refused leaves the session as it was, with what it leases. */
+static void test_refused_lookup(void **state)
+{
+	struct ty_share *chunks = &service.service->session_chunks;
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	h_ok(&c, h_lookup(&c, 1, 100, 8));
+	h_fill(&c, 100, 8, 0);
+	h_ok(&c, h_store(&c, 1, 0, 8, 0));
+	h_ok(&c, h_lookup(&c, 1, 100, 8));
+	chunks->all = 100;
+	h_expect(&c, h_lookup(&c, 1, 500, 200), TY_BUSY, "chunks of at most");
+	h_wipe(&c, 8, 64);
+	h_ok(&c, h_retrieve(&c, 1, 0, 8, 64));
+	assert_int_equal(h_wrong(&c, 100, 8, 64), 0);
+	h_ok(&c, h_end(&c, 1));
+	assert_int_equal(c.last.end_session.released, 8);
+	h_close(&c);
+}
+
+/* What LOOKUP says of a prompt is said of that one, not of the one that the session had before. */
+static void test_hint_is_of_its_prompt(void **state)
+{
+	static const struct ty_hint_said pinned = {.kind = TY_HINT_PINNED};
+	const struct ty_lookup other = {.session = 1, .chain = h_chain(500, 4), .hint = &pinned};
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "a", 0, 1);
+	h_ok(&c, h_lookup(&c, 1, 100, 4));
+	h_ok(&c, h_store(&c, 1, 0, 4, 0));
+	h_ok(&c, h_lookup(&c, 1, 100, 4));
+	assert_int_equal(c.last.lookup.hits, 4);
+	h_chain(500, 4);
+	h_ok(&c, h_wait(&c, ty_client_lookup_with(c.client, &other, h_done, &c, &c.refused)));
+	h_ok(&c, h_lookup(&c, 2, 900, 4)); /* behind what the first prompt left to eviction */
+	h_ok(&c, h_store(&c, 2, 0, 4, 0));
+	assert_int_equal(atomic_load(&service.service->eviction_stats.kept_bytes), 0);
+	h_ok(&c, h_store(&c, 1, 0, 4, 0));
+	h_ok(&c, h_store(&c, 2, 0, 4, 0));
+	assert_true(atomic_load(&service.service->eviction_stats.kept_bytes) >= 4 * H_CHUNK_BYTES);
+	h_close(&c);
+}
+
 static void test_survives_its_client(void **state)
 {
 	struct h_client a, b;
@@ -449,6 +495,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		H_TEST(test_store_and_retrieve),
 		H_TEST(test_layers_that_skip),
+		H_TEST(test_refused_lookup),
+		H_TEST(test_hint_is_of_its_prompt),
 		H_TEST(test_survives_its_client),
 		H_TEST(test_tenants_share_nothing),
 		H_TEST(test_tokens),
