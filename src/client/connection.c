@@ -171,12 +171,12 @@ static enum ty_code over(int error, struct ty_error *err)
 /* As send and recv. */
 static ssize_t transmit(struct ty_connection *c, const uint8_t *bytes, size_t length)
 {
-	return c->tls != NULL ? ty_tls_send(c->tls, bytes, length) : send(c->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return c->tls != NULL ? ty_tls_send(c->session, bytes, length) : send(c->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static ssize_t receive(struct ty_connection *c, uint8_t *bytes, size_t length)
 {
-	return c->tls != NULL ? ty_tls_recv(c->tls, bytes, length) : recv(c->fd, bytes, length, MSG_DONTWAIT);
+	return c->tls != NULL ? ty_tls_recv(c->session, bytes, length) : recv(c->fd, bytes, length, MSG_DONTWAIT);
 }
 
 enum ty_code ty_connection_flush(struct ty_connection *c, struct ty_error *err)
@@ -286,13 +286,13 @@ static enum ty_code connected(struct ty_connection *c, struct ty_error *err)
 	if (error != 0)
 		return dial_error(error, c->address->url, err);
 	c->connected = true;
-	return c->tls != NULL ? ty_tls_begin(c->tls, c->fd, c->address->url, err) : TY_OK;
+	return c->tls != NULL ? ty_tls_begin(c->tls, c->fd, c->address->url, &c->session, err) : TY_OK;
 }
 
 static enum ty_code secured(struct ty_connection *c, struct ty_error *err)
 {
 	bool writes;
-	enum ty_code code = ty_tls_handshake(c->tls, &writes, err);
+	enum ty_code code = ty_tls_handshake(c->session, &writes, err);
 
 	if (code == TY_BUSY)
 		wait_for_room(c, writes);
@@ -318,8 +318,8 @@ enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err)
 
 void ty_connection_close(struct ty_connection *c)
 {
-	if (c->fd >= 0 && c->tls != NULL)
-		ty_tls_end(c->tls);
+	ty_tls_end(c->session);
+	c->session = NULL;
 	if (c->fd >= 0)
 		close(c->fd); /* leaves the epoll set with it */
 	c->fd = -1;
@@ -417,7 +417,7 @@ enum ty_code ty_connection_take(struct ty_connection *c, uint32_t *id, const uin
 		n = receive(c, c->in + c->in_to, c->in_room - c->in_to);
 		if (n > 0)
 			c->in_to += (size_t)n;
-		else if (n == 0)
+		else if (n == 0 || errno == ECONNRESET) /* reset: it left unread what we said */
 			return c->greeted ? over(ECONNRESET, err)
 					  : ty_fail(err, TY_PROTOCOL, "%s accepts connections, but does not answer as nng's REP "
 						  "protocol does: it closed this one%s", c->address->url,

@@ -16,7 +16,7 @@
 
 #include <tyer/result.h>
 
-#include "client/tls.h"
+#include "wire/tls.h"
 
 struct ty_address {
 	const char *url; /* for texts; the caller's */
@@ -42,6 +42,7 @@ struct ty_connection {
 	int fd, epoll_fd; /* fd is -1: none */
 	const struct ty_address *address;
 	struct ty_tls *tls; /* null: none; the caller's */
+	struct ty_tls_session *session; /* of it, from when the socket is connected */
 	bool connected; /* the socket is, TLS perhaps not yet */
 	bool greeted, waits; /* the peer's greeting is there; for room to send */
 	struct ty_frame *out, **out_end;
