@@ -7,13 +7,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,15 +18,11 @@
 #include "base/log.h"
 #include "wire/frame.h"
 
-#define EVENTS_MAX 64          /* of one turn */
-#define ACCEPTS_MAX 16         /* likewise */
+#define ACCEPTS_MAX 16         /* of one turn */
 #define FRAMES_MAX 16          /* of one connection in one turn */
 #define ACCEPT_PAUSE_NS 100000000 /* out of descriptors, the reserve too */
 #define NUMBER_BITS 48         /* of a generation, above the index */
-
-/* In epoll's data: a connection's index, or one of these. */
-#define EVENT_LISTENER UINT32_MAX
-#define EVENT_WAKE (UINT32_MAX - 1)
+#define EVENT_LISTENER UINT32_MAX /* in epoll's data; else it is a connection's index */
 
 void ty_descriptor_box_unref(struct ty_descriptor_box *box)
 {
@@ -112,7 +105,7 @@ void connection_end(struct clients *c, struct connection *conn, const char *why)
 		return;
 	clients_note(c, "client %llu (%s, pid %u) is gone: %s", (unsigned long long)conn->number,
 		conn->state == CONNECTION_ATTACHED ? "no HELLO" : slot->name, slot->pid, why);
-	epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+	ty_waiter_remove(&c->waiter, conn->fd);
 	hang_up(c, conn->fd);
 	conn->fd = -1;
 	c->open--;
@@ -159,11 +152,11 @@ void clients_settle(struct clients *c)
 
 static void listen_events(struct clients *c, bool on)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_LISTENER};
-
 	if (on == c->accepting)
 		return;
-	if (epoll_ctl(c->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, c->socket->fd, &event) == 0) {
+	if (!on)
+		ty_waiter_remove(&c->waiter, c->socket->listener.fd);
+	if (!on || ty_waiter_add(&c->waiter, c->socket->listener.fd, EPOLLIN, EVENT_LISTENER)) {
 		c->accepting = on;
 		c->accept_again = TY_NEVER;
 	} else {
@@ -259,7 +252,6 @@ static struct connection *make_connection(struct clients *c, int fd, int *timeli
 static void greet(struct clients *c, int fd, const struct ucred *who)
 {
 	struct ty_attach_frame frame = {.type = TY_ATTACH_WELCOME, .welcome.boot = c->service->boot};
-	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
 	struct connection *conn;
 	struct ty_error err;
 	enum ty_code code;
@@ -275,10 +267,9 @@ static void greet(struct clients *c, int fd, const struct ucred *who)
 	memcpy(frame.welcome.token, conn->token, sizeof conn->token);
 	code = ty_attach_send(fd, &frame, page, &err);
 	close(page);
-	event.data.u32 = conn->index;
 	if (code != TY_OK)
 		connection_end(c, conn, err.text);
-	else if (epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+	else if (!ty_waiter_add(&c->waiter, fd, EPOLLIN | EPOLLRDHUP, conn->index))
 		connection_refuse(c, conn, TY_IO, "attach: epoll_ctl failed");
 }
 
@@ -290,9 +281,9 @@ static int accept_and_drop(struct clients *c)
 
 	if (c->reserve_fd >= 0) {
 		close(c->reserve_fd);
-		fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		fd = accept4(c->socket->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		error = fd >= 0 ? 0 : errno;
-		if (fd >= 0 && c->socket->bare)
+		if (fd >= 0 && c->socket->listener.bare)
 			close(fd); /* nothing can lie in its queue */
 		else if (fd >= 0)
 			hang_up(c, fd);
@@ -331,7 +322,7 @@ static void accept_some(struct clients *c)
 	for (int i = 0; i < ACCEPTS_MAX; i++) {
 		struct ucred who = {0};
 		socklen_t length = sizeof who;
-		int fd = accept4(c->socket->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), error = fd < 0 ? errno : 0;
+		int fd = accept4(c->socket->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), error = fd < 0 ? errno : 0;
 
 		if (error == EMFILE || error == ENFILE) {
 			error = accept_and_drop(c);
@@ -475,26 +466,17 @@ void clients_read(struct clients *c, struct connection *conn)
 static void wait_for_events(void *self, int64_t deadline)
 {
 	struct clients *c = self;
-	struct pollfd p = {.fd = c->epoll_fd, .events = POLLIN};
-	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_runtime_now(c->service->rt);
-	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-	uint64_t count;
+	int64_t left = deadline == TY_NEVER ? -1 : deadline - ty_runtime_now(c->service->rt);
 
-	if (deadline != TY_NEVER && left <= 0)
-		return;
-	ppoll(&p, 1, deadline == TY_NEVER ? NULL : &ts, NULL);
-	/* a wake that came is served by this return; one that comes after this read ends the next wait */
-	(void)!read(atomic_load_explicit(&c->wake_fd, memory_order_relaxed) - 1, &count, sizeof count);
+	if (deadline == TY_NEVER || left > 0)
+		ty_waiter_wait(&c->waiter, left);
 }
 
 static void wake(void *self)
 {
 	struct clients *c = self;
-	const uint64_t one = 1;
-	int fd = atomic_load_explicit(&c->wake_fd, memory_order_acquire);
 
-	if (fd != 0) /* else it has not begun to wait: it looks at its mailbox before it does */
-		(void)!write(fd - 1, &one, sizeof one);
+	ty_waiter_wake(&c->waiter);
 }
 
 /* Connections that do not say HELLO; returns when the next one is due. */
@@ -522,17 +504,17 @@ static int64_t expire_connections(struct clients *c, int64_t now)
 static int64_t poll_connections(void *self, int64_t now)
 {
 	struct clients *c = self;
-	struct epoll_event events[EVENTS_MAX];
-	int n = epoll_wait(c->epoll_fd, events, EVENTS_MAX, 0);
+	const struct epoll_event *events;
+	int n = ty_waiter_take(&c->waiter, &events);
 	int64_t next, other;
 
 	for (int i = 0; i < n; i++) {
-		uint32_t what = events[i].data.u32;
+		uint64_t what = events[i].data.u64;
 
 		if (what == EVENT_LISTENER) {
 			if (c->accepting)
 				accept_some(c);
-		} else if (what != EVENT_WAKE && c->connections[what] != NULL && c->connections[what]->fd >= 0) {
+		} else if (c->connections[what] != NULL && c->connections[what]->fd >= 0) {
 			clients_read(c, c->connections[what]);
 		}
 	}
@@ -550,7 +532,7 @@ static int64_t poll_connections(void *self, int64_t now)
 	if (other < next)
 		next = other;
 	clients_settle(c);
-	return n == EVENTS_MAX ? now : next;
+	return n == TY_WAITER_EVENTS ? now : next;
 }
 
 /* ---- life --------------------------------------------------------------------------------------------------------------- */
@@ -573,7 +555,8 @@ static void on_stop(void *self, struct ty_msg *msg)
 	c->stop = ty_container_of(msg, struct ty_stop, msg);
 	c->accepting = false;
 	c->accept_again = TY_NEVER;
-	clients_socket_shut(c->socket); /* leaves the epoll set with it */
+	ty_waiter_remove(&c->waiter, c->socket->listener.fd);
+	ty_unix_listener_close(&c->socket->listener, c->socket->listener.bare ? -1 : c->closer);
 	clients_expire_hellos(c, ty_now());
 	clients_expire_engines(c, ty_now());
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++)
@@ -584,21 +567,17 @@ static void on_stop(void *self, struct ty_msg *msg)
 
 static enum ty_code start(void *self, void *arg)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_WAKE};
 	const struct ty_clients_arg *a = arg;
 	struct clients *c = self;
 	struct ty_error err;
-	int wake_fd;
 
 	c->service = a->service;
 	c->socket = a->socket;
 	c->waiting_end = &c->waiting;
 	c->accept_again = TY_NEVER;
-	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (c->epoll_fd < 0 || wake_fd < 0 || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, wake_fd, &event) != 0) {
-		ty_log(TY_LOG_ERROR, "clients", "epoll and eventfd: %s", strerror(errno));
+	if (ty_waiter_open(&c->waiter, &err) != TY_OK) {
+		ty_log(TY_LOG_ERROR, "clients", "%s", err.text);
 		abort(); /* nobody could ever join, and nobody would be told */
 	}
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
@@ -610,19 +589,13 @@ static enum ty_code start(void *self, void *arg)
 		ty_log(TY_LOG_ERROR, "clients", "%s", err.text);
 		abort(); /* as above */
 	}
-	if (!c->socket->bare && c->service->config->allow_uid.count)
-		ty_log(TY_LOG_WARN, "clients", "this kernel (before Linux 6.16) lets whoever may connect send descriptors that hold the service up: keep "
-			"strangers out of the sockets' folder (docs/security.md)");
 	c->free_count = TY_MAX_CLIENTS;
-	/* release: pairs with wake */
-	atomic_store_explicit(&c->wake_fd, wake_fd + 1, memory_order_release);
 	return TY_OK;
 }
 
 static void stop(void *self)
 {
 	struct clients *c = self;
-	int wake_fd = atomic_exchange_explicit(&c->wake_fd, 0, memory_order_relaxed);
 
 	/* After TY_CLIENTS_STOP nobody is left; without it (a start that failed half way) connections just end. */
 	for (uint32_t i = 0; i < TY_MAX_CLIENTS; i++) {
@@ -635,8 +608,7 @@ static void stop(void *self)
 	}
 	assert(c->engines == NULL && c->waiting == NULL);
 	ty_closer_close(c->closer);
-	close(c->epoll_fd);
-	close(wake_fd - 1);
+	ty_waiter_close(&c->waiter);
 	if (c->reserve_fd >= 0)
 		close(c->reserve_fd);
 }

@@ -8,20 +8,16 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+#include "base/waiter.h"
 #include "clients.h"
 #include "engine.h"
 #include "service.h"
+#include "unix_listener.h"
 #include "wire/attach.h"
 
 struct ty_clients_socket {
-	int fd; /* -1: closed */
-	char path[sizeof((struct ty_config *)0)->attach];
-	dev_t device; /* of the path, so that nobody else's socket is removed */
-	ino_t inode;
-	bool bare; /* nobody can send descriptors before we allow it (base/descriptors.h) */
+	struct ty_unix_listener listener;
 };
-/* Close the listener and remove its path. Idempotent. */
-void clients_socket_shut(struct ty_clients_socket *socket);
 
 /* An engine actor that has members, or had. */
 struct engine_entry {
@@ -61,9 +57,9 @@ struct connection {
 struct clients {
 	struct ty_service *service;
 	struct ty_clients_socket *socket;
-	int epoll_fd, reserve_fd;
+	struct ty_waiter waiter;
+	int reserve_fd;
 	int closer; /* closes what clients sent, and what that may lie in */
-	_Atomic int wake_fd; /* eventfd + 1, 0 before start and after stop; start: release, senders: acquire */
 	bool accepting;      /* the listener is in the epoll set */
 	int64_t accept_again; /* when it is not for want of descriptors: when to try, else TY_NEVER */
 

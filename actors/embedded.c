@@ -9,25 +9,18 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
 
-#define EVENTS_MAX 64
 #define FRAMES_MAX 8         /* of one connection in one turn */
 #define LOOK_NS 5000000      /* how often operations that are out are looked at for who gave them up; and the arena for new pieces */
 #define HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
 #define OUT_MAX ((size_t)256 << 20) /* bytes on their way to an owner: one that does not read that much is lost */
-
-/* In epoll's data: 2 * an owner's index, and 1 if it is its process; or this. */
-#define EVENT_WAKE UINT32_MAX
 
 /* ---- connections ------------------------------------------------------------------------------------------------------------ */
 
@@ -76,7 +69,7 @@ void embedded_lose(struct embedded *e, struct owner *o, const char *why)
 	ty_log(TY_LOG_INFO, "embedded", "the owner of process %u (%s) is gone: %s%s", o->pid, o->name, why,
 		o->granted ? "; what is out with it is kept until the process has ended" : "");
 	/* Whoever handed it over may have kept it too: then it does not end with our descriptor, and epoll would tell of it for ever. */
-	epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, o->stream.fd, NULL);
+	ty_waiter_remove(&e->waiter, o->stream.fd);
 	(void)shutdown(o->stream.fd, SHUT_RDWR);
 	ty_owner_stream_close(&o->stream);
 	embedded_drop_maps(e, o);
@@ -86,9 +79,7 @@ void embedded_lose(struct embedded *e, struct owner *o, const char *why)
 
 static void wait_for_room(struct embedded *e, struct owner *o, bool wait)
 {
-	struct epoll_event event = {.events = wait ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.u32 = 2 * o->index};
-
-	if (o->waits != wait && epoll_ctl(e->epoll_fd, EPOLL_CTL_MOD, o->stream.fd, &event) == 0)
+	if (o->waits != wait && ty_waiter_change(&e->waiter, o->stream.fd, wait ? EPOLLIN | EPOLLOUT : EPOLLIN, 2 * (uint64_t)o->index))
 		o->waits = wait;
 }
 
@@ -230,7 +221,6 @@ static enum ty_code identify(struct owner *o, struct ty_error *err)
 
 static enum ty_code take_owner(struct embedded *e, struct owner *o, struct ty_error *err)
 {
-	struct epoll_event event = {.events = EPOLLIN};
 	int type = 0, domain = 0;
 	socklen_t length = sizeof type;
 
@@ -244,11 +234,8 @@ static enum ty_code take_owner(struct embedded *e, struct owner *o, struct ty_er
 	o->told = calloc(e->service->arena.pieces / 8 + 1, 1);
 	if (!o->told)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for an owner");
-	event.data.u32 = 2 * o->index;
-	if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, o->stream.fd, &event) != 0)
-		return ty_fail(err, TY_IO, "epoll_ctl: %s", strerror(errno));
-	event.data.u32++;
-	if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, o->process, &event) != 0)
+	if (!ty_waiter_add(&e->waiter, o->stream.fd, EPOLLIN, 2 * (uint64_t)o->index) ||
+		!ty_waiter_add(&e->waiter, o->process, EPOLLIN, 2 * (uint64_t)o->index + 1))
 		return ty_fail(err, TY_IO, "epoll_ctl: %s", strerror(errno));
 	o->hello_by = ty_now() + HELLO_NS;
 	return TY_OK;
@@ -309,35 +296,26 @@ static void on_unmap(void *self, struct ty_msg *msg)
 static void wait_for_events(void *self, int64_t deadline)
 {
 	struct embedded *e = self;
-	struct pollfd p = {.fd = e->epoll_fd, .events = POLLIN};
-	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_runtime_now(e->service->rt);
-	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-	uint64_t count;
+	int64_t left = deadline == TY_NEVER ? -1 : deadline - ty_runtime_now(e->service->rt);
 
-	if (deadline != TY_NEVER && left <= 0)
-		return;
-	ppoll(&p, 1, deadline == TY_NEVER ? NULL : &ts, NULL);
-	/* a wake that came is served by this return; one that comes after this read ends the next wait */
-	(void)!read(atomic_load_explicit(&e->wake_fd, memory_order_relaxed) - 1, &count, sizeof count);
+	if (deadline == TY_NEVER || left > 0)
+		ty_waiter_wait(&e->waiter, left);
 }
 
 static void wake(void *self)
 {
 	struct embedded *e = self;
-	const uint64_t one = 1;
-	int fd = atomic_load_explicit(&e->wake_fd, memory_order_acquire);
 
-	if (fd != 0) /* else it has not begun to wait: it looks at its mailbox before it does */
-		(void)!write(fd - 1, &one, sizeof one);
+	ty_waiter_wake(&e->waiter);
 }
 
 static void on_event(struct embedded *e, const struct epoll_event *event)
 {
-	struct owner *o = event->data.u32 / 2 < TY_EMBEDDED_MAX ? e->at[event->data.u32 / 2] : NULL;
+	struct owner *o = e->at[event->data.u64 / 2];
 
 	if (!o)
 		return;
-	if (event->data.u32 & 1) {
+	if (event->data.u64 & 1) {
 		process_ended(e, o);
 	} else if (o->stream.fd >= 0) {
 		if (event->events & EPOLLOUT)
@@ -366,17 +344,16 @@ static void look(struct embedded *e, int64_t now)
 static int64_t poll_owners(void *self, int64_t now)
 {
 	struct embedded *e = self;
-	struct epoll_event events[EVENTS_MAX];
+	const struct epoll_event *events;
 	struct owner *next;
 	bool more = false;
-	int n = epoll_wait(e->epoll_fd, events, EVENTS_MAX, 0);
+	int n = ty_waiter_take(&e->waiter, &events);
 
 	for (struct owner *o = e->owners; o; o = o->next)
 		if (ty_owner_more(&o->stream))
 			read_frames(e, o, FRAMES_MAX);
 	for (int i = 0; i < n; i++)
-		if (events[i].data.u32 != EVENT_WAKE)
-			on_event(e, &events[i]);
+		on_event(e, &events[i]);
 	if (e->owners && now >= e->look_at)
 		look(e, now);
 	for (struct owner *o = e->owners; o; o = next) {
@@ -385,17 +362,16 @@ static int64_t poll_owners(void *self, int64_t now)
 		settle(e, o);
 	}
 	publish(e);
-	return more || n == EVENTS_MAX ? now : e->owners ? e->look_at : TY_NEVER;
+	return more || n == TY_WAITER_EVENTS ? now : e->owners ? e->look_at : TY_NEVER;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------------- */
 
 static enum ty_code start(void *self, void *arg)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = EVENT_WAKE};
 	struct embedded *e = self;
 	struct ty_gpu_stats *gpu;
-	int wake_fd;
+	struct ty_error err;
 
 	e->service = arg;
 	e->stats = &e->service->embedded_stats;
@@ -403,25 +379,16 @@ static enum ty_code start(void *self, void *arg)
 	snprintf(gpu->info.name, sizeof gpu->info.name, "embedded");
 	/* release: pairs with the acquire of whoever reads the name */
 	atomic_store_explicit(&gpu->state, TY_GPU_SERVING, memory_order_release);
-	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->epoll_fd < 0 || wake_fd < 0 || epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, wake_fd, &event) != 0) {
-		ty_log(TY_LOG_ERROR, "embedded", "epoll and eventfd: %s", strerror(errno));
-		if (e->epoll_fd >= 0)
-			close(e->epoll_fd);
-		if (wake_fd >= 0)
-			close(wake_fd);
+	if (ty_waiter_open(&e->waiter, &err) != TY_OK) {
+		ty_log(TY_LOG_ERROR, "embedded", "%s", err.text);
 		return TY_IO;
 	}
-	/* release: pairs with wake */
-	atomic_store_explicit(&e->wake_fd, wake_fd + 1, memory_order_release);
 	return TY_OK;
 }
 
 static void stop(void *self)
 {
 	struct embedded *e = self;
-	int wake_fd = atomic_exchange_explicit(&e->wake_fd, 0, memory_order_relaxed);
 
 	/* engines are gone, and with them all that was out */
 	while (e->owners) {
@@ -431,8 +398,7 @@ static void stop(void *self)
 		embedded_lose(e, o, "the service is stopping");
 		settle(e, o);
 	}
-	close(e->epoll_fd);
-	close(wake_fd - 1);
+	ty_waiter_close(&e->waiter);
 }
 
 /* What comes after the end: an owner that is too late. */

@@ -7,6 +7,7 @@
 #ifndef TY_ACTORS_EMBEDDED_STATE_H
 #define TY_ACTORS_EMBEDDED_STATE_H
 
+#include "base/waiter.h"
 #include "embedded.h"
 #include "service.h"
 #include "wire/owner.h"
@@ -34,7 +35,7 @@ struct owner {
 	bool waits;       /* for room to send */
 	bool greeted;     /* it said HELLO, and has its arena */
 	int process;      /* a pidfd; -1: the process has ended */
-	uint32_t index;   /* among the actor's owners: epoll knows it by that */
+	uint32_t index;   /* among the actor's owners: epoll knows it by twice that, and its process by one more */
 	uint32_t pid, uid, place; /* place: in the slot table's list of borrowers */
 	uint8_t id[TY_OWNER_BYTES];
 	char name[TY_OWNER_NAME_MAX + 1];
@@ -47,8 +48,7 @@ struct owner {
 struct embedded {
 	struct ty_service *service;
 	struct ty_embedded_stats *stats;
-	int epoll_fd;
-	_Atomic int wake_fd; /* eventfd + 1, 0 before start and after stop; start: release, senders: acquire */
+	struct ty_waiter waiter;
 	struct owner *owners, *at[TY_EMBEDDED_MAX];
 	uint32_t count;
 	uint64_t last_number; /* of pools and operations */

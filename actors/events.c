@@ -13,8 +13,7 @@
 #include "rpc_connection.h"
 #include "service.h"
 
-static const struct ty_rpc_protocol publishes = {0x20, 0x21, TY_EVENTS_ACCEPTED, TY_EVENTS_RECEIVED,
-	TY_EVENTS_SENT, TY_EVENTS_RETRY, TY_EVENTS_LATE};
+static const struct ty_rpc_protocol publishes = {0x20, 0x21, TY_EVENTS_RETRY, TY_EVENTS_LATE};
 
 struct ty_events_socket {
 	struct ty_service *service;
@@ -23,7 +22,6 @@ struct ty_events_socket {
 
 struct events {
 	struct ty_events_socket *socket;
-	struct ty_actor *self; /* a reference */
 	uint64_t sequence;     /* of the last event */
 };
 
@@ -89,7 +87,7 @@ static void send_batch(struct events *e, const Tyer__V1__EventBatch *batch)
 	for (struct ty_rpc_connection *c = e->socket->edge.all; c; c = c->next_of_all) {
 		struct ty_rpc_reply *frame;
 
-		if (!c->stream || c->closing || !c->greeted)
+		if (c->stream.fd < 0 || !c->greeted)
 			continue;
 		frame = pack(batch);
 		if (frame)
@@ -179,7 +177,6 @@ static enum ty_code start(void *self, void *arg)
 	struct events *e = self;
 
 	e->socket = arg;
-	e->self = ty_actor_ref(ty_self());
 	return TY_OK;
 }
 
@@ -188,7 +185,28 @@ static void open_up(void *self, struct ty_msg *msg)
 	struct events *e = self;
 
 	(void)msg;
-	ty_rpc_edge_start(&e->socket->edge, e->self, &calls, e);
+	ty_rpc_edge_start(&e->socket->edge, &calls, e);
+}
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct events *e = self;
+
+	ty_rpc_edge_wait(&e->socket->edge, deadline);
+}
+
+static void wake(void *self)
+{
+	struct events *e = self;
+
+	ty_rpc_edge_wake(&e->socket->edge);
+}
+
+static int64_t poll_edge(void *self, int64_t now)
+{
+	struct events *e = self;
+
+	return ty_rpc_edge_poll(&e->socket->edge, now);
 }
 
 static void stop(void *self)
@@ -196,7 +214,6 @@ static void stop(void *self)
 	struct events *e = self;
 
 	ty_rpc_edge_stop(&e->socket->edge);
-	ty_actor_unref(e->self);
 }
 
 static void refuse(void *self, struct ty_msg *msg)
@@ -209,9 +226,6 @@ static void refuse(void *self, struct ty_msg *msg)
 static const struct ty_handler handlers[] = {
 	[TY_EVENTS_START - TY_EVENTS_START] = {"start", open_up},
 	[TY_EVENTS_TELL - TY_EVENTS_START] = {"tell", tell},
-	[TY_EVENTS_RECEIVED - TY_EVENTS_START] = {"received", ty_rpc_edge_received},
-	[TY_EVENTS_SENT - TY_EVENTS_START] = {"sent", ty_rpc_edge_sent},
-	[TY_EVENTS_ACCEPTED - TY_EVENTS_START] = {"accepted", ty_rpc_edge_accepted},
 	[TY_EVENTS_RETRY - TY_EVENTS_START] = {"retry", ty_rpc_edge_retry},
 	[TY_EVENTS_LATE - TY_EVENTS_START] = {"late", ty_rpc_edge_late},
 };
@@ -225,4 +239,6 @@ const struct ty_class ty_events_class = {
 	.start = start,
 	.stop = stop,
 	.refuse = refuse,
+	.poll = poll_edge,
+	.wait = {wait_for_events, wake},
 };

@@ -9,13 +9,10 @@
 enum ty_message {
 	/* rpc: the edge. */
 	TY_RPC_START = 0x100,    /* struct ty_msg        from main: everybody is there, receive */
-	TY_RPC_RECEIVED,         /* struct ty_rpc_io     from nng: a connection has bytes, or its end */
 	TY_RPC_ANSWER,           /* struct ty_exchange   from anyone it was given to: send the reply */
-	TY_RPC_SENT,             /* struct ty_rpc_io     from nng: a connection took bytes, or did not */
 	TY_RPC_ROUTE,            /* struct ty_route      from clients: a client came or went */
 	TY_RPC_STOP,             /* struct ty_stop       from main: refuse new requests, tell when all are answered */
 	TY_RPC_RETRY,            /* its timer: accept again after an error */
-	TY_RPC_ACCEPTED,         /* struct ty_rpc_io     from nng: a connection (or the accept failed) */
 	TY_RPC_LATE,             /* a connection's timer: a frame that is not whole, a reply that is not taken */
 
 	/* clients: the attach socket and who is there. */
@@ -126,9 +123,6 @@ enum ty_message {
 	/* events: tells subscribers what is stored and evicted. */
 	TY_EVENTS_START = 0x3e0,     /* struct ty_msg      from main: everybody is there, accept */
 	TY_EVENTS_TELL,              /* struct ty_event_list from eviction, tiers */
-	TY_EVENTS_RECEIVED,          /* struct ty_rpc_io   from nng, as rpc's */
-	TY_EVENTS_SENT,              /* struct ty_rpc_io   from nng */
-	TY_EVENTS_ACCEPTED,          /* struct ty_rpc_io   from nng */
 	TY_EVENTS_RETRY,             /* its timer: accept again after an error */
 	TY_EVENTS_LATE,              /* a connection's timer, as rpc's */
 };

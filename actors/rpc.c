@@ -222,7 +222,7 @@ static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
 	if (connection && verb == TYER__V1__REQUEST__VERB_HELLO && exchange->code == TY_OK)
 		connection->client = exchange->reply.hello->client;
 	if (connection && verb == TYER__V1__REQUEST__VERB_REGISTER && exchange->code == TY_OK)
-		atomic_store_explicit(&connection->device, exchange->reply.registered.device + 1, memory_order_relaxed);
+		connection->device = exchange->reply.registered.device + 1;
 	if (connection) {
 		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
 		if (!frame && exchange->code == TY_OK) {
@@ -513,7 +513,28 @@ static void open_up(void *self, struct ty_msg *msg)
 	(void)msg;
 	for (uint32_t i = 0; i < rpc->socket->count; i++)
 		rpc->socket->slots[i].exchange.rpc = rpc->self;
-	ty_rpc_edge_start(&rpc->socket->edge, rpc->self, &calls, rpc);
+	ty_rpc_edge_start(&rpc->socket->edge, &calls, rpc);
+}
+
+static void wait_for_events(void *self, int64_t deadline)
+{
+	struct rpc *rpc = self;
+
+	ty_rpc_edge_wait(&rpc->socket->edge, deadline);
+}
+
+static void wake(void *self)
+{
+	struct rpc *rpc = self;
+
+	ty_rpc_edge_wake(&rpc->socket->edge);
+}
+
+static int64_t poll_edge(void *self, int64_t now)
+{
+	struct rpc *rpc = self;
+
+	return ty_rpc_edge_poll(&rpc->socket->edge, now);
 }
 
 static void stop(void *self)
@@ -551,13 +572,10 @@ static void refuse(void *self, struct ty_msg *msg)
 
 static const struct ty_handler handlers[] = {
 	[TY_RPC_START - TY_RPC_START] = {"start", open_up},
-	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", ty_rpc_edge_received},
 	[TY_RPC_ANSWER - TY_RPC_START] = {"answer", answered},
-	[TY_RPC_SENT - TY_RPC_START] = {"sent", ty_rpc_edge_sent},
 	[TY_RPC_ROUTE - TY_RPC_START] = {"route", route},
 	[TY_RPC_STOP - TY_RPC_START] = {"stop", stop_requested},
 	[TY_RPC_RETRY - TY_RPC_START] = {"retry", ty_rpc_edge_retry},
-	[TY_RPC_ACCEPTED - TY_RPC_START] = {"accepted", ty_rpc_edge_accepted},
 	[TY_RPC_LATE - TY_RPC_START] = {"late", ty_rpc_edge_late},
 };
 
@@ -570,4 +588,6 @@ const struct ty_class ty_rpc_class = {
 	.start = start,
 	.stop = stop,
 	.refuse = refuse,
+	.poll = poll_edge,
+	.wait = {wait_for_events, wake},
 };

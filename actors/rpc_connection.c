@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection's life: ty_rpc_connection_begin() greets it, proceed() looks at what it sent, ty_rpc_edge_send() queues what it gets, end()
- * closes it, settle() keeps it for the next one when nng has let go of it.
+ * A connection's life: ty_rpc_connection_begin() greets it, ty_rpc_connection_event() hears of it from epoll, proceed() looks at what it
+ * sent, ty_rpc_edge_send() queues what it gets, end() closes it and keeps its memory for the next one.
  */
 #include "rpc_connection.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,9 @@
 
 #define GREETING_BYTES TY_RPC_GREETING_BYTES
 #define LOG_EVERY_NS 1000000000
-#define SEND_AT_ONCE 8 /* replies; what an aio of nng has room for */
+#define SEND_AT_ONCE 16 /* replies */
 
-const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_ACCEPTED, TY_RPC_RECEIVED, TY_RPC_SENT, TY_RPC_RETRY,
-	TY_RPC_LATE};
+const struct ty_rpc_protocol ty_rpc_replies = {0x31, 0x30, TY_RPC_RETRY, TY_RPC_LATE};
 
 static void make_greeting(uint8_t out[GREETING_BYTES], uint16_t protocol)
 {
@@ -79,20 +79,15 @@ static void drop_first(struct ty_rpc_connection *c)
 	free(reply);
 }
 
-static int64_t receive_deadline(const struct ty_rpc_connection *c)
-{
-	return c->receiving && !c->receive.cut ? c->deadline : TY_NEVER;
-}
-
 static int64_t send_deadline(const struct ty_rpc_connection *c)
 {
-	return c->sending && !c->send.cut ? c->first->deadline : TY_NEVER;
+	return c->sending ? c->first->deadline : TY_NEVER;
 }
 
 /* Have the timer come in time. One that is set for earlier stays: deadlines move on with every frame. */
 static void watch(struct ty_rpc_connection *c)
 {
-	int64_t receive = receive_deadline(c), send = send_deadline(c), first = receive < send ? receive : send;
+	int64_t send = send_deadline(c), first = c->deadline < send ? c->deadline : send;
 
 	if (first >= c->late_at)
 		return;
@@ -100,39 +95,27 @@ static void watch(struct ty_rpc_connection *c)
 	ty_timer_start(&c->late, c->edge->protocol->late, first);
 }
 
-/* Over, and nng has let go of it: only now may the stream and the memory it was using be freed. */
-static void settle(struct ty_rpc_connection *c)
+static void end(struct ty_rpc_connection *c)
 {
 	struct ty_rpc_edge *edge = c->edge;
 
-	assert(c->closing);
-	if (c->receiving || c->sending)
+	if (c->closing)
 		return;
+	c->closing = true;
+	edge->frame_bytes -= c->body ? c->body_got : 0;
+	c->body_got = 0;
+	edge->calls->gone(edge->owner, c);
+	ty_rpc_stream_close(&c->stream, edge->waiter.epoll_fd);
 	ty_timer_cancel(&c->late);
 	c->late_at = TY_NEVER;
 	while (c->first)
 		drop_first(c);
 	free(c->body);
-	nng_stream_free(c->stream);
 	c->body = NULL;
-	c->stream = NULL;
 	c->next_free = edge->free;
 	edge->free = c;
 	edge->open--;
 	atomic_fetch_sub_explicit(&stats_of(edge)->connections, 1, memory_order_relaxed);
-}
-
-/* Close: what nng has of it comes back with an error. */
-static void end(struct ty_rpc_connection *c)
-{
-	if (c->closing)
-		return;
-	c->closing = true;
-	c->edge->frame_bytes -= c->body ? c->body_got : 0;
-	c->body_got = 0;
-	c->edge->calls->gone(c->edge->owner, c);
-	nng_stream_close(c->stream);
-	settle(c);
 }
 
 /* What it sent is not the protocol. */
@@ -174,22 +157,27 @@ static void crowd_out(struct ty_rpc_edge *edge)
 
 /* ---- sending -------------------------------------------------------------------------------------------------------- */
 
-static void post_send(struct ty_rpc_connection *c)
+static bool has_enough(const struct ty_rpc_connection *c)
 {
-	nng_iov iov[SEND_AT_ONCE];
-	unsigned n = 0;
+	const struct ty_rpc_limits *limits = &c->edge->limits;
 
-	for (struct ty_rpc_reply *reply = c->first; reply && n < SEND_AT_ONCE; reply = reply->next) {
-		iov[n].iov_buf = reply->bytes + reply->sent;
-		iov[n++].iov_len = reply->size - reply->sent;
-	}
-	if (nng_aio_set_iov(c->send.aio, n, iov) != 0)
-		abort(); /* fails for more than it has room for */
-	if (c->first->sent == 0)
-		c->first->deadline = frame_deadline(c->edge);
-	c->sending = true;
-	c->send.cut = false;
-	nng_stream_send(c->stream, c->send.aio);
+	return c->replies >= limits->replies || c->reply_bytes >= limits->reply_bytes;
+}
+
+/* Epoll waits for what there is to do. */
+static void wait_for(struct ty_rpc_connection *c, uint32_t events)
+{
+	if (events == c->events)
+		return;
+	c->events = events;
+	if (!ty_waiter_change(&c->edge->waiter, c->stream.fd, events, (uintptr_t)c))
+		abort(); /* it is in the set: nothing can be wrong with it */
+}
+
+static void rest(struct ty_rpc_connection *c)
+{
+	if (c->secure)
+		wait_for(c, (c->waiting ? 0 : EPOLLIN) | (c->sending ? EPOLLOUT : 0));
 	watch(c);
 }
 
@@ -199,25 +187,6 @@ static void unsent(struct ty_rpc_connection *c, const char *why)
 	count(&stats_of(c->edge)->unsent, c->replies);
 	ty_rpc_edge_note(c->edge, TY_LOG_INFO, "closing a connection: %s; %u replies are lost", why, c->replies);
 	end(c);
-}
-
-void ty_rpc_edge_send(struct ty_rpc_connection *c, struct ty_rpc_reply *reply)
-{
-	struct ty_rpc_edge *edge = c->edge;
-
-	assert(!c->closing);
-	reply->next = NULL;
-	reply->sent = 0;
-	*c->last = reply;
-	c->last = &reply->next;
-	c->replies++;
-	c->reply_bytes += reply->size;
-	edge->reply_bytes += reply->size;
-	if (edge->reply_bytes > edge->limits.all_reply_bytes ||
-		(edge->limits.queue_bytes && c->reply_bytes > edge->limits.queue_bytes))
-		unsent(c, "there is no room for more that it does not take");
-	else if (!c->sending && !c->taking)
-		post_send(c);
 }
 
 /* So many bytes are out. */
@@ -235,78 +204,61 @@ static void advance(struct ty_rpc_connection *c, size_t bytes)
 	}
 }
 
-static void proceed(struct ty_rpc_connection *c);
-
-void ty_rpc_edge_sent(void *actor, struct ty_msg *msg)
+/* As much as it takes. */
+static void flush(struct ty_rpc_connection *c)
 {
-	struct ty_rpc_io *io = ty_container_of(msg, struct ty_rpc_io, msg);
-	struct ty_rpc_connection *c = io->connection;
-	int error = nng_aio_result(io->aio);
-
-	(void)actor;
 	c->sending = false;
-	if (c->closing) {
-		settle(c);
-		return;
+	while (c->first && c->secure) {
+		struct iovec iov[SEND_AT_ONCE];
+		size_t count = 0;
+		ssize_t n;
+
+		for (struct ty_rpc_reply *reply = c->first; reply && count < SEND_AT_ONCE; reply = reply->next)
+			iov[count++] = (struct iovec){.iov_base = reply->bytes + reply->sent, .iov_len = reply->size - reply->sent};
+		n = ty_rpc_stream_send(&c->stream, iov, count);
+		if (n >= 0) {
+			advance(c, (size_t)n);
+		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			if (c->first->deadline == TY_NEVER)
+				c->first->deadline = frame_deadline(c->edge);
+			c->sending = true;
+			return;
+		} else if (errno != EINTR) {
+			end(c);
+			return;
+		}
 	}
-	if (error == NNG_ECANCELED && io->cut) {
-		unsent(c, "it does not take its replies");
-		return;
+}
+
+void ty_rpc_edge_send(struct ty_rpc_connection *c, struct ty_rpc_reply *reply)
+{
+	struct ty_rpc_edge *edge = c->edge;
+
+	assert(!c->closing);
+	reply->next = NULL;
+	reply->sent = 0;
+	reply->deadline = TY_NEVER;
+	*c->last = reply;
+	c->last = &reply->next;
+	c->replies++;
+	c->reply_bytes += reply->size;
+	edge->reply_bytes += reply->size;
+	if (edge->reply_bytes > edge->limits.all_reply_bytes ||
+		(edge->limits.queue_bytes && c->reply_bytes > edge->limits.queue_bytes)) {
+		unsent(c, "there is no room for more that it does not take");
+	} else if (!c->sending && !c->taking) {
+		flush(c);
+		if (!c->closing)
+			rest(c);
 	}
-	if (error != 0) {
-		end(c);
-		return;
-	}
-	advance(c, nng_aio_count(io->aio));
-	if (c->waiting)
-		proceed(c);
-	else if (c->first)
-		post_send(c);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------------ */
-
-static bool has_enough(const struct ty_rpc_connection *c)
-{
-	const struct ty_rpc_limits *limits = &c->edge->limits;
-
-	return c->replies >= limits->replies || c->reply_bytes >= limits->reply_bytes;
-}
 
 /* Has it begun what it did not end? */
 static bool owes(const struct ty_rpc_connection *c)
 {
 	return !c->greeted || (c->body ? c->body_got < c->body_size : c->from < c->to);
-}
-
-static void post_receive(struct ty_rpc_connection *c)
-{
-	nng_iov iov;
-
-	if (c->receiving)
-		return;
-	c->into_body = c->body && c->body_got < c->body_size;
-	if (c->into_body) {
-		assert(c->from == c->to);
-		c->from = c->to = 0;
-		iov.iov_buf = c->body + c->body_got;
-		iov.iov_len = c->body_size - c->body_got;
-	} else {
-		memmove(c->buffer, c->buffer + c->from, c->to - c->from);
-		c->to -= c->from;
-		c->from = 0;
-		if (c->to == sizeof c->buffer) {
-			assert(c->waiting && c->sending);
-			return;
-		}
-		iov.iov_buf = c->buffer + c->to;
-		iov.iov_len = sizeof c->buffer - c->to;
-	}
-	if (nng_aio_set_iov(c->receive.aio, 1, &iov) != 0)
-		abort();
-	c->receiving = true;
-	c->receive.cut = false;
-	nng_stream_recv(c->stream, c->receive.aio);
 }
 
 enum ty_rpc_head ty_rpc_read_head(const uint8_t *bytes, size_t here, bool ipc, size_t max, size_t *head, uint64_t *length)
@@ -429,39 +381,121 @@ static bool take_head(struct ty_rpc_connection *c)
 	return true;
 }
 
-/* Look at what is there, as far as replies may be sent, send what could be answered on the spot, and receive more. */
+/* Look at what is there, as far as replies may be sent, and send what could be answered on the spot. */
 static void proceed(struct ty_rpc_connection *c)
 {
-	c->taking = true;
-	for (;;) {
-		c->waiting = c->greeted && has_enough(c);
-		if (c->waiting || !(!c->greeted ? take_greeting(c) : c->body ? take_body(c) : take_head(c)) || c->closing)
-			break;
-	}
-	c->taking = false;
-	if (c->closing)
-		return;
-	if (c->first && !c->sending)
-		post_send(c);
+	do {
+		c->taking = true;
+		for (;;) {
+			c->waiting = c->greeted && has_enough(c);
+			if (c->waiting || !(!c->greeted ? take_greeting(c) : c->body ? take_body(c) : take_head(c)) || c->closing)
+				break;
+		}
+		c->taking = false;
+		if (!c->closing && !c->sending)
+			flush(c);
+		if (c->closing)
+			return;
+	} while (c->waiting && !has_enough(c));
 	if (!c->waiting && owes(c) && c->deadline == TY_NEVER)
 		c->deadline = frame_deadline(c->edge);
-	post_receive(c);
-	watch(c);
 }
 
 static void receive_failed(struct ty_rpc_connection *c, int error)
 {
-	if (error == NNG_ECANCELED && c->receive.cut) {
-		broken(c, "its %s is not whole after %d ms", c->greeted ? "frame" : "greeting", (int)c->edge->limits.frame_ms);
+	if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
 		return;
-	}
-	/* Its end, mostly. */
-	if (error != NNG_ECONNSHUT && error != NNG_ECONNRESET)
+	if (error == EPROTO)
+		broken(c, "what it sends is no TLS");
+	else if (error != ECONNRESET && error != EPIPE)
 		count(&stats_of(c->edge)->receive_errors, 1);
 	end(c);
 }
 
-/* A deadline has passed, or had been moved on meanwhile. What is cut comes back as cancelled; or whole, if it was about to. */
+/* Whose GPU the request is probably about needs as long to wake up as all the others on the way. */
+static void rouse_owner(const struct ty_rpc_connection *c)
+{
+	if (c->device)
+		ty_actor_rouse(c->edge->service->gpu[c->device - 1]);
+}
+
+/* One receive, and what came of it. */
+static void receive(struct ty_rpc_connection *c)
+{
+	bool into_body = c->body;
+	uint8_t *to;
+	size_t room;
+	ssize_t n;
+
+	if (into_body) {
+		assert(c->from == c->to);
+		c->from = c->to = 0;
+		to = c->body + c->body_got;
+		room = c->body_size - c->body_got;
+	} else {
+		memmove(c->buffer, c->buffer + c->from, c->to - c->from);
+		c->to -= c->from;
+		c->from = 0;
+		to = c->buffer + c->to;
+		room = sizeof c->buffer - c->to;
+	}
+	assert(room > 0);
+	n = ty_rpc_stream_receive(&c->stream, to, room);
+	if (n < 0) {
+		receive_failed(c, errno);
+	} else if (n == 0) {
+		end(c);
+	} else {
+		if (into_body) {
+			c->body_got += (size_t)n;
+			c->edge->frame_bytes += (size_t)n;
+		} else {
+			c->to += (uint32_t)n;
+		}
+		proceed(c);
+		if (n >= TY_RPC_TRANSFER_BYTES)
+			rouse_owner(c);
+	}
+}
+
+/* False: the handshake goes on, or failed. */
+static bool make_secure(struct ty_rpc_connection *c)
+{
+	struct ty_error err;
+	bool writes;
+	enum ty_code code = ty_tls_handshake(c->stream.tls, &writes, &err);
+
+	if (code == TY_OK) {
+		c->secure = true;
+		flush(c);
+	} else if (code == TY_BUSY) {
+		wait_for(c, writes ? EPOLLOUT : EPOLLIN);
+	} else {
+		broken(c, "%s", err.text);
+	}
+	return c->secure && !c->closing;
+}
+
+void ty_rpc_connection_event(struct ty_rpc_connection *c, uint32_t events)
+{
+	bool failed = events & (EPOLLERR | EPOLLHUP);
+
+	if (!c->secure && !make_secure(c))
+		return;
+	if (c->sending && (events & EPOLLOUT || failed))
+		flush(c);
+	if (!c->closing && c->waiting && !has_enough(c))
+		proceed(c);
+	if (!c->closing && !c->waiting && (events & EPOLLIN || failed))
+		receive(c);
+	/* what TLS has taken from the socket already epoll does not tell of; it is at most a record */
+	while (!c->closing && !c->waiting && ty_rpc_stream_holds(&c->stream))
+		receive(c);
+	if (!c->closing)
+		rest(c);
+}
+
+/* A deadline has passed, or had been moved on meanwhile. */
 void ty_rpc_edge_late(void *actor, struct ty_msg *msg)
 {
 	struct ty_rpc_connection *c = ty_container_of(ty_container_of(msg, struct ty_timer, msg), struct ty_rpc_connection, late);
@@ -469,65 +503,41 @@ void ty_rpc_edge_late(void *actor, struct ty_msg *msg)
 
 	(void)actor;
 	c->late_at = TY_NEVER;
-	if (c->closing)
-		return;
-	if (send_deadline(c) <= now) {
-		c->send.cut = true;
-		nng_aio_cancel(c->send.aio);
-	}
-	if (receive_deadline(c) <= now) {
-		c->receive.cut = true;
-		nng_aio_cancel(c->receive.aio);
-	}
-	watch(c);
-}
-
-void ty_rpc_edge_received(void *actor, struct ty_msg *msg)
-{
-	struct ty_rpc_io *io = ty_container_of(msg, struct ty_rpc_io, msg);
-	struct ty_rpc_connection *c = io->connection;
-	int error = nng_aio_result(io->aio);
-
-	(void)actor;
-	c->receiving = false;
-	if (c->closing) {
-		settle(c);
-		return;
-	}
-	if (error != 0) {
-		receive_failed(c, error);
-		return;
-	}
-	if (c->into_body) {
-		c->body_got += nng_aio_count(io->aio);
-		c->edge->frame_bytes += nng_aio_count(io->aio);
-	} else {
-		c->to += (uint32_t)nng_aio_count(io->aio);
-	}
-	proceed(c);
+	if (send_deadline(c) <= now)
+		unsent(c, "it does not take its replies");
+	else if (c->deadline <= now)
+		broken(c, "its %s is not whole after %d ms", c->greeted ? "frame" : "greeting", (int)c->edge->limits.frame_ms);
+	else
+		watch(c);
 }
 
 /* ---- the beginning -------------------------------------------------------------------------------------------------- */
 
-void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting)
+void ty_rpc_connection_begin(struct ty_rpc_connection *c, int fd, uint64_t uid, struct ty_rpc_reply *greeting)
 {
-	c->stream = stream;
+	struct ty_rpc_edge *edge = c->edge;
+	struct ty_error err;
+
+	c->stream = (struct ty_rpc_stream){.fd = fd, .closer = edge->closer};
 	c->uid = uid;
 	c->client = 0;
-	atomic_store_explicit(&c->device, 0, memory_order_relaxed);
-	c->closing = c->greeted = c->waiting = c->into_body = c->taking = false;
+	c->device = 0;
+	c->closing = c->greeted = c->waiting = c->taking = c->sending = false;
 	c->from = c->to = 0;
 	c->first = NULL;
 	c->last = &c->first;
-	assert(!c->receiving && !c->sending && !c->body && !c->slots && c->requests == 0);
-	assert(c->replies == 0 && c->reply_bytes == 0);
-	c->deadline = frame_deadline(c->edge);
+	assert(!c->body && !c->slots && c->requests == 0 && c->replies == 0 && c->reply_bytes == 0 && c->late_at == TY_NEVER);
+	c->deadline = frame_deadline(edge);
+	c->secure = !edge->tls;
+	c->events = EPOLLIN;
 	greeting->request = greeting->held = false;
 	greeting->size = GREETING_BYTES;
-	make_greeting(greeting->bytes, c->edge->protocol->ours);
-	ty_rpc_edge_send(c, greeting);
-	if (c->closing)
+	make_greeting(greeting->bytes, edge->protocol->ours);
+	if (!ty_waiter_add(&edge->waiter, fd, c->events, (uintptr_t)c) ||
+		(edge->tls && ty_tls_begin(edge->tls, fd, "a client", &c->stream.tls, &err) != TY_OK)) {
+		free(greeting);
+		ty_rpc_edge_close(c, "no memory for it");
 		return;
-	post_receive(c);
-	watch(c);
+	}
+	ty_rpc_edge_send(c, greeting);
 }

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The edge of rpc: a listener and its connections over nng's byte streams, and on them the wire of nng's REQ/REP protocol: the
- * greeting, the frames, the hops before a request. docs/wire.md says why it is not nng's own REP socket. Inside of rpc only.
+ * The edge of rpc: a listener and its connections, and on them the wire of nng's REQ/REP protocol: the greeting, the frames, the hops
+ * before a request. docs/wire.md says why it is not nng's own REP socket. Inside of rpc only.
  *
- * All of it belongs to the rpc actor. nng has an aio from the call that posts it until its message is handled; its callbacks
- * send that message, rouse the owner whom it may be about, and do nothing else. Three rules keep nng's poll thread quiet and every death noticed:
+ * All of it belongs to the actor that has the edge, which waits in epoll on a thread of its own. Three rules keep it quiet and every death noticed:
  *
  *   - accepting ends only with the actor: an error of it is counted and tried again;
- *   - a receive is posted on every connection, but for one whose replies wait: that has a send under way, which has a deadline;
- *   - a stream is closed by the actor, after which nothing is posted on it, and freed when nng has given both aios back.
+ *   - a connection is read from, but for one whose replies wait: that is waited for until it takes them, which has a deadline;
+ *   - events are level-triggered, and each gets one receive and as many sends as the socket takes: nobody keeps the others waiting.
  */
 #ifndef TY_ACTORS_RPC_CONNECTION_H
 #define TY_ACTORS_RPC_CONNECTION_H
 
-#include <nng/nng.h>
-
 #include "base/log.h"
+#include "base/waiter.h"
 #include "rpc.h"
+#include "rpc_stream.h"
+#include "unix_listener.h"
 
 #define TY_RPC_HOPS_MAX 8                                  /* numbers before a request, REQ's own included */
 #define TY_RPC_HEADER_ROOM 64                              /* of a frame beyond max_request_bytes; at least 4 * HOPS_MAX */
@@ -47,23 +47,13 @@ struct ty_rpc_limits {
 	uint64_t reply_bytes, all_reply_bytes, all_frame_bytes, request_bytes;
 	uint64_t queue_bytes; /* that wait on a connection; past it it is closed. 0: no such limit */
 	size_t frame_bytes;
-	nng_duration frame_ms; /* TY_RPC_SEND_TIMEOUT_MS: for a greeting, for the rest of a frame, for a reply to be taken */
-};
-
-/* One aio of nng's and the message that says it is back. Written before it is posted. */
-struct ty_rpc_io {
-	struct ty_msg msg;
-	struct ty_actor *rpc;
-	struct ty_rpc_connection *connection; /* null: the listener's */
-	nng_aio *aio;
-	uint32_t type;
-	bool cut; /* cancelled: its deadline has passed */
+	int32_t frame_ms; /* TY_RPC_SEND_TIMEOUT_MS: for a greeting, for the rest of a frame, for a reply to be taken */
 };
 
 /* What is sent: a frame, ready, on the heap. */
 struct ty_rpc_reply {
 	struct ty_rpc_reply *next;
-	int64_t deadline; /* of its sending */
+	int64_t deadline; /* of its sending, which has begun; else TY_NEVER */
 	bool request;     /* answers one (the greeting does not) */
 	bool held;        /* that one came before the stop, which waits for it */
 	size_t size, sent;
@@ -72,14 +62,14 @@ struct ty_rpc_reply {
 
 struct ty_rpc_connection {
 	struct ty_rpc_edge *edge;
-	nng_stream *stream;
-	struct ty_rpc_io receive, send;
-	bool receiving, sending; /* nng has it */
-	bool closing;            /* over; waits for nng to give both back */
+	struct ty_rpc_stream stream;
+	uint32_t events;         /* what epoll waits for */
+	bool secure;             /* a handshake of TLS is over, if there is one */
+	bool sending;            /* it takes no more for now */
+	bool closing;            /* over; it may be another's the next time that somebody is accepted */
 	bool greeted;
 	bool waiting;            /* has too many replies; what it sent stays unread */
 	bool taking;             /* in the middle of what came: replies are sent together after it */
-	bool into_body;          /* where the receive goes: the body or the buffer */
 	int64_t deadline;        /* of a greeting or frame that has begun; else TY_NEVER */
 	int64_t late_at;         /* when `late` comes; TY_NEVER: it is not set */
 	struct ty_timer late;    /* for the deadlines of what is received and sent; it may come too early */
@@ -94,8 +84,7 @@ struct ty_rpc_connection {
 
 	uint64_t uid;    /* ipc: whose process it is */
 	uint64_t client; /* whose HELLO was answered here last; 0: nobody's */
-	_Atomic(uint32_t) device; /* whose owner its requests are about, for all we know: a pool of that one was registered here last; plus
-	                           * one, 0: none was. By rpc, read by nng's threads; relaxed: a guess */
+	uint32_t device; /* whose owner its requests are about, for all we know: a pool of that one was registered here last; plus one, 0: none was */
 
 	struct ty_rpc_slot *slots; /* its requests in the house; rpc.c's */
 	uint32_t requests;
@@ -123,7 +112,7 @@ enum ty_rpc_transport {
 /* What an edge speaks. */
 struct ty_rpc_protocol {
 	uint16_t ours, theirs;         /* numbers of nng's protocols, in the greetings */
-	uint32_t accepted, received, sent, retry, late; /* the types of what its owner gets; all it hands to the edge (below) */
+	uint32_t retry, late;          /* the types of timers that its owner gets; it hands them to the edge (below) */
 };
 extern const struct ty_rpc_protocol ty_rpc_replies; /* REP to REQ peers, for rpc */
 
@@ -132,10 +121,12 @@ struct ty_rpc_edge {
 	const struct ty_rpc_protocol *protocol;
 	bool private; /* only root and the user of the service may connect; ipc alone */
 	uint32_t open; /* connections */
-	nng_stream_listener *listener;
+	struct ty_unix_listener listener; /* over tcp: its descriptor alone */
+	struct ty_waiter waiter;
+	struct ty_tls *tls; /* null: none */
+	int closer;         /* closes what descriptors clients send, where the kernel cannot forbid it; -1: it can */
 	enum ty_rpc_transport transport;
 	struct ty_rpc_limits limits;
-	struct ty_rpc_io accept;
 	struct ty_timer retry; /* after an error of accept; the owner's */
 	const struct ty_rpc_calls *calls;
 	void *owner;
@@ -145,24 +136,24 @@ struct ty_rpc_edge {
 	uint32_t log_left_out;
 };
 
-/* Make ready what `url` names, set the edge's service and limits, and listen. The edge's protocol and `private` are set before. */
+/* Make ready what `url` names, set the edge's service and limits, and listen. The edge's protocol and `private` are set before; what was made
+ * before an error goes with ty_rpc_edge_free. */
 TY_MUST_USE enum ty_code ty_rpc_listen(struct ty_service *service, const char *url, struct ty_rpc_edge *edge,
 	struct ty_error *err);
 
-/* Listen; nng's error. What it made is freed by ty_rpc_edge_free. */
-TY_MUST_USE int ty_rpc_edge_listen(struct ty_rpc_edge *edge, const char *url, const char **what);
-/* Accept, and tell `owner` on the actor `rpc`, whose handlers call the rest of these. */
-void ty_rpc_edge_start(struct ty_rpc_edge *edge, struct ty_actor *rpc, const struct ty_rpc_calls *calls, void *owner);
+/* Accept, and tell `owner`, whose actor this is called on. */
+void ty_rpc_edge_start(struct ty_rpc_edge *edge, const struct ty_rpc_calls *calls, void *owner);
+/* The actor's wait, wake and poll (tyer/actor.h). */
+void ty_rpc_edge_wait(struct ty_rpc_edge *edge, int64_t deadline);
+void ty_rpc_edge_wake(struct ty_rpc_edge *edge);
+int64_t ty_rpc_edge_poll(struct ty_rpc_edge *edge, int64_t now);
 /* Handlers, for the owner's table at the types of its protocol. */
-void ty_rpc_edge_accepted(void *actor, struct ty_msg *msg);
-void ty_rpc_edge_received(void *actor, struct ty_msg *msg);
-void ty_rpc_edge_sent(void *actor, struct ty_msg *msg);
 void ty_rpc_edge_retry(void *actor, struct ty_msg *msg);
 void ty_rpc_edge_late(void *actor, struct ty_msg *msg);
 /* The reply is the edge's. The connection may be over when it returns. */
 void ty_rpc_edge_send(struct ty_rpc_connection *connection, struct ty_rpc_reply *reply);
 void ty_rpc_edge_close(struct ty_rpc_connection *connection, const char *why);
-/* At the actor's end: when it returns nng calls back no more. Replies that are not out are dropped without a word. */
+/* At the actor's end: everything is closed. Replies that are not out are dropped without a word. */
 void ty_rpc_edge_stop(struct ty_rpc_edge *edge);
 void ty_rpc_edge_free(struct ty_rpc_edge *edge);
 
@@ -180,12 +171,14 @@ enum ty_rpc_head ty_rpc_read_head(const uint8_t *bytes, size_t here, bool ipc, s
  * TY_RPC_HOPS_MAX. */
 size_t ty_rpc_read_hops(const uint8_t *bytes, size_t length);
 
-/* ---- between rpc_edge.c and rpc_connection.c ---- */
+/* ---- between rpc_edge.c, rpc_connection.c and rpc_listener.c ---- */
 
 #define TY_RPC_GREETING_BYTES 8
 
-/* A connection that is free takes this stream; `greeting` has room for TY_RPC_GREETING_BYTES. Both are the connection's from here on. */
-void ty_rpc_connection_begin(struct ty_rpc_connection *c, nng_stream *stream, uint64_t uid, struct ty_rpc_reply *greeting);
+/* A connection that is free takes this socket; `greeting` has room for TY_RPC_GREETING_BYTES. Both are the connection's from here on. */
+void ty_rpc_connection_begin(struct ty_rpc_connection *c, int fd, uint64_t uid, struct ty_rpc_reply *greeting);
+/* Epoll tells something of it. */
+void ty_rpc_connection_event(struct ty_rpc_connection *c, uint32_t events);
 /* About what clients do: any of them can cause a line, so there is one a second. */
 TY_PRINTF(3, 4) void ty_rpc_edge_note(struct ty_rpc_edge *edge, enum ty_log_level level, const char *fmt, ...);
 

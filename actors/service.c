@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #include "log.h"
 #include "populate.h"
 
+#define SPIN_CPUS 3
+#define SPIN_US 20
 #define STALL_US 1000000 /* an actor that is at one message for longer is named in the log */
 
 struct starts { /* the START messages; they live as long as the service */
@@ -139,7 +142,7 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 	enum ty_code code = spawn(s, &ty_log_class, base, TY_DEDICATED, "log", &base->log, err);
 
 	if (code == TY_OK && s->events)
-		code = spawn(s, &ty_events_class, s->events, TY_POOL, NULL, &base->events, err);
+		code = spawn(s, &ty_events_class, s->events, TY_DEDICATED, "events", &base->events, err);
 	if (code == TY_OK)
 		code = spawn(s, &ty_eviction_class, base, TY_POOL, NULL, &base->eviction, err);
 	if (code == TY_OK)
@@ -164,9 +167,9 @@ static enum ty_code spawn_all(struct service *s, struct ty_error *err)
 		code = spawn(s, &ty_clients_class, &s->clients_arg, TY_DEDICATED, "clients", &base->clients, err);
 
 	if (code == TY_OK)
-		code = spawn(s, &ty_rpc_class, s->socket, TY_POOL, NULL, &base->rpc, err);
+		code = spawn(s, &ty_rpc_class, s->socket, TY_DEDICATED, "rpc", &base->rpc, err);
 	if (code == TY_OK && s->admin)
-		code = spawn(s, &ty_rpc_class, s->admin, TY_POOL, NULL, &base->admin, err);
+		code = spawn(s, &ty_rpc_class, s->admin, TY_DEDICATED, "admin", &base->admin, err);
 	return code;
 }
 
@@ -297,6 +300,16 @@ static enum ty_code open_listener(struct service *s, const struct ty_heritage *h
 	return code;
 }
 
+/* Where a CPU is to be had for it, who answered just now stays awake a little: what comes next often comes soon. */
+static uint32_t spin_of(const struct ty_config *config)
+{
+	cpu_set_t cpus;
+
+	if (config->spin_us)
+		return config->spin_us;
+	return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) >= SPIN_CPUS ? SPIN_US : 0; /* 0: the runtime's own */
+}
+
 enum ty_code ty_service_start(const struct ty_config *config, const struct ty_heritage *heritage, struct ty_service **out,
 	struct ty_error *err)
 {
@@ -305,7 +318,7 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		.size = sizeof options,
 		.name = "tyer",
 		.workers = config->workers,
-		.spin_us = config->spin_us,
+		.spin_us = spin_of(config),
 		.stall_us = STALL_US,
 		.stalled = log_stall,
 		.misfit = log_misfit,
@@ -321,6 +334,7 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	s->base.config = config;
 	s->base.session_chunks.all = TY_SESSION_CHUNKS_ALL;
 	s->base.pool_bytes.all = TY_POOL_BYTES_ALL;
+	s->base.spin_us = options.spin_us;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
 	s->base.record_fd = -1;
 	s->listener = -1;

@@ -130,9 +130,9 @@ static void unexpected(void *self, struct ty_msg *msg)
 	abort();
 }
 
-static const struct ty_handler rpc_handlers[] = {{"start", unexpected}, {"received", unexpected}, {"answer", rpc_answer}};
+static const struct ty_handler rpc_handlers[] = {{"start", unexpected}, {"answer", rpc_answer}};
 static const struct ty_class rpc_class = {
-	.name = "rpc", .state_size = 8, .first_type = TY_RPC_START, .type_count = 3, .handlers = rpc_handlers,
+	.name = "rpc", .state_size = 8, .first_type = TY_RPC_START, .type_count = 2, .handlers = rpc_handlers,
 };
 
 static void clients_device(void *self, struct ty_msg *msg)

@@ -135,7 +135,7 @@ def turns():
 
     def good(found):
         behind = [found.get(name, {(0, 0)}) for name in ("bytework", "populate", "tier-")]
-        return (all(found.get(name) == {(100000, own)} for name in ("tyer-w", "nng:task", "clients")) and
+        return (all(found.get(name) == {(100000, own)} for name in ("tyer-w", "rpc", "clients")) and
                 found.get("owner-") == {(500000, own)} and
                 all(runtime > 500000 and nice == min(own + 5, 19) for one in behind for runtime, nice in one))
 
@@ -171,7 +171,7 @@ def refusals():
             (["admin: address in use", "rpc.sock.admin"], [*mine, "--admin", s.url + ".admin"]),
             (["events: address in use", "rpc.sock.admin"], [*mine, "--events", s.url + ".admin"]),
             (["--tls-cert names no file"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1"]),
-            (["--tls-cert", "no such file", "a PEM file with"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1",
+            (["--tls-cert", "No such file", "a PEM file with"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1",
                                                                "--tls-cert", "/nonexistent.pem"]),
             (["--tls-cert", junk, "a PEM file with"], [*mine[2:], "--listen", "tls+tcp://127.0.0.1:1", "--tls-cert", junk]),
             (['found kind "nvme"', "disk, redis, rediss, s3"], [*mine, "--tier", "nvme:/a"]),

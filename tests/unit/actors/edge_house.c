@@ -81,18 +81,24 @@ void edge_expect_empty(void)
 
 bool edge_over_tcp(void)
 {
-	return strncmp(house.config.listen, "tcp", 3) == 0;
+	return strncmp(house.config.listen, "ipc", 3) != 0;
 }
 
-int raw_open(void)
+int raw_socket(void)
 {
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval patience = {.tv_sec = HOUSE_WAIT_MS / 1000};
 	int fd = socket(edge_over_tcp() ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+	return fd;
+}
+
+void raw_dial(int fd)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
 	if (edge_over_tcp()) {
 		in.sin_port = htons((uint16_t)atoi(strrchr(house.config.listen, ':') + 1));
 		assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
@@ -100,6 +106,13 @@ int raw_open(void)
 		snprintf(un.sun_path, sizeof un.sun_path, "%s/tyer.sock", house.directory);
 		assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof un), 0);
 	}
+}
+
+int raw_open(void)
+{
+	int fd = raw_socket();
+
+	raw_dial(fd);
 	return fd;
 }
 
@@ -121,14 +134,20 @@ void raw_read(int fd, void *bytes, size_t length)
 	assert_int_equal(recv(fd, bytes, length, MSG_WAITALL), length);
 }
 
-int raw_connect(void)
+void raw_greet(int fd)
 {
 	uint8_t theirs[8];
-	int fd = raw_open();
 
 	raw_write(fd, edge_greeting, 8);
 	raw_read(fd, theirs, 8);
 	assert_memory_equal(theirs, "\0SP\0\0\x31\0\0", 8);
+}
+
+int raw_connect(void)
+{
+	int fd = raw_open();
+
+	raw_greet(fd);
 	return fd;
 }
 

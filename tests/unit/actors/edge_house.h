@@ -42,10 +42,13 @@ void edge_expect_empty(void);
 
 /* The wire by hand. */
 bool edge_over_tcp(void);
-int raw_open(void);
+int raw_socket(void); /* not connected yet */
+void raw_dial(int fd);
+int raw_open(void); /* both */
 void raw_write(int fd, const void *bytes, size_t length);
 void raw_read(int fd, void *bytes, size_t length);
-int raw_connect(void);
+void raw_greet(int fd);
+int raw_connect(void); /* and greets */
 size_t raw_head(uint8_t *out, uint64_t length);
 /* A whole frame: head, hops, request. */
 size_t raw_frame(uint8_t *out, const void *trace, size_t hops, const void *bytes, size_t length);

@@ -108,6 +108,16 @@ static void engine_stop(void *self)
 	}
 }
 
+/* What was sent before its close, and after its stop. */
+static void engine_refuse(void *self, struct ty_msg *msg)
+{
+	(void)self;
+	if (msg->type == TY_ENGINE_REQUEST)
+		ty_exchange_refuse(ty_container_of(msg, struct ty_exchange, msg), TY_CANCELLED, "the engine ends");
+	else
+		free(ty_container_of(msg, struct release, msg));
+}
+
 static void clients_hello(void *self, struct ty_msg *msg)
 {
 	struct ty_exchange *e = ty_container_of(msg, struct ty_exchange, msg);
@@ -149,7 +159,8 @@ static const struct ty_class engine_class = {.name = "fake engine",
 	.first_type = TY_ENGINE_REQUEST,
 	.type_count = 2,
 	.handlers = engine_handlers,
-	.stop = engine_stop};
+	.stop = engine_stop,
+	.refuse = engine_refuse};
 static const struct ty_handler clients_handlers[] = {{"hello", clients_hello}, {"routed", clients_routed}};
 static const struct ty_class clients_class = {
 	.name = "fake clients", .first_type = TY_CLIENTS_HELLO, .type_count = 2, .handlers = clients_handlers};
@@ -178,7 +189,7 @@ void house_config(struct house *house)
 
 static struct ty_actor *spawn(struct house *house, const struct ty_class *cls, void *arg)
 {
-	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_POOL, .cpu = -1};
+	struct ty_spawn_options options = {.size = sizeof options, .executor = cls->poll ? TY_DEDICATED : TY_POOL, .cpu = -1};
 	struct ty_actor *actor;
 
 	assert_int_equal(ty_spawn(house->service->rt, cls, arg, &options, &actor), TY_OK);

@@ -6,6 +6,8 @@
 #ifndef TESTS_RPC_HOUSE_H
 #define TESTS_RPC_HOUSE_H
 
+#include <nng/nng.h>
+
 #include "actors/rpc_socket.h"
 #include "actors/service.h"
 

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -268,7 +269,7 @@ static void test_length(void **state)
 	edge_expect_empty();
 }
 
-/* Each connection that comes over tcp has our times of keep-alive: nng's listener does not offer them, they are inherited. */
+/* Each connection that comes over tcp has our times of keep-alive: it inherits them. */
 static void test_keep_alive(void **state)
 {
 	nng_socket s = house_dial(&house);
@@ -302,8 +303,8 @@ static void test_keep_alive(void **state)
 	nng_close(s);
 }
 
-/* A descriptor beside the bytes would be dropped by whoever receives them, which may take hours: the kernel is told to take none. */
-static void test_descriptors(void **state)
+/* The greeting, and a descriptor beside it. */
+static ssize_t greet_with(int fd, int descriptor)
 {
 	union {
 		struct cmsghdr align;
@@ -312,6 +313,17 @@ static void test_descriptors(void **state)
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)edge_greeting, .iov_len = sizeof edge_greeting};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof descriptor);
+	memcpy(CMSG_DATA(c), &descriptor, sizeof descriptor);
+	return sendmsg(fd, &msg, MSG_NOSIGNAL);
+}
+
+/* A descriptor beside the bytes would be dropped by whoever receives them, which may take hours: the kernel is told to take none. */
+static void test_descriptors(void **state)
+{
 	int fd = raw_open();
 
 	(void)state;
@@ -319,13 +331,48 @@ static void test_descriptors(void **state)
 		close(fd);
 		skip();
 	}
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	assert_int_equal(sendmsg(fd, &msg, MSG_NOSIGNAL), -1);
+	assert_int_equal(greet_with(fd, fd), -1);
 	assert_int_equal(errno, EPERM);
 	edge_ping();
+	close(fd);
+	edge_expect_empty();
+}
+
+/* As on a kernel that cannot be told. */
+static void let_descriptors_in(struct ty_rpc_socket *socket)
+{
+	struct ty_error err;
+
+	(void)ty_descriptors_allow(socket->edge.listener.fd, true);
+	if (socket->edge.closer < 0)
+		assert_int_equal(ty_closer_open(&socket->edge.closer, &err), TY_OK);
+}
+
+static int set_up_let_in(void **state)
+{
+	(void)state;
+	return edge_set_up_with(let_descriptors_in);
+}
+
+/* They are closed, both those that were received and those that were not, by somebody whom nobody waits for. */
+static void test_descriptors_let_in(void **state)
+{
+	int fd = raw_open(), full = raw_open(), ends[2];
+	uint8_t theirs[8];
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	assert_int_equal(greet_with(fd, ends[1]), 8);
+	raw_read(fd, theirs, 8);
+	raw_ping(fd);
+	raw_write(full, "GET / HTTP/1.0\r\n", 16); /* it is closed for this, and what follows may stay unread */
+	(void)greet_with(full, ends[1]);
+	raw_closed(full);
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &byte, 1), 0); /* nobody has the other end any more */
+	close(ends[0]);
+	raw_ping(fd);
 	close(fd);
 	edge_expect_empty();
 }
@@ -335,6 +382,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(connect_and_close),
 		TEST(descriptors),
+		TEST_WITH(descriptors_let_in, let_in),
 		TEST_WITH(half_a_greeting, impatient),
 		TEST(no_greeting),
 		TEST(half_a_frame),

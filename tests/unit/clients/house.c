@@ -87,9 +87,7 @@ static void unexpected(void *self, struct ty_msg *msg)
 
 static const struct ty_handler rpc_handlers[] = {
 	[TY_RPC_START - TY_RPC_START] = {"start", unexpected},
-	[TY_RPC_RECEIVED - TY_RPC_START] = {"received", unexpected},
 	[TY_RPC_ANSWER - TY_RPC_START] = {"answer", on_answer},
-	[TY_RPC_SENT - TY_RPC_START] = {"sent", unexpected},
 	[TY_RPC_ROUTE - TY_RPC_START] = {"route", on_route},
 	[NUDGE - TY_RPC_START] = {"nudge", on_nudge},
 };
