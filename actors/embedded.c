@@ -39,6 +39,15 @@ static void publish(struct embedded *e)
 	atomic_store_explicit(&e->stats->quarantined, quarantined, memory_order_relaxed);
 }
 
+/* A process has one place, however many owners. */
+static bool shares_place(const struct embedded *e, const struct owner *o)
+{
+	for (const struct owner *other = e->owners; other; other = other->next)
+		if (other != o && other->place == o->place)
+			return true;
+	return false;
+}
+
 /* Nothing of it is left? */
 static void settle(struct embedded *e, struct owner *o)
 {
@@ -46,7 +55,7 @@ static void settle(struct embedded *e, struct owner *o)
 
 	if (o->stream.fd >= 0 || o->granted)
 		return;
-	if (o->place < TY_BORROWERS)
+	if (o->place < TY_BORROWERS && !shares_place(e, o))
 		ty_slots_lent_over(e->service->slots, o->place);
 	o->place = TY_BORROWERS;
 	if (o->pools) /* their UNMAPs come */

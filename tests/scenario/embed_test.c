@@ -420,6 +420,43 @@ static void test_commit_twice(void **state)
 	h_stop(&service);
 }
 
+/* Two owners of one process, for two GPUs: when one is gone the other's slots are still lent to that process. Whoever finds the table
+ * then, because this service was killed, leaves alone what may yet be copied into. */
+static void test_two_owners(void **state)
+{
+	static const uint8_t other_id[TY_OWNER_BYTES] = {4, 5, 6};
+	struct ty_slots_found found;
+	struct ty_slots *slots;
+	struct ty_arena arena;
+	struct ty_error err;
+	struct h_client c;
+	struct liar l, other;
+
+	(void)state;
+	start();
+	liar_and_client(&l, &c);
+	liar_open(&other, other_id);
+	assert_int_equal(liar_wait(&other, TY_OWNER_WELCOME), TY_OK);
+	while (stat_of(&service.service->embedded_stats.owners) != 2)
+		usleep(1000);
+	liar_close(&other);
+	while (stat_of(&service.service->embedded_stats.owners) != 1)
+		usleep(1000);
+	assert_int_equal(ty_arena_adopt(service.config.l1_size, dup(service.service->arena.fd), &arena, &err), TY_OK);
+	assert_int_equal(ty_slots_adopt(&arena, dup(ty_slots_fd(service.service->slots)), &slots, &found, &err), TY_OK);
+	assert_int_equal(found.unfinished, 4);
+	assert_int_equal(found.aside, 1);
+	ty_slots_close(slots);
+	ty_arena_close(&arena);
+	liar_say(&l, TY_OWNER_DONE, l.last.grant.op, TY_OK);
+	while ((int)c.last.code == 99)
+		ty_client_poll(c.client, 0, 100000);
+	assert_int_equal(c.last.code, TY_OK);
+	liar_close(&l);
+	h_close(&c);
+	h_stop(&service);
+}
+
 /* ---- an engine that dies ----------------------------------------------------------------------------------- */
 
 /* In a child: an owner, a client, and a store whose copies take their time; or an owner that says to have done what it was never
@@ -622,6 +659,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_offers_count_at_once),
 		cmocka_unit_test(test_who_may),
 		cmocka_unit_test(test_commit_twice),
+		cmocka_unit_test(test_two_owners),
 		cmocka_unit_test(test_killed_in_a_store),
 		cmocka_unit_test(test_bad_commit),
 		cmocka_unit_test(test_late),
