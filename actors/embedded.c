@@ -56,7 +56,7 @@ static void settle(struct embedded *e, struct owner *o)
 	if (o->stream.fd >= 0 || o->granted)
 		return;
 	if (o->place < TY_BORROWERS && !shares_place(e, o))
-		ty_slots_lent_over(e->service->slots, o->place);
+		ty_slots_lent_over(e->service->slots, o->place, o->process < 0);
 	o->place = TY_BORROWERS;
 	if (o->pools) /* their UNMAPs come */
 		return;

@@ -62,7 +62,9 @@ TY_MUST_USE enum ty_code ty_slots_adopt(const struct ty_arena *arena, int fd, st
  * free, or there is no such process. */
 #define TY_BORROWERS 64
 uint32_t ty_slots_lend(struct ty_slots *slots, uint32_t pid);
-void ty_slots_lent_over(struct ty_slots *slots, uint32_t place); /* nothing of the process's is under way any more */
+/* Nothing of what this process lent it is under way any more; `ended`: the other has ended. What a process before this one lent it may be,
+ * until then. */
+void ty_slots_lent_over(struct ty_slots *slots, uint32_t place, bool ended);
 /* Is the piece left alone for that? Its slots are not there for this process. */
 bool ty_slots_aside(const struct ty_slots *slots, uint32_t piece);
 /* Any thread: are there slots in this piece? Once it is usable it stays so. */

@@ -39,6 +39,7 @@ struct ty_slots {
 	uint32_t space_count; /* of them, that may say something */
 	struct ty_slot_record *table;
 	struct borrower *borrowers; /* TY_BORROWERS */
+	bool inherited[TY_BORROWERS]; /* of them: the process before this one lent it slots, and it lives */
 	bool lent; /* when the table was taken over, a process that another one had lent slots to was there still */
 	int fd;
 	uint32_t piece_count, free_count, free_head;

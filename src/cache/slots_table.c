@@ -394,9 +394,9 @@ static bool look_at_borrowers(struct ty_slots *slots)
 		struct borrower *b = &slots->borrowers[i];
 		uint32_t pid = atomic_load_explicit(&b->pid, memory_order_relaxed);
 
-		if (pid && process_start(pid) == b->start)
-			any = true;
-		else
+		slots->inherited[i] = pid && process_start(pid) == b->start;
+		any |= slots->inherited[i];
+		if (!slots->inherited[i])
 			atomic_store_explicit(&b->pid, 0, memory_order_relaxed);
 	}
 	return any;
@@ -412,9 +412,11 @@ uint32_t ty_slots_lend(struct ty_slots *slots, uint32_t pid)
 			return i;
 	for (uint32_t i = 0; start && i < TY_BORROWERS; i++) {
 		struct borrower *b = &slots->borrowers[i];
+		uint32_t was = atomic_load_explicit(&b->pid, memory_order_relaxed);
 
-		if (atomic_load_explicit(&b->pid, memory_order_relaxed))
+		if (was && (!slots->inherited[i] || process_start(was) == b->start))
 			continue;
+		slots->inherited[i] = false;
 		b->start = start;
 		/* release: the number last, for a process that finds the table */
 		atomic_store_explicit(&b->pid, pid, memory_order_release);
@@ -423,9 +425,12 @@ uint32_t ty_slots_lend(struct ty_slots *slots, uint32_t pid)
 	return TY_BORROWERS;
 }
 
-void ty_slots_lent_over(struct ty_slots *slots, uint32_t place)
+void ty_slots_lent_over(struct ty_slots *slots, uint32_t place, bool ended)
 {
 	assert(place < TY_BORROWERS);
+	if (slots->inherited[place] && !ended) /* what the process before ours lent it we do not know: another owner may have it still */
+		return;
+	slots->inherited[place] = false;
 	atomic_store_explicit(&slots->borrowers[place].pid, 0, memory_order_release);
 }
 

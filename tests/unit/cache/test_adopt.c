@@ -590,8 +590,15 @@ static void test_lent_slots_are_left_alone(void **state)
 		assert_false(ty_slots_aside(slots, 1));
 		assert_int_equal(ty_slots_used(slots), 1);
 	}
+	/* one of his owners has come back and gone: another may still be at what the first process lent it */
+	assert_int_equal(ty_slots_lend(slots, (uint32_t)pid), place);
+	ty_slots_lent_over(slots, place, false);
+	assert_int_equal(hand_over(&found), TY_OK);
+	assert_int_equal(found.aside, 1);
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(ty_slots_lend(slots, (uint32_t)getpid()), place); /* his place is nobody's */
+	ty_slots_lent_over(slots, place, false);
 	assert_int_equal(hand_over(&found), TY_OK);
 	assert_int_equal(found.aside, 0);
 	assert_false(ty_slots_aside(slots, ty_slots_piece(filling)));
@@ -599,7 +606,7 @@ static void test_lent_slots_are_left_alone(void **state)
 	at = ty_slots_lend(slots, (uint32_t)getpid());
 	ty_slots_add_piece(slots, 0);
 	(void)take(1 << 20, 4);
-	ty_slots_lent_over(slots, at);
+	ty_slots_lent_over(slots, at, false);
 	assert_int_equal(hand_over(&found), TY_OK);
 	assert_int_equal(found.aside, 0);
 	assert_int_equal(ty_slots_lend(slots, 0), TY_BORROWERS); /* there is no such process */
