@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How the pool scales: scale [--rounds N] [--workers 1,2,4,...] [--quick]
+ * How the pool scales: scale [--rounds N] [--workers 1,2,4,...] [--quick] [--only PROGRAM]
  *
  *   streams  fork-join throughput: a source sends numbers to 60 sinks of its own, 64 at once, which add them up
  *   big      120 actors ping each other at random, one ping of each under way
@@ -17,6 +17,9 @@
  *
  * Every result is checked. Prints the median of the rounds: ns a message, how many times the throughput of one worker
  * that is, the same apart, and what the runtime counted. Depends on nothing but the library.
+ *
+ * --only "big, empty" takes that program alone and says no more than each round's ns, steals and wakes (a thousand messages): for
+ * scripts that have two builds take turns.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -518,6 +521,18 @@ static void run_program(const struct program *program, const uint32_t *workers, 
 	}
 }
 
+/* One line a number of workers and round. */
+static void run_bare(const struct program *program, const uint32_t *workers, int counts, int rounds)
+{
+	for (int round = 0; round < rounds; round++)
+		for (int i = 0; i < counts; i++) {
+			struct result r = run_once(program, workers[i]);
+
+			printf("%u %.2f %.2f %.2f\n", workers[i], r.ns, per_thousand(r.stats.steals, r.messages),
+				per_thousand(r.stats.wakes, r.messages));
+		}
+}
+
 /* "1,2,4": returns how many; 0: malformed. */
 static int read_counts(char *text, uint32_t *out)
 {
@@ -546,6 +561,7 @@ int main(int argc, char **argv)
 	uint32_t workers[MAX_COUNTS] = {1, 2, 4, 8, 16};
 	int counts = 5, rounds = 5;
 	uint64_t divisor = 1;
+	const char *only = NULL;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	for (int i = 1; i < argc; i++) {
@@ -555,11 +571,26 @@ int main(int argc, char **argv)
 			rounds = atoi(argv[++i]);
 		else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc)
 			counts = read_counts(argv[++i], workers);
+		else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+			only = argv[++i];
 		else
 			counts = 0;
 	}
 	if (!counts || rounds < 1 || rounds > MAX_ROUNDS) {
-		fprintf(stderr, "usage: scale [--rounds N] [--workers 1,2,4,...] [--quick]\n");
+		fprintf(stderr, "usage: scale [--rounds N] [--workers 1,2,4,...] [--quick] [--only PROGRAM]\n");
+		return 2;
+	}
+	for (size_t i = 0; only && i < sizeof programs / sizeof programs[0]; i++) {
+		struct program program = programs[i];
+
+		program.messages /= divisor;
+		if (strcmp(only, program.name) == 0) {
+			run_bare(&program, workers, counts, rounds);
+			return 0;
+		}
+	}
+	if (only) {
+		fprintf(stderr, "scale: no program %s\n", only);
 		return 2;
 	}
 	show_lines();
