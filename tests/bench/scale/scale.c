@@ -18,8 +18,8 @@
  * Every result is checked. Prints the median of the rounds: ns a message, how many times the throughput of one worker
  * that is, the same apart, and what the runtime counted. Depends on nothing but the library.
  *
- * --only "big, empty" takes that program alone and says no more than each round's ns, steals and wakes (a thousand messages): for
- * scripts that have two builds take turns.
+ * --only "big, empty" takes that program alone and says no more than each round's ns, steals and wakes (a thousand messages) and
+ * how long actors ran a message, ns of all workers' time together: for scripts that have two builds take turns.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -190,6 +190,17 @@ static struct ty_actor *spawn(struct ty_runtime *rt, const struct ty_class *cls,
 	return actor;
 }
 
+static uint64_t ran_ns; /* by the actors of a run */
+
+static void let_go(struct ty_actor *actor)
+{
+	struct ty_actor_stats stats;
+
+	ty_actor_stats(actor, &stats);
+	ran_ns += stats.running_ns;
+	ty_actor_unref(actor);
+}
+
 static void wait_finished(void)
 {
 	while (!atomic_load_explicit(&finished, memory_order_acquire))
@@ -237,11 +248,11 @@ static int64_t run_streams(struct ty_runtime *rt, const struct program *program,
 			fprintf(stderr, "scale: a sink's sum is wrong\n");
 			exit(1);
 		}
-		ty_actor_unref(all[i].self);
+		let_go(all[i].self);
 	}
 	for (uint64_t i = 0; i < program->sources; i++)
-		ty_actor_unref(sources[i]);
-	ty_actor_unref(ending);
+		let_go(sources[i]);
+	let_go(ending);
 	*messages = sinks * each;
 	return began;
 }
@@ -314,13 +325,13 @@ static int64_t run_big(struct ty_runtime *rt, const struct program *program, uin
 			fprintf(stderr, "scale: a talker's digest is wrong\n");
 			exit(1);
 		}
-		ty_actor_unref(all[i]);
+		let_go(all[i]);
 	}
 	if (received != each * TALKERS) {
 		fprintf(stderr, "scale: %" PRIu64 " pings, expected %" PRIu64 "\n", received, each * TALKERS);
 		exit(1);
 	}
-	ty_actor_unref(ending);
+	let_go(ending);
 	*messages = TALKERS * (2 * each + 1);
 	return began;
 }
@@ -403,7 +414,7 @@ static void show_lines(void)
 struct result {
 	double ns; /* a message */
 	struct ty_runtime_stats stats;
-	uint64_t messages;
+	uint64_t messages, ran_ns;
 };
 
 static struct result run_once(const struct program *program, uint32_t workers)
@@ -413,6 +424,7 @@ static struct result run_once(const struct program *program, uint32_t workers)
 	struct ty_runtime *rt;
 	int64_t took;
 
+	ran_ns = 0;
 	must(ty_runtime_create(&options, &rt, NULL));
 	took = program->sources ? run_streams(rt, program, &result.messages) : run_big(rt, program, &result.messages);
 	ty_runtime_stats(rt, &result.stats);
@@ -420,6 +432,7 @@ static struct result run_once(const struct program *program, uint32_t workers)
 	while (table_count)
 		free(tables[--table_count]);
 	result.ns = (double)took / (double)result.messages;
+	result.ran_ns = ran_ns;
 	return result;
 }
 
@@ -528,8 +541,8 @@ static void run_bare(const struct program *program, const uint32_t *workers, int
 		for (int i = 0; i < counts; i++) {
 			struct result r = run_once(program, workers[i]);
 
-			printf("%u %.2f %.2f %.2f\n", workers[i], r.ns, per_thousand(r.stats.steals, r.messages),
-				per_thousand(r.stats.wakes, r.messages));
+			printf("%u %.2f %.2f %.2f %.1f\n", workers[i], r.ns, per_thousand(r.stats.steals, r.messages),
+				per_thousand(r.stats.wakes, r.messages), (double)r.ran_ns / (double)r.messages);
 		}
 }
 
