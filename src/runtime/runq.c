@@ -201,14 +201,15 @@ struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own)
 	return chain;
 }
 
-bool ty_runq_waits(const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience)
+bool ty_runq_waits(
+	const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience, uint64_t deep)
 {
 	/* acquire, head first: then tail is not behind it */
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
 	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_acquire);
 	bool inbox = atomic_load_explicit(&q->inbox, memory_order_relaxed);
 
-	if (tail - head >= TY_RING_DEEP || atomic_load_explicit(&q->spill, memory_order_relaxed))
+	if (tail - head >= deep || atomic_load_explicit(&q->spill, memory_order_relaxed))
 		return true;
 	if (head >= look->tail && !(inbox && look->inbox)) { /* what was seen is gone */
 		*look = (struct ty_runq_look){.tail = tail, .inbox = inbox, .since = now};

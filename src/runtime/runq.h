@@ -29,7 +29,6 @@
 struct ty_actor;
 
 #define TY_RING 256 /* power of two */
-#define TY_RING_DEEP 64 /* so many are not run within a microsecond */
 
 struct ty_runq {
 	alignas(64) _Atomic(uint64_t) head; /* owner and thieves */
@@ -76,8 +75,9 @@ static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 struct ty_actor *ty_runq_steal(struct ty_runq *victim, struct ty_runq *own);
 /* A worker other than the owner. Has something been in the queue for longer than `patience`, as far as this thief's looks
  * tell (an inbox that never was empty when it looked may have been taken meanwhile, and filled again), or is there so much
- * that it will be? `now` and `patience` in ticks. */
-bool ty_runq_waits(const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience);
+ * that it need not wait for that: `deep` in the ring, or any in the spill? `now` and `patience` in ticks. */
+bool ty_runq_waits(
+	const struct ty_runq *q, struct ty_runq_look *look, uint64_t now, uint64_t patience, uint64_t deep);
 /* Anyone. Would ty_runq_steal find something? Sequentially consistent with push and put. */
 bool ty_runq_stealable(const struct ty_runq *q);
 

@@ -150,11 +150,16 @@ struct ty_worker {
 	struct ty_thread thread;
 	struct ty_runq queue;
 	alignas(TY_LINE) struct ty_park park;
+	/* constant */
 	uint32_t index;
-	uint32_t random; /* where the search for work begins */
-	uint32_t node;   /* constant: workers on one NUMA node have the same; 0 if they were not placed */
+	uint32_t node; /* workers on one NUMA node have the same; 0 if they were not placed */
 	pthread_t id;
-	struct ty_runq_look looks[TY_MAX_WORKERS]; /* at the other workers' queues; its own */
+
+	/* the worker's own, on lines that no thief reads */
+	alignas(TY_LINE) uint32_t random; /* where the search for work begins */
+	uint64_t found;                   /* ticks: when it had something to run again */
+	uint64_t lasts;                   /* ticks: for how long what it found lasted, of late: a mean */
+	struct ty_runq_look looks[TY_MAX_WORKERS]; /* at the other workers' queues */
 };
 
 /* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: so that
@@ -243,7 +248,7 @@ struct ty_runtime {
 	uint32_t worker_count;
 	_Atomic(uint32_t) budget_messages; /* 0: what is left is cut short. Set by stop.c; relaxed but for that */
 	uint64_t budget_ticks;
-	uint64_t patience_ticks; /* what has waited for less at another worker is not taken */
+	uint64_t patience_ticks; /* what has waited for less at another worker is mostly left there */
 	int64_t spin_ns;
 	uint64_t pool_bytes; /* limit of a size class, a thread */
 	char name[9];
@@ -389,6 +394,9 @@ void ty_alarms_free(struct ty_thread *thread); /* at the runtime's end, by destr
 void *ty_worker_main(void *worker);
 /* What is to be had at other workers, of the worker's own node first; null: nothing. Caller: its thread. */
 struct ty_actor *ty_worker_steal(struct ty_worker *worker);
+/* It has nothing more to run since thread.stamp: how long it had, since `found`, goes into `lasts`. A look that found nothing
+ * is a find that lasts no time. Caller: its thread, before it looks for more. */
+void ty_worker_ran_dry(struct ty_worker *worker);
 void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor);
 void ty_worker_wake(struct ty_worker *worker); /* only if it parks; once */
 

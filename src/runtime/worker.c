@@ -14,7 +14,11 @@
 
 #include "runtime/runtime.h"
 
-#define PAUSES 8        /* between two looks at everybody's queue: their owners write there */
+#define PAUSES 8       /* between two looks at everybody's queue: their owners write there */
+#define DEEP 64        /* so many are not run within the patience, however quick they are */
+#define DEEP_LASTING 4 /* so many are taken at once by a thief whose finds last */
+#define LASTING 2      /* ... for so many patiences */
+#define MEAN_OF 8      /* finds: one has an eighth of the weight, and counts for as many patiences at most */
 
 static void wake(struct ty_worker *worker)
 {
@@ -74,15 +78,26 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 
 /* ---- looking for work ---------------------------------------------------------------------- */
 
-/* Is there something to take from a worker that it would not run at once itself? What is run within a microsecond is better
- * left where its lines are; but a worker that sleeps runs nothing. */
+void ty_worker_ran_dry(struct ty_worker *worker)
+{
+	uint64_t lasted = worker->thread.stamp - worker->found;
+	uint64_t most = MEAN_OF * worker->thread.rt->patience_ticks;
+
+	worker->lasts -= worker->lasts / MEAN_OF;
+	worker->lasts += (lasted < most ? lasted : most) / MEAN_OF;
+}
+
+/* Is there something to take from a worker that it would not run soon itself? What is run within two microseconds is better
+ * left where its lines are; not so where this thief's finds last so long that the lines it takes along are a small part of
+ * that. And a worker that sleeps runs nothing. */
 static bool worth_taking(struct ty_worker *worker, const struct ty_worker *victim, uint64_t now)
 {
 	const struct ty_runtime *rt = worker->thread.rt;
+	uint64_t deep = worker->lasts >= LASTING * rt->patience_ticks ? DEEP_LASTING : DEEP;
 
 	if (!ty_runq_stealable(&victim->queue))
 		return false;
-	return ty_runq_waits(&victim->queue, &worker->looks[victim->index], now, rt->patience_ticks) ||
+	return ty_runq_waits(&victim->queue, &worker->looks[victim->index], now, rt->patience_ticks, deep) ||
 		atomic_load_explicit(&rt->idle, memory_order_relaxed) >> victim->index & 1;
 }
 
@@ -189,9 +204,9 @@ static struct ty_actor *steal_at_once(struct ty_worker *worker)
 	if (!actor)
 		return NULL;
 	ty_thread_close(&worker->thread);
-	worker->thread.stamped = false; /* time passed */
 	if (ty_runq_stealable(&worker->queue))
 		notify(worker->thread.rt, worker->index);
+	ty_stamp_end(&worker->thread); /* time passed */
 	return actor;
 }
 
@@ -233,6 +248,19 @@ static struct ty_actor *search(struct ty_worker *worker)
 	return NULL;
 }
 
+/* It has nothing to run. Null as search. */
+static struct ty_actor *find(struct ty_worker *worker)
+{
+	struct ty_actor *actor;
+
+	ty_worker_ran_dry(worker);
+	actor = steal_at_once(worker);
+	if (!actor)
+		actor = search(worker);
+	worker->found = worker->thread.stamp;
+	return actor;
+}
+
 /* ---- running ------------------------------------------------------------------------------- */
 
 static void run(struct ty_worker *worker, struct ty_actor *actor)
@@ -269,9 +297,7 @@ void *ty_worker_main(void *arg)
 		if (took_inbox && ty_runq_stealable(&worker->queue))
 			notify(thread->rt, worker->index);
 		if (!actor)
-			actor = steal_at_once(worker);
-		if (!actor)
-			actor = search(worker);
+			actor = find(worker);
 		if (!actor) {
 			if (atomic_load_explicit(&thread->rt->joining, memory_order_relaxed))
 				break;

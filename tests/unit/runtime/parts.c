@@ -193,38 +193,90 @@ static void test_run_queue_waits(void **unused)
 	struct ty_runq *q = make_queue();
 	struct ty_actor *actors = make_actors();
 	struct ty_runq_look look = {0};
+	enum { DEEP = 6 };
 	bool took;
 
 	(void)unused;
 	for (uint32_t i = 0; i < 3; i++)
 		ty_runq_put(q, &actors[i]); /* the first, and two in the ring */
-	assert_false(ty_runq_waits(q, &look, 1000, 100)); /* seen now */
-	assert_false(ty_runq_waits(q, &look, 1099, 100));
-	assert_true(ty_runq_waits(q, &look, 1100, 100));
+	assert_false(ty_runq_waits(q, &look, 1000, 100, DEEP)); /* seen now */
+	assert_false(ty_runq_waits(q, &look, 1099, 100, DEEP));
+	assert_true(ty_runq_waits(q, &look, 1100, 100, DEEP));
 	assert_non_null(ty_runq_pop(q, &took)); /* one of the two became the first, the other waits on */
-	assert_true(ty_runq_waits(q, &look, 1101, 100));
+	assert_true(ty_runq_waits(q, &look, 1101, 100, DEEP));
 	assert_non_null(ty_runq_pop(q, &took));
 	ty_runq_put(q, &actors[3]);
-	assert_false(ty_runq_waits(q, &look, 1200, 100)); /* those that were seen are gone */
-	assert_false(ty_runq_waits(q, &look, 1299, 100));
-	assert_true(ty_runq_waits(q, &look, 1300, 100));
+	assert_false(ty_runq_waits(q, &look, 1200, 100, DEEP)); /* those that were seen are gone */
+	assert_false(ty_runq_waits(q, &look, 1299, 100, DEEP));
+	assert_true(ty_runq_waits(q, &look, 1300, 100, DEEP));
 	while (ty_runq_pop(q, &took))
 		;
 	ty_runq_push(q, &actors[4]); /* the same of an inbox */
-	assert_false(ty_runq_waits(q, &look, 1400, 100));
-	assert_true(ty_runq_waits(q, &look, 1500, 100));
+	assert_false(ty_runq_waits(q, &look, 1400, 100, DEEP));
+	assert_true(ty_runq_waits(q, &look, 1500, 100, DEEP));
 	ty_runq_push(q, &actors[5]);
-	assert_true(ty_runq_waits(q, &look, 1501, 100)); /* others who come change nothing */
+	assert_true(ty_runq_waits(q, &look, 1501, 100, DEEP)); /* others who come change nothing */
 	while (ty_runq_pop(q, &took))
 		;
-	assert_false(ty_runq_waits(q, &look, 1550, 100));
-	for (uint32_t i = 0; i <= TY_RING_DEEP; i++) /* so many are not run at once */
+	assert_false(ty_runq_waits(q, &look, 1550, 100, DEEP));
+	for (uint32_t i = 0; i <= DEEP; i++) /* so many are not run at once */
 		ty_runq_put(q, &actors[i]);
-	assert_true(ty_runq_waits(q, &look, 1600, 100));
+	assert_true(ty_runq_waits(q, &look, 1600, 100, DEEP));
 	assert_non_null(ty_runq_pop(q, &took));
-	assert_false(ty_runq_waits(q, &look, 1600, 100));
+	assert_false(ty_runq_waits(q, &look, 1600, 100, DEEP));
 	free(q);
 	free(actors);
+}
+
+/* A find that lasts for so many ticks; 0: none. */
+static void find_lasts(struct ty_worker *worker, uint64_t ticks)
+{
+	worker->found = worker->thread.stamp;
+	worker->thread.stamp += ticks;
+	ty_worker_ran_dry(worker);
+}
+
+/* Who finds what lasts takes at once what lies four deep at a worker that is awake. No thread runs. */
+static void test_thief_whose_finds_last(void **unused)
+{
+	const uint64_t patience = UINT64_C(1) << 40; /* no look sees something wait for as long */
+	struct ty_runtime *rt = aligned_alloc(TY_LINE, sizeof *rt);
+	struct ty_worker *workers = aligned_alloc(TY_LINE, 2 * sizeof *workers), *thief = workers;
+	struct ty_seat *seat = aligned_alloc(TY_LINE, sizeof *seat);
+	struct ty_actor *actors = make_actors();
+
+	(void)unused;
+	assert_true(rt && workers && seat);
+	memset(rt, 0, sizeof *rt);
+	memset(workers, 0, 2 * sizeof *workers);
+	memset(seat, 0, sizeof *seat);
+	rt->workers = workers;
+	rt->worker_count = 2;
+	rt->patience_ticks = patience;
+	for (uint32_t i = 0; i < 2; i++)
+		workers[i] = (struct ty_worker){.thread = {.rt = rt, .seat = seat, .stamp = UINT64_MAX - 1}, .index = i};
+	for (uint32_t i = 0; i < 5; i++)
+		ty_runq_put(&workers[1].queue, &actors[i]); /* the first, and four in the ring */
+	assert_null(ty_worker_steal(thief)); /* it found nothing yet */
+	find_lasts(thief, 1000 * patience);
+	find_lasts(thief, 1000 * patience);
+	assert_null(ty_worker_steal(thief)); /* two finds, however long they last, may have been luck */
+	find_lasts(thief, 1000 * patience);
+	for (int i = 0; i < 3; i++)
+		find_lasts(thief, 0);
+	assert_null(ty_worker_steal(thief)); /* lately it found nothing */
+	for (int i = 0; i < 100; i++)
+		find_lasts(thief, patience);
+	assert_null(ty_worker_steal(thief));
+	for (int i = 0; i < 100; i++)
+		find_lasts(thief, 3 * patience);
+	assert_ptr_equal(ty_worker_steal(thief), &actors[1]); /* and the next, into its own queue */
+	assert_null(ty_worker_steal(thief)); /* two are left: not worth it */
+	assert_int_equal(atomic_load(&seat->steals), 1);
+	free(actors);
+	free(seat);
+	free(workers);
+	free(rt);
 }
 
 static void test_registry(void **unused)
@@ -290,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_run_queue_order),
 		cmocka_unit_test(test_run_queue_steal),
 		cmocka_unit_test(test_run_queue_waits),
+		cmocka_unit_test(test_thief_whose_finds_last),
 		cmocka_unit_test(test_registry),
 		cmocka_unit_test(test_park),
 	};
