@@ -7,11 +7,8 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,7 +21,7 @@
 #define BACKOFF_MAX_NS 1000000000
 #define ATTEMPT_NS 30000000000 /* from connecting to the device's being open */
 
-enum { EVENT_WAKE, EVENT_ATTACH, EVENT_STREAM };
+enum { EVENT_ATTACH, EVENT_STREAM };
 
 /* ---- the end of a connection ---------------------------------------------------------------------------------------------- */
 
@@ -52,7 +49,7 @@ void link_lose(struct link *l, enum ty_code code, const char *why)
 	set_state(l, code);
 	close_attach(l);
 	if (l->stream.fd >= 0) /* it is closed when nothing of it is out: an owner may look at it */
-		epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, l->stream.fd, NULL);
+		ty_waiter_remove(&l->waiter, l->stream.fd);
 	link_end_all(l);
 }
 
@@ -126,13 +123,6 @@ static void on_down(void *self, struct ty_msg *msg)
 
 /* ---- connecting ----------------------------------------------------------------------------------------------------------- */
 
-static bool watch(struct link *l, int fd, uint32_t what)
-{
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = what};
-
-	return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
 static void connect_attach(struct link *l)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -144,7 +134,7 @@ static void connect_attach(struct link *l)
 	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
 	l->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->attach_fd >= 0 && connect(l->attach_fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-		watch(l, l->attach_fd, EVENT_ATTACH))
+		ty_waiter_add(&l->waiter, l->attach_fd, EPOLLIN, EVENT_ATTACH))
 		return;
 	snprintf(text, sizeof text, "attach socket %.100s: %s", path, strerror(errno));
 	link_lose(l, errno == ENOENT || errno == ECONNREFUSED ? TY_CLOSED : errno == EACCES ? TY_DENIED : TY_IO, text);
@@ -152,9 +142,7 @@ static void connect_attach(struct link *l)
 
 static void wait_for_room(struct link *l, bool wait)
 {
-	struct epoll_event event = {.events = wait ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.u32 = EVENT_STREAM};
-
-	if (l->waits != wait && epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->stream.fd, &event) == 0)
+	if (l->waits != wait && ty_waiter_change(&l->waiter, l->stream.fd, wait ? EPOLLIN | EPOLLOUT : EPOLLIN, EVENT_STREAM))
 		l->waits = wait;
 }
 
@@ -199,7 +187,7 @@ static void hand_over(struct link *l)
 	code = ty_attach_send(l->attach_fd, &embed, pair[1], &err);
 	close(pair[1]);
 	ty_owner_stream_open(&l->stream, pair[0], TY_OWNER_TO_OWNER_MAX);
-	if (code == TY_OK && !watch(l, pair[0], EVENT_STREAM))
+	if (code == TY_OK && !ty_waiter_add(&l->waiter, pair[0], EPOLLIN, EVENT_STREAM))
 		code = ty_fail(&err, TY_IO, "epoll_ctl failed");
 	if (code != TY_OK) {
 		link_lose(l, code, err.text);
@@ -354,26 +342,17 @@ static void read_stream(struct link *l)
 static void wait_for_events(void *self, int64_t deadline)
 {
 	struct link *l = self;
-	struct pollfd p = {.fd = l->epoll_fd, .events = POLLIN};
-	int64_t left = deadline == TY_NEVER ? 0 : deadline - ty_runtime_now(l->embed->rt);
-	struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-	uint64_t count;
+	int64_t left = deadline == TY_NEVER ? -1 : deadline - ty_runtime_now(l->embed->rt);
 
-	if (deadline != TY_NEVER && left <= 0)
-		return;
-	ppoll(&p, 1, deadline == TY_NEVER ? NULL : &ts, NULL);
-	/* a wake that came is served by this return; one that comes after this read ends the next wait */
-	(void)!read(atomic_load_explicit(&l->wake_fd, memory_order_relaxed) - 1, &count, sizeof count);
+	if (deadline == TY_NEVER || left > 0)
+		ty_waiter_wait(&l->waiter, left);
 }
 
 static void wake(void *self)
 {
 	struct link *l = self;
-	const uint64_t one = 1;
-	int fd = atomic_load_explicit(&l->wake_fd, memory_order_acquire);
 
-	if (fd != 0) /* else it has not begun to wait: it looks at its mailbox before it does */
-		(void)!write(fd - 1, &one, sizeof one);
+	ty_waiter_wake(&l->waiter);
 }
 
 /* Are there frames that this side has received and not looked at? */
@@ -385,15 +364,15 @@ static bool more(const struct link *l)
 static int64_t poll_link(void *self, int64_t now)
 {
 	struct link *l = self;
-	struct epoll_event events[4];
-	int n = epoll_wait(l->epoll_fd, events, 4, 0);
+	const struct epoll_event *events;
+	int n = ty_waiter_take(&l->waiter, &events);
 
 	if (more(l))
 		read_stream(l);
 	for (int i = 0; i < n; i++) {
-		if (events[i].data.u32 == EVENT_ATTACH) {
+		if (events[i].data.u64 == EVENT_ATTACH) {
 			read_attach(l);
-		} else if (events[i].data.u32 == EVENT_STREAM && !l->lost && l->stream.fd >= 0) {
+		} else if (events[i].data.u64 == EVENT_STREAM && !l->lost && l->stream.fd >= 0) {
 			if (events[i].events & EPOLLOUT)
 				flush(l);
 			read_stream(l);
@@ -467,7 +446,6 @@ static enum ty_code start(void *self, void *arg)
 		[TY_EMBED_AUTO] = TY_SHARING_AUTO, [TY_EMBED_QUIET] = TY_SHARING_QUIET, [TY_EMBED_FAST] = TY_SHARING_FAST,
 	};
 	struct ty_device_options *device;
-	int wake_fd;
 
 	l->embed = a->embed;
 	l->service = &a->embed->service;
@@ -486,18 +464,7 @@ static enum ty_code start(void *self, void *arg)
 	device->calibration = o->calibration;
 	device->fault = o->fault;
 	device->in_process = true;
-	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->epoll_fd < 0 || wake_fd < 0 || !watch(l, wake_fd, EVENT_WAKE)) {
-		if (l->epoll_fd >= 0)
-			close(l->epoll_fd);
-		if (wake_fd >= 0)
-			close(wake_fd);
-		return TY_IO;
-	}
-	/* release: pairs with wake */
-	atomic_store_explicit(&l->wake_fd, wake_fd + 1, memory_order_release);
-	return TY_OK;
+	return ty_waiter_open(&l->waiter, NULL);
 }
 
 /* What has begun ends, the service hears of it, and then this ends. */
@@ -522,9 +489,8 @@ static void stopping(void *self)
 static void stop(void *self)
 {
 	struct link *l = self;
-	int wake_fd = atomic_exchange_explicit(&l->wake_fd, 0, memory_order_relaxed);
 
-	if (!wake_fd) /* it did not even start */
+	if (l->waiter.epoll_fd < 0) /* it did not even start */
 		return;
 	assert(!l->gpu && !l->jobs && !l->pools);
 	link_take_offers(l);
@@ -534,8 +500,7 @@ static void stop(void *self)
 		l->memories = m->next;
 		link_free_memory(m);
 	}
-	close(l->epoll_fd);
-	close(wake_fd - 1);
+	ty_waiter_close(&l->waiter);
 }
 
 /* What the engine's threads sent too late. */

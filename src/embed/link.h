@@ -15,6 +15,7 @@
 
 #include "actors/gpu.h"
 #include "actors/service.h"
+#include "base/waiter.h"
 #include "wire/owner.h"
 
 enum link_phase {
@@ -92,8 +93,7 @@ struct link {
 	bool waits;
 	bool lost;                  /* the connection is over: nothing is said any more */
 	bool stopping;
-	int epoll_fd;
-	_Atomic int wake_fd;        /* eventfd + 1; as in clients */
+	struct ty_waiter waiter;
 	struct ty_error why;        /* the connection is over */
 
 	struct ty_gpu_arg gpu_arg;
