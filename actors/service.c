@@ -370,6 +370,8 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 		code = ty_http_start(&s->base, config->http, s->listener, &s->http, err);
 		if (code == TY_OK)
 			s->listener = -1; /* the server's */
+		if (code == TY_OK)
+			s->base.http_port = ty_http_port(s->http);
 	}
 	if (code != TY_OK) {
 		tear_down(s);

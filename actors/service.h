@@ -49,6 +49,7 @@ struct ty_restart {
 struct ty_service {
 	const struct ty_config *config;
 	struct ty_runtime *rt;
+	uint16_t http_port; /* of the pages; 0: there are none */
 	uint32_t spin_us; /* threads that answer look for work so long before they sleep; constant */
 	uint64_t boot;
 	int64_t started;

@@ -99,6 +99,8 @@ enum ty_code ty_unix_listen(struct ty_unix_listener *l, const struct ty_config *
 	if (length == 0 || length >= sizeof address.sun_path)
 		return ty_fail(err, TY_INVALID, "%s: \"%s\" is %zu bytes long, a socket's path 1 to %zu", what, path, length,
 			sizeof address.sun_path - 1);
+	if (path[0] != '/')
+		return ty_fail(err, TY_INVALID, "%s: \"%s\", expected an absolute path", what, path);
 	memcpy(address.sun_path, path, length + 1);
 	memcpy(l->path, path, length + 1);
 	code = take_path(config, what, &address, type, err);

@@ -73,6 +73,7 @@ def life():
     status = s.tool(tyer, "status", "--json")
     check("status", status.returncode == 0 and json.loads(status.stdout)["arena"]["size_bytes"] == 128 << 20, status)
     port = next(line.rsplit(":", 1)[1] for line in s.log().splitlines() if "http: serving on" in line)
+    check("the ready line has the port that was free", f" http=127.0.0.1:{port} boot=" in s.ready, s.ready)
     for page, word in (("metrics", "# EOF"), ("healthz", "ok"), ("status", '"arena"')):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}") as answer:
             check(f"/{page}", answer.status == 200 and word in answer.read().decode())
@@ -152,6 +153,7 @@ def refusals():
     for words, options, status in (
             ("rpc.sock", ["--listen", s.url, "--attach", s.attach + "2", "--device", "host", "--http", "off"], 1),
             ("attach.sock", ["--listen", s.url + "2", "--attach", s.attach, "--device", "host", "--http", "off"], 1),
+            ("an absolute path", ["--listen", s.url + "2", "--attach", "attach.sock", "--device", "host", "--http", "off"], 1),
             ("MemTotal", ["--listen", s.url + "3", "--attach", s.attach + "3", "--device", "host", "--http", "off",
                           "--l1-size", "8TiB"], 1),
             ("--l1-size", ["--l1-size", "12 parsecs"], 2),

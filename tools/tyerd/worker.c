@@ -205,6 +205,21 @@ static void inherit(struct ty_heritage *heritage, const struct ty_kept *kept)
 	snprintf(heritage->reason, sizeof heritage->reason, "%s", reason ? reason : "");
 }
 
+/* Where it serves; the port of the pages as it is, where any that is free was asked for. */
+static void say_ready(const struct ty_service *service)
+{
+	const struct ty_config *config = service->config;
+	const char *colon = service->http_port ? strrchr(config->http, ':') : NULL;
+
+	printf("tyerd ready: listen=%s attach=%s http=", config->listen, config->attach);
+	if (colon)
+		printf("%.*s:%u", (int)(colon - config->http), config->http, service->http_port);
+	else
+		printf("%s", config->http);
+	printf(" boot=%016llx\n", (unsigned long long)service->boot);
+	fflush(stdout);
+}
+
 int ty_worker_run(const struct ty_config *config, struct ty_kept *kept)
 {
 	struct ty_heritage heritage;
@@ -224,9 +239,7 @@ int ty_worker_run(const struct ty_config *config, struct ty_kept *kept)
 		close(signals);
 		return EXIT_FAILURE;
 	}
-	printf("tyerd ready: listen=%s attach=%s http=%s boot=%016llx\n", config->listen, config->attach, config->http,
-		(unsigned long long)service->boot);
-	fflush(stdout);
+	say_ready(service);
 	ty_notify("READY=1", -1);
 	status = wait_for_signal(service, signals);
 	ty_notify("STOPPING=1", -1);
