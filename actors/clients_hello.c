@@ -121,24 +121,52 @@ static enum ty_code same_identity(const struct ty_identity *a, const struct ty_i
 	return TY_OK;
 }
 
-static enum ty_code spawn_engine(struct clients *c, const uint8_t id[16], const struct ty_identity *identity,
+/* Another user's tenants are its own, whatever it calls them: nobody finds out what somebody else has asked. */
+static bool is_another(uint32_t uid)
+{
+	return uid != 0 && uid != geteuid();
+}
+
+static void name_user(uint32_t uid, char out[32])
+{
+	snprintf(out, 32, "uid %u: ", uid);
+}
+
+/* By its number chunks are known to be of a namespace. Another user may not take all numbers. Without one an engine is served all the
+ * same, unless tenants have quotas: then nobody could hold it to its own. */
+static enum ty_code number_space(struct clients *c, uint32_t uid, const struct ty_identity *identity, uint16_t *out, struct ty_error *err)
+{
+	char user[32];
+
+	name_user(uid, user);
+	*out = ty_spaces_number_of(&c->service->spaces, identity, user, is_another(uid));
+	if (*out || !atomic_load_explicit(&c->service->eviction_stats.quotas, memory_order_relaxed))
+		return TY_OK;
+	return ty_fail(err, TY_LIMIT, "Hello.namespace: %d namespaces may be known, and this one is not among them: its tenant's quota could not be held",
+		TY_MAX_SPACES);
+}
+
+static enum ty_code spawn_engine(struct clients *c, uint32_t uid, const uint8_t id[16], const struct ty_identity *identity,
 	struct engine_entry **out, struct ty_error *err)
 {
 	struct ty_spawn_options options = {.size = sizeof options, .executor = TY_POOL, .cpu = -1};
 	struct engine_entry *entry = calloc(1, sizeof *entry);
 	struct ty_engine_arg *arg = calloc(1, sizeof *arg);
-	enum ty_code code;
+	enum ty_code code = TY_OK;
 
-	if (entry == NULL || arg == NULL) {
+	if (entry == NULL || arg == NULL)
+		code = ty_fail(err, TY_NO_MEMORY, "no memory for an engine");
+	else
+		code = number_space(c, uid, identity, &arg->space, err);
+	if (code != TY_OK) {
 		free(entry);
 		free(arg);
-		return ty_fail(err, TY_NO_MEMORY, "no memory for an engine");
+		return code;
 	}
 	memcpy(entry->id, id, sizeof entry->id);
 	entry->identity = *identity;
 	arg->service = c->service;
 	arg->identity = *identity;
-	arg->space = ty_spaces_number(&c->service->spaces, identity);
 	memcpy(arg->engine, id, sizeof arg->engine);
 	code = ty_spawn(c->service->rt, &ty_engine_class, arg, &options, &entry->actor);
 	if (code != TY_OK) {
@@ -154,7 +182,7 @@ static enum ty_code spawn_engine(struct clients *c, const uint8_t id[16], const 
 
 /* An engine that is idle, or on its way there, is joined again: it knows what became of its operations. One whose clients were
  * others is not it, though its id is the same. */
-static enum ty_code find_engine(struct clients *c, const uint8_t id[16], const struct ty_identity *identity,
+static enum ty_code find_engine(struct clients *c, uint32_t uid, const uint8_t id[16], const struct ty_identity *identity,
 	struct engine_entry **out, struct ty_error *err)
 {
 	for (struct engine_entry *e = c->engines; e != NULL; e = e->next) {
@@ -168,7 +196,7 @@ static enum ty_code find_engine(struct clients *c, const uint8_t id[16], const s
 		*out = e;
 		return code;
 	}
-	return spawn_engine(c, id, identity, out, err);
+	return spawn_engine(c, uid, id, identity, out, err);
 }
 
 /* A message's way to the engine that has it. */
@@ -188,7 +216,7 @@ static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t uid, uint
 {
 	static const uint8_t zero[16];
 	const Tyer__V1__Namespace *n = hello->namespace_;
-	char tenant[400]; /* cut off here it is still longer than a tenant may be */
+	char tenant[400], user[32]; /* cut off here it is still longer than a tenant may be */
 	enum ty_code code;
 
 	if (hello->engine.len != sizeof zero)
@@ -202,9 +230,9 @@ static enum ty_code check_hello(const Tyer__V1__Hello *hello, uint32_t uid, uint
 		return code;
 	if (hello->weight > max_weight)
 		return ty_fail(err, TY_INVALID, "Hello.weight is %u, expected at most %u (max-client-weight)", hello->weight, max_weight);
-	/* another user's tenants are its own, whatever it calls them: nobody finds out what somebody else has asked */
-	snprintf(tenant, sizeof tenant, "uid %u: %s", uid, n->tenant);
-	return ty_identity_set(identity, uid != 0 && uid != geteuid() ? tenant : n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
+	name_user(uid, user);
+	snprintf(tenant, sizeof tenant, "%s%s", user, n->tenant);
+	return ty_identity_set(identity, is_another(uid) ? tenant : n->tenant, n->model, n->revision, n->dtype, n->quantization, err);
 }
 
 /* The engine's view of the connection, with references of its own. */
@@ -262,7 +290,7 @@ static enum ty_code join(struct clients *c, struct connection *conn, struct ty_e
 	else
 		member->weight = hello->weight ? hello->weight : c->service->config->client_weight;
 	if (code == TY_OK)
-		code = find_engine(c, hello->engine.data, &identity, &engine, err);
+		code = find_engine(c, uid, hello->engine.data, &identity, &engine, err);
 	if (code == TY_OK) {
 		code = ty_send(engine->actor, &member->msg, TY_ENGINE_JOIN);
 		assert(code == TY_OK); /* it lives until we stop it */

@@ -21,6 +21,7 @@ static void publish(struct eviction *e)
 	atomic_store_explicit(&stats->kept_bytes, e->kept_bytes, memory_order_relaxed);
 	atomic_store_explicit(&stats->order_bytes, ty_order_bytes(e->order), memory_order_relaxed);
 	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
+	atomic_store_explicit(&stats->quotas, e->quota_count, memory_order_relaxed);
 	/* release: pairs with the acquire of whoever waits until all is back, and then asks how much that is */
 	atomic_store_explicit(&stats->returning, e->returning, memory_order_release);
 }
@@ -484,6 +485,7 @@ static enum ty_code start(void *self, void *arg)
 	e->ahead = config->l1_ahead;
 	e->quota_count = config->quota_count;
 	memcpy(e->quotas, config->quotas, sizeof e->quotas);
+	atomic_store_explicit(&e->service->eviction_stats.quotas, e->quota_count, memory_order_relaxed);
 	e->keep_percent = config->keep_percent;
 	for (uint32_t i = 0; i < e->service->tier_count; i++)
 		if (e->service->tiers[i]->config.wait > e->patience)

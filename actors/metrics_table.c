@@ -574,6 +574,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
 	CONSTANT("all_session_chunks", "", TY_SESSION_CHUNKS_ALL, "Chunks in the sessions of all engines; one engine may have as many as are free."),
 	CONSTANT("all_pool_bytes", "bytes", TY_POOL_BYTES_ALL, "Address space of the pools of all engines, likewise."),
+	CONSTANT("namespaces", "", TY_MAX_SPACES, "Namespaces that chunks are known to be of."),
 	LIMIT("client_weight", "", limit_u32, max_client_weight, "--max-client-weight, the largest share a client may ask for"),
 	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
 	LIMIT("all_operations", "", limit_u32, max_all_operations, "--max-all-operations, in flight"),

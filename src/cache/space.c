@@ -58,19 +58,24 @@ void ty_spaces_open(struct ty_spaces *spaces, struct ty_space_record *records, u
 		atomic_init(&spaces->identity[i], ty_space_is_whole(&records[i]) ? &records[i].identity : NULL);
 }
 
-uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *identity)
+uint16_t ty_spaces_number_of(struct ty_spaces *spaces, const struct ty_identity *identity, const char *whose, bool shared)
 {
-	uint32_t next = spaces->count;
+	uint32_t next = spaces->count, known_count = 0, its = 0;
+	size_t length = strlen(whose);
 
 	for (uint32_t i = spaces->count; i-- > 0;) {
 		const struct ty_identity *known = atomic_load_explicit(&spaces->identity[i], memory_order_relaxed);
 
 		if (known && ty_identity_is(known, identity))
 			return (uint16_t)(i + 1);
-		if (!known && ty_space_is_clear(&spaces->records[i]))
+		if (!known && ty_space_is_clear(&spaces->records[i])) {
 			next = i;
+			continue;
+		}
+		known_count++;
+		its += known && !strncmp(known->tenant, whose, length);
 	}
-	if (next == TY_MAX_SPACES)
+	if (next == TY_MAX_SPACES || (shared && its && its >= TY_MAX_SPACES - known_count))
 		return 0;
 	write_record(&spaces->records[next], identity);
 	/* release: pairs with ty_spaces_identity */
@@ -78,6 +83,11 @@ uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *id
 	if (next == spaces->count)
 		spaces->count++;
 	return (uint16_t)(next + 1);
+}
+
+uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *identity)
+{
+	return ty_spaces_number_of(spaces, identity, "", false);
 }
 
 const struct ty_identity *ty_spaces_identity(const struct ty_spaces *spaces, uint16_t number)

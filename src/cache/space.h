@@ -31,7 +31,10 @@ struct ty_spaces {
 /* Begin with what the first `count` of these records say, before any actor runs; `spaces` is all zero. The records, room for
  * TY_MAX_SPACES, are the caller's, and stay until nobody uses the spaces. */
 void ty_spaces_open(struct ty_spaces *spaces, struct ty_space_record *records, uint32_t count);
-/* The number of an identity, a new one if it is seen first. The clients actor alone. */
+/* The number of an identity, a new one if it is seen first; 0: there is none. `shared`: those whose tenants begin as `whose` says have
+ * together as many as are free, and no more. The clients actor alone. */
+uint16_t ty_spaces_number_of(struct ty_spaces *spaces, const struct ty_identity *identity, const char *whose, bool shared);
+/* The same for one who may have all. */
 uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *identity);
 /* Null: not known. Any thread. */
 const struct ty_identity *ty_spaces_identity(const struct ty_spaces *spaces, uint16_t number);

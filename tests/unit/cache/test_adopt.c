@@ -544,6 +544,27 @@ static void test_namespaces_are_limited(void **state)
 	assert_int_equal(number_of("one more"), 1);
 }
 
+/* Another user has as many as are free, whatever it calls its tenants; what it has it keeps. */
+static void test_namespaces_are_shared(void **state)
+{
+	const unsigned half = TY_MAX_SPACES / 2;
+	struct ty_identity identity;
+	char tenant[32];
+
+	(void)state;
+	open_spaces();
+	for (unsigned i = 1; i <= half + 1; i++) {
+		snprintf(tenant, sizeof tenant, "uid 5: %u", i);
+		assert_int_equal(ty_identity_set(&identity, tenant, "m", NULL, "bf16", NULL, NULL), TY_OK);
+		assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 5: ", true), i <= half ? i : 0);
+	}
+	assert_int_equal(ty_identity_set(&identity, "uid 5: 1", "m", NULL, "bf16", NULL, NULL), TY_OK);
+	assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 5: ", true), 1);
+	assert_int_equal(ty_identity_set(&identity, "uid 55: 1", "m", NULL, "bf16", NULL, NULL), TY_OK); /* somebody else */
+	assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 55: ", true), half + 1);
+	assert_int_equal(number_of("ours"), half + 2);
+}
+
 /* What was never written to costs nothing to look at: no page of it comes into being. */
 static void test_looking_makes_no_pages(void **state)
 {
@@ -626,6 +647,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_namespaces_come_back, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_a_damaged_namespace, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_namespaces_are_limited, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_namespaces_are_shared, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_descriptors_of_other_things, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_lent_slots_are_left_alone, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_looking_makes_no_pages, open_both, close_both),

@@ -179,6 +179,40 @@ static void test_bad_hellos(void **state)
 	house_close(&h);
 }
 
+/* When all namespaces are known a new one has no number, and nobody could hold its tenant to a quota. */
+static void test_no_namespace_left(void **state)
+{
+	uint8_t token[TOKEN];
+	struct hello known = {.token = token, .tenant = "t"}, new = {.token = token, .tenant = "another"}, again = new;
+	struct ty_identity identity;
+	char model[16];
+	struct house h;
+	int fd;
+
+	(void)state;
+	house_open(&h, 8, true);
+	fd = house_attach(&h, token);
+	assert_int_equal(house_hello(&h, &known), TY_OK);
+	close(fd);
+	for (unsigned i = 0; i < TY_MAX_SPACES; i++) {
+		snprintf(model, sizeof model, "%u", i);
+		assert_int_equal(ty_identity_set(&identity, "t", model, NULL, "bf16", NULL, NULL), TY_OK);
+		(void)ty_spaces_number(&h.service->spaces, &identity);
+	}
+	atomic_store(&h.service->eviction_stats.quotas, 1);
+	fd = house_attach(&h, token);
+	house_hello(&h, &new);
+	expect(&new, TY_LIMIT, "4096 namespaces may be known");
+	known.client = 0;
+	assert_int_equal(house_hello(&h, &known), TY_OK);
+	close(fd);
+	atomic_store(&h.service->eviction_stats.quotas, 0);
+	fd = house_attach(&h, token);
+	assert_int_equal(house_hello(&h, &again), TY_OK);
+	close(fd);
+	house_close(&h);
+}
+
 /* ---- engines ----------------------------------------------------------------------------------------------------------- */
 
 static void test_one_engine(void **state)
@@ -777,6 +811,7 @@ int main(void)
 		cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_timeline_before_hello),
 		cmocka_unit_test(test_bad_hellos),
+		cmocka_unit_test(test_no_namespace_left),
 		cmocka_unit_test(test_one_engine),
 		cmocka_unit_test(test_idle_engines),
 		cmocka_unit_test(test_ends_while_joining),
