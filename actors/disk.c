@@ -286,7 +286,7 @@ static void put(struct disk_actor *a, struct ty_tier_io *io)
 	ty_tier_describe(io, &job->shape);
 	bytes = ty_envelope_total(&job->shape);
 	while (a->index.bytes + a->coming + bytes > size_of(a))
-		if (!evict_one(a)) {
+		if (bytes > size_of(a) || !evict_one(a)) {
 			disk_job_free(job);
 			ty_tier_complete(a->tier, io, TY_TIER_FULL, "no room for it can be made");
 			return;

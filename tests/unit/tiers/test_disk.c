@@ -275,6 +275,26 @@ static void test_size(void **state)
 	house_close(&h);
 }
 
+/* A chunk that is larger than all of the tier takes nothing else away. */
+static void test_larger_than_the_tier(void **state)
+{
+	enum { COUNT = 10 };
+	char limited[320];
+	struct house h;
+
+	(void)state;
+	snprintf(limited, sizeof limited, "%s,size=64MiB", spec);
+	assert_int_equal(house_open(&h, limited), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < COUNT; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+	assert_int_equal(house_do(&h, TY_TIER_PUT, COUNT, 2, TY_PIECE_BYTES / 2), TY_TIER_FULL);
+	assert_int_equal(h.tier->stats.evicted, 0);
+	for (uint64_t n = 0; n < COUNT; n++)
+		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+}
+
 /* Some that are used again and again, and many that are used once: which of the first are left. */
 static uint64_t left_of(struct house *h, uint64_t first, uint64_t count)
 {
@@ -884,6 +904,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_strange_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_larger_than_the_tier, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_policy, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_order_random, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_identity, make_dir, remove_dir),
