@@ -422,7 +422,7 @@ static void look_at_lists(struct disk_actor *a, int64_t now)
 /* This file, not the file system, cannot be read. */
 static bool is_unreadable(const struct disk_job *job)
 {
-	return job->error == EIO || job->error == EISDIR || job->error == ELOOP;
+	return job->error == EIO || job->error == EISDIR || job->error == ELOOP || job->error == ESPIPE;
 }
 
 static uint16_t name_of(struct disk_actor *a, const struct ty_identity *identity)

@@ -273,7 +273,8 @@ void disk_job_perform(struct disk_job *job)
 
 	switch (job->step) {
 	case DISK_OPEN:
-		disk_job_result(job, or_errno(openat(folder, put_to, disk_job_open_flags(job), 0600)));
+		/* a pipe in its place would be waited for; files are read as ever */
+		disk_job_result(job, or_errno(openat(folder, put_to, disk_job_open_flags(job) | O_NONBLOCK, 0600)));
 		break;
 	case DISK_MOVE:
 		disk_job_result(job, move_all(job));

@@ -210,6 +210,28 @@ static void test_strange_files(void **state)
 	house_close(&h);
 }
 
+/* What stands in a file's place and opens only when somebody writes to it: it costs that read, and no thread. */
+static void test_pipes(void **state)
+{
+	char brief[320], path[256];
+	struct house h;
+
+	(void)state;
+	snprintf(brief, sizeof brief, "%s,timeout=300ms%s", spec, strstr(spec, "plain") ? ",threads=1" : "");
+	assert_int_equal(house_open(&h, brief), TY_OK);
+	house_scanned(&h);
+	for (uint64_t n = 0; n < 3; n++)
+		assert_int_equal(house_do(&h, TY_TIER_PUT, n, 1, CHUNK), TY_TIER_DONE);
+	for (uint64_t n = 0; n < 2; n++) {
+		path_of(n, path);
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(mkfifo(path, 0600), 0);
+		assert_int_not_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), TY_TIER_DONE);
+	}
+	assert_int_equal(house_do(&h, TY_TIER_GET, 2, 1, CHUNK), TY_TIER_DONE);
+	house_close(&h);
+}
+
 /* The scan takes what is whole and leaves everything else alone. */
 static void test_scan(void **state)
 {
@@ -902,6 +924,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_wanted_parts, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_damage, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_strange_files, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_pipes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_larger_than_the_tier, make_dir, remove_dir),
