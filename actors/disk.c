@@ -19,6 +19,7 @@
 #define REAP_MAX 16           /* jobs that end in one poll: each may be verified here */
 #define ERRANDS_MAX 64        /* files that are being removed; past it nothing new finds room */
 #define HELD_NS 1000000       /* when the kernel is asked again that took nothing */
+#define FOUND_MAX 512         /* files of the scan's that are taken in at a time */
 #define TICK_NS 250000000     /* how often deadlines are looked at */
 
 struct disk_actor {
@@ -665,40 +666,61 @@ static void on_checked(void *self, struct ty_msg *msg)
 	go_on(self, job);
 }
 
-static void on_found(void *self, struct ty_msg *msg)
+/* A stretch of what was found. */
+static void take_found(struct disk_actor *a, struct disk_found *found)
 {
-	struct disk_actor *a = self;
-	struct disk_found *found = ty_container_of(msg, struct disk_found, msg);
+	uint32_t end = found->count - found->at < FOUND_MAX ? found->count : found->at + FOUND_MAX;
+	uint16_t name[TY_MAX_SPACES + 1] = {0}; /* of the found names' numbers: ours. Looking for one takes time */
 
-	for (uint32_t i = 0; i < found->count; i++) {
-		struct disk_shape *shape = &found->item[i];
+	for (; found->at < end; found->at++) {
+		struct disk_shape *shape = &found->item[found->at];
+		uint16_t theirs = shape->name;
 
-		shape->name = name_of(a, ty_tier_names_at(&found->names, shape->name));
+		if (theirs && !name[theirs])
+			name[theirs] = name_of(a, ty_tier_names_at(&found->names, theirs));
+		shape->name = name[theirs];
 		/* What was written meanwhile is newer, what is being removed is not there. */
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key) && !is_gone(a, &shape->key))
 			(void)disk_index_put(&a->index, shape, found->folder, true);
 		drop_twin(a, &shape->key, found->folder);
 		free((void *)(uintptr_t)shape->length);
+		shape->length = NULL;
 	}
-	found->count = 0;
-	a->gone_count = 0;
-	if (found->last || a->stopping) {
-		a->scanning = false;
-		look_at_lists(a, ty_now());
-		ty_log(TY_LOG_INFO, "tier", "disk: %llu chunks, %llu bytes, are there", (unsigned long long)a->index.count,
-			(unsigned long long)a->index.bytes);
-		publish(a);
-		/* release: whoever sees that it is over sees what was found, too */
-		atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_release);
-		disk_found_free(found);
-		return;
+}
+
+static void end_scan(struct disk_actor *a)
+{
+	a->scanning = false;
+	look_at_lists(a, ty_now());
+	ty_log(TY_LOG_INFO, "tier", "disk: %llu chunks, %llu bytes, are there", (unsigned long long)a->index.count,
+		(unsigned long long)a->index.bytes);
+	publish(a);
+	/* release: whoever sees that it is over sees what was found, too */
+	atomic_store_explicit(&a->tier->stats.scanning, 0, memory_order_release);
+}
+
+static void on_found(void *self, struct ty_msg *msg)
+{
+	struct disk_actor *a = self;
+	struct disk_found *found = ty_container_of(msg, struct disk_found, msg);
+	enum ty_code sent;
+
+	take_found(a, found);
+	if (found->at < found->count && !a->stopping) { /* operations come in between */
+		sent = ty_send(ty_self(), &found->msg, DISK_FOUND);
+	} else if (found->last || a->stopping) {
+		end_scan(a);
+		sent = TY_STOPPING;
+	} else {
+		a->gone_count = 0;
+		if (++found->hash == DISK_HASH_FOLDERS) {
+			found->hash = 0;
+			found->folder++;
+		}
+		a->scanned = found->hash;
+		sent = ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN);
 	}
-	if (++found->hash == DISK_HASH_FOLDERS) {
-		found->hash = 0;
-		found->folder++;
-	}
-	a->scanned = found->hash;
-	if (ty_send(a->disk->scanner, &found->msg, TY_DISK_SCAN) != TY_OK)
+	if (sent != TY_OK)
 		disk_found_free(found);
 }
 

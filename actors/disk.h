@@ -197,7 +197,7 @@ struct disk_found { /* what lies in one hash folder; travels between scanner and
 	struct ty_msg msg;
 	uint32_t folder, hash;      /* which one was read */
 	bool last;
-	uint32_t count, room;
+	uint32_t at, count, room;   /* those before `at` have been taken in */
 	struct disk_shape *item;    /* their lengths are allocated (with `stored` behind them), their names numbers in the message's own: */
 	struct ty_tier_names names;
 };

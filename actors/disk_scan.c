@@ -175,7 +175,7 @@ static void on_scan(void *self, struct ty_msg *msg)
 	struct scanner *s = self;
 	struct disk_found *found = ty_container_of(msg, struct disk_found, msg);
 
-	found->count = 0;
+	found->at = found->count = 0;
 	ty_tier_names_clear(&found->names);
 	read_folder(s->disk, found);
 	found->last = found->folder == s->disk->folder_count - 1 && found->hash == DISK_HASH_FOLDERS - 1;

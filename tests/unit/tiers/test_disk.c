@@ -19,6 +19,7 @@
 #include "house.h"
 #include "actors/disk.h"
 #include "base/log.h"
+#include "cache/checksum.h"
 
 #define CHUNK 10000 /* no multiple of anything */
 
@@ -267,6 +268,59 @@ static void test_scan(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 	for (uint64_t n = 1; n <= 8; n++)
 		assert_int_equal(house_do(&h, TY_TIER_GET, n, 1, CHUNK), n >= 4 && n <= 6 ? TY_TIER_DONE : TY_TIER_MISSING);
+	house_close(&h);
+}
+
+/* A file as it would have been written: of the n-th of many chunks that lie in one folder, of many owners. */
+static struct ty_key write_file(uint32_t n, uint32_t owners)
+{
+	struct ty_envelope e = {.key = house_key(n), .parts = 1, .length = {1}};
+	uint8_t bytes[2 * TY_ENVELOPE_BYTES] = {0};
+	char path[256];
+	int fd, at;
+
+	e.key.bytes[0] = 0;
+	sprintf(e.identity.tenant, "tenant-%u", n % owners);
+	strcpy(e.identity.model, "m");
+	e.checksum[0] = ty_checksum(bytes + TY_ENVELOPE_BYTES, 1);
+	ty_envelope_write(&e, bytes);
+	at = snprintf(path, sizeof path, "%s/00/", dir);
+	for (int i = 0; i < 32; i++)
+		at += snprintf(path + at, sizeof path - (size_t)at, "%02x", e.key.bytes[i]);
+	snprintf(path + at, sizeof path - (size_t)at, ".tyer");
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, sizeof bytes), sizeof bytes);
+	close(fd);
+	return e.key;
+}
+
+/* More in a folder than is taken in at a time: all of it is there, and whose it is. */
+static void test_full_folder(void **state)
+{
+	enum { COUNT = 2000, OWNERS = 300 };
+	static struct ty_key keys[COUNT];
+	char tenant[32];
+	struct house h;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_close(&h);
+	for (uint32_t n = 0; n < COUNT; n++)
+		keys[n] = write_file(n, OWNERS);
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	assert_int_equal(h.tier->stats.chunks, COUNT);
+	for (uint32_t n = 0; n < COUNT; n += 7) {
+		struct ty_tier_io *io = house_io(&h, TY_TIER_EXISTS, 0, 0, 1, 0);
+
+		*(struct ty_key *)(uintptr_t)io->keys = keys[n];
+		house_run(&h, &io, 1);
+		assert_int_equal(io->found, 1);
+		snprintf(tenant, sizeof tenant, "tenant-%u", n % OWNERS);
+		assert_string_equal(io->whose->tenant, tenant);
+		house_free(io);
+	}
 	house_close(&h);
 }
 
@@ -926,6 +980,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_strange_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_pipes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_full_folder, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_larger_than_the_tier, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_policy, make_dir, remove_dir),
