@@ -157,7 +157,8 @@ static void read_folder(struct disk *d, struct disk_found *found)
 			close(fd);
 		return;
 	}
-	for (struct dirent *entry; (entry = readdir(dir));) {
+	/* acquire: pairs with main's release. Files may be many, and the end waits for this thread */
+	for (struct dirent *entry; !atomic_load_explicit(&d->tier->ending, memory_order_acquire) && (entry = readdir(dir));) {
 		if (entry->d_name[0] == '.')
 			continue;
 		if (parse_name(entry->d_name, found->hash, &key) && look_at(fd, entry->d_name, &key, &envelope))

@@ -212,7 +212,7 @@ struct ty_tier {
 	struct ty_events_pending events; /* the actor's: not told yet */
 	struct ty_tier_packed *packing; /* the actor's: PUTs that are with packers */
 	uint32_t packer_turn;   /* the actor's: whose turn it is among packers and unpackers */
-	_Atomic bool ending;    /* TY_TIER_STOP was sent, or will be at once. Main: release; packers: acquire */
+	_Atomic bool ending;    /* TY_TIER_STOP was sent, or will be at once. Main: release; packers, the disk's scanner: acquire */
 	struct ty_tier_stats stats;
 };
 

@@ -324,6 +324,28 @@ static void test_full_folder(void **state)
 	house_close(&h);
 }
 
+/* A service that ends does not wait until a folder with many files has been read. */
+static void test_ends_while_it_scans(void **state)
+{
+	enum { COUNT = 2000, TRIES = 50 };
+	struct house h;
+	bool cut = false;
+
+	(void)state;
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_close(&h);
+	for (uint32_t n = 0; n < COUNT; n++)
+		(void)write_file(n, 1);
+	for (int i = 0; i < TRIES && !cut; i++) { /* it may be faster than we are */
+		assert_int_equal(house_open(&h, spec), TY_OK);
+		atomic_store(&h.tier->ending, true);
+		house_scanned(&h);
+		cut = h.tier->stats.chunks < COUNT;
+		house_close(&h);
+	}
+	assert_true(cut);
+}
+
 /* It keeps to its size, and what was used last stays. */
 static void test_size(void **state)
 {
@@ -981,6 +1003,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pipes, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_scan, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_full_folder, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_ends_while_it_scans, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_size, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_larger_than_the_tier, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_policy, make_dir, remove_dir),
