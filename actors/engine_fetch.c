@@ -37,14 +37,18 @@ bool engine_fetch_begin(struct engine *e, struct session *s, struct ty_exchange 
 
 	if (!e->service->tier_count || !count)
 		return false;
-	l = calloc(1, sizeof *l);
-	if (!l)
+	/* One that looks up ever more over a tier that is slow is answered with what is here. */
+	if (!ty_share_take(&e->service->fetches, e->fetches, 1))
 		return false;
-	l->fetch = ty_fetch_create(s->keys + first, count < TY_FETCH_CHUNKS ? count : TY_FETCH_CHUNKS);
-	if (!l->fetch) {
+	l = calloc(1, sizeof *l);
+	if (l)
+		l->fetch = ty_fetch_create(s->keys + first, count < TY_FETCH_CHUNKS ? count : TY_FETCH_CHUNKS);
+	if (!l || !l->fetch) {
+		ty_share_give(&e->service->fetches, 1);
 		free(l);
 		return false;
 	}
+	e->fetches++;
 	l->fetch->home = ty_self();
 	l->fetch->home_type = TY_ENGINE_FETCHED;
 	l->fetch->priority = TY_FETCH_LOOKUP;
@@ -99,6 +103,8 @@ void engine_fetched(struct engine *e, struct ty_fetch *fetch)
 		l->next->link = l->link;
 	ty_fetch_free(fetch);
 	free(l);
+	e->fetches--;
+	ty_share_give(&e->service->fetches, 1);
 }
 
 void engine_fetch_drop(struct engine *e, const struct session *s)

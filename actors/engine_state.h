@@ -93,7 +93,8 @@ struct engine {
 	struct finished *finished;  /* a ring of the last TY_FINISHED_OPERATIONS; null until there is one */
 	uint32_t finished_next;
 	struct flush *flushes; /* that look, or wait */
-	struct lookup *lookups; /* fetches that are out */
+	struct lookup *lookups; /* fetches that are out ... */
+	uint32_t fetches;       /* ... so many: its share of service->fetches */
 
 	struct ty_timer tick;
 	bool tick_armed;

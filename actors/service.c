@@ -334,6 +334,7 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	s->base.config = config;
 	s->base.session_chunks.all = TY_SESSION_CHUNKS_ALL;
 	s->base.pool_bytes.all = TY_POOL_BYTES_ALL;
+	s->base.fetches.all = TY_FETCHES;
 	s->base.spin_us = options.spin_us;
 	randombytes_buf(&s->base.boot, sizeof s->base.boot);
 	s->base.record_fd = -1;

@@ -95,7 +95,7 @@ struct ty_service {
 	struct ty_rpc_stats rpc_stats;
 	struct ty_clients_stats clients_stats;
 	struct ty_op_table operations;
-	struct ty_share session_chunks, pool_bytes;
+	struct ty_share session_chunks, pool_bytes, fetches;
 	struct ty_lookup_stats lookup_stats;
 	struct ty_client_slot client_slots[TY_MAX_CLIENTS];
 	_Atomic bool stopping; /* main: release; health pages: acquire */

@@ -676,6 +676,7 @@ static void start_service(uint64_t seed)
 	assert(ty_index_create(&s->index, NULL) == TY_OK);
 	s->session_chunks.all = TY_SESSION_CHUNKS_ALL;
 	s->pool_bytes.all = TY_POOL_BYTES_ALL;
+	s->fetches.all = TY_FETCHES;
 	assert(ty_op_table_open(&s->operations, w.config.max_all_operations, w.config.max_all_operation_bytes, NULL) == TY_OK);
 	assert(ty_runtime_create(&ro, &w.rt, NULL) == TY_OK);
 	s->rt = w.rt;

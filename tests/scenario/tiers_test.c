@@ -307,6 +307,38 @@ static void test_odd_shapes(void **state)
 	}
 }
 
+static uint64_t fetching(struct h_client *c, uint32_t base, uint32_t lookups)
+{
+	uint64_t before = atomic_load(&service.service->fetches.used);
+
+	for (uint32_t i = 0; i < lookups; i++)
+		h_ok(c, h_lookup(c, base + i, base + i * 100, 2));
+	return atomic_load(&service.service->fetches.used) - before;
+}
+
+/* Over a tier that hangs: one engine that looks up without end does not take all that may be fetched at once. */
+static void test_fetches_are_shared(void **state)
+{
+	struct h_client a, b;
+
+	(void)state;
+	add_tier("fault:0,timeout=3600s");
+	service.config.prefetch_wait_us = 1000;
+	h_start(&service);
+	service.service->fetches.all = 8;
+	h_open(&service, &a, NULL, "a", 0, 1);
+	h_open(&service, &b, NULL, "b", 0, 1);
+	fault[0].hang = true;
+	assert_int_equal(fetching(&a, 1000, 20), 4);
+	assert_int_equal(fetching(&b, 100000, 20), 2);
+	fault[0].hang = false;
+	fault_let(tier(0));
+	while (atomic_load(&service.service->fetches.used))
+		usleep(1000);
+	h_close(&a);
+	h_close(&b);
+}
+
 static char files[8 * PROMPT][128];
 static int file_count;
 
@@ -408,6 +440,7 @@ int main(void)
 		H_TEST_OF(test_parts, setup, teardown),
 		H_TEST_OF(test_misbehaving_tiers, setup, teardown),
 		H_TEST_OF(test_odd_shapes, setup, teardown),
+		H_TEST_OF(test_fetches_are_shared, setup, teardown),
 		H_TEST_OF(test_scrubs, setup, teardown),
 		H_TEST_OF(test_outlives_the_service, setup_packed, teardown),
 		H_TEST_OF(test_outgrows_the_arena, setup_packed, teardown),
