@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <microhttpd.h>
@@ -34,6 +35,9 @@ struct ty_http {
 	_Atomic uint32_t out;
 	int drained;
 	struct seat seats[TY_HTTP_CONNECTIONS];
+	/* Lines of the log that the server wrote in this second; relaxed: a line more or less is no harm. */
+	_Atomic int64_t second;
+	_Atomic uint32_t lines, lines_left_out;
 	bool tracing; /* a trace is being sent; the server thread's */
 	uint64_t came;
 	unsigned taken;
@@ -407,12 +411,32 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
 	}
 }
 
+/* It has a line for each request that is none, and whoever says such things in a loop is to fill no disk. */
+static bool may_say(struct ty_http *http)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (atomic_exchange_explicit(&http->second, now.tv_sec, memory_order_relaxed) != now.tv_sec) {
+		uint32_t left_out = atomic_exchange_explicit(&http->lines_left_out, 0, memory_order_relaxed);
+
+		atomic_store_explicit(&http->lines, 0, memory_order_relaxed);
+		if (left_out)
+			ty_log(TY_LOG_INFO, "http", "%u lines about requests are left out", left_out);
+	}
+	if (atomic_fetch_add_explicit(&http->lines, 1, memory_order_relaxed) < TY_HTTP_LINES)
+		return true;
+	atomic_fetch_add_explicit(&http->lines_left_out, 1, memory_order_relaxed);
+	return false;
+}
+
 static void server_says(void *user, const char *fmt, va_list args)
 {
 	char text[512];
 	size_t n;
 
-	(void)user;
+	if (!may_say(user))
+		return;
 	vsnprintf(text, sizeof text, fmt, args);
 	n = strlen(text);
 	if (n > 0 && text[n - 1] == '\n')
@@ -428,7 +452,7 @@ static enum ty_code start_daemon(struct ty_http *http, const char *text, int lis
 
 	errno = 0;
 	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, http,
-		MHD_OPTION_EXTERNAL_LOGGER, server_says, NULL, /* first: it takes what the others say */
+		MHD_OPTION_EXTERNAL_LOGGER, server_says, http, /* first: it takes what the others say */
 		MHD_OPTION_LISTEN_SOCKET, listener,
 		MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
 		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, http,

@@ -28,6 +28,7 @@ extern const struct ty_class ty_metrics_class; /* arg: struct ty_service */
  * actor and stopped before the runtime is. ty_http_stop waits for the pages that metrics is making (main's thread, no handler). */
 #define TY_HTTP_CONNECTIONS 64
 #define TY_HTTP_CONNECTION_BYTES 16384 /* memory of one connection: its request's headers have to fit */
+#define TY_HTTP_LINES 10               /* of the log in a second, about requests that are none */
 #define TY_HTTP_TIMEOUT_S 10           /* a connection that says nothing for so long is closed */
 #define TY_HTTP_TRACE_BYTES ((size_t)64 << 20) /* of /trace: 2048 events a thread are some 300 KB */
 #define TY_HTTP_TRACE_FIRST_BYTES ((size_t)1 << 20)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -297,6 +298,43 @@ static void test_bad_requests(void **state)
 	expect(ask("GET", "/healthz"), 200, "ok");
 }
 
+static _Atomic unsigned lines;
+
+static bool count_line(const char *line, size_t length)
+{
+	(void)line, (void)length;
+	atomic_fetch_add(&lines, 1);
+	return true;
+}
+
+/* Whoever says what is no request in a loop does not fill the log, however slow or fast. */
+static void test_lines(void **state)
+{
+	enum { MANY = 10 * TY_HTTP_LINES };
+	struct timespec began, ended;
+	unsigned seconds;
+
+	(void)state;
+	ty_log_setup(TY_LOG_INFO, false);
+	ty_log_set_sink(count_line);
+	atomic_store(&lines, 0);
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	for (int i = 0; i < MANY; i++) {
+		int fd = dial();
+
+		say(fd, "GET / HTTP/1.1\r\nHost: tyer\r\nContent-Length: five\r\n\r\n");
+		(void)hear(fd);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	ty_log_set_sink(NULL);
+	ty_log_setup(TY_LOG_ERROR, false);
+	seconds = (unsigned)(ended.tv_sec - began.tv_sec);
+	assert_in_range(atomic_load(&lines), 1, (TY_HTTP_LINES + 1) * (seconds + 1));
+	if (seconds < 2)
+		assert_true(atomic_load(&lines) < MANY);
+	expect(ask("GET", "/healthz"), 200, "ok");
+}
+
 /* More than there is room for come, and say a byte now and then, so that they are not closed for their silence: the oldest make
  * room, and whoever asks is answered. */
 static void test_connection_limit(void **state)
@@ -485,6 +523,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_head, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_one_connection_many_requests, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_bad_requests, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lines, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_connection_limit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_metrics_gone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_page, set_up_slow, tear_down),
