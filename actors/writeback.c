@@ -289,7 +289,7 @@ static void pump(struct writeback *w, struct lane *lane)
 	do
 		while (!lane->next && lane->first && has_credit(lane))
 			take_next(w, lane);
-	while (lane->next && submit_next(lane));
+	while (lane->next && has_credit(lane) && submit_next(lane));
 }
 
 /* Then what waits for it is dropped, and eviction offers it nothing. */
