@@ -24,6 +24,12 @@ static void publish(struct eviction *e)
 	atomic_store_explicit(&stats->quotas, e->quota_count, memory_order_relaxed);
 	/* release: pairs with the acquire of whoever waits until all is back, and then asks how much that is */
 	atomic_store_explicit(&stats->returning, e->returning, memory_order_release);
+	if (e->stop && e->sums_due == 0) { /* and writeback has it all */
+		struct ty_stop *stop = e->stop;
+
+		e->stop = NULL;
+		stop->stopped(stop);
+	}
 }
 
 static void op_home(struct ty_op *op)
@@ -567,6 +573,15 @@ static void refuse(void *self, struct ty_msg *msg)
 	}
 }
 
+static void on_stop(void *self, struct ty_msg *msg)
+{
+	struct eviction *e = self;
+
+	assert(!e->stop);
+	e->stop = ty_container_of(msg, struct ty_stop, msg);
+	publish(e);
+}
+
 static const struct ty_handler handlers[] = {
 	{"start", on_start},
 	{"reserve", on_reserve},
@@ -585,6 +600,7 @@ static const struct ty_handler handlers[] = {
 	{"control again", on_control_again},
 	{"offer", on_offer},
 	{"offered", on_offered},
+	{"stop", on_stop},
 };
 
 const struct ty_class ty_eviction_class = {

@@ -67,6 +67,8 @@ struct eviction {
 
 	uint64_t sum_bytes;         /* of chunks that are being summed up */
 	uint64_t sums_begun, sums_ended;
+	uint64_t sums_due;          /* of those under way, whose chunks go down when they are there */
+	struct ty_stop *stop;       /* who waits for these; null: nobody */
 	uint32_t next_sum;          /* of the bytework actors */
 	uint32_t unsummed_at;       /* slots before this one have sums, or none that is missing; TY_NO_SLOT: nobody looks */
 	struct ty_timer look;       /* the next LOOKS of them */

@@ -83,6 +83,7 @@ bool eviction_sum(struct eviction *e, struct ty_chunk *chunk, bool offer)
 		if (ty_bytework_send(service, &sum->work, &e->next_sum)) {
 			e->sum_bytes += bytes;
 			e->sums_begun++;
+			e->sums_due += offer;
 			tell(e);
 			return true;
 		}
@@ -147,6 +148,7 @@ void eviction_summed(struct eviction *e, struct ty_msg *msg)
 	ty_chunk_unpin(sum->chunk);
 	e->sum_bytes -= sum->bytes;
 	e->sums_ended++;
+	e->sums_due -= sum->offer;
 	tell(e);
 	free(sum);
 	eviction_sum_missing(e);

@@ -62,6 +62,7 @@ enum ty_message {
 	TY_EVICTION_CONTROL_AGAIN,   /* its own timer: such a request waited */
 	TY_EVICTION_OFFER,           /* its own timer: what was not offered to a tier in its time */
 	TY_EVICTION_OFFERED,         /* struct ty_tier_io from a tier: whether it has such a chunk */
+	TY_EVICTION_STOP,            /* struct ty_stop   from main: tell when all that is to go down has been given to writeback */
 
 	/* populate: touches the arena's pages. */
 	TY_POPULATE_PIECE = 0x1a0,   /* struct ty_piece  from eviction */

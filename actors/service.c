@@ -40,7 +40,7 @@ struct service { /* what only this file sees */
 	char calibration[256]; /* directory; "": none */
 
 	struct ty_clients_arg clients_arg;
-	struct ty_stop writeback_stop, prefetch_stop, scrub_stop;
+	struct ty_stop eviction_stop, writeback_stop, prefetch_stop, scrub_stop;
 	int stop_fd;
 };
 
@@ -411,10 +411,16 @@ static bool wait_stopped(int fd, uint64_t *seen, uint64_t count, uint32_t timeou
 static bool stop_tiers(struct service *s, int fd, uint64_t *seen, uint32_t timeout_us)
 {
 	struct ty_service *base = &s->base;
-	uint64_t all = *seen + (base->tier_count ? 2 : 0) + (base->scrub ? 1 : 0);
+	uint64_t all = *seen + (base->tier_count ? 3 : 0) + (base->scrub ? 1 : 0);
 
 	s->stop_fd = fd;
-	s->writeback_stop = s->prefetch_stop = s->scrub_stop = (struct ty_stop){.stopped = stopped, .user = &s->stop_fd};
+	s->eviction_stop = s->writeback_stop = s->prefetch_stop = s->scrub_stop =
+		(struct ty_stop){.stopped = stopped, .user = &s->stop_fd};
+	/* What was stored last goes down when its sum is there: writeback stops after it has that as well. */
+	if (base->tier_count && ty_send(base->eviction, &s->eviction_stop.msg, TY_EVICTION_STOP) != TY_OK)
+		abort();
+	if (base->tier_count && !wait_stopped(fd, seen, *seen + 1, base->config->drain_timeout_us))
+		ty_log(TY_LOG_WARN, "main", "chunks have no checksums yet: leaving them");
 	if (base->scrub && ty_send(base->scrub, &s->scrub_stop.msg, TY_SCRUB_STOP) != TY_OK)
 		abort();
 	if (base->tier_count && (ty_send(base->writeback, &s->writeback_stop.msg, TY_WRITEBACK_STOP) != TY_OK ||

@@ -100,6 +100,8 @@ static uint32_t find(struct h_client *c, uint32_t base)
 /* Wait until all that was stored is below. */
 static void settle(uint32_t i)
 {
+	while (atomic_load(&service.service->checksum_stats.waiting)) /* what is stored goes down with its sum */
+		usleep(1000);
 	while (atomic_load(&tier(i)->stats.queued) || atomic_load(&tier(i)->stats.in_flight[1]))
 		usleep(1000);
 }

@@ -196,11 +196,16 @@ static void close_tiers(void)
 {
 	struct ty_service *s = world.service;
 	int stopped = 0;
-	struct ty_stop writeback = {.stopped = count_stopped, .user = &stopped}, prefetch = writeback;
+	struct ty_stop eviction = {.stopped = count_stopped, .user = &stopped}, writeback = eviction, prefetch = eviction;
 	static struct ty_msg stop[2];
 
 	if (!s->tier_count)
 		return;
+	assert_int_equal(ty_send(s->eviction, &eviction.msg, TY_EVICTION_STOP), TY_OK);
+	for (uint32_t i = 0; stopped == 0; i++) {
+		assert_true(i < 10000);
+		world_steps(1);
+	}
 	assert_int_equal(ty_send(s->writeback, &writeback.msg, TY_WRITEBACK_STOP), TY_OK);
 	assert_int_equal(ty_send(s->prefetch, &prefetch.msg, TY_PREFETCH_STOP), TY_OK);
 	world_steps(10000);
@@ -210,7 +215,7 @@ static void close_tiers(void)
 		assert_int_equal(ty_send(s->tiers[i]->actor, &stop[i], TY_TIER_STOP), TY_OK);
 	}
 	world_idle();
-	assert_int_equal(stopped, 2);
+	assert_int_equal(stopped, 3);
 	ty_actor_unref(s->writeback);
 	ty_actor_unref(s->prefetch);
 	for (uint32_t i = 0; i < s->tier_count; i++)

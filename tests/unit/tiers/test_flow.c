@@ -183,18 +183,24 @@ static void on_stopped(struct ty_stop *stop)
 	has_stopped = true;
 }
 
+static void stop_and_wait(struct ty_actor *actor, uint32_t type)
+{
+	struct ty_stop stop = {.stopped = on_stopped};
+
+	has_stopped = false;
+	assert_int_equal(ty_send(actor, &stop.msg, type), TY_OK);
+	while (!has_stopped)
+		world_steps(1);
+}
+
 /* A sum that is there only when writeback has said that nothing is on its way any more: nothing is. */
 static void test_summed_after_the_stop(void **state)
 {
 	struct world_options options = {.pieces = 1, .sums = true, .tier = {"fault:0", NULL}};
-	struct ty_stop stop = {.stopped = on_stopped};
 
 	(void)state;
 	world_open(&options);
-	has_stopped = false;
-	assert_int_equal(ty_send(world.service->writeback, &stop.msg, TY_WRITEBACK_STOP), TY_OK);
-	while (!has_stopped)
-		world_steps(1);
+	stop_and_wait(world.service->writeback, TY_WRITEBACK_STOP);
 	fault[0].hang = true;
 	store(1, 1);
 	world_pass(SECOND);
@@ -202,6 +208,29 @@ static void test_summed_after_the_stop(void **state)
 	assert_int_equal(tier(0)->stats.queued, 0);
 	assert_int_equal(tier(0)->stats.dropped, 1);
 	fault[0].hang = false;
+	world_close();
+}
+
+/* The service stops while sums are being made: what waits for them goes down first. */
+static void test_summed_before_the_stop(void **state)
+{
+	struct world_options options = {.pieces = 1, .sums = true, .tier = {"fault:0", NULL}};
+	struct world_op *op;
+
+	(void)state;
+	world_open(&options);
+	op = world_store(1, 0, 10, CHUNK, 0, 1);
+	world_pass(SECOND / 10);
+	world_copied(op, TY_OK);
+	while (!world_here(1, 9))
+		world_steps(1);
+	assert_true(world.service->checksum_stats.waiting > 0);
+	stop_and_wait(world.service->eviction, TY_EVICTION_STOP);
+	assert_int_equal(world.service->checksum_stats.waiting, 0);
+	stop_and_wait(world.service->writeback, TY_WRITEBACK_STOP);
+	assert_int_equal(tier(0)->stats.chunks, 10);
+	assert_int_equal(tier(0)->stats.dropped, 0);
+	world_free(op);
 	world_close();
 }
 
@@ -532,7 +561,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_prefix), cmocka_unit_test(test_shared_load),
-		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_summed_once), cmocka_unit_test(test_summed_before), cmocka_unit_test(test_summed_after_the_stop), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
+		cmocka_unit_test(test_two_tiers), cmocka_unit_test(test_summed_once), cmocka_unit_test(test_summed_before), cmocka_unit_test(test_summed_after_the_stop), cmocka_unit_test(test_summed_before_the_stop), cmocka_unit_test(test_hang), cmocka_unit_test(test_hanging_load),
 		cmocka_unit_test(test_full_window), cmocka_unit_test(test_coalesced),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_cancel), cmocka_unit_test(test_policies),
 		cmocka_unit_test(test_slow), cmocka_unit_test(test_wait), cmocka_unit_test(test_wait_ends), cmocka_unit_test(test_quota_waits_alone),
