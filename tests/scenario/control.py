@@ -75,6 +75,8 @@ def quiet(service):
 
 
 def settle(service):
+    while service.counter("tyer_checksum_waiting_bytes"):  # what is stored goes down with its sum
+        pass
     while service.counter('tyer_tier_queued{tier="0",kind="disk"}') or \
             service.counter('tyer_tier_in_flight{tier="0",kind="disk",direction="down"}'):
         pass
