@@ -2,6 +2,7 @@
 #include "base/waiter.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -81,12 +82,13 @@ static int spin(struct ty_waiter *w, int64_t ns)
 	return n;
 }
 
+/* epoll_wait knows only milliseconds, and epoll_pwait2 is not in every kernel that we run on. */
 static int sleep_for(struct ty_waiter *w, int64_t ns)
 {
 	struct timespec ts = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-	int n = epoll_pwait2(w->epoll_fd, w->events, TY_WAITER_EVENTS, ns < 0 ? NULL : &ts, NULL);
+	struct pollfd p = {.fd = w->epoll_fd, .events = POLLIN};
 
-	return n > 0 ? n : 0; /* a signal that some debugger sent */
+	return ppoll(&p, 1, ns < 0 ? NULL : &ts, NULL) > 0 ? look(w) : 0;
 }
 
 void ty_waiter_wait(struct ty_waiter *w, int64_t ns)
