@@ -25,6 +25,7 @@
 #include "cache/envelope.h"
 
 #define TICK_NS 250000000  /* how often deadlines are looked at */
+#define OVERDUE_NS INT64_C(1000000000) /* so long at least a reply is waited for, whoever wants it: a server may stumble */
 #define HOPS_MAX 5         /* nodes that may name another one, for a command */
 #define REDIS_TICK TY_TIER_OWN
 
@@ -51,12 +52,13 @@ void redis_name_of(const struct redis_actor *a, const struct ty_key *key, char o
 struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io *io)
 {
 	struct redis_command *c = calloc(1, sizeof *c);
+	int64_t timeout = a->tier->config.timeout;
 
 	if (!c)
 		return NULL;
 	c->a = a;
 	c->io = io;
-	c->overdue_at = ty_now() + 2 * a->tier->config.timeout;
+	c->overdue_at = ty_now() + (timeout > OVERDUE_NS / 2 ? 2 * timeout : OVERDUE_NS);
 	c->next = a->commands;
 	c->link = &a->commands;
 	if (c->next)

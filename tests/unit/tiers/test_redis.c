@@ -299,6 +299,22 @@ static void test_hangs(void **state)
 	close_tier();
 }
 
+/* Where operations may take little time, a server that stumbles for longer keeps its connection. */
+static void test_stumbles(void **state)
+{
+	(void)state;
+	open_tier(",timeout=300ms");
+	server.answers = ":1\r\n";
+	assert_int_equal(do_one(TY_TIER_DELETE, 1, 0, SECOND), TY_TIER_DONE);
+	server.reads = false;
+	assert_int_equal(do_one(TY_TIER_DELETE, 1, 0, SECOND / 5 * 4), TY_TIER_LATE);
+	server.reads = true;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(do_one(TY_TIER_DELETE, 1, 0, SECOND), TY_TIER_DONE);
+	assert_int_equal(server.accepted, 1);
+	close_tier();
+}
+
 /* A server that takes each connection and ends it at once, as one does that is full, or what stands before one that is gone. It is asked
  * ever more seldom, however often somebody wants something of it. */
 static void test_ends_each_connection(void **state)
@@ -420,6 +436,7 @@ int main(void)
 	static char full[] = "-ERR max number of clients reached\r\n";
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_hangs, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_stumbles, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
 		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
 		cmocka_unit_test_setup_teardown(test_nodes_are_replaced, open_server, close_server),
