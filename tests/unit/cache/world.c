@@ -195,6 +195,7 @@ static void count_stopped(struct ty_stop *stop)
 static void close_tiers(void)
 {
 	struct ty_service *s = world.service;
+	uint32_t steps = 0;
 	int stopped = 0;
 	struct ty_stop eviction = {.stopped = count_stopped, .user = &stopped}, writeback = eviction, prefetch = eviction;
 	static struct ty_msg stop[2];
@@ -202,10 +203,9 @@ static void close_tiers(void)
 	if (!s->tier_count)
 		return;
 	assert_int_equal(ty_send(s->eviction, &eviction.msg, TY_EVICTION_STOP), TY_OK);
-	for (uint32_t i = 0; stopped == 0; i++) {
-		assert_true(i < 10000);
+	while (!stopped && steps++ < 10000)
 		world_steps(1);
-	}
+	assert_int_equal(stopped, 1);
 	assert_int_equal(ty_send(s->writeback, &writeback.msg, TY_WRITEBACK_STOP), TY_OK);
 	assert_int_equal(ty_send(s->prefetch, &prefetch.msg, TY_PREFETCH_STOP), TY_OK);
 	world_steps(10000);
