@@ -117,6 +117,7 @@ static void count_streams(struct cuda_device *dev, const struct ty_device_option
 			dev->streams[p] = TY_CUDA_STREAMS_WITHIN;
 		dev->stream_count = dev->streams[p] > dev->stream_count ? dev->streams[p] : dev->stream_count;
 	}
+	dev->one_for_retrieves = options->in_process && !options->copy_streams;
 }
 
 static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)

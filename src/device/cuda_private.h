@@ -136,6 +136,7 @@ struct cuda_device {
 	uint32_t grid_max;
 	uint64_t max_pitch;
 	uint32_t streams[TY_PATHS], stream_count; /* of a lane that a way's copies go over in turn; the most of them */
+	bool one_for_retrieves; /* staged, and with no stores beside them */
 	enum ty_sharing sharing;
 	enum ty_path forced;  /* PLANNED: none */
 	int64_t waited_ns, patience_ns;

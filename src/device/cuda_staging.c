@@ -220,6 +220,13 @@ static cu_result place(struct cuda_device *dev, struct cuda_unit *unit, cu_strea
 	return result;
 }
 
+/* Within an engine's process a second stream lowers the engine's step beside stores, and with both directions at work it raises the rate.
+ * Beside retrieves alone it does neither, and they are slower by half a percent (docs/embed.md). */
+static uint32_t streams_in_turn(const struct cuda_device *dev, enum ty_direction direction)
+{
+	return direction == TY_TO_DEVICE && dev->one_for_retrieves && !dev->lanes[TY_TO_HOST].queue.first ? 1 : dev->streams[TY_PATH_STAGED];
+}
+
 cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call)
 {
 	struct cuda_piece pieces[TY_CUDA_UNIT_COPIES];
@@ -233,7 +240,7 @@ cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, 
 	unit->awaited = 1;
 	unit->copies = count;
 	unit->stream = lane->staged_turn;
-	lane->staged_turn = (lane->staged_turn + 1) % dev->streams[TY_PATH_STAGED];
+	lane->staged_turn = (lane->staged_turn + 1) % streams_in_turn(dev, direction);
 	*call = "cuStreamWaitEvent";
 	result = place(dev, unit, before, &job, pieces, count);
 	if (result == CU_SUCCESS)
