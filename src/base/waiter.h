@@ -31,7 +31,8 @@ struct ty_waiter {
 TY_MUST_USE enum ty_code ty_waiter_open(struct ty_waiter *waiter, struct ty_error *err); /* TY_IO */
 void ty_waiter_close(struct ty_waiter *waiter);
 
-/* Have events of `fd` come with `data` (any but UINT64_MAX); level-triggered. Closing the descriptor takes it out. False: errno says why. */
+/* Have events of `fd` come with `data` (any but UINT64_MAX); level-triggered. Closing the descriptor takes it out, unless
+ * somebody has a copy of it: then it is removed first. False: errno says why. */
 TY_MUST_USE bool ty_waiter_add(struct ty_waiter *waiter, int fd, uint32_t events, uint64_t data);
 TY_MUST_USE bool ty_waiter_change(struct ty_waiter *waiter, int fd, uint32_t events, uint64_t data);
 void ty_waiter_remove(struct ty_waiter *waiter, int fd);
