@@ -65,7 +65,7 @@ struct ty_rpc_connection {
 	struct ty_rpc_stream stream;
 	uint32_t events;         /* what epoll waits for */
 	bool secure;             /* a handshake of TLS is over, if there is one */
-	bool sending;            /* it takes no more for now */
+	bool sending;            /* its socket is full: that there is room again is waited for */
 	bool closing;            /* over; it may be another's the next time that somebody is accepted */
 	bool greeted;
 	bool waiting;            /* has too many replies; what it sent stays unread */
@@ -124,6 +124,7 @@ struct ty_rpc_edge {
 	struct ty_unix_listener listener; /* over tcp: its descriptor alone */
 	struct ty_waiter waiter;
 	struct ty_tls *tls; /* null: none */
+	uint32_t handshake_turn; /* which of those that wait goes on */
 	int closer;         /* closes what descriptors clients send, where the kernel cannot forbid it; -1: it can */
 	enum ty_rpc_transport transport;
 	struct ty_rpc_limits limits;

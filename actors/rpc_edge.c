@@ -164,12 +164,23 @@ void ty_rpc_edge_wake(struct ty_rpc_edge *edge)
 	ty_waiter_wake(&edge->waiter);
 }
 
+static bool is_handshake(struct ty_rpc_edge *edge, const struct epoll_event *event)
+{
+	const struct ty_rpc_connection *c = (void *)(uintptr_t)event->data.u64;
+
+	return event->data.u64 != (uintptr_t)edge && c->stream.fd >= 0 && !c->secure;
+}
+
 /* False: there is more to do at once. A handshake takes milliseconds of CPU time, and strangers may ask for as many as they like: each
- * turn has one, so that nobody else waits for more. */
+ * turn has one, so that nobody else waits for more; and not always the first, which could be the same each time. */
 static bool serve(struct ty_rpc_edge *edge, const struct epoll_event *events, int count)
 {
-	uint32_t handshakes = 0;
+	uint32_t handshakes = 0, turn = 0;
 
+	for (int i = 0; edge->tls && i < count; i++)
+		handshakes += is_handshake(edge, &events[i]);
+	if (handshakes)
+		turn = edge->handshake_turn++ % handshakes;
 	for (int i = 0; i < count; i++) {
 		void *what = (void *)(uintptr_t)events[i].data.u64;
 		struct ty_rpc_connection *c = what;
@@ -177,7 +188,7 @@ static bool serve(struct ty_rpc_edge *edge, const struct epoll_event *events, in
 		/* A connection that ended meanwhile may be another's by now, of which nothing is known: its socket says what there is. */
 		if (what == edge)
 			accept_some(edge);
-		else if (c->stream.fd >= 0 && (c->secure || handshakes++ == 0))
+		else if (c->stream.fd >= 0 && (!is_handshake(edge, &events[i]) || turn-- == 0))
 			ty_rpc_connection_event(c, events[i].events);
 	}
 	return count < TY_WAITER_EVENTS && handshakes <= 1;

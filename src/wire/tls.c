@@ -21,6 +21,8 @@
 /* Results of the two callbacks over the socket: any that are no other error's. */
 #define SOCKET_FAILED (-0x004e)
 
+#define BUDGET 16384 /* bytes that one call takes from the socket: about a record */
+
 struct ty_tls {
 	mbedtls_ssl_config config;
 	mbedtls_x509_crt ca, own;
@@ -36,6 +38,7 @@ struct ty_tls_session {
 	mbedtls_ssl_context context;
 	const char *peer; /* for texts; the caller's */
 	int fd, error;    /* of the socket, when it failed */
+	size_t budget;    /* bytes that this call may still take from the socket */
 	bool established;
 };
 
@@ -74,11 +77,17 @@ static int to_socket(void *user, const unsigned char *bytes, size_t length)
 	return socket_result(session, send(session->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT), MBEDTLS_ERR_SSL_WANT_WRITE);
 }
 
+/* The library goes on reading over what says nothing to it (alerts that are warnings), for as long as the peer sends such. */
 static int from_socket(void *user, unsigned char *bytes, size_t length)
 {
 	struct ty_tls_session *session = user;
+	int result = MBEDTLS_ERR_SSL_WANT_READ;
 
-	return socket_result(session, recv(session->fd, bytes, length, MSG_DONTWAIT), MBEDTLS_ERR_SSL_WANT_READ);
+	if (session->budget > 0)
+		result = socket_result(session, recv(session->fd, bytes, length < session->budget ? length : session->budget, MSG_DONTWAIT),
+			MBEDTLS_ERR_SSL_WANT_READ);
+	session->budget -= result > 0 ? (size_t)result : 0;
+	return result;
 }
 
 /* The library compares DNS names, not addresses. */
@@ -277,9 +286,11 @@ static enum ty_code turned_away(const struct ty_tls_session *session, bool alert
 
 enum ty_code ty_tls_handshake(struct ty_tls_session *session, bool *writes, struct ty_error *err)
 {
-	int result = mbedtls_ssl_handshake(&session->context);
 	char words[128];
+	int result;
 
+	session->budget = BUDGET;
+	result = mbedtls_ssl_handshake(&session->context);
 	*writes = result == MBEDTLS_ERR_SSL_WANT_WRITE;
 	switch (result) {
 	case 0:
@@ -340,6 +351,7 @@ ssize_t ty_tls_send(struct ty_tls_session *session, const void *bytes, size_t le
 ssize_t ty_tls_recv(struct ty_tls_session *session, void *bytes, size_t length)
 {
 	assert(session->established);
+	session->budget = BUDGET;
 	return as_socket(session, mbedtls_ssl_read(&session->context, bytes, length));
 }
 

@@ -30,7 +30,8 @@ TY_MUST_USE enum ty_code ty_tls_begin(struct ty_tls *tls, int fd, const char *pe
 /* TY_OK: the peer is who it should be. TY_BUSY: go on when the socket can be read, or, with *writes, be written to. TY_DENIED: one side
  * does not believe the other. TY_PROTOCOL: it does not speak TLS. TY_IO, TY_NO_MEMORY. */
 TY_MUST_USE enum ty_code ty_tls_handshake(struct ty_tls_session *session, bool *writes, struct ty_error *err);
-/* As send and recv on a socket that does not block: -1 and errno, EAGAIN among them, EPROTO for what is no TLS. What could not be sent must
+/* As send and recv on a socket that does not block: -1 and errno, EAGAIN among them, EPROTO for what is no TLS. Neither a receive nor a step of
+ * the handshake takes more than a record's bytes: with EAGAIN (TY_BUSY) more may lie in the socket. What could not be sent must
  * be tried again with the same bytes. */
 ssize_t ty_tls_send(struct ty_tls_session *session, const void *bytes, size_t length);
 ssize_t ty_tls_recv(struct ty_tls_session *session, void *bytes, size_t length);

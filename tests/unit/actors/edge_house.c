@@ -77,6 +77,26 @@ void edge_expect_empty(void)
 	house_wait(&edge_stats()->connections, 0);
 }
 
+void edge_send_long(nng_socket s, size_t length)
+{
+	Tyer__V1__Request r = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
+	uint8_t *bytes = calloc(1, length);
+
+	r.version = 1;
+	r.id = 6;
+	r.client = ONE;
+	r.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
+	r.lookup = &lookup;
+	lookup.adapter.data = bytes;
+	lookup.adapter.len = length - 64;
+	while (tyer__v1__request__get_packed_size(&r) < length)
+		lookup.adapter.len++;
+	assert_int_equal(tyer__v1__request__get_packed_size(&r), length);
+	house_send(s, &r);
+	free(bytes);
+}
+
 /* ---- the wire by hand ------------------------------------------------------------------------------------------------- */
 
 bool edge_over_tcp(void)

@@ -37,6 +37,8 @@ void edge_wait_for(const _Atomic uint64_t *counter, uint64_t value);
 void edge_wait_for_least(const _Atomic uint64_t *counter, uint64_t value);
 /* A client as it should be, beside the others. */
 void edge_ping(void);
+/* A LOOKUP of exactly `length` bytes, with the id 6, of a client that there is not. */
+void edge_send_long(nng_socket s, size_t length);
 /* Everybody has gone: nothing is left of them. */
 void edge_expect_empty(void);
 

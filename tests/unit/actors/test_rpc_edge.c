@@ -224,27 +224,6 @@ static void test_frame_type(void **state)
 	edge_ping();
 }
 
-/* A request of exactly `length` bytes. */
-static void send_long(nng_socket s, size_t length)
-{
-	Tyer__V1__Request r = TYER__V1__REQUEST__INIT;
-	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
-	uint8_t *bytes = calloc(1, length);
-
-	r.version = 1;
-	r.id = 6;
-	r.client = ONE;
-	r.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
-	r.lookup = &lookup;
-	lookup.adapter.data = bytes;
-	lookup.adapter.len = length - 64;
-	while (tyer__v1__request__get_packed_size(&r) < length)
-		lookup.adapter.len++;
-	assert_int_equal(tyer__v1__request__get_packed_size(&r), length);
-	house_send(s, &r);
-	free(bytes);
-}
-
 static void test_length(void **state)
 {
 	nng_socket s = house_dial(&house);
@@ -252,9 +231,9 @@ static void test_length(void **state)
 		UINT64_C(1) << 63, UINT64_MAX - 8, UINT64_MAX};
 
 	(void)state;
-	send_long(s, house.config.max_request_bytes);
+	edge_send_long(s, house.config.max_request_bytes);
 	house_expect(house_receive(s), 6, TY_UNKNOWN_CLIENT, "HELLO");
-	send_long(s, (size_t)house.config.max_request_bytes + 1);
+	edge_send_long(s, (size_t)house.config.max_request_bytes + 1);
 	house_expect(house_receive(s), 0, TY_LIMIT, "max_request_bytes");
 	for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
 		int fd = raw_connect();

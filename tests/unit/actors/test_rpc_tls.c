@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +113,18 @@ static int set_up_little_room(void **state)
 	return set_up_with(make_room_little);
 }
 
+static void make_patient(struct ty_rpc_socket *socket)
+{
+	socket->edge.limits.frame_ms = 600000;
+}
+
+/* Nobody is saved by a deadline. */
+static int set_up_patient(void **state)
+{
+	(void)state;
+	return set_up_with(make_patient);
+}
+
 static int set_up_hasty(void **state)
 {
 	(void)state;
@@ -194,26 +208,6 @@ static void secure_close(struct secure *s)
 
 /* ---- tests ------------------------------------------------------------------------------------------------------------ */
 
-/* A request of exactly `length` bytes, by whoever is none of the service's clients. */
-static void send_long(nng_socket s, size_t length)
-{
-	Tyer__V1__Request r = TYER__V1__REQUEST__INIT;
-	Tyer__V1__Lookup lookup = TYER__V1__LOOKUP__INIT;
-	uint8_t *bytes = calloc(1, length);
-
-	r.version = 1;
-	r.id = 6;
-	r.client = ONE;
-	r.verb_case = TYER__V1__REQUEST__VERB_LOOKUP;
-	r.lookup = &lookup;
-	lookup.adapter.data = bytes;
-	lookup.adapter.len = length - 64;
-	while (tyer__v1__request__get_packed_size(&r) < length)
-		lookup.adapter.len++;
-	house_send(s, &r);
-	free(bytes);
-}
-
 static void test_requests(void **state)
 {
 	nng_socket s = dial();
@@ -225,14 +219,14 @@ static void test_requests(void **state)
 	}
 	/* around the buffer, around a record, many records */
 	for (size_t length = TY_RPC_READ_BYTES - 20; length < TY_RPC_READ_BYTES + 20; length++) {
-		send_long(s, length);
+		edge_send_long(s, length);
 		house_expect(house_receive(s), 6, TY_UNKNOWN_CLIENT, "HELLO");
 	}
 	for (size_t length = 16384 - 20; length < 16384 + 20; length++) {
-		send_long(s, length);
+		edge_send_long(s, length);
 		house_expect(house_receive(s), 6, TY_UNKNOWN_CLIENT, "HELLO");
 	}
-	send_long(s, house.config.max_request_bytes);
+	edge_send_long(s, house.config.max_request_bytes);
 	house_expect(house_receive(s), 6, TY_UNKNOWN_CLIENT, "HELLO");
 	nng_close(s);
 	edge_expect_empty();
@@ -350,6 +344,63 @@ static void test_breaks_off(void **state)
 	ping();
 }
 
+static _Atomic bool enough;
+
+/* Warnings, which TLS reads over, as fast as they go. */
+static void *warn(void *arg)
+{
+	static const uint8_t warning[] = {0x15, 3, 3, 0, 2, 1, 90}; /* user_canceled */
+	static uint8_t many[sizeof warning * 4096];
+	size_t at = 0;
+	int fd = *(int *)arg;
+
+	for (size_t i = 0; i < sizeof many; i += sizeof warning)
+		memcpy(many + i, warning, sizeof warning);
+	while (!atomic_load(&enough)) {
+		ssize_t n = send(fd, many + at, sizeof many - at, MSG_NOSIGNAL);
+
+		if (n <= 0)
+			break; /* it is closed */
+		at = (at + (size_t)n) % sizeof many;
+	}
+	return NULL;
+}
+
+/* Several in the middle of their handshakes, without end: the others have their turns all the same. */
+static void test_endless_warnings(void **state)
+{
+	enum { COUNT = 3 };
+	struct ty_tls_session *session[COUNT];
+	struct ty_tls *tls;
+	struct ty_error err = {0};
+	pthread_t thread[COUNT];
+	int fd[COUNT];
+	bool writes;
+
+	(void)state;
+	atomic_store(&enough, false);
+	assert_int_equal(ty_tls_open(certificate, NULL, "127.0.0.1", &tls, &err), TY_OK);
+	for (int i = 0; i < COUNT; i++) {
+		fd[i] = raw_open();
+		assert_int_equal(ty_tls_begin(tls, fd[i], "the service", &session[i], &err), TY_OK);
+		assert_int_equal(ty_tls_handshake(session[i], &writes, &err), TY_BUSY); /* a ClientHello */
+		await(fd[i], POLLIN);
+	}
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, warn, &fd[i]), 0);
+	for (int i = 0; i < 5; i++)
+		ping();
+	atomic_store(&enough, true);
+	for (int i = 0; i < COUNT; i++) {
+		shutdown(fd[i], SHUT_RDWR); /* it may wait in its send */
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		ty_tls_end(session[i]);
+		close(fd[i]);
+	}
+	ty_tls_close(tls);
+	edge_expect_empty();
+}
+
 /* Asks, and takes no replies: what waits is bounded, and it loses its connection. */
 static void test_takes_no_replies(void **state)
 {
@@ -385,6 +436,7 @@ int main(void)
 		TLS_TEST(something_else, set_up),
 		TLS_TEST(comes_and_goes, set_up),
 		TLS_TEST(breaks_off, set_up),
+		TLS_TEST(endless_warnings, set_up_patient),
 		TLS_TEST(takes_no_replies, set_up_little_room),
 	};
 
