@@ -344,24 +344,22 @@ static void test_breaks_off(void **state)
 	ping();
 }
 
+static const uint8_t warning[] = {0x15, 3, 3, 0, 2, 1, 90}; /* user_canceled */
+static uint8_t warnings[sizeof warning * 4096]; /* filled before the threads begin */
 static _Atomic bool enough;
 
-/* Warnings, which TLS reads over, as fast as they go. */
+/* What TLS reads over, as fast as it goes. */
 static void *warn(void *arg)
 {
-	static const uint8_t warning[] = {0x15, 3, 3, 0, 2, 1, 90}; /* user_canceled */
-	static uint8_t many[sizeof warning * 4096];
 	size_t at = 0;
 	int fd = *(int *)arg;
 
-	for (size_t i = 0; i < sizeof many; i += sizeof warning)
-		memcpy(many + i, warning, sizeof warning);
 	while (!atomic_load(&enough)) {
-		ssize_t n = send(fd, many + at, sizeof many - at, MSG_NOSIGNAL);
+		ssize_t n = send(fd, warnings + at, sizeof warnings - at, MSG_NOSIGNAL);
 
 		if (n <= 0)
 			break; /* it is closed */
-		at = (at + (size_t)n) % sizeof many;
+		at = (at + (size_t)n) % sizeof warnings;
 	}
 	return NULL;
 }
@@ -379,6 +377,8 @@ static void test_endless_warnings(void **state)
 
 	(void)state;
 	atomic_store(&enough, false);
+	for (size_t i = 0; i < sizeof warnings; i += sizeof warning)
+		memcpy(warnings + i, warning, sizeof warning);
 	assert_int_equal(ty_tls_open(certificate, NULL, "127.0.0.1", &tls, &err), TY_OK);
 	for (int i = 0; i < COUNT; i++) {
 		fd[i] = raw_open();
