@@ -1,87 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Monitors, links and failing: each way in which an actor ends, each order of watch, unwatch and
- * death; then some hundreds of seeds in which everything happens at random.
+ * Monitors, links and failing: each way in which an actor ends, each order of watch, unwatch and death.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "misuse.h"
-#include "runtime_test.h"
-
-enum { RUN = 1, DOWN, NOTE, TICK };
-
-struct watch {
-	struct ty_monitor monitor;
-	int downs, released;
-	enum ty_code reason;
-};
-
-/* A piece of a test, run in an actor. */
-struct script {
-	struct ty_msg msg;
-	void (*run)(struct script *script);
-	struct ty_actor *target;
-	struct watch *watch;
-	enum ty_code code;
-	int ran;
-};
-
-static int notes, refused, stopped;
-static struct ty_actor *note_to; /* stop sends it a note */
-static struct ty_msg last_note;
-static int notes_at_down;
-
-static enum ty_code on_start(void *self, void *arg)
-{
-	enum ty_code *code = arg;
-
-	(void)self;
-	return code ? *code : TY_OK;
-}
-
-static void on_run(void *self, struct ty_msg *msg)
-{
-	struct script *script = ty_container_of(msg, struct script, msg);
-
-	(void)self;
-	script->ran++;
-	script->run(script);
-}
-
-static void on_down(void *self, struct ty_msg *msg)
-{
-	struct watch *w = ty_container_of(msg, struct watch, monitor.msg);
-
-	(void)self;
-	assert_true(ty_monitor_home(&w->monitor));
-	w->downs++;
-	w->reason = w->monitor.reason;
-	notes_at_down = notes;
-}
-
-static void on_note(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	notes++;
-}
-
-static void on_stop(void *self)
-{
-	(void)self;
-	stopped++;
-	if (note_to)
-		assert_int_equal(ty_send(note_to, &last_note, NOTE), TY_OK);
-	note_to = NULL;
-}
-
-static void on_refuse(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	refused++;
-}
+#include "monitors_house.h"
 
 static int64_t fail_in_poll(void *self, int64_t now)
 {
@@ -91,38 +12,11 @@ static int64_t fail_in_poll(void *self, int64_t now)
 	return TY_NEVER;
 }
 
-static void on_release(struct ty_monitor *monitor)
-{
-	ty_container_of(monitor, struct watch, monitor)->released++;
-}
-
-static const struct ty_handler handlers[] = {{"run", on_run}, {"down", on_down}, {"note", on_note}};
-static const struct ty_class cls = {.name = "actor", .state_size = 8, .first_type = RUN, .type_count = 3,
-	.handlers = handlers, .start = on_start, .stop = on_stop, .refuse = on_refuse};
-static const struct ty_class polling = {.name = "polling", .first_type = RUN, .type_count = 3,
-	.handlers = handlers, .poll = fail_in_poll};
-
-/* ---- the pieces ---- */
-
-static void do_watch(struct script *s)
-{
-	ty_monitor(s->target, &s->watch->monitor, DOWN);
-}
+static const struct ty_class polling = {.name = "polling", .poll = fail_in_poll};
 
 static void do_link(struct script *s)
 {
 	ty_link(s->target, &s->watch->monitor);
-}
-
-static void do_unwatch(struct script *s)
-{
-	ty_demonitor(&s->watch->monitor);
-}
-
-static void do_fail(struct script *s)
-{
-	ty_actor_fail(s->code);
-	ty_actor_fail(TY_INTERNAL); /* the first counts */
 }
 
 /* The DOWN is in the mailbox already when it is not wanted any more. */
@@ -139,43 +33,6 @@ static void do_stop_self(struct script *s)
 	ty_actor_stop(ty_self());
 }
 
-struct fixture {
-	struct ty_runtime *rt;
-	struct ty_actor *a, *b, *c;
-};
-
-static void settle(struct fixture *f)
-{
-	while (ty_runtime_step(f->rt))
-		;
-}
-
-static void set_up(struct fixture *f, uint64_t seed)
-{
-	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
-
-	notes = refused = stopped = 0;
-	note_to = NULL;
-	assert_int_equal(ty_runtime_create(&options, &f->rt, NULL), TY_OK);
-	f->a = spawn(f->rt, &cls, NULL, TY_POOL);
-	f->b = spawn(f->rt, &cls, NULL, TY_POOL);
-	f->c = spawn(f->rt, &cls, NULL, TY_DEDICATED);
-	settle(f);
-}
-
-static void tear_down(struct fixture *f)
-{
-	ty_actor_unref(f->a);
-	ty_actor_unref(f->b);
-	ty_actor_unref(f->c);
-	ty_runtime_destroy(f->rt);
-}
-
-static void run_in(struct ty_actor *actor, struct script *script)
-{
-	assert_int_equal(ty_send(actor, &script->msg, RUN), TY_OK);
-}
-
 static bool alive(struct ty_actor *actor)
 {
 	static struct watch none;
@@ -183,11 +40,6 @@ static bool alive(struct ty_actor *actor)
 
 	nothing = (struct script){.run = do_unwatch, .watch = &none};
 	return ty_send(actor, &nothing.msg, RUN) == TY_OK;
-}
-
-static struct watch make_watch(void)
-{
-	return (struct watch){.monitor = {.release = on_release}};
 }
 
 /* ---- DOWN ---------------------------------------------------------------------------------- */
@@ -219,7 +71,7 @@ static void test_reasons(void **unused)
 	settle(&f);
 	assert_int_equal(w.downs, 2);
 	assert_int_equal(w.reason, TY_DEVICE_FAILED);
-	assert_int_equal(stopped, 2); /* stop is called after a failure too */
+	assert_int_equal(seen.stopped, 2); /* stop is called after a failure too */
 
 	failing = spawn(f.rt, &cls, &start_code, TY_POOL);
 	watch.target = failing; /* whether it has started or not */
@@ -273,7 +125,7 @@ static void test_after_all_else(void **unused)
 		ty_actor_stop(f.b); /* watched before or after, as the seed has it */
 		settle(&f);
 		assert_int_equal(w.downs, 1);
-		assert_int_equal(notes_at_down, 1); /* what stop sent came first */
+		assert_int_equal(seen.notes_at_down, 1); /* what stop sent came first */
 		tear_down(&f);
 	}
 }
@@ -454,282 +306,10 @@ static void test_fail_refuses_the_rest(void **unused)
 	for (int i = 0; i < 3; i++)
 		run_in(f.a, &more[i]);
 	settle(&f);
-	assert_int_equal(refused, 3);
+	assert_int_equal(seen.refused, 3);
 	assert_int_equal(more[0].ran, 0);
-	assert_int_equal(stopped, 1);
+	assert_int_equal(seen.stopped, 1);
 	tear_down(&f);
-}
-
-/* ---- misuse -------------------------------------------------------------------------------- */
-
-static void in_actor(struct script *script)
-{
-	struct fixture f;
-
-	set_up(&f, 9);
-	script->target = f.b;
-	run_in(f.a, script);
-	settle(&f);
-}
-
-static void twice(struct script *s)
-{
-	do_watch(s);
-	do_watch(s);
-}
-
-static void watch_twice(void)
-{
-	struct watch w = make_watch();
-
-	in_actor(&(struct script){.run = twice, .watch = &w});
-}
-
-static void unknown_type(struct script *s)
-{
-	ty_monitor(s->target, &s->watch->monitor, 99);
-}
-
-static void watch_with_unknown_type(void)
-{
-	struct watch w = make_watch();
-
-	in_actor(&(struct script){.run = unknown_type, .watch = &w});
-}
-
-static void watch_from_outside(void)
-{
-	struct fixture f;
-	struct watch w = make_watch();
-
-	set_up(&f, 10);
-	ty_monitor(f.a, &w.monitor, DOWN);
-}
-
-static void unwatch_for_another(void)
-{
-	struct watch w = make_watch();
-	struct script watch = {.run = do_watch, .watch = &w}, unwatch = {.run = do_unwatch, .watch = &w};
-	struct fixture f;
-
-	set_up(&f, 11);
-	watch.target = f.b;
-	run_in(f.a, &watch);
-	settle(&f);
-	run_in(f.b, &unwatch);
-	settle(&f);
-}
-
-static void fail_with_ok(void)
-{
-	in_actor(&(struct script){.run = do_fail, .code = TY_OK});
-}
-
-static void fail_outside(void)
-{
-	ty_actor_fail(TY_IO);
-}
-
-static void test_misuse(void **unused)
-{
-	(void)unused;
-	misuse(watch_twice, "!core->out");
-	misuse(watch_with_unknown_type, "type_count");
-	misuse(watch_from_outside, "ty_current->self");
-	misuse(unwatch_for_another, "core->watcher");
-	misuse(fail_with_ok, "code != TY_OK");
-	misuse(fail_outside, "self");
-}
-
-/* ---- at random ----------------------------------------------------------------------------- */
-
-#define NODES 6
-#define SEEDS 2000
-#define STEPS 30
-
-/* Every monitor is allocated, so that ASan sees when it is touched. Each node counts what it sends to each other; a
- * watcher that got its DOWN must have seen all of it. */
-struct city {
-	struct ty_actor *nodes[NODES];
-	uint64_t random;
-	uint64_t sent[NODES][NODES], seen[NODES][NODES];
-	int watched, downs, released, cancelled, failed, links;
-};
-
-struct eye {
-	struct ty_monitor monitor;
-	struct city *city;
-	struct eye *next; /* the node's */
-	uint32_t target;
-	bool cancelled, link;
-};
-
-struct letter {
-	struct ty_msg msg;
-	uint32_t from;
-};
-
-struct node {
-	struct city *city;
-	uint32_t index, steps;
-	struct ty_timer tick;
-};
-
-struct node_arg {
-	struct city *city;
-	uint32_t index;
-};
-
-static uint32_t draw(struct city *city, uint32_t below)
-{
-	city->random = city->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-	return (uint32_t)(city->random >> 33) % below;
-}
-
-static void eye_release(struct ty_monitor *monitor)
-{
-	struct eye *eye = ty_container_of(monitor, struct eye, monitor);
-
-	eye->city->released++;
-	free(eye);
-}
-
-static void node_send(struct node *node, uint32_t to)
-{
-	struct letter *letter = calloc(1, sizeof *letter);
-
-	letter->from = node->index;
-	if (ty_send(node->city->nodes[to], &letter->msg, NOTE) == TY_OK)
-		node->city->sent[node->index][to]++;
-	else
-		free(letter);
-}
-
-static enum ty_code node_start(void *self, void *arg)
-{
-	struct node *node = self;
-
-	node->city = ((struct node_arg *)arg)->city;
-	node->index = ((struct node_arg *)arg)->index;
-	ty_timer_start(&node->tick, TICK, ty_now());
-	return TY_OK;
-}
-
-static void node_watch(struct node *node, bool ending)
-{
-	struct city *city = node->city;
-	struct eye *eye = calloc(1, sizeof *eye);
-
-	eye->city = city;
-	eye->target = draw(city, NODES);
-	eye->monitor.release = eye_release;
-	eye->link = draw(city, 8) == 0;
-	city->watched++;
-	city->links += eye->link;
-	if (eye->link)
-		ty_link(city->nodes[eye->target], &eye->monitor);
-	else
-		ty_monitor(city->nodes[eye->target], &eye->monitor, DOWN);
-	if (!ending && draw(city, 3) == 0) { /* at once: WATCH and UNWATCH both under way */
-		eye->cancelled = true;
-		city->cancelled++;
-		ty_demonitor(&eye->monitor);
-	}
-}
-
-static void node_tick(void *self, struct ty_msg *msg)
-{
-	struct node *node = self;
-	struct city *city = node->city;
-
-	(void)msg;
-	for (uint32_t n = draw(city, 4); n; n--)
-		node_send(node, draw(city, NODES));
-	if (draw(city, 2))
-		node_watch(node, false);
-	if (draw(city, 40) == 0) {
-		city->failed++;
-		ty_actor_fail(TY_IO);
-	} else if (draw(city, 40) == 0) {
-		ty_actor_stop(ty_self());
-	} else if (++node->steps < STEPS) {
-		ty_timer_start(&node->tick, TICK, ty_now() + draw(city, 20000));
-	}
-}
-
-static void node_note(void *self, struct ty_msg *msg)
-{
-	struct node *node = self;
-	struct letter *letter = ty_container_of(msg, struct letter, msg);
-
-	node->city->seen[letter->from][node->index]++;
-	free(letter);
-}
-
-static void node_down(void *self, struct ty_msg *msg)
-{
-	struct node *node = self;
-	struct eye *eye = ty_container_of(msg, struct eye, monitor.msg);
-
-	assert_false(eye->cancelled || eye->link);
-	assert_int_equal(node->city->seen[eye->target][node->index], node->city->sent[eye->target][node->index]);
-	node->city->downs++;
-	free(eye);
-}
-
-static void node_refuse(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	free(ty_container_of(msg, struct letter, msg));
-}
-
-static void node_stop(void *self)
-{
-	struct node *node = self;
-
-	for (uint32_t i = 0; i < NODES; i++)
-		node_send(node, i);
-	node_watch(node, true); /* comes back at once */
-}
-
-static void random_city(uint64_t seed, struct city *total)
-{
-	static const struct ty_handler hs[] = {[DOWN - DOWN] = {"down", node_down}, [NOTE - DOWN] = {"note", node_note},
-		[TICK - DOWN] = {"tick", node_tick}};
-	static const struct ty_class node_class = {.name = "node", .state_size = sizeof(struct node), .first_type = DOWN,
-		.type_count = 3, .handlers = hs, .start = node_start, .stop = node_stop, .refuse = node_refuse};
-	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
-	struct city city = {.random = seed * 7919};
-	struct node_arg args[NODES];
-	struct ty_runtime *rt;
-
-	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
-	for (uint32_t i = 0; i < NODES; i++) {
-		args[i] = (struct node_arg){&city, i};
-		city.nodes[i] = spawn(rt, &node_class, &args[i], i % 2 ? TY_DEDICATED : TY_POOL);
-	}
-	while (ty_runtime_step(rt))
-		;
-	ty_runtime_destroy(rt);
-	for (int i = 0; i < NODES; i++)
-		ty_actor_unref(city.nodes[i]);
-	assert_int_equal(city.watched, city.downs + city.released);
-	total->watched += city.watched;
-	total->downs += city.downs;
-	total->cancelled += city.cancelled;
-	total->failed += city.failed;
-	total->links += city.links;
-}
-
-static void test_at_random(void **unused)
-{
-	struct city total = {.random = 0};
-
-	(void)unused;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++)
-		random_city(seed, &total);
-	assert_true(total.downs > SEEDS && total.cancelled > SEEDS && total.failed > SEEDS && total.links > SEEDS);
-	assert_true(total.watched > total.downs + total.cancelled);
 }
 
 /* ---- who watches one that has closed its mailbox and not ended yet ---- */
@@ -822,8 +402,6 @@ int main(void)
 		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_link_to_who_is_stopped),
 		cmocka_unit_test(test_fail_refuses_the_rest),
-		cmocka_unit_test(test_misuse),
-		cmocka_unit_test(test_at_random),
 		cmocka_unit_test(test_late_watcher),
 	};
 
