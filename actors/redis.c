@@ -25,68 +25,7 @@
 #include "cache/envelope.h"
 
 #define TICK_NS 250000000  /* how often deadlines are looked at */
-#define OVERDUE_NS INT64_C(1000000000) /* so long at least a reply is waited for, whoever wants it: a server may stumble */
-#define HOPS_MAX 5         /* nodes that may name another one, for a command */
 #define REDIS_TICK TY_TIER_OWN
-
-/* An EXISTS: its commands come home in any order. */
-struct redis_query {
-	struct ty_tier_io *io;
-	uint32_t left;
-	bool failed;
-	struct ty_envelope first;  /* of the first key, if it is there */
-	uint64_t shape[];          /* of each key: a sum of parts and lengths, never 0; 0: it is not there */
-};
-
-void redis_name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX])
-{
-	size_t n = strlen(a->redis->prefix);
-
-	memcpy(out, a->redis->prefix, n);
-	for (size_t i = 0; i < sizeof key->bytes; i++)
-		n += (size_t)snprintf(out + n, REDIS_NAME_MAX - n, "%02x", key->bytes[i]);
-}
-
-/* ---- commands ---------------------------------------------------------------------------------------------- */
-
-struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io *io)
-{
-	struct redis_command *c = calloc(1, sizeof *c);
-	int64_t timeout = a->tier->config.timeout;
-
-	if (!c)
-		return NULL;
-	c->a = a;
-	c->io = io;
-	c->overdue_at = ty_now() + (timeout > OVERDUE_NS / 2 ? 2 * timeout : OVERDUE_NS);
-	c->next = a->commands;
-	c->link = &a->commands;
-	if (c->next)
-		c->next->link = &c->next;
-	a->commands = c;
-	return c;
-}
-
-void redis_command_free(struct redis_command *c)
-{
-	*c->link = c->next;
-	if (c->next)
-		c->next->link = c->link;
-	ty_tier_unpack_free(c->unpack);
-	free(c);
-}
-
-/* Null: it has been answered. */
-static struct ty_tier_io **io_of(struct redis_command *c)
-{
-	return c->listing ? redis_listing_io(c->listing) : c->query ? &c->query->io : &c->io;
-}
-
-/* Null: the command is of no key. */
-static const struct ty_key *key_of(struct redis_command *c)
-{
-	return c->listing ? redis_listing_key(c->listing, c->key) : &(*io_of(c))->keys[c->key];
-}
 
 static uint64_t shape_of(const struct ty_envelope *e)
 {
@@ -116,8 +55,7 @@ static void end_query(struct redis_actor *a, struct redis_query *q)
 	free(q);
 }
 
-/* The command is over, as far as its io goes: what it was for is answered, if it was not before. */
-static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const char *why)
+void redis_command_fail(struct redis_command *c, enum ty_tier_outcome outcome, const char *why)
 {
 	struct redis_query *q = c->query;
 
@@ -135,75 +73,11 @@ static void fail(struct redis_command *c, enum ty_tier_outcome outcome, const ch
 	redis_command_free(c);
 }
 
-/* The command's words, anew for each node that it is sent to. */
-bool redis_command_send(struct redis_command *c, struct redis_node *node, bool asking)
+static void keep_ticking(struct redis_actor *a)
 {
-	const struct ty_tier_io *io = *io_of(c);
-	enum ty_tier_verb verb = c->listing ? TY_TIER_EXISTS : io->verb; /* a listing wants headers */
-	struct redis_bounds bounds = {.bytes = verb == TY_TIER_GET ? io->bytes : 0};
-	const char *words[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
-	size_t lengths[3 + 2 * TY_CHUNK_MAX_PARTS + 2];
-	char name[REDIS_NAME_MAX], numbers[TY_CHUNK_MAX_PARTS][12];
-	uint8_t header[TY_ENVELOPE_BYTES];
-	struct ty_envelope e = {.parts = 0};
-	int count = 0;
-
-	redis_name_of(c->a, key_of(c), name);
-#define WORD(text, bytes) (words[count] = (const char *)(text), lengths[count++] = (bytes))
-	WORD(verb == TY_TIER_PUT ? "HSET" : verb == TY_TIER_GET ? "HMGET" : verb == TY_TIER_EXISTS ? "HGET" : "DEL",
-		verb == TY_TIER_GET ? 5 : verb == TY_TIER_DELETE ? 3 : 4);
-	WORD(name, strlen(name));
-	if (verb != TY_TIER_DELETE)
-		WORD("h", 1);
-	if (verb == TY_TIER_PUT) {
-		ty_tier_describe(io, &e);
-		ty_envelope_write(&e, header);
-		WORD(header, sizeof header);
-	}
-	for (uint32_t i = 0; (verb == TY_TIER_PUT || verb == TY_TIER_GET) && i < io->parts; i++) {
-		if (!io->part[i].data)
-			continue; /* GET: not wanted */
-		snprintf(numbers[i], sizeof numbers[i], "%u", i);
-		WORD(numbers[i], strlen(numbers[i]));
-		if (verb == TY_TIER_PUT)
-			WORD(ty_tier_bytes(io, i), ty_envelope_stored(&e, i));
-	}
-#undef WORD
-	if (asking && !redis_send(node->c, NULL, NULL, NULL, 1, &(const char *){"ASKING"}, &(size_t){6}))
-		return false;
-	c->node = node;
-	return redis_send(node->c, redis_on_reply, c, &bounds, count, words, lengths);
-}
-
-static void issue(struct redis_command *c)
-{
-	char name[REDIS_NAME_MAX];
-	struct redis_node *node;
-
-	redis_name_of(c->a, key_of(c), name);
-	node = redis_node_of(c->a, name);
-	if (!node)
-		fail(c, TY_TIER_FAILED, "no server can be reached");
-	else if (!redis_command_send(c, node, false))
-		fail(c, TY_TIER_FAILED, "the connection ends");
-}
-
-/* Another node has it. False: it cannot be followed. */
-static bool follow(struct redis_command *c, const char *text)
-{
-	struct ty_redis_node there;
-	struct redis_node *node;
-	uint32_t slot;
-	bool asking;
-
-	if (!key_of(c) || !ty_redis_redirection(text, strlen(text), &there, &slot, &asking) || ++c->hops > HOPS_MAX)
-		return false;
-	node = redis_node_at(c->a, there.host[0] ? there.host : c->node->host, there.port);
-	if (!node || !redis_node_connect(node))
-		return false;
-	if (!asking)
-		redis_learn_slot(c->a, slot, node);
-	return redis_command_send(c, node, asking);
+	if (!a->ticking)
+		ty_timer_start(&a->tick, REDIS_TICK, ty_now() + TICK_NS);
+	a->ticking = true;
 }
 
 /* ---- replies -------------------------------------------------------------------------------------------------- */
@@ -213,21 +87,28 @@ static bool is_bytes(const redisReply *r, size_t length)
 	return r && r->type == REDIS_REPLY_STRING && (size_t)r->len == length;
 }
 
-/* Wrong: it is out of the way for the next time. */
+/* Wrong: it is out of the way for the next time; where somebody writes it anew, by that. */
 static void drop(struct redis_command *c, const char *why)
 {
-	const char *words[2] = {"DEL"};
+	struct redis_actor *a = c->a;
+	const struct ty_key *key = c->io->keys;
+	struct redis_command *errand;
 	char name[REDIS_NAME_MAX];
 
-	redis_name_of(c->a, c->io->keys, name);
-	words[1] = name;
+	redis_name_of(a, key, name);
 	ty_log(TY_LOG_WARN, "tier", "redis: %s: %s", name, why);
-	atomic_fetch_add_explicit(&c->a->tier->stats.quarantined, 1, memory_order_relaxed);
-	ty_tier_gone(c->a->tier, c->io->keys, TYER__V1__EVENT__KIND__WRONG);
-	ty_tier_tell(c->a->tier);
-	/* the connection may be over since, if it was unpacked: then the next one who reads it deletes it */
-	if (!c->node->c || !redis_send(c->node->c, NULL, NULL, NULL, 2, words, (size_t[]){3, strlen(name)}))
-		ty_log(TY_LOG_WARN, "tier", "redis: %s: no connection or memory to delete it", name);
+	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
+	ty_tier_gone(a->tier, key, TYER__V1__EVENT__KIND__WRONG);
+	ty_tier_tell(a->tier);
+	if (ty_turn_is_taken(&a->turns, key))
+		return;
+	errand = a->errands < REDIS_ERRANDS_MAX && !a->stopping ? redis_command_new(a, NULL) : NULL;
+	if (!errand)
+		return; /* the next one who reads it deletes it */
+	errand->errand = true;
+	a->errands++;
+	keep_ticking(a);
+	redis_command_in_turn(errand, key);
 }
 
 /* The parts into their places, or, packed, to where they are unpacked from. */
@@ -363,27 +244,32 @@ static void changed(struct redis_command *c, const redisReply *r)
 
 static void refused(struct redis_command *c, const char *text)
 {
-	if (follow(c, text))
+	if (redis_command_follow(c, text))
 		return;
-	fail(c, !strncmp(text, "OOM", 3) ? TY_TIER_FULL : TY_TIER_FAILED, text);
+	redis_command_fail(c, !strncmp(text, "OOM", 3) ? TY_TIER_FULL : TY_TIER_FAILED, text);
 }
 
 void redis_on_reply(void *user, const redisReply *r)
 {
 	struct redis_command *c = user;
 
-	if (c->listing && (!r || !*io_of(c))) {
+	if (c->listing && (!r || !*redis_command_io(c))) {
 		redis_listing_reply(c, NULL);
 		return;
 	}
-	if (!*io_of(c)) { /* answered already: late, or stopped */
+	if (c->errand) {
+		if (!r || r->type != REDIS_REPLY_ERROR || !redis_command_follow(c, r->str))
+			redis_command_free(c);
+		return;
+	}
+	if (!*redis_command_io(c)) { /* answered already: late, or stopped */
 		if (c->query && --c->query->left == 0)
 			end_query(c->a, c->query);
 		redis_command_free(c);
 		return;
 	}
 	if (!r) {
-		fail(c, TY_TIER_FAILED, "the connection is over");
+		redis_command_fail(c, TY_TIER_FAILED, "the connection is over");
 		return;
 	}
 	if (r->type == REDIS_REPLY_ERROR) {
@@ -427,17 +313,10 @@ static void ask_for_all(struct redis_actor *a, struct ty_tier_io *io)
 		}
 		c->query = q;
 		c->key = i;
-		issue(c);
+		redis_command_issue(c);
 	}
 	if (--q->left == 0)
 		end_query(a, q);
-}
-
-static void keep_ticking(struct redis_actor *a)
-{
-	if (!a->ticking)
-		ty_timer_start(&a->tick, REDIS_TICK, ty_now() + TICK_NS);
-	a->ticking = true;
 }
 
 static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
@@ -463,8 +342,10 @@ static void carry_out(struct redis_actor *a, struct ty_tier_io *io)
 	if (io->verb == TY_TIER_DELETE)
 		ty_tier_pack_none(a->tier, io->keys);
 	c = redis_command_new(a, io);
-	if (c)
-		issue(c);
+	if (c && io->verb == TY_TIER_GET)
+		redis_command_issue(c);
+	else if (c)
+		redis_command_in_turn(c, io->keys);
 	else
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
 }
@@ -483,16 +364,19 @@ static void on_packed(void *self, struct ty_msg *msg)
 		carry_out(a, io);
 }
 
-/* Answered before its command is over. An unpacker writes to its places: it looks by itself, and is soon done. */
+/* Answered before its command is over; one that still waits for its turn is over with it. An unpacker writes to its places: it looks by
+ * itself, and is soon done. */
 static void give_up(struct redis_actor *a, struct redis_command *c, enum ty_tier_outcome outcome)
 {
-	struct ty_tier_io **io = io_of(c);
+	struct ty_tier_io **io = redis_command_io(c);
 
 	if (c->unpack)
 		return;
 	if (*io)
 		ty_tier_complete(a->tier, *io, outcome, NULL);
 	*io = NULL;
+	if (c->turn.waits)
+		redis_command_free(c);
 }
 
 static void on_tick(void *self, struct ty_msg *msg)
@@ -502,9 +386,10 @@ static void on_tick(void *self, struct ty_msg *msg)
 
 	(void)msg;
 	a->ticking = false;
-	for (struct redis_command *c = a->commands; c; c = c->next) {
-		const struct ty_tier_io *io = *io_of(c);
+	for (struct redis_command *c = a->commands, *next; c; c = next) {
+		const struct ty_tier_io *io = *redis_command_io(c);
 
+		next = c->next;
 		if (io && now >= io->deadline)
 			give_up(a, c, TY_TIER_LATE);
 	}
@@ -519,8 +404,10 @@ static void on_stop(void *self, struct ty_msg *msg)
 
 	(void)msg;
 	a->stopping = true;
-	for (struct redis_command *c = a->commands; c; c = c->next)
+	for (struct redis_command *c = a->commands, *next; c; c = next) {
+		next = c->next;
 		give_up(a, c, TY_TIER_STOPPED);
+	}
 }
 
 static void on_start(void *self, struct ty_msg *msg)
@@ -570,6 +457,7 @@ static enum ty_code start(void *self, void *arg)
 
 	a->tier = arg;
 	a->redis = a->tier->state;
+	a->due_end = &a->due;
 	memset(a->slots, REDIS_NO_NODE, sizeof a->slots);
 	if (epoll_ctl(a->redis->epoll_fd, EPOLL_CTL_ADD, a->redis->wake_fd, &event) == 0)
 		return TY_OK;
@@ -581,7 +469,8 @@ static void stop(void *self)
 {
 	struct redis_actor *a = self;
 
-	redis_nodes_close(a); /* its commands end */
+	redis_nodes_close(a); /* its commands end ... */
+	redis_commands_go_on(a); /* ... and what waited for them was answered before */
 	assert(!a->commands);
 }
 

@@ -6,6 +6,7 @@
  *   redis_connection.c  a socket, TLS, hiredis's reader and writer
  *   redis_open.c   what the configuration names, before anything runs
  *   redis_nodes.c  connections: made, lost, made again; which node has which slot of a cluster
+ *   redis_command.c  a command: its words, the nodes that it goes to, and its turn
  *   redis.c        operations as commands, and their replies
  *   redis_list.c   LIST: node by node, SCAN by SCAN
  */
@@ -14,6 +15,7 @@
 
 #include "redis_connection.h"
 #include "service.h"
+#include "tier_turns.h"
 #include "wire/redis.h"
 
 #define REDIS_SEEDS 8
@@ -22,6 +24,7 @@
 #define REDIS_NO_NODE 0xff
 #define REDIS_NAME_MAX 96       /* of a key: prefix and 64 digits */
 #define REDIS_SECRET_MAX 512
+#define REDIS_ERRANDS_MAX 64    /* wrong chunks that are being deleted; past it who reads them next deletes them */
 #define REDIS_CHUNK_MAX (REDIS_COMMAND_MAX - ((uint64_t)1 << 20)) /* bytes of its contents: one command has all of it */
 
 struct redis_actor;
@@ -51,15 +54,27 @@ struct redis {
 	struct ty_tier_names names; /* the actor's: whose the chunks are that it has seen */
 };
 
-/* A command that is out. Its io may have been answered before: then io is null. */
+/* An EXISTS: its commands come home in any order. */
+struct redis_query {
+	struct ty_tier_io *io;
+	uint32_t left;
+	bool failed;
+	struct ty_envelope first;  /* of the first key, if it is there */
+	uint64_t shape[];          /* of each key: a sum of parts and lengths, never 0; 0: it is not there */
+};
+
+/* A command that is out, or waits for its turn. Its io may have been answered before: then io is null. */
 struct redis_command {
 	struct redis_command *next, **link;
 	struct redis_actor *a;
-	struct redis_node *node;    /* that it was sent to */
+	struct redis_node *node;    /* that it was sent to; null: it was not */
 	struct ty_tier_io *io;
 	struct redis_query *query;  /* EXISTS: the io's other commands */
 	struct ty_tier_unpack *unpack; /* GET: it is with an unpacker, and the io stays; null: it is not */
 	struct redis_listing *listing; /* LIST: likewise */
+	struct ty_turn turn;        /* PUT, DELETE, errand: among those of its key */
+	struct redis_command *due;  /* its turn has come: the next one of these */
+	bool errand;                /* a DELETE of the tier's own, without an io */
 	uint32_t key;               /* of the io's, or of the page's */
 	uint32_t hops;              /* times that another node was named */
 	int64_t overdue_at;         /* still without a reply then: its connection is over */
@@ -72,17 +87,30 @@ struct redis_actor {
 	uint32_t node_count;
 	uint8_t slots[REDIS_SLOTS]; /* of a cluster: the node's index */
 	struct redis_command *commands;
+	struct ty_turns turns;
+	struct redis_command *due, **due_end; /* to be sent before anybody waits */
+	uint32_t errands;
 	struct ty_timer tick;
 	bool ticking, stopping;
 };
 
-/* ---- redis.c ---- */
+/* ---- redis_command.c ---- */
 /* A command, still to be sent; null: no memory. */
 struct redis_command *redis_command_new(struct redis_actor *a, struct ty_tier_io *io);
 void redis_command_free(struct redis_command *c);
+struct ty_tier_io **redis_command_io(struct redis_command *c); /* null: it has been answered */
 void redis_name_of(const struct redis_actor *a, const struct ty_key *key, char out[REDIS_NAME_MAX]);
-/* Send it anew, to that node. False: no memory. */
+/* Send it, anew, to that node. False: no memory. */
 TY_MUST_USE bool redis_command_send(struct redis_command *c, struct redis_node *node, bool asking);
+void redis_command_issue(struct redis_command *c); /* to the node of its key; it may be over, and free, after this */
+void redis_command_in_turn(struct redis_command *c, const struct ty_key *key); /* when those before it that change the chunk are over */
+void redis_commands_go_on(struct redis_actor *a); /* those whose turn has come */
+/* An error that says that another node has it. False: it does not, or cannot be followed. */
+TY_MUST_USE bool redis_command_follow(struct redis_command *c, const char *text);
+
+/* ---- redis.c ---- */
+/* It is over, as far as its io goes: what it was for is answered, if it was not before. */
+void redis_command_fail(struct redis_command *c, enum ty_tier_outcome outcome, const char *why);
 void redis_on_reply(void *user, const redisReply *r); /* user: a command */
 /* A chunk's header, if it is one: HGET's reply for that key. False: it is none, and what is wrong with it GET says. */
 TY_MUST_USE bool redis_read_header(const redisReply *r, const struct ty_key *key, struct ty_envelope *out);

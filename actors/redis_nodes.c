@@ -178,7 +178,7 @@ static void step(struct redis_node *node)
 bool redis_poll(struct redis_actor *a)
 {
 	struct epoll_event events[EVENTS_MAX];
-	bool more = false;
+	bool more;
 	int n = epoll_wait(a->redis->epoll_fd, events, EVENTS_MAX, 0);
 
 	for (int i = 0; i < n; i++) {
@@ -190,9 +190,11 @@ bool redis_poll(struct redis_actor *a)
 			step(&a->nodes[events[i].data.u32]);
 	}
 	/* What messages and replies have made to be sent goes out before anybody waits. */
+	redis_commands_go_on(a);
 	for (uint32_t i = 0; i < a->node_count; i++)
 		if (a->nodes[i].c && redis_wants_out(a->nodes[i].c))
 			step(&a->nodes[i]);
+	more = a->due != NULL;
 	for (uint32_t i = 0; i < a->node_count; i++)
 		more |= a->nodes[i].c && redis_wants_out(a->nodes[i].c);
 	return more;

@@ -54,42 +54,14 @@ struct s3_op *s3_errand(struct s3_actor *a, const struct ty_key *key)
 	return new_op(a, NULL, key, ty_now() + a->tier->config.timeout);
 }
 
-/* Is another one out that changes the same chunk? Requests have connections of their own, and the later one may be there first. */
-static bool is_behind(const struct s3_op *op)
-{
-	for (const struct s3_op *other = op->a->ops; other; other = other->next)
-		if (other != op && other->writes && !memcmp(&other->key, &op->key, sizeof op->key))
-			return true;
-	return false;
-}
-
 static bool begin(struct s3_op *op, struct ty_tier_io *io);
-
-/* The next one that changes this chunk: the first that came. */
-static void let_next(struct s3_actor *a, const struct ty_key *key)
-{
-	struct s3_op *next = NULL;
-
-	for (struct s3_op *op = a->ops; op; op = op->next) {
-		if (!op->writes || memcmp(&op->key, key, sizeof *key) != 0)
-			continue;
-		if (!op->waits)
-			return;
-		next = op;
-	}
-	if (!next)
-		return;
-	next->waits = false;
-	if (!begin(next, next->io))
-		next->deadline = 0; /* no memory: it is over at the next look */
-}
 
 void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 {
 	struct s3_actor *a = op->a;
 	struct ty_tier_io *io = op->io;
-	struct ty_key key = op->key;
-	bool writes = op->writes;
+	struct ty_turn *turn = ty_turn_leave(&a->turns, &op->turn);
+	struct s3_op *next = turn ? ty_container_of(turn, struct s3_op, turn) : NULL;
 
 	while (op->requests)
 		s3_request_free(op->requests);
@@ -106,8 +78,8 @@ void s3_op_end(struct s3_op *op, enum ty_tier_outcome outcome, const char *why)
 	free(op);
 	if (io)
 		ty_tier_complete(a->tier, io, outcome, why ? "%.110s" : NULL, why);
-	if (writes)
-		let_next(a, &key);
+	if (next && !begin(next, next->io))
+		next->deadline = 0; /* no memory: it is over at the next look */
 }
 
 /* ---- wrong objects --------------------------------------------------------------------------------------------------- */
@@ -119,15 +91,15 @@ static void gone(struct s3_actor *a, const struct ty_key *key)
 	ty_tier_tell(a->tier);
 }
 
-/* It goes away: for nobody, and in bounded time. */
+/* It goes away: for nobody, and in bounded time. Where somebody writes it anew, by that. */
 static void drop(struct s3_actor *a, const struct ty_key *key, const char *why)
 {
-	struct s3_op *errand = s3_errand(a, key);
+	struct s3_op *errand = ty_turn_is_taken(&a->turns, key) ? NULL : s3_errand(a, key);
 	struct s3_request *r = errand ? s3_request_new(errand, S3_DELETE, 0) : NULL;
 
 	atomic_fetch_add_explicit(&a->tier->stats.quarantined, 1, memory_order_relaxed);
 	if (r) {
-		errand->writes = true;
+		(void)ty_turn_take(&a->turns, &errand->turn, key); /* it is the only one */
 		ty_log(TY_LOG_WARN, "tier", "s3: deleting %s: %s", r->url, why);
 		return;
 	}
@@ -372,12 +344,10 @@ static void carry_out(struct s3_actor *a, struct ty_tier_io *io)
 	if (io->verb == TY_TIER_DELETE)
 		ty_tier_pack_none(a->tier, io->keys);
 	op = new_op(a, io, io->key_count ? io->keys : &(struct ty_key){{0}}, io->deadline);
-	if (op)
-		op->writes = io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE;
 	if (!op)
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "no memory");
-	else if (op->writes && is_behind(op))
-		op->waits = true;
+	else if ((io->verb == TY_TIER_PUT || io->verb == TY_TIER_DELETE) && !ty_turn_take(&a->turns, &op->turn, &op->key))
+		; /* requests have connections of their own, and the later one may be there first: it waits */
 	else if (!begin(op, io))
 		s3_op_end(op, TY_TIER_FAILED, "no memory");
 	else if (op->list && op->list->wrong_cursor)

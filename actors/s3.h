@@ -18,6 +18,7 @@
 
 #include "base/breaker.h"
 #include "service.h"
+#include "tier_turns.h"
 #include "wire/s3.h"
 
 #define S3_CONNECTIONS 32        /* connections=, and at most ... */
@@ -164,8 +165,7 @@ struct s3_op {
 	struct s3_listing *list;
 	struct ty_tier_unpack *unpack;   /* GET: where packed parts are read to; null: none is, or there is no memory */
 	bool unpacking;                  /* it is with an unpacker: the io stays */
-	bool writes;                     /* PUT, DELETE: of one chunk they go out one after the other ... */
-	bool waits;                      /* ... and this one's turn is not yet */
+	struct ty_turn turn;             /* PUT, DELETE: among those of its chunk */
 };
 
 struct s3_actor {
@@ -174,6 +174,7 @@ struct s3_actor {
 	CURLM *multi;
 	int64_t curl_at, look_at;        /* when libcurl wants to be called; when deadlines are looked at */
 	struct s3_op *ops;
+	struct ty_turns turns;
 	uint32_t op_count, errands;
 	struct s3_request *queue[S3_LANES], **queue_end[S3_LANES];
 	uint32_t out[S3_LANES], limit[S3_LANES];

@@ -24,6 +24,7 @@
 
 #define SECOND INT64_C(1000000000)
 #define CONNECTIONS 32
+#define NODES 4
 
 enum { LAB_RUN = 0x900, LAB_HOME, LAB_PASSED };
 
@@ -38,13 +39,29 @@ static struct server {
 	const char *answers;   /* to each thing that comes */
 	unsigned moves;        /* the next ones are told of another node, which nobody has heard of before */
 	unsigned accepted;
+	/* By the last number of the address that was called, 127.0.0.N: */
+	unsigned node[CONNECTIONS];    /* of each connection */
+	bool held[NODES];              /* what comes is not read */
+	const char *node_answers[NODES]; /* instead of `answers`; null: that */
+	char log[256];                 /* what came to whom: "1H" is an HSET, "2D" a DEL */
 } server;
 
-static void answer(int fd)
+static void note(unsigned node, const char *bytes)
+{
+	const char *word = strstr(bytes, "HSET") ? "H" : strstr(bytes, "DEL") ? "D" : "";
+	size_t n = strlen(server.log);
+
+	if (word[0])
+		snprintf(server.log + n, sizeof server.log - n, "%u%s", node, word);
+}
+
+static void answer(int fd, unsigned node)
 {
 	char text[64] = "";
 
-	if (server.moves) {
+	if (node < NODES && server.node_answers[node]) {
+		snprintf(text, sizeof text, "%s", server.node_answers[node]);
+	} else if (server.moves) {
 		snprintf(text, sizeof text, "-MOVED 1 127.0.1.%u:%u\r\n", server.accepted, server.port);
 		server.moves--;
 	} else if (server.answers) {
@@ -55,7 +72,9 @@ static void answer(int fd)
 
 static void serve(void)
 {
-	static char bytes[1 << 20];
+	static char bytes[(1 << 20) + 1];
+	struct sockaddr_in at;
+	ssize_t got;
 	int fd;
 
 	while ((fd = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
@@ -71,14 +90,20 @@ static void serve(void)
 		while (server.fd[i] >= 0)
 			assert_true(++i < CONNECTIONS);
 		server.fd[i] = fd;
+		assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &(socklen_t){sizeof at}), 0);
+		server.node[i] = ntohl(at.sin_addr.s_addr) & 0xff;
 	}
 	for (unsigned i = 0; i < CONNECTIONS; i++) {
 		struct pollfd p = {.fd = server.fd[i], .events = POLLRDHUP};
 
 		if (server.fd[i] < 0)
 			continue;
-		while (server.reads && recv(server.fd[i], bytes, sizeof bytes, 0) > 0)
-			answer(server.fd[i]);
+		while (server.reads && !(server.node[i] < NODES && server.held[server.node[i]]) &&
+			(got = recv(server.fd[i], bytes, sizeof bytes - 1, 0)) > 0) {
+			bytes[got] = '\0';
+			note(server.node[i], bytes);
+			answer(server.fd[i], server.node[i]);
+		}
 		if (poll(&p, 1, 0) == 1) {
 			close(server.fd[i]);
 			server.fd[i] = -1;
@@ -240,20 +265,45 @@ static void free_io(struct ty_tier_io *io)
 	free(io);
 }
 
-/* Submit them; until all are home, and so much time has passed. */
-static void run(struct ty_tier_io **ios, unsigned count, int64_t pass)
+static void hang_up(unsigned node)
+{
+	for (unsigned i = 0; i < CONNECTIONS; i++)
+		if (server.fd[i] >= 0 && server.node[i] == node) {
+			close(server.fd[i]);
+			server.fd[i] = -1;
+		}
+}
+
+/* Submit them; until so much time has passed. Those of an earlier one may still be out. */
+static void begin(struct ty_tier_io **ios, unsigned count, int64_t pass)
 {
 	lab.ios = ios;
 	lab.count = count;
 	lab.pass = pass;
-	lab.home = 0;
 	lab.passed = false;
 	assert_int_equal(ty_send(lab.driver, &lab.run, LAB_RUN), TY_OK);
-	while (lab.home < count || !lab.passed) {
+	while (!lab.passed) {
 		serve();
 		assert_true(ty_runtime_step(lab.service->rt));
 	}
 	serve();
+}
+
+static void wait_home(unsigned count)
+{
+	while (lab.home < count) {
+		serve();
+		assert_true(ty_runtime_step(lab.service->rt));
+	}
+	serve();
+	lab.home = 0;
+}
+
+/* Submit them; until all are home, and so much time has passed. */
+static void run(struct ty_tier_io **ios, unsigned count, int64_t pass)
+{
+	begin(ios, count, pass);
+	wait_home(count);
 }
 
 static enum ty_tier_outcome do_one(enum ty_tier_verb verb, uint64_t number, uint64_t bytes, int64_t pass)
@@ -349,6 +399,84 @@ static void test_nodes_are_replaced(void **state)
 	close_tier();
 }
 
+/* The chunk's slot is at the second node, as the first one says; then the connection with that one is lost, so that a PUT goes to the
+ * first one again. */
+static void put_to_the_wrong_node(struct ty_tier_io *put, char moved[64])
+{
+	char name[REDIS_NAME_MAX] = "tyer:";
+
+	for (size_t i = 0; i < sizeof put->keys->bytes; i++)
+		sprintf(name + strlen(name), "%02x", put->keys->bytes[i]);
+	snprintf(moved, 64, "-MOVED %u 127.0.0.2:%u\r\n", redis_slot_of(name), server.port);
+	server.node_answers[1] = moved;
+	server.node_answers[2] = ":1\r\n";
+	assert_int_equal(do_one(TY_TIER_DELETE, 1, 0, SECOND), TY_TIER_DONE);
+	assert_string_equal(server.log, "1D2D");
+	server.log[0] = '\0';
+	hang_up(2);
+	run(NULL, 0, SECOND / 100); /* that is noticed, and no new one made yet */
+	server.held[1] = true;
+	begin(&put, 1, SECOND / 10);
+}
+
+/* What changes one chunk does so in the order in which it came, also if the first one is told late that it is for another node, and the
+ * second one is sent to that one at once. */
+static void test_order(void **state)
+{
+	struct ty_tier_io *put, *delete;
+	char moved[64];
+
+	(void)state;
+	open_tier("");
+	put = new_io(TY_TIER_PUT, 1, 0, 1000);
+	delete = new_io(TY_TIER_DELETE, 1, 0, 0);
+	put_to_the_wrong_node(put, moved);
+	begin(&delete, 1, SECOND / 10);
+	server.held[1] = false;
+	wait_home(2);
+	assert_int_equal(put->outcome, TY_TIER_DONE);
+	assert_int_equal(delete->outcome, TY_TIER_DONE);
+	assert_string_equal(server.log, "1H2H2D");
+	free_io(put);
+	free_io(delete);
+	close_tier();
+}
+
+/* One that waits for its turn is late at its deadline like any other, and never sent; and at the end nobody waits. */
+static void test_late_in_turn(void **state)
+{
+	struct ty_tier_io *ios[4];
+	char moved[64];
+
+	(void)state;
+	open_tier(",timeout=5s");
+	for (uint32_t i = 0; i < 4; i++)
+		ios[i] = new_io(i % 2 ? TY_TIER_DELETE : TY_TIER_PUT, 1, 0, 1000);
+	put_to_the_wrong_node(ios[0], moved);
+	begin(&ios[1], 2, 6 * SECOND);
+	wait_home(3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(ios[i]->outcome, TY_TIER_LATE);
+	begin(&ios[3], 1, SECOND / 10);
+	server.held[1] = false; /* the first one is over: nobody wants it any more, so it goes nowhere else */
+	wait_home(1);
+	assert_int_equal(ios[3]->outcome, TY_TIER_DONE);
+	assert_string_equal(server.log, "1H2D");
+	server.held[2] = true;
+	for (uint32_t i = 0; i < 4; i++) {
+		free_io(ios[i]);
+		ios[i] = new_io(i % 2 ? TY_TIER_DELETE : TY_TIER_PUT, 1, 0, 1000);
+	}
+	begin(ios, 4, SECOND / 10);
+	assert_int_equal(lab.home, 0);
+	close_tier();
+	assert_int_equal(lab.home, 4);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(ios[i]->outcome, TY_TIER_STOPPED);
+		free_io(ios[i]);
+	}
+}
+
 /* ---- a connection by itself ------------------------------------------------------------------------------------------- */
 
 static unsigned replies, ends;
@@ -440,6 +568,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ends_each_connection, open_server, close_server),
 		{"test_ends_each_connection,refuses", test_ends_each_connection, open_server, close_server, full},
 		cmocka_unit_test_setup_teardown(test_nodes_are_replaced, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_order, open_server, close_server),
+		cmocka_unit_test_setup_teardown(test_late_in_turn, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_trees, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_command_too_long, open_server, close_server),
 		cmocka_unit_test_setup_teardown(test_chunk_too_large, open_server, close_server),
