@@ -215,7 +215,7 @@ enum ty_code house_recv(int socket, struct ty_attach_frame *frame, int *fd)
 	return ty_attach_recv(socket, frame, fd, NULL);
 }
 
-int house_attach(struct house *h, uint8_t token[TY_ATTACH_TOKEN_BYTES])
+int house_attach(struct house *h, uint8_t token[TOKEN])
 {
 	struct ty_attach_frame frame;
 	int fd, page;
@@ -223,7 +223,7 @@ int house_attach(struct house *h, uint8_t token[TY_ATTACH_TOKEN_BYTES])
 	fd = house_connect(h);
 	assert_int_equal(house_recv(fd, &frame, &page), TY_OK);
 	assert_int_equal(frame.type, TY_ATTACH_WELCOME);
-	memcpy(token, frame.welcome.token, TY_ATTACH_TOKEN_BYTES);
+	memcpy(token, frame.welcome.token, TOKEN);
 	close(page);
 	return fd;
 }
@@ -256,7 +256,7 @@ void house_send_hello(struct house *h, struct hello *o)
 	o->space.model = (char *)(uintptr_t)(o->model != NULL ? o->model : "m");
 	o->space.dtype = (char *)(uintptr_t)"bf16";
 	o->message.token = (ProtobufCBinaryData){
-		.len = o->token_bytes != 0 ? o->token_bytes : TY_ATTACH_TOKEN_BYTES, .data = (uint8_t *)(uintptr_t)o->token};
+		.len = o->token_bytes != 0 ? o->token_bytes : TOKEN, .data = (uint8_t *)(uintptr_t)o->token};
 	o->message.engine = (ProtobufCBinaryData){.len = o->engine_bytes != 0 ? o->engine_bytes : 16,
 		.data = (uint8_t *)(uintptr_t)(o->engine != NULL ? o->engine : engine)};
 	o->message.name = (char *)(uintptr_t)(o->name != NULL ? o->name : "test");
@@ -283,4 +283,10 @@ enum ty_code house_hello(struct house *h, struct hello *hello)
 	house_send_hello(h, hello);
 	house_wait_hello(hello);
 	return hello->code;
+}
+
+void house_expect(const struct hello *hello, enum ty_code code, const char *words)
+{
+	if (hello->code != code || strstr(hello->error, words) == NULL)
+		fail_msg("got %s \"%s\", expected %s \"%s\"", ty_code_name(hello->code), hello->error, ty_code_name(code), words);
 }

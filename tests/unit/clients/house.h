@@ -15,6 +15,8 @@
 #include "actors/service.h"
 #include "wire/attach.h"
 
+#define TOKEN TY_ATTACH_TOKEN_BYTES
+
 struct house {
 	struct ty_config config;
 	char directory[64];
@@ -46,7 +48,7 @@ int house_connect(struct house *h);
 /* The next frame (waits for it); *fd -1 or the caller's. TY_CLOSED: the end. */
 enum ty_code house_recv(int socket, struct ty_attach_frame *frame, int *fd);
 /* Connect and be welcomed. */
-int house_attach(struct house *h, uint8_t token[TY_ATTACH_TOKEN_BYTES]);
+int house_attach(struct house *h, uint8_t token[TOKEN]);
 /* Nothing but REFUSED comes, then the end. Returns REFUSED's code, or TY_CLOSED without one. Closes the socket. */
 enum ty_code house_refused(int socket);
 
@@ -76,5 +78,7 @@ struct hello {
 void house_send_hello(struct house *h, struct hello *hello);
 void house_wait_hello(struct hello *hello);
 enum ty_code house_hello(struct house *h, struct hello *hello); /* both */
+/* It was answered with `code`, and `words` are in the error's text. */
+void house_expect(const struct hello *hello, enum ty_code code, const char *words);
 
 #endif
