@@ -24,7 +24,6 @@ struct eviction_errand {
 	struct ty_tier_io io;         /* last: EXISTS has parts behind it */
 };
 
-enum sent { SENT, LATER, NEVER }; /* NEVER: the tier takes nothing at all */
 
 static struct ty_tier *tier_at(const struct eviction_job *job, uint32_t i)
 {
@@ -66,8 +65,8 @@ static struct eviction_errand *new_errand(struct eviction_job *job, uint32_t tie
 	return errand;
 }
 
-/* The errand's io, if it is not SENT, is still the caller's. */
-static enum sent submit(struct eviction_errand *errand)
+/* False: the tier, which has only just started or is at a limit, takes no more now. The errand is gone then. */
+static bool submit(struct eviction_errand *errand)
 {
 	struct eviction_job *job = errand->job;
 	struct ty_tier *tier = tier_at(job, errand->tier);
@@ -75,12 +74,12 @@ static enum sent submit(struct eviction_errand *errand)
 	errand->io.deadline = ty_now() + tier->config.timeout;
 	if (job->x && job->x->deadline < errand->io.deadline)
 		errand->io.deadline = job->x->deadline;
-	if (ty_tier_submit(tier, &errand->io)) {
-		job->ios++;
-		return SENT;
+	if (!ty_tier_submit(tier, &errand->io)) {
+		free(errand);
+		return false;
 	}
-	/* acquire: pairs with the tier's release */
-	return atomic_load_explicit(&tier->stats.state, memory_order_acquire) == TY_TIER_SERVING ? LATER : NEVER;
+	job->ios++;
+	return true;
 }
 
 /* ---- what is not known of a tier -------------------------------------------------------------------------- */
@@ -149,17 +148,12 @@ void eviction_below_cursor(const struct eviction_job *job, ProtobufCBinaryData *
 
 /* ---- DELETE --------------------------------------------------------------------------------------------------- */
 
-/* False: the tier takes no more now. */
+/* False: not now. */
 static bool delete_in(struct eviction_job *job, uint32_t tier, const struct ty_key *key)
 {
 	struct eviction_errand *errand = new_errand(job, tier, TY_TIER_DELETE, key);
-	enum sent sent = errand ? submit(errand) : NEVER;
 
-	if (sent == SENT)
-		return true;
-	free(errand);
-	job->failed += sent == NEVER;
-	return sent == NEVER;
+	return errand && submit(errand);
 }
 
 bool eviction_below_delete(struct eviction_job *job, const struct ty_key *key)
@@ -242,27 +236,14 @@ static bool ask_for_key(struct eviction_job *job)
 {
 	const struct ty_key *key = &job->select.keys[job->at + job->page_at];
 	struct eviction_errand *errand;
-	enum sent sent;
 
 	if (!wants_key(job, key))
 		return true;
-	if (!probes(job)) {
-		if (delete_in(job, job->lower, key))
-			return true;
-		eviction_job_rest(job);
-		return false;
-	}
-	errand = new_errand(job, job->lower, TY_TIER_EXISTS, key);
-	sent = errand ? submit(errand) : NEVER;
-	if (sent == SENT)
+	errand = new_errand(job, job->lower, probes(job) ? TY_TIER_EXISTS : TY_TIER_DELETE, key);
+	if (errand && submit(errand))
 		return true;
-	free(errand);
-	if (sent == LATER) {
-		eviction_job_rest(job);
-		return false;
-	}
-	note(job, job->lower, TY_IO, "it is not serving");
-	return true;
+	eviction_job_rest(job);
+	return false;
 }
 
 static void next_tier(struct eviction_job *job)
@@ -319,7 +300,6 @@ static void ask_for_page(struct eviction_job *job)
 	struct eviction_errand *errand;
 	struct ty_tier_page *page = &job->page;
 	uint64_t room = job->max ? job->max - job->chunks : PAGE;
-	enum sent sent;
 
 	if (!(tier_at(job, job->lower)->capabilities & TY_TIER_LISTS)) {
 		note(job, job->lower, TY_UNSUPPORTED, "a tier of this kind cannot be listed");
@@ -336,17 +316,9 @@ static void ask_for_page(struct eviction_job *job)
 	errand = new_errand(job, job->lower, TY_TIER_LIST, NULL);
 	if (errand)
 		errand->io.page = page;
-	sent = errand ? submit(errand) : NEVER;
-	job->paging = sent == SENT;
-	if (sent == SENT)
-		return;
-	free(errand);
-	if (sent == LATER) {
+	job->paging = errand && submit(errand);
+	if (!job->paging)
 		eviction_job_rest(job);
-		return;
-	}
-	note(job, job->lower, TY_IO, "it is not serving");
-	next_tier(job);
 }
 
 static void page_home(struct eviction_job *job, struct eviction_errand *errand)

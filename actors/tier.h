@@ -156,7 +156,7 @@ const char *ty_tier_write_name(enum ty_tier_write write);
 
 /* ---- a tier ------------------------------------------------------------------------------------------------- */
 
-enum ty_tier_state { TY_TIER_STARTING, TY_TIER_SERVING, TY_TIER_BROKEN };
+enum ty_tier_state { TY_TIER_STARTING, TY_TIER_SERVING };
 
 enum ty_tier_lane { TY_TIER_UP, TY_TIER_DOWN, TY_TIER_ASIDE, TY_TIER_LANES }; /* each with credits of its own */
 

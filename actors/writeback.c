@@ -295,9 +295,7 @@ static void pump(struct writeback *w, struct lane *lane)
 /* Then what waits for it is dropped, and eviction offers it nothing. */
 static bool look_if_hangs(struct lane *lane, int64_t now)
 {
-	/* acquire: pairs with the tier's release */
-	bool hangs = atomic_load_explicit(&lane->tier->stats.state, memory_order_acquire) == TY_TIER_BROKEN ||
-		     (lane->out && now - lane->out->since > PATIENCE_NS);
+	bool hangs = lane->out && now - lane->out->since > PATIENCE_NS;
 
 	if (hangs && !lane->hangs)
 		ty_log(TY_LOG_WARN, "tier", "%s:%s hangs: what is to go down to it is dropped", lane->tier->config.kind, lane->tier->config.where);

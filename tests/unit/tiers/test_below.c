@@ -510,6 +510,39 @@ static void test_fail(void **state)
 	world_close();
 }
 
+/* Whoever asks as soon as the service is ready is not told that a tier serves nothing: it does in a moment. */
+static void ask_while_it_starts(Tyer__V1__Request__VerbCase verb)
+{
+	_Atomic int *state = &world.service->tiers[0]->stats.state;
+
+	atomic_store(state, TY_TIER_STARTING);
+	prepare(verb);
+	request.select.place = TYER__V1__PLACE__TIERS;
+	world_ask(&request, verb);
+	world_pass(SECOND / 10);
+	assert_false(request.back);
+	atomic_store(state, TY_TIER_SERVING);
+	world_pass(SECOND / 10);
+	assert_true(request.back);
+	assert_int_equal(request.x.code, TY_OK);
+}
+
+static void test_tier_that_starts(void **state)
+{
+	(void)state;
+	open_world("fault:0", NULL);
+	fill();
+	ask_while_it_starts(TYER__V1__REQUEST__VERB_LIST);
+	assert_int_equal(((const Tyer__V1__ListReply *)request.x.reply.message)->n_chunks, 2 * CHUNKS);
+	assert_int_equal(((const Tyer__V1__ListReply *)request.x.reply.message)->n_unsearched, 0);
+	world_forget(&request);
+	ask_while_it_starts(TYER__V1__REQUEST__VERB_CLEAR);
+	assert_int_equal(counts()->below, 3 * CHUNKS);
+	assert_int_equal(counts()->failed + counts()->n_unsearched, 0);
+	world_forget(&request);
+	world_close();
+}
+
 /* What is being summed up, or on its way down, is cleared too: it is waited for. */
 static void test_clear_at_once(void **state)
 {
@@ -799,7 +832,7 @@ int main(void)
 		cmocka_unit_test(test_list), cmocka_unit_test(test_list_with_few_credits), cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_delete_what_is_in_use), cmocka_unit_test(test_delete_what_is_filled), cmocka_unit_test(test_delete_what_waits),
 		cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_list), cmocka_unit_test(test_keys_beside_a_hang),
-		cmocka_unit_test(test_fail), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
+		cmocka_unit_test(test_fail), cmocka_unit_test(test_tier_that_starts), cmocka_unit_test(test_clear_at_once), cmocka_unit_test(test_clear_beside_a_hanging_put),
 		cmocka_unit_test(test_warm), cmocka_unit_test(test_warm_what_is_selected), cmocka_unit_test(test_warm_too_much),
 		cmocka_unit_test(test_warm_without_memory), cmocka_unit_test(test_warm_keys_and_more),
 		cmocka_unit_test(test_bad_input),
