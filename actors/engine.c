@@ -126,6 +126,15 @@ static void on_request(void *self, struct ty_msg *msg)
 	publish(e);
 }
 
+/* Those that have left may have something under way still. */
+static bool has_members(const struct engine *e)
+{
+	for (const struct peer *p = e->peers; p; p = p->next)
+		if (!p->left)
+			return true;
+	return false;
+}
+
 static void on_join(void *self, struct ty_msg *msg)
 {
 	struct engine *e = self;
@@ -134,7 +143,7 @@ static void on_join(void *self, struct ty_msg *msg)
 
 	if (!p) /* 40 bytes: the process is beyond serving */
 		abort();
-	if (!e->peers) /* it may have another layout than those before it */
+	if (!has_members(e)) /* it may have another layout than those before it, whose sessions are over */
 		e->has_fingerprint = false;
 	e->joins++;
 	p->member = m;

@@ -22,6 +22,15 @@ struct registration *engine_find_registration(struct engine *e, const struct pee
 	return NULL;
 }
 
+/* The one of a REGISTER with this id, whatever has become of it since. */
+static struct registration *find_registering(struct engine *e, const struct peer *peer, uint64_t request)
+{
+	for (struct registration *r = e->registrations; r; r = r->next)
+		if (r->request == request && r->peer == peer)
+			return r;
+	return NULL;
+}
+
 static void close_descriptors(struct registration *r)
 {
 	int *descriptors[TY_ATTACH_DESCRIPTORS];
@@ -139,6 +148,35 @@ static enum ty_code take_descriptors(struct registration *r, struct ty_error *er
 	return TY_OK;
 }
 
+static void drop_descriptor(struct ty_descriptor_box *box, uint32_t number)
+{
+	/* acquire: as where they are taken */
+	int taken = number < TY_CLIENT_FDS ? atomic_exchange_explicit(&box->place[number], 0, memory_order_acquire) : 0;
+
+	if (taken)
+		close(taken - 1);
+}
+
+/* A REGISTER that is refused before it took its descriptors: they were sent for it, and keep the client's memory. However many it names,
+ * there are places for TY_CLIENT_FDS. */
+static void drop_descriptors(const struct peer *peer, const Tyer__V1__Register *request)
+{
+	struct ty_descriptor_box *box = peer->member->descriptors;
+	uint32_t left = TY_CLIENT_FDS;
+
+	for (size_t i = 0; i < request->n_regions; i++) {
+		const Tyer__V1__Region *region = request->regions[i];
+		const Tyer__V1__Segments *segments = region->memory_case == TYER__V1__REGION__MEMORY_SEGMENTS ? region->segments : NULL;
+
+		if (region->memory_case == TYER__V1__REGION__MEMORY_ATTACHED_FD && left) {
+			drop_descriptor(box, region->attached_fd);
+			left--;
+		}
+		for (size_t j = 0; segments && j < segments->n_segments && left; j++, left--)
+			drop_descriptor(box, segments->segments[j]->attached_fd);
+	}
+}
+
 /* Do they begin with the same memory, for all that can be told? */
 static bool same_memory(const struct registration *a, const struct registration *b)
 {
@@ -161,13 +199,30 @@ static enum ty_code check_duplicate(const struct engine *e, const struct registr
 	return TY_OK;
 }
 
+/* The layout of the engine's pools is that of the first one which was registered, or else of those that are being: REGISTERs that fail bind
+ * nobody. */
 static enum ty_code check_fingerprint(const struct engine *e, const struct registration *r, struct ty_error *err)
 {
-	if (e->has_fingerprint && memcmp(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES) != 0)
+	const uint8_t *fingerprint = e->has_fingerprint ? e->fingerprint : NULL;
+
+	for (const struct registration *o = e->registrations; o && !fingerprint; o = o->next)
+		if (o->state == REG_MAPPING)
+			fingerprint = o->layout->fingerprint;
+	if (fingerprint && memcmp(fingerprint, r->layout->fingerprint, TY_KEY_BYTES) != 0)
 		return ty_fail(err, TY_INVALID,
-			"groups: another layout than this engine registered before; all pools of an engine share their "
-			"groups' block_tokens, run_bytes, plane counts, parts and format");
+			"groups: another layout than %s; all pools of an engine share their "
+			"groups' block_tokens, run_bytes, plane counts, parts and format",
+			e->has_fingerprint ? "this engine registered before" : "of a pool of this engine that is being registered");
 	return TY_OK;
+}
+
+static void bind_layout(struct engine *e, const struct registration *r)
+{
+	assert(!e->has_fingerprint || memcmp(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES) == 0); /* check_fingerprint */
+	e->has_fingerprint = true;
+	memcpy(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES);
+	e->parts = r->layout->parts;
+	e->part_bytes = r->layout->chunk_bytes;
 }
 
 /* Of a GPU's pieces all are mapped, of other memory the region. */
@@ -220,6 +275,14 @@ static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer
 	return code == TY_OK ? check_duplicate(e, r, err) : code;
 }
 
+/* Nothing stays of it. */
+static void refuse_register(const struct peer *peer, struct ty_exchange *x, bool taken, const struct ty_error *err)
+{
+	if (!taken)
+		drop_descriptors(peer, x->request->register_);
+	ty_exchange_refuse(x, err->code, "%s", err->text);
+}
+
 void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
 	const struct ty_config *config = e->service->config;
@@ -227,23 +290,24 @@ void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	struct ty_error err;
 
 	if (e->registration_count >= config->max_registrations) {
-		ty_exchange_refuse(x, TY_LIMIT, "max-registrations: this engine has %u already", e->registration_count);
+		(void)ty_fail(&err, TY_LIMIT, "max-registrations: this engine has %u already", e->registration_count);
+		refuse_register(peer, x, false, &err);
 		return;
 	}
 	r = calloc(1, sizeof *r);
 	if (!r) {
-		ty_exchange_refuse(x, TY_NO_MEMORY, "no memory for a registration");
+		(void)ty_fail(&err, TY_NO_MEMORY, "no memory for a registration");
+		refuse_register(peer, x, false, &err);
 		return;
 	}
 	r->peer = peer;
-	enum ty_code code = prepare(e, r, x->request->register_, &err);
-
-	if (code != TY_OK) {
-		ty_exchange_refuse(x, code, "%s", err.text);
+	if (prepare(e, r, x->request->register_, &err) != TY_OK) {
+		refuse_register(peer, x, r->taken, &err);
 		free_registration(e, r);
 		return;
 	}
 	r->id = ++e->last_registration;
+	r->request = x->request->id;
 	r->state = REG_MAPPING;
 	r->exchange = x;
 	r->map.home = ty_self();
@@ -254,12 +318,6 @@ void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	e->registrations = r;
 	e->registration_count++;
 	peer->uses++;
-	if (!e->has_fingerprint) {
-		e->has_fingerprint = true;
-		memcpy(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES);
-		e->parts = r->layout->parts;
-		e->part_bytes = r->layout->chunk_bytes;
-	}
 	engine_watch(e);
 	r->away = true;
 	enum ty_code sent = ty_send(e->service->gpu[r->device], &r->map.msg, TY_GPU_MAP);
@@ -272,21 +330,21 @@ void engine_mapped(struct engine *e, struct registration *r)
 
 	r->away = false;
 	close_descriptors(r);
-	r->exchange = NULL;
 	if (r->map.code != TY_OK) {
-		if (x)
+		if (x && r->state == REG_MAPPING)
 			ty_exchange_refuse(x, r->map.code, "%s", r->map.error.text);
+		else if (x) /* UNREGISTER: there is nothing */
+			ty_exchange_answer(x);
 		free_registration(e, r);
-		/* what came of nothing binds nobody; but keys of sessions have it */
-		if (!e->registrations && !e->session_count)
-			e->has_fingerprint = false;
 		return;
 	}
-	if (r->state == REG_CLOSING) { /* its client left, or its deadline passed */
+	if (r->state == REG_CLOSING) { /* its client left, or gave it up, or its deadline passed */
 		engine_close_registration(e, r);
 		return;
 	}
+	bind_layout(e, r);
 	r->state = REG_READY;
+	r->exchange = NULL;
 	x->reply.registered.registration = r->id;
 	x->reply.registered.device = r->device;
 	x->reply.registered.chunk_bytes = r->layout->chunk_bytes;
@@ -318,13 +376,29 @@ void engine_unmapped(struct engine *e, struct registration *r)
 
 void engine_unregister(struct engine *e, struct peer *peer, struct ty_exchange *x)
 {
-	uint32_t id = x->request->unregister->registration;
-	struct registration *r = engine_find_registration(e, peer, id);
+	const Tyer__V1__Unregister *q = x->request->unregister;
+	bool by_request = q->request != 0;
+	struct registration *r = by_request ? find_registering(e, peer, q->request) : engine_find_registration(e, peer, q->registration);
 
-	if (!r || r->state != REG_READY) {
-		ty_exchange_refuse(x, TY_UNKNOWN_REGISTRATION, "registration: this client has none with number %u", id);
+	if (by_request && q->registration) {
+		ty_exchange_refuse(x, TY_INVALID, "registration, request: both are there; expected one of them");
 		return;
 	}
+	if (by_request && !r) {
+		ty_exchange_refuse(x, TY_UNKNOWN_REGISTRATION, "request: this client has no registration by a REGISTER with id %llu",
+			(unsigned long long)q->request);
+		return;
+	}
+	if (!r || (!by_request && r->state != REG_READY)) {
+		ty_exchange_refuse(x, TY_UNKNOWN_REGISTRATION, "registration: this client has none with number %u", q->registration);
+		return;
+	}
+	if (r->exchange && r->state != REG_MAPPING) {
+		ty_exchange_refuse(x, TY_UNKNOWN_REGISTRATION, "request: an UNREGISTER of registration %u is under way", r->id);
+		return;
+	}
+	if (r->exchange)
+		ty_exchange_refuse(r->exchange, TY_CANCELLED, "its client gave it up");
 	r->exchange = x;
 	engine_watch(e);
 	engine_close_registration(e, r);

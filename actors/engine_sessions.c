@@ -287,7 +287,7 @@ static enum ty_code check_lookup(struct engine *e, const Tyer__V1__Lookup *q, st
 			TY_DIGEST_FIELD_MAX);
 	if (!e->has_fingerprint)
 		return ty_fail(err, TY_UNKNOWN_REGISTRATION,
-			"this engine has registered no pool yet: the layout is part of every key, so REGISTER comes first");
+			"this engine has no pool yet: the layout is part of every key, so a REGISTER must have succeeded first");
 	return TY_OK;
 }
 

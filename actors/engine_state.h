@@ -28,6 +28,7 @@ enum registration_state { REG_MAPPING, REG_READY, REG_CLOSING, REG_UNMAPPING };
 struct registration {
 	struct registration *next;
 	uint32_t id;
+	uint64_t request; /* REGISTER's id */
 	struct peer *peer;
 	enum registration_state state;
 	uint32_t device;
@@ -73,8 +74,8 @@ struct engine {
 	struct ty_service *service;
 	struct ty_identity identity;
 	uint16_t space;      /* its number (cache/space.h) */
-	uint8_t fingerprint[TY_KEY_BYTES];
-	bool has_fingerprint;
+	uint8_t fingerprint[TY_KEY_BYTES]; /* of its pools' layout, from the first one that was registered ... */
+	bool has_fingerprint;              /* ... until no member is there */
 	uint32_t parts;      /* of a chunk of such a layout ... */
 	uint64_t part_bytes; /* ... and the bytes of each */
 
