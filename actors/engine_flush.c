@@ -17,7 +17,7 @@ struct flush {
 	struct peer *peer;
 	struct ty_exchange *exchange; /* null: answered. Its request's ids are sorted */
 	const struct registration *registration; /* to be compared; it may be gone */
-	uint64_t next_op;  /* flights up to this id are still to be looked at; 0: none */
+	const struct flight *flight; /* this one and those behind it, which set out before it, are still to be looked at; null: none */
 	size_t at;         /* so many blocks of that one have been */
 	uint32_t pending;
 	uint64_t ops[];    /* the ids of the ops that it waits for: `pending` of them */
@@ -77,56 +77,49 @@ static bool names(const Tyer__V1__Flush *q, const struct ty_layout *layout, uint
 	return false;
 }
 
+static size_t blocks_of(const struct flight *f)
+{
+	return (size_t)f->op.count * f->op.layout->blocks_per_chunk;
+}
+
 /* From flush->at on, as far as the budget goes. */
 static bool touches(const struct flight *f, struct flush *flush, uint32_t *budget)
 {
 	const Tyer__V1__Flush *q = flush->exchange->request->flush;
 	const struct ty_layout *layout = f->op.layout;
-	size_t blocks = (size_t)f->op.count * layout->blocks_per_chunk;
 
-	--*budget;
-	if (!ty_op_touches(&f->op)) {
-		flush->at = blocks;
+	if (f->registration != flush->registration || !ty_op_touches(&f->op)) {
+		flush->at = blocks_of(f);
 		return false;
 	}
 	if (!q->n_blocks)
 		return true;
-	for (; flush->at < blocks && *budget; flush->at++, --*budget)
+	for (; flush->at < blocks_of(f) && *budget; flush->at++, --*budget)
 		if (names(q, layout, (uint32_t)(flush->at % layout->blocks_per_chunk), f->op.blocks[flush->at]))
 			return true;
 	return false;
 }
 
-/* The next of its flights: they lie the newest first. */
-static const struct flight *next_flight(const struct engine *e, const struct flush *flush)
+static void go_to(struct flush *flush, const struct flight *f)
 {
-	for (const struct flight *f = e->flights; f; f = f->next)
-		if (f->op.id <= flush->next_op && f->registration == flush->registration)
-			return f;
-	return NULL;
+	flush->flight = f;
+	flush->at = 0;
 }
 
-static void look(struct engine *e, struct flush *flush)
+/* One walk through the flights, the newest first: those that set out after the FLUSH came lie before where it began. */
+static void look(struct flush *flush)
 {
 	uint32_t budget = LOOKS;
 	const struct flight *f;
 
-	while (budget && (f = next_flight(e, flush))) {
-		bool found;
-
-		if (f->op.id != flush->next_op)
-			flush->at = 0; /* that one has landed */
-		flush->next_op = f->op.id;
-		found = touches(f, flush, &budget);
-		if (found)
+	while (budget && (f = flush->flight)) {
+		budget--;
+		if (touches(f, flush, &budget))
 			flush->ops[flush->pending++] = f->op.id;
-		if (!found && flush->at < (size_t)f->op.count * f->op.layout->blocks_per_chunk)
+		else if (flush->at < blocks_of(f))
 			return;
-		flush->next_op--;
-		flush->at = 0;
+		go_to(flush, f->next);
 	}
-	if (budget)
-		flush->next_op = 0;
 }
 
 /* Out of the list, unless its message is on its way; the exchange was answered before. Returns the link of the next one. */
@@ -147,7 +140,7 @@ static void go_on(struct flush **link)
 {
 	struct flush *flush = *link;
 
-	if (flush->next_op) {
+	if (flush->flight) {
 		flush->going = true;
 		enum ty_code sent = ty_send(ty_self(), &flush->go, TY_ENGINE_FLUSH_GO);
 		assert(sent == TY_OK); /* this actor runs */
@@ -181,10 +174,10 @@ void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x)
 	flush->peer = peer;
 	flush->exchange = x;
 	flush->registration = r;
-	flush->next_op = e->last_op;
+	flush->flight = e->flights;
 	flush->next = e->flushes;
 	e->flushes = flush;
-	look(e, flush);
+	look(flush);
 	go_on(&e->flushes);
 	engine_watch(e);
 }
@@ -197,25 +190,27 @@ void engine_flush_go(struct engine *e, struct ty_msg *msg)
 		link = &(*link)->next;
 	flush->going = false;
 	if (flush->exchange) {
-		look(e, flush);
+		look(flush);
 		go_on(link);
 	} else {
 		(void)drop(link);
 	}
 }
 
-void engine_flush_landed(struct engine *e, uint64_t op)
+void engine_flush_landed(struct engine *e, const struct flight *f)
 {
 	struct flush **link = &e->flushes, *flush;
 
 	while ((flush = *link)) {
+		if (flush->flight == f) /* it looks no further into that one */
+			go_to(flush, f->next);
 		for (uint32_t i = 0; i < flush->pending; i++) {
-			if (flush->ops[i] == op) {
+			if (flush->ops[i] == f->op.id) {
 				flush->ops[i] = flush->ops[--flush->pending];
 				break;
 			}
 		}
-		if (flush->exchange && !flush->pending && !flush->next_op) {
+		if (flush->exchange && !flush->pending && !flush->flight) {
 			ty_exchange_answer(flush->exchange);
 			link = drop(link);
 		} else {
@@ -250,7 +245,7 @@ bool engine_flush_expire(struct engine *e, int64_t now)
 			continue;
 		}
 		ty_exchange_refuse(flush->exchange, TY_TIMEOUT, "the deadline passed: %u operations may still touch the blocks%s",
-			flush->pending, flush->next_op ? ", and more that were not looked at" : "");
+			flush->pending, flush->flight ? ", and more that were not looked at" : "");
 		link = drop(link);
 	}
 	return waiting;

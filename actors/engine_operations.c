@@ -403,7 +403,7 @@ void engine_landed(struct engine *e, struct flight *f)
 	}
 	engine_remember(e, f);
 	ty_op_table_give(&e->service->operations, op->row, f->bytes);
-	engine_flush_landed(e, op->id);
+	engine_flush_landed(e, f);
 	f->peer->uses--;
 	r->flights--;
 	if (r->state == REG_CLOSING)

@@ -137,7 +137,7 @@ void engine_operations(struct engine *e, struct ty_exchange *x);
 /* engine_flush.c */
 void engine_flush(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_flush_go(struct engine *e, struct ty_msg *msg);
-void engine_flush_landed(struct engine *e, uint64_t op);
+void engine_flush_landed(struct engine *e, const struct flight *f); /* it is out of the list, and still there */
 void engine_flush_leave(struct engine *e, const struct peer *peer);
 bool engine_flush_expire(struct engine *e, int64_t now); /* does any still wait? */
 
