@@ -3,7 +3,8 @@
  * Chunks that are in the arena and were never offered to a tier that wants each at its commit: those of a process before this one,
  * whose queue ended with it, and those from before CONFIGURE said write=commit. A walk over the slots for each such tier asks it
  * (EXISTS) whether it has the chunk, and if not sends it down like any other. It gives way: a few questions at a time, and none while
- * the tier's queue is not nearly empty. A tier that does not answer is asked again, from there on.
+ * the tier's queue is not nearly empty. Of what a tier does not tell it is asked again in another walk, behind all others: one chunk that
+ * it never tells of holds none up. Those that it is known to have, or was offered, are not asked for twice.
  */
 #include "eviction_state.h"
 
@@ -15,9 +16,11 @@
 #define BUSY_NS 20000000    /* 20 ms: then it is looked whether that is so any more */
 #define RETRY_NS 1000000000 /* after a tier failed, or while it does not serve */
 
+#define AGAIN_NS 10000000000 /* before another walk, of all slots, for what it did not tell of */
+
 struct question {
 	struct eviction *e;
-	uint32_t tier, slot; /* the chunk's first */
+	uint32_t tier;
 	struct ty_key key;
 	struct ty_tier_io io; /* last: parts follow */
 };
@@ -36,7 +39,7 @@ static bool is_busy(const struct eviction_offers *o, const struct ty_tier *tier)
 	return o->asked >= ASKED_MAX || atomic_load_explicit(&tier->stats.queued, memory_order_relaxed) >= QUEUED_MAX;
 }
 
-static bool ask(struct eviction *e, uint32_t t, const struct ty_chunk *chunk, uint32_t slot)
+static bool ask(struct eviction *e, uint32_t t, const struct ty_chunk *chunk)
 {
 	struct ty_tier *tier = e->service->tiers[t];
 	struct question *q = calloc(1, sizeof *q + TY_CHUNK_MAX_PARTS * sizeof q->io.part[0]);
@@ -45,7 +48,6 @@ static bool ask(struct eviction *e, uint32_t t, const struct ty_chunk *chunk, ui
 		return false;
 	q->e = e;
 	q->tier = t;
-	q->slot = slot;
 	q->key = chunk->key;
 	q->io.home = ty_self();
 	q->io.home_type = TY_EVICTION_OFFERED;
@@ -69,10 +71,17 @@ static int64_t walk(struct eviction *e, uint32_t t, int64_t now)
 	struct ty_tier *tier = e->service->tiers[t];
 	uint32_t budget = LOOKS;
 
-	if (o->at == TY_NO_SLOT || tier->config.write != TY_TIER_WRITE_COMMIT) {
+	if (tier->config.write != TY_TIER_WRITE_COMMIT) {
 		o->at = TY_NO_SLOT;
-		return TY_NEVER;
+		o->again = false;
 	}
+	if (o->at == TY_NO_SLOT && o->again && !o->asked) {
+		o->at = 0;
+		o->again = false;
+		o->pause = now + AGAIN_NS;
+	}
+	if (o->at == TY_NO_SLOT)
+		return TY_NEVER; /* an answer that is still out looks again */
 	if (now < o->pause)
 		return o->pause;
 	if (!is_ready(tier))
@@ -86,11 +95,11 @@ static int64_t walk(struct eviction *e, uint32_t t, int64_t now)
 		slot = ty_slots_next(e->service->slots, o->at, &budget, &at);
 		chunk = slot == TY_NO_SLOT ? NULL : eviction_chunk_at(e, slot);
 		if (chunk && ty_chunk_state(chunk) == TY_CHUNK_READY && !eviction_is_below(chunk, t) && ty_tier_takes(tier, chunk->space) &&
-			!ask(e, t, chunk, slot))
+			!ask(e, t, chunk))
 			return now + BUSY_NS;
 		o->at = at;
 	}
-	return o->at == TY_NO_SLOT ? TY_NEVER : now;
+	return o->at == TY_NO_SLOT && !o->again ? TY_NEVER : now;
 }
 
 void eviction_offers_look(struct eviction *e)
@@ -113,6 +122,7 @@ void eviction_offers_begin(struct eviction *e, uint32_t tier)
 	if (e->service->tiers[tier]->config.write != TY_TIER_WRITE_COMMIT)
 		return;
 	e->offers[tier].at = 0;
+	e->offers[tier].again = false;
 	e->offers[tier].pause = 0;
 	ty_timer_start(&e->offer_timer, TY_EVICTION_OFFER, ty_now());
 }
@@ -125,8 +135,8 @@ void eviction_offers_home(struct ty_msg *msg)
 	struct ty_chunk *chunk = ty_index_find(e->service->index, &q->key);
 
 	o->asked--;
-	if (q->io.outcome != TY_TIER_DONE) { /* from here on once more */
-		o->at = q->slot < o->at ? q->slot : o->at;
+	if (q->io.outcome != TY_TIER_DONE) {
+		o->again = true;
 		o->pause = ty_now() + RETRY_NS;
 	} else if (chunk && ty_chunk_state(chunk) == TY_CHUNK_READY) {
 		if (q->io.found) /* relaxed: a hint */

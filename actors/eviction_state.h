@@ -77,6 +77,7 @@ struct eviction {
 		uint32_t at;        /* slots before this one have been offered; TY_NO_SLOT: nobody looks */
 		uint32_t asked;     /* chunks that the tier is asked of */
 		int64_t pause;      /* not before this */
+		bool again;         /* the tier did not say of some of these: from the beginning once more when the walk is over */
 	} offers[TY_MAX_TIERS];
 	struct ty_timer offer_timer;
 

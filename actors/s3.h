@@ -185,6 +185,7 @@ struct s3_actor {
 	char down_because[120];
 	uint64_t random;
 	int64_t names_at, credentials_at; /* when they were last looked up or read */
+	uint64_t refusals;               /* answers that we may not, so far */
 	bool looking_up, stopping;
 };
 
@@ -232,7 +233,9 @@ void s3_upload_abandon(struct s3_op *op, enum ty_tier_outcome outcome);
 
 /* ---- s3_list.c ---- */
 TY_MUST_USE bool s3_list_begin(struct s3_op *op); /* false: no memory */
-void s3_list_url(const struct s3_op *op, char *out, size_t size); /* what follows the bucket's */
+/* What follows the bucket's URL: at most so many names that begin so. False: no room for it. */
+TY_MUST_USE bool s3_list_query(uint32_t most, const char *prefix, char *out, size_t size);
+void s3_list_url(const struct s3_op *op, char *out, size_t size); /* likewise, of that page */
 size_t s3_list_take(struct s3_request *r, const char *in, size_t length); /* bytes of the answer; fewer than all end it */
 /* A request of it ended. Ends the op when nothing is left to do. */
 void s3_list_step(struct s3_op *op, struct s3_request *r, enum s3_end end);

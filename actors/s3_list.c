@@ -34,20 +34,26 @@ void s3_list_free(struct s3_listing *l)
 	free(l);
 }
 
+bool s3_list_query(uint32_t most, const char *prefix, char *out, size_t size)
+{
+	char quoted[3 * (S3_PREFIX_MAX + 2 * TY_KEY_BYTES)];
+	bool room = ty_s3_quote(prefix, quoted, sizeof quoted);
+	int n = snprintf(out, size, "?list-type=2&max-keys=%u&prefix=%s", most, room ? quoted : "");
+
+	return room && n > 0 && (size_t)n < size;
+}
+
 void s3_list_url(const struct s3_op *op, char *out, size_t size)
 {
 	const struct ty_tier_page *page = op->io->page;
 	char name[S3_PREFIX_MAX + 2 * TY_KEY_BYTES + TY_S3_PLACE_MAX], quoted[3 * sizeof name];
 	int n = snprintf(name, sizeof name, "%s", op->a->s3->prefix), base = n;
-	bool room = true;
 
 	for (uint32_t i = 0; i < page->prefix_length; i++)
 		n += snprintf(name + n, sizeof name - (size_t)n, "%02x", page->prefix.bytes[i]);
-	room = ty_s3_quote(name, quoted, sizeof quoted);
-	n = snprintf(out, size, "?list-type=2&max-keys=%u&prefix=%s", page->wanted < S3_LIST_MAX ? page->wanted : S3_LIST_MAX,
-		room ? quoted : "");
-	if (!op->list->place[0])
-		return;
+	if (!s3_list_query(page->wanted < S3_LIST_MAX ? page->wanted : S3_LIST_MAX, name, out, size) || !op->list->place[0])
+		return; /* there is always room: names of ours are not that long */
+	n = (int)strlen(out);
 	snprintf(name + base, sizeof name - (size_t)base, "%s", op->list->place);
 	if (ty_s3_quote(name, quoted, sizeof quoted))
 		snprintf(out + n, size - (size_t)n, "&start-after=%s", quoted);

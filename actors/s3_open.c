@@ -173,19 +173,56 @@ static enum ty_code take_arguments(struct s3 *s3, struct ty_error *err)
 
 /* ---- the first look ---------------------------------------------------------------------------------------------------- */
 
-static size_t ignore(char *in, size_t size, size_t count, void *user)
+struct first {
+	size_t header_bytes, body_bytes, length;
+	long status;
+	char text[S3_TEXT_MAX];      /* the answer's beginning */
+	char error[CURL_ERROR_SIZE];
+};
+
+static size_t on_header(char *in, size_t size, size_t count, void *user)
 {
-	size_t *seen = user;
+	struct first *f = user;
 
 	(void)in;
-	*seen += size * count;
-	return *seen > S3_BODY_MAX ? 0 : size * count;
+	f->header_bytes += size * count;
+	return f->header_bytes > S3_HEADERS_MAX ? 0 : size * count;
 }
 
-/* What came of HEAD of the bucket. A store that is silent today may answer later; one that refuses us, or is none, is a wrong
- * configuration. */
-static enum ty_code judge(struct s3 *s3, CURLcode result, long status, const char *error, struct ty_error *err)
+static size_t on_text(char *in, size_t size, size_t count, void *user)
 {
+	struct first *f = user;
+	size_t n = size * count, room = sizeof f->text - f->length;
+
+	f->body_bytes += n;
+	memcpy(f->text + f->length, in, n < room ? n : room);
+	f->length += n < room ? n : room;
+	return f->body_bytes > S3_BODY_MAX ? 0 : n;
+}
+
+/* That we may not. A store tells who may not list it of what it does not have that it is forbidden, and not that it is missing: without that
+ * right nothing would ever be a miss. */
+static enum ty_code refused(const struct s3 *s3, const struct first *f, struct ty_error *err)
+{
+	char code[48];
+
+	if (!ty_s3_element(f->text, f->length, "Code", code, sizeof code))
+		code[0] = 0;
+	if (!strcmp(code, "AccessDenied"))
+		return ty_fail(err, TY_DENIED, "--tier: s3: %.80s: a list of it answers %ld AccessDenied: expected the right s3:ListBucket, for the"
+			" prefix %.40s at least", s3->where.url, f->status, s3->prefix);
+	return ty_fail(err, TY_DENIED, "--tier: s3: %.100s: answers %ld %s (credentials, region=, this machine's clock)", s3->where.url,
+		f->status, code);
+}
+
+/* What came of a list of the bucket. A store that is silent today may answer later; one that refuses us, or is none, is a wrong
+ * configuration. */
+static enum ty_code judge(struct s3 *s3, CURLcode result, const struct first *f, struct ty_error *err)
+{
+	long status = f->status;
+	const char *error = f->error;
+	bool more;
+
 	char *note = s3->tier->stats.note;
 	size_t size = sizeof s3->tier->stats.note;
 	const char *url = s3->where.url;
@@ -199,12 +236,14 @@ static enum ty_code judge(struct s3 *s3, CURLcode result, long status, const cha
 	if (result != CURLE_OK)
 		return ty_fail(err, TY_IO, "--tier: s3: %.100s: %.100s", url, error[0] ? error : curl_easy_strerror(result));
 	if (status == 401 || status == 403 || status == 400)
-		return ty_fail(err, TY_DENIED, "--tier: s3: %.100s: answers %ld (credentials, region=, this machine's clock)", url, status);
+		return refused(s3, f, err);
 	if (status / 100 == 3)
 		return ty_fail(err, TY_INVALID, "--tier: s3: %.100s: answers %ld: the bucket is elsewhere (region=, the host's name)", url,
 			status);
 	if (status / 100 != 2)
 		return ty_fail(err, TY_INVALID, "--tier: s3: %.100s: answers %ld, expected a bucket", url, status);
+	if (f->length == f->body_bytes && !ty_s3_is_list(f->text, f->length, &more))
+		return ty_fail(err, TY_INVALID, "--tier: s3: %.100s: its answer is no list, expected a bucket", url);
 	snprintf(note, size, "the bucket answers%s%s", s3->credentials.id[0] ? "" : "; requests are not signed",
 		s3->where.tls ? "" : "; without TLS");
 	return TY_OK;
@@ -213,22 +252,24 @@ static enum ty_code judge(struct s3 *s3, CURLcode result, long status, const cha
 static enum ty_code look(struct s3 *s3, struct ty_error *err)
 {
 	struct curl_slist *headers = NULL, *resolve = NULL;
-	char error[CURL_ERROR_SIZE] = "";
 	CURL *e = curl_easy_init();
-	size_t header_bytes = 0;
+	struct first f = {.status = 0};
+	size_t n = strlen(s3->where.url);
+	char url[S3_URL_ROOM];
 	enum ty_code code;
 	CURLcode result;
-	long status = 0;
 
-	if (!e || !s3_set_up(s3, e, s3_no_content, &headers, &resolve) || curl_easy_setopt(e, CURLOPT_URL, s3->where.url) ||
-		curl_easy_setopt(e, CURLOPT_NOBODY, 1L) || curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, LOOK_MS) ||
-		curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, ignore) || curl_easy_setopt(e, CURLOPT_HEADERDATA, &header_bytes) ||
-		curl_easy_setopt(e, CURLOPT_ERRORBUFFER, error)) {
+	memcpy(url, s3->where.url, n + 1);
+	if (!s3_list_query(1, s3->prefix, url + n, sizeof url - n) || !e || !s3_set_up(s3, e, s3_no_content, &headers, &resolve) ||
+		curl_easy_setopt(e, CURLOPT_URL, url) || curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, LOOK_MS) ||
+		curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header) || curl_easy_setopt(e, CURLOPT_HEADERDATA, &f) ||
+		curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_text) || curl_easy_setopt(e, CURLOPT_WRITEDATA, &f) ||
+		curl_easy_setopt(e, CURLOPT_ERRORBUFFER, f.error)) {
 		code = ty_fail(err, TY_NO_MEMORY, "--tier: s3: libcurl: no memory");
 	} else {
 		result = curl_easy_perform(e);
-		(void)curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
-		code = judge(s3, result, status, error, err);
+		(void)curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &f.status);
+		code = judge(s3, result, &f, err);
 	}
 	curl_easy_cleanup(e);
 	curl_slist_free_all(headers);

@@ -253,7 +253,20 @@ static void explain(struct s3_request *r, CURLcode result, const char *code)
 	else if (result != CURLE_OK)
 		snprintf(r->why, sizeof r->why, "%.100s", libcurl[0] ? libcurl : curl_easy_strerror(result));
 	else
-		snprintf(r->why, sizeof r->why, "it answers %ld%s%s", r->status, code[0] ? " " : "", code);
+		snprintf(r->why, sizeof r->why, "it answers %ld%s%s%s", r->status, code[0] ? " " : "", code,
+			r->kind != S3_LOOK || strcmp(code, "AccessDenied") != 0 ? "" : ": s3:GetObject or s3:ListBucket is missing");
+}
+
+/* Rights and credentials may change while it serves. Ever more seldom, so that it is seen and does not fill the log. */
+static void tell_refused(struct s3_request *r)
+{
+	struct s3_actor *a = r->op->a;
+
+	a->refusals++;
+	if (a->refusals & (a->refusals - 1))
+		return;
+	ty_log(TY_LOG_WARN, "tier", "s3: %s refuses %s (%llu refusals so far): %s", a->s3->where.host, kinds[r->kind].method,
+		(unsigned long long)a->refusals, r->why);
 }
 
 static bool is_answer(const struct s3_request *r, const char *code)
@@ -306,6 +319,8 @@ void s3_request_over(struct s3_request *r, CURLcode result)
 	refused = result == CURLE_OK && (r->status == 400 || r->status == 401 || r->status == 403);
 	if ((passing || (refused && read_credentials(r))) && may_try_again(r))
 		return;
+	if (refused)
+		tell_refused(r);
 	enqueue(r); /* so that it can be taken back like any other */
 	s3_request_end(r, end_of(r, result, passing, answer));
 }

@@ -29,19 +29,28 @@ class Store:
         self.bind, self.port, self.scheme, self.options = bind, port or free_port(), scheme, options
         self.url = f"{scheme}://{bind}:{self.port}"
         self.tls = ssl.create_default_context(cafile=f"{folder.name}/own.pem") if scheme == "https" else None
-        # what is not signed: two questions whether it is there, the user, its rights, its key, the bucket
-        environment = dict(os.environ, INITIAL_NO_AUTH_ACTION_COUNT="4")
+        # what is not signed: each user, its rights, its key; and the bucket
+        environment = dict(os.environ, INITIAL_NO_AUTH_ACTION_COUNT="10")
         self.process = subprocess.Popen([moto, "-H", bind, "-p", str(self.port), *options], env=environment, stdout=subprocess.DEVNULL,
                                         stderr=open(f"{folder.name}/moto.log", "a"))
         running.append(self.process)
         check("the store answers", eventually(lambda: self.ask("GET", "/moto-api/") is not None), self.log())
-        rights = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
-        self.iam("CreateUser", UserName="tyer")
-        self.iam("PutUserPolicy", UserName="tyer", PolicyName="all", PolicyDocument=rights)
-        keys = self.iam("CreateAccessKey", UserName="tyer")
-        self.id, self.secret = (re.search(f"<{n}>(.*?)</{n}>", keys).group(1) for n in ("AccessKeyId", "SecretAccessKey"))
+        everything = self.user("tyer", {"Effect": "Allow", "Action": "s3:*", "Resource": "*"})
+        self.id, self.secret = everything["AWS_ACCESS_KEY_ID"], everything["AWS_SECRET_ACCESS_KEY"]
+        objects = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], "Resource": "*"}
+        self.who_may_not_list = self.user("less", objects)
+        self.who_may_just = self.user("some", objects, {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::kvc"})
         check("a bucket", self.ask("PUT", "/kvc") is not None)
         check("who is nobody is refused", self.ask("GET", "/kvc") is None)
+
+    def user(self, name, *rights):
+        """One who may do that, as the environment has it."""
+        policy = json.dumps({"Version": "2012-10-17", "Statement": rights})
+        self.iam("CreateUser", UserName=name)
+        self.iam("PutUserPolicy", UserName=name, PolicyName="rights", PolicyDocument=policy)
+        keys = self.iam("CreateAccessKey", UserName=name)
+        return {f"AWS_{v}": re.search(f"<{n}>(.*?)</{n}>", keys).group(1) for n, v in
+                (("AccessKeyId", "ACCESS_KEY_ID"), ("SecretAccessKey", "SECRET_ACCESS_KEY"))}
 
     def iam(self, action, **fields):
         data = urllib.parse.urlencode({"Action": action, "Version": "2010-05-08", **fields}).encode()
@@ -181,6 +190,10 @@ def refusals(store):
     where = f"s3:{store.url}/kvc"
     refused(where, "answers 403", wrong)
     refused(where, "answers 403", dict(wrong, AWS_ACCESS_KEY_ID="AKIANOBODY"))
+    refused(where, "AccessDenied: expected the right s3:ListBucket", store.who_may_not_list)
+    enough = Service(where + patient, environment=store.who_may_just)
+    check("rights for objects and lists are enough", "the bucket answers" in enough.read_log(), enough.read_log())
+    enough.stop()
     refused(f"s3:{store.url}/nothere", "answers 404, expected a bucket", me)
     refused("s3:http://no.such.host.invalid/kvc", "no.such.host.invalid", me)
     none = Service(f"s3:http://127.0.0.1:{free_port()}/kvc", environment=me)

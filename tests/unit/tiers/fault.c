@@ -190,7 +190,8 @@ static void carry_out(struct actor *a, struct ty_tier_io *io)
 	struct stored **link;
 
 	if (atomic_load_explicit(&f->fail, memory_order_relaxed) ||
-		every(n, atomic_load_explicit(&f->fail_every, memory_order_relaxed))) {
+		every(n, atomic_load_explicit(&f->fail_every, memory_order_relaxed)) ||
+		(io->verb == TY_TIER_EXISTS && io->keys->bytes[0] < atomic_load_explicit(&f->silent_below, memory_order_relaxed))) {
 		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "as told");
 		return;
 	}

@@ -15,6 +15,7 @@ extern struct fault {
 	_Atomic bool hang;            /* nothing ends until fault_let */
 	_Atomic bool fail, full;      /* everything fails; every PUT finds it full */
 	_Atomic uint32_t fail_every;  /* every nth operation fails; 0: none */
+	_Atomic uint32_t silent_below; /* EXISTS of keys whose first byte is below it fails */
 	_Atomic uint32_t wrong_every; /* every nth GET finds other bytes */
 	_Atomic uint32_t odd_shape;   /* what is PUT lies there as if it had been: 1: of shorter parts, 2: of one part */
 	_Atomic int64_t delay_ns;     /* an operation takes up to so long */

@@ -52,6 +52,35 @@ static void list_all(struct ty_tier_page *page, uint8_t *seen, uint64_t count, b
 	} while (page->cursor.length);
 }
 
+/* Who may not list a bucket is told of what is not there that it is forbidden: nothing would be a miss, so the service does not start. Nor
+ * with what is no bucket. */
+static void test_rights(void **state)
+{
+	static const struct { const char *code, *words; } cases[] = {
+		{"AccessDenied", "expected the right s3:ListBucket, for the prefix tyer/"},
+		{"InvalidAccessKeyId", "answers 403 InvalidAccessKeyId (credentials"},
+		{"", "answers 403 "},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", 403);
+		lab.server.code = cases[i].code;
+		assert_int_equal(lab_open_tier(""), TY_DENIED);
+		assert_non_null(strstr(lab.error, cases[i].words));
+	}
+	lab.server.list = "<html>It works!</html>";
+	assert_int_equal(lab_open_tier(""), TY_INVALID);
+	assert_non_null(strstr(lab.error, "its answer is no list"));
+	lab.server.list = NULL;
+	assert_int_equal(lab_open_tier(""), TY_OK);
+	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", 403); /* taken away since */
+	lab.server.code = "AccessDenied";
+	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_FAILED);
+	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_MISSING);
+	lab_close_tier();
+}
+
 /* Page by page, all that is ours and nothing else, whatever lies among it. */
 static void test_list(void **state)
 {
@@ -201,8 +230,8 @@ static void test_endless_list(void **state)
 	(void)state;
 	memset(text, '<', S3_LIST_BYTES + 1);
 	text[S3_LIST_BYTES + 1] = 0;
-	lab.server.list = text;
 	assert_int_equal(lab_open_tier(",retries=0"), TY_OK);
+	lab.server.list = text;
 	lab_run(&io, 1);
 	assert_int_equal(io->outcome, TY_TIER_FAILED);
 	assert_non_null(strstr(io->error, "more than 524288 bytes: cut off"));
@@ -215,6 +244,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, lab_open, lab_close)
 	const struct CMUnitTest tests[] = {
+		TEST(test_rights),
 		TEST(test_list),
 		TEST(test_hostile_lists),
 		TEST(test_more_than_asked),
