@@ -49,7 +49,7 @@ def shared(where, inside, chunks, kind="redis"):
     before = hits(first.replay(trace))
     check("chunks go down", eventually(lambda: chunks() >= blocks), (chunks(), blocks, first.read_log()[-1500:]))
     after = hits(second.replay(trace))
-    check("the other finds all of them, the first did not", before < total == after, (before, after, total))
+    check("the other finds all of them, the first did not", before < total == after, (before, after, total, second.status(), second.read_log()))
     first.stop()
     return second
 
@@ -97,7 +97,7 @@ def who_may_not_list(server):
     service = Service(f"redis:{server.bind}:{server.port},user=small,password-file={folder.name}/small")
     done = service.tool("list", "--in", "tiers")
     check("a server that does not let us is said", done.returncode == 1 and "tier 0 was not looked through" in done.stderr and
-          "NOPERM" in done.stderr, done)
+          "NOPERM" in done.stderr, (done, service.read_log()))
     check("DELETE by key needs no list", service.tool("delete", "--key", "ab" * 32).returncode == 0)
     service.stop()
 

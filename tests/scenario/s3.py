@@ -102,7 +102,7 @@ def shared(store, inside):
     check("under their prefix", all(re.fullmatch(r"cache/[0-9a-f]{64}", k) for k in store.keys()))
     second = reaching(tier, "does not answer", inside[1], me)
     after = hits(second.replay(trace))
-    check("the other finds all of them, the first did not", before < total == after, (before, after, total))
+    check("the other finds all of them, the first did not", before < total == after, (before, after, total, second.status(), second.read_log()))
     check("no secret is told", store.secret not in first.read_log() + second.read_log())
     # what lies there alone is listed, and whose it is; DELETE and CLEAR reach it, by key, prefix and tenant, and nothing else
     first.tool("clear", "--in", "arena")

@@ -33,7 +33,7 @@ class Service:
         self.dir = tempfile.mkdtemp(dir=folder.name)
         self.url, self.admin = f"ipc://{self.dir}/rpc.sock", f"ipc://{self.dir}/rpc.sock.admin"
         command = [tyerd, "--listen", self.url, "--device", "host", "--http", "off", "--l1-size", arena, "--l1-ahead", "64MiB",
-                   "--chunk-tokens", "512", "--prefetch-wait-us", "20s"]
+                   "--chunk-tokens", "512", "--prefetch-wait-us", "200s"]
         for t in tier:
             command += ["--tier", t]
         self.inside = ["ip", "netns", "exec", namespace] if namespace else []
@@ -50,7 +50,7 @@ class Service:
 
     def replay(self, trace, seed=1, *more):
         out = f"{self.dir}/report.json"
-        done = subprocess.run([bench, "replay", trace, "--connect", self.url, "--no-progress", "--seed", str(seed), "--concurrency", "1",
+        done = subprocess.run([bench, "replay", trace, "--connect", self.url, "--no-progress", "--seed", str(seed), "--concurrency", "1", "--timeout", "220s",
                                "--json", out, *more], capture_output=True, text=True, timeout=240)
         check("nothing is wrong", done.returncode == 0, done.stdout + done.stderr + self.read_log())
         return json.load(open(out))
