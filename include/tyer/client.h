@@ -228,7 +228,9 @@ struct ty_pool {
 	uint64_t memory;               /* ... and what it calls the pool: ty_embed_offer fills both. All zero: the service's own owner */
 };
 /* The registration's number is the client's own, good until UNREGISTER, also for a service that comes back. Descriptors are
- * kept, as duplicates, for that time. UNREGISTER while the service is away returns TY_CLOSED and forgets the pool. */
+ * kept, as duplicates, for that time. UNREGISTER while the service is away returns TY_CLOSED and forgets the pool. One of the two that ends
+ * with TY_TIMEOUT leaves nothing at the service: the library takes the pool back. Its memory may be mapped there until then. While
+ * one waits for that ty_client_register returns TY_BUSY, so that the same memory may be registered again as soon as it may be called. */
 TY_API TY_MUST_USE enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool,
 	ty_done_fn done, void *user, struct ty_error *err);
 TY_API TY_MUST_USE enum ty_code ty_client_unregister(struct ty_client *c, uint32_t registration,

@@ -19,9 +19,9 @@
 #include "wire/request.h"
 
 #define ID_FLAG 0x80000000u /* REQ's numbers have it; below it are the turn and, lowest, the slot's index */
-#define INDEX_BITS 6
+#define INDEX_BITS 7
 
-_Static_assert(TY_CLIENT_REQUESTS_MAX <= 1 << INDEX_BITS, "an index fits into a request's number");
+_Static_assert(TY_CLIENT_REQUESTS_MAX < 1 << INDEX_BITS, "an index fits into a request's number");
 
 int64_t ty_client_now(void)
 {
@@ -157,7 +157,7 @@ void ty_slots_end(struct ty_client *c, enum ty_code code, const char *text)
 {
 	uint32_t i;
 
-	for (i = 0; i < c->slot_count; i++) {
+	for (i = 0; i <= c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
 		if (slot->phase != TY_SLOT_ATTACHING && slot->phase != TY_SLOT_OPEN)
@@ -180,7 +180,7 @@ void ty_slots_end(struct ty_client *c, enum ty_code code, const char *text)
 void ty_slot_reply(struct ty_client *c, uint32_t id, const uint8_t *bytes, size_t length)
 {
 	uint32_t index = id & ((1u << INDEX_BITS) - 1);
-	struct ty_request_slot *slot = index < c->slot_count ? &c->slots[index] : NULL;
+	struct ty_request_slot *slot = index <= c->slot_count ? &c->slots[index] : NULL;
 	uint64_t boot;
 
 	/* else the request is over already: it was too late for its answer */
@@ -199,7 +199,7 @@ static int64_t expire_slots(struct ty_client *c, int64_t now)
 	int64_t next = INT64_MAX;
 	uint32_t i;
 
-	for (i = 0; i < c->slot_count; i++) {
+	for (i = 0; i <= c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
 		if (slot->phase != TY_SLOT_ATTACHING && slot->phase != TY_SLOT_OPEN)
@@ -299,6 +299,7 @@ void ty_client_take_events(struct ty_client *c)
 	for (i = 0; i < n; i++)
 		if (events[i].data.fd == c->timer_fd)
 			on_timer(c);
+	ty_pools_take_back(c);
 }
 
 void ty_client_wait(struct ty_client *c, int64_t deadline)

@@ -32,6 +32,7 @@
 #define TY_CLIENT_BACKOFF_MAX_NS 1000000000
 #define TY_CLIENT_BRIEF_NS 1000000000   /* who is UP for less has not been back */
 #define TY_CLIENT_BACKLOG_NS 2000000    /* a full backlog gives no event to wait for */
+#define TY_CLIENT_TAKE_BACK_NS 100000000 /* after an UNREGISTER of a pool that was given up came to nothing */
 
 enum ty_slot_phase {
 	TY_SLOT_IDLE,      /* takes a request, unless its last frame is still on the way out */
@@ -56,7 +57,10 @@ struct ty_kept_pool {
 	uint32_t number; /* this service's; 0: it does not have it */
 	bool known;      /* REGISTER was answered once: the user has the handle */
 	bool leaving;    /* UNREGISTER is out */
-	struct ty_pool *pool;
+	bool given_up;   /* its REGISTER or UNREGISTER is over without an answer, and the user has heard so: it is to be taken back ... */
+	bool taking_back; /* ... for which an UNREGISTER of our own is out */
+	uint64_t request; /* given up, number 0: the id of its REGISTER */
+	struct ty_pool *pool; /* given up: null */
 };
 
 struct ty_request_slot;
@@ -143,9 +147,11 @@ struct ty_client {
 
 	struct ty_kept_pool *pools; /* oldest first */
 	uint32_t last_handle;
+	uint32_t given_up;     /* pools */
+	int64_t take_back_at;  /* the next one not before this */
 
-	uint32_t slot_count, in_use;
-	struct ty_request_slot *slots;
+	uint32_t slot_count, in_use; /* slots of the user's (and of the link's); of all, those taken */
+	struct ty_request_slot *slots; /* and one more, for pools that were given up: it must not wait for the user's to be free */
 	struct ty_request_slot *ready, **ready_end; /* finished, oldest first */
 	uint64_t next_id;
 	bool delivering; /* inside of a callback */
@@ -227,6 +233,8 @@ TY_MUST_USE enum ty_code ty_pool_register(struct ty_request_slot *slot, struct t
 	struct ty_error *err);
 /* A REGISTER or UNREGISTER of the user's is over. */
 void ty_pool_answered(struct ty_request_slot *slot);
+/* Of those that were given up the next one, if it is time and none is under way. */
+void ty_pools_take_back(struct ty_client *c);
 /* The service is gone: none is registered any more; those on their way out, and those not known, are forgotten. */
 void ty_pools_lost(struct ty_client *c);
 

@@ -111,11 +111,11 @@ static enum ty_code make_slots(struct ty_client *c, struct ty_error *err)
 {
 	uint32_t i;
 
-	c->slots = calloc(c->options.max_requests, sizeof *c->slots);
+	c->slots = calloc(c->options.max_requests + 1, sizeof *c->slots);
 	if (c->slots == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for %u requests", c->options.max_requests);
 	c->slot_count = c->options.max_requests;
-	for (i = 0; i < c->slot_count; i++) {
+	for (i = 0; i <= c->slot_count; i++) {
 		c->slots[i].client = c;
 		c->slots[i].index = i;
 	}
@@ -223,7 +223,7 @@ void ty_client_forked(struct ty_client *c)
 	/* first and by itself: TLS would say goodbye, in the parent's name */
 	close_fd(c->connection.fd);
 	c->connection.fd = -1;
-	for (uint32_t i = 0; i < c->slot_count; i++) {
+	for (uint32_t i = 0; i <= c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
 		ty_attaching_free(c, slot->attaching);

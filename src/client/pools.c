@@ -15,6 +15,20 @@
 #include "device/layout.h"
 #include "wire/pool.h"
 
+static bool waits_to_be_taken_back(const struct ty_kept_pool *kept)
+{
+	return kept->given_up && !kept->taking_back;
+}
+
+static struct ty_kept_pool *to_be_taken_back(const struct ty_client *c)
+{
+	struct ty_kept_pool *kept = c->given_up != 0 ? c->pools : NULL;
+
+	while (kept != NULL && !waits_to_be_taken_back(kept))
+		kept = kept->next;
+	return kept;
+}
+
 /* A copy on the heap, by way of the message that describes it; its descriptors are duplicates. */
 static enum ty_code copy_pool(const struct ty_pool *pool, struct ty_pool **out, struct ty_error *err)
 {
@@ -67,6 +81,11 @@ enum ty_code ty_pool_keep(struct ty_client *c, const struct ty_pool *pool, struc
 	*out = NULL;
 	if (kept == NULL)
 		return ty_fail(err, TY_NO_MEMORY, "REGISTER: no memory");
+	/* it might be of the same memory, and must lie behind the UNREGISTER then */
+	if (to_be_taken_back(c) != NULL) {
+		free(kept);
+		return ty_fail(err, TY_BUSY, "a pool whose REGISTER or UNREGISTER got no answer is not taken back yet");
+	}
 	code = copy_pool(pool, &kept->pool, err);
 	if (code != TY_OK) {
 		free_pool(kept->pool);
@@ -88,6 +107,7 @@ void ty_pool_forget(struct ty_client *c, struct ty_kept_pool *kept)
 	while (*link != kept)
 		link = &(*link)->next;
 	*link = kept->next;
+	c->given_up -= kept->given_up;
 	free_pool(kept->pool);
 	free(kept);
 }
@@ -142,7 +162,27 @@ enum ty_code ty_pool_register(struct ty_request_slot *slot, struct ty_kept_pool 
 /* Was the UNREGISTER not even begun? Then the pool is registered as before. */
 static bool not_begun(enum ty_code code)
 {
-	return code == TY_BUSY || code == TY_STOPPING || code == TY_LIMIT || code == TY_INVALID;
+	return code == TY_BUSY || code == TY_STOPPING || code == TY_LIMIT || code == TY_INVALID || code == TY_NO_MEMORY;
+}
+
+/* Nobody knows whether the service has it: no answer came, or one that says nothing, or one for which it had no memory. What was not even
+ * sent it has not. */
+static bool is_open_question(const struct ty_request_slot *slot)
+{
+	enum ty_code code = slot->decoded.result.code;
+
+	return slot->phase == TY_SLOT_OPEN && (slot->decoded.reply == NULL || code == TY_PROTOCOL || code == TY_NO_MEMORY);
+}
+
+/* The user has no more to do with it. By its number, or else by the REGISTER it is taken back. */
+static void give_up(struct ty_client *c, struct ty_kept_pool *kept, uint64_t request)
+{
+	kept->known = false;
+	kept->given_up = true;
+	kept->request = request;
+	c->given_up++;
+	free_pool(kept->pool);
+	kept->pool = NULL;
 }
 
 void ty_pool_answered(struct ty_request_slot *slot)
@@ -159,9 +199,59 @@ void ty_pool_answered(struct ty_request_slot *slot)
 		result->registered.registration = kept->handle;
 	} else if (slot->verb == TYER__V1__REQUEST__VERB_UNREGISTER && not_begun(result->code)) {
 		kept->leaving = false;
+	} else if (is_open_question(slot)) {
+		give_up(slot->client, kept, slot->id);
 	} else {
 		ty_pool_forget(slot->client, kept);
 	}
+}
+
+static void on_taken_back(struct ty_request_slot *slot, const struct ty_decoded *decoded)
+{
+	struct ty_client *c = slot->client;
+	struct ty_kept_pool *kept = slot->pool;
+
+	slot->pool = NULL;
+	kept->taking_back = false;
+	/* TIMEOUT of the service's own: it is at it, and nobody can use what is still there */
+	if (decoded->reply != NULL && !not_begun(decoded->result.code)) {
+		ty_pool_forget(c, kept);
+		return;
+	}
+	c->take_back_at = ty_client_now() + TY_CLIENT_TAKE_BACK_NS;
+}
+
+void ty_pools_take_back(struct ty_client *c)
+{
+	struct ty_kept_pool *kept = c->link == TY_LINK_UP ? to_be_taken_back(c) : NULL;
+	Tyer__V1__Request request = TYER__V1__REQUEST__INIT;
+	Tyer__V1__Unregister unregister = TYER__V1__UNREGISTER__INIT;
+	struct ty_request_slot *slot = &c->slots[c->slot_count];
+	int64_t now;
+	struct ty_error err;
+
+	if (kept == NULL || slot->phase != TY_SLOT_IDLE)
+		return;
+	now = ty_client_now();
+	if (slot->queued && c->take_back_at <= now) /* the last one is not even out */
+		c->take_back_at = now + TY_CLIENT_TAKE_BACK_NS;
+	if (c->take_back_at > now) {
+		ty_client_wake_at(c, c->take_back_at);
+		return;
+	}
+	unregister.registration = kept->number;
+	unregister.request = kept->number == 0 ? kept->request : 0;
+	request.verb_case = TYER__V1__REQUEST__VERB_UNREGISTER;
+	request.unregister = &unregister;
+	slot->internal = on_taken_back;
+	slot->pool = kept;
+	kept->taking_back = true;
+	if (ty_slot_submit(slot, &request, NULL, NULL, &err) == TY_OK)
+		return; /* and if the link was lost by it, `kept` is gone */
+	slot->pool = NULL;
+	kept->taking_back = false;
+	c->take_back_at = now + TY_CLIENT_TAKE_BACK_NS;
+	ty_client_wake_at(c, c->take_back_at);
 }
 
 void ty_pools_lost(struct ty_client *c)

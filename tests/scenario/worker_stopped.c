@@ -5,6 +5,7 @@
  */
 #include "process.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 
@@ -39,9 +40,38 @@ static void test_stopped(void **state)
 	h_stop(&s);
 }
 
+/* A REGISTER that reaches it, and whose answer comes when nobody waits for it any more: nothing of it stays, and the same pool may be
+ * registered again as soon as the service goes on. */
+static void test_given_up(void **state)
+{
+	struct h_service s;
+	struct h_client c;
+	pid_t pid;
+
+	(void)state;
+	h_prepare(&s);
+	pid = p_start(&s, NULL, NULL);
+	h_open(&s, &c, NULL, "given up", 0, 0);
+	assert_int_equal(ty_client_set_timeout(c.client, 10000, &c.refused), TY_OK);
+	h_send(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused));
+	/* its descriptor is there, which the client does not know yet: it sends the REGISTER to one that is stopped */
+	assert_int_equal(poll(&(struct pollfd){.fd = ty_client_fd(c.client), .events = POLLIN}, 1, -1), 1);
+	p_freeze(pid);
+	assert_int_equal(h_answer(&c), TY_TIMEOUT);
+	kill(pid, SIGCONT);
+	assert_int_equal(ty_client_set_timeout(c.client, 0, &c.refused), TY_OK);
+	h_ok(&c, h_wait(&c, ty_client_register(c.client, h_pool(&c, 0, 1), h_done, &c, &c.refused)));
+	assert_int_equal(c.last.registered.registration, 2);
+	h_ok(&c, h_wait(&c, ty_client_unregister(c.client, 2, h_done, &c, &c.refused)));
+	assert_int_equal((int)p_counter(&c, "tyer_device_mappings{device=\"host\"}"), 0);
+	h_close(&c);
+	assert_int_equal(p_stop(pid), 0);
+	h_stop(&s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_stopped)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_stopped), cmocka_unit_test(test_given_up)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
