@@ -467,6 +467,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 		a->aside -= job->isolated;
 		(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
 	} else if (job->work == DISK_GET) {
+		io->read = job->moved;
 		if (job->outcome == TY_TIER_CORRUPT)
 			isolate(a, job);
 		else if (job->outcome == TY_TIER_MISSING || is_unreadable(job))

@@ -499,7 +499,7 @@ const struct ty_metric ty_metrics[] = {
 	TIER("pinned_bytes", TY_GAUGE, "bytes", ty_read_tier, pinned_bytes, "Bytes of victims that wait to go down."),
 	TIER("in_flight", TY_GAUGE, "", ty_read_tier_lanes, in_flight, "Operations under way."),
 	TIER("in_flight_bytes", TY_GAUGE, "bytes", ty_read_tier_lanes, in_flight_bytes, "Bytes of them."),
-	SCRUB("bytes", TY_COUNTER, "bytes", ty_read_scrub, bytes, "Bytes read and found right."),
+	SCRUB("bytes", TY_COUNTER, "bytes", ty_read_scrub, bytes, "Bytes read and found right, as they lie there."),
 	SCRUB("chunks", TY_COUNTER, "", ty_read_scrub, chunks, "Chunks read and found right."),
 	SCRUB("wrong", TY_COUNTER, "", ty_read_scrub, wrong, "Chunks found wrong: put aside, or dropped."),
 	SCRUB("gone", TY_COUNTER, "", ty_read_scrub, gone, "Chunks that were gone when their turn came."),

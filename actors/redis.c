@@ -173,11 +173,22 @@ static void end_get(struct redis_command *c, enum ty_tier_outcome outcome, const
 	ty_tier_complete(tier, io, outcome, "%.100s", err->text);
 }
 
+/* Bytes of the values that came. */
+static uint64_t bytes_of(const redisReply *r)
+{
+	uint64_t bytes = r->type == REDIS_REPLY_STRING ? (uint64_t)r->len : 0;
+
+	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++)
+		bytes += r->element[i]->type == REDIS_REPLY_STRING ? (uint64_t)r->element[i]->len : 0;
+	return bytes;
+}
+
 static void got(struct redis_command *c, const redisReply *r)
 {
 	struct ty_error err = {.text = ""};
 	enum ty_tier_outcome outcome = take_parts(c, r, &err);
 
+	c->io->read = bytes_of(r);
 	if (c->unpack && outcome == TY_TIER_DONE)
 		ty_tier_unpack(c->unpack);
 	else
@@ -222,6 +233,8 @@ static void found(struct redis_command *c, const redisReply *r)
 	struct redis_query *q = c->query;
 	struct ty_envelope e;
 
+	if (q->io)
+		q->io->read += bytes_of(r);
 	if (q->io && redis_read_header(r, &q->io->keys[c->key], &e) && may_be_here(&e)) {
 		q->shape[c->key] = shape_of(&e);
 		if (c->key == 0)

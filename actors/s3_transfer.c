@@ -274,6 +274,8 @@ void s3_transfer_end(struct s3_request *r)
 	struct s3_actor *a = r->op->a;
 
 	if (r->easy) {
+		if (r->op->io && (r->kind == S3_GET || r->kind == S3_LOOK))
+			r->op->io->read += r->at - r->begin;
 		(void)curl_multi_remove_handle(a->multi, r->easy);
 		curl_easy_reset(r->easy); /* the connection stays, with the multi handle */
 		if (a->spare_count < S3_CONNECTIONS_MAX)

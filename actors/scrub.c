@@ -64,7 +64,7 @@ static void set(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter, n, memory_order_relaxed);
 }
 
-/* So many bytes were begun to be read at `since`. */
+/* So many bytes, as they lie there, were begun to be read at `since`. */
 static void pay(struct lane *l, int64_t since, uint64_t bytes)
 {
 	uint64_t rate = l->service->config->scrub_rate;
@@ -223,6 +223,8 @@ static void on_shape(struct lane *l)
 {
 	const struct ty_tier_io *io = l->io;
 
+	if (io->read) /* by a tier that has to read it for that */
+		pay(l, io->submitted, io->read);
 	l->part = 0;
 	l->shaped = io->outcome == TY_TIER_DONE && io->found == 1 && io->parts >= 1 && io->parts <= TY_CHUNK_MAX_PARTS;
 	for (uint32_t i = 0; l->shaped && i < io->parts; i++)
@@ -237,10 +239,10 @@ static void on_part(struct lane *l)
 {
 	struct ty_scrub_stats *stats = l->stats;
 
-	pay(l, l->io->submitted, TY_ENVELOPE_BYTES + l->io->part[l->part].length);
+	pay(l, l->io->submitted, l->io->read);
 	switch (l->io->outcome) {
 	case TY_TIER_DONE:
-		count(&stats->bytes, l->io->part[l->part].length);
+		count(&stats->bytes, l->io->read);
 		if (++l->part < l->io->parts)
 			return;
 		count(&stats->chunks, 1);

@@ -246,6 +246,7 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	io->found = 0;
 	io->whose = NULL;
 	io->takes = 0;
+	io->read = 0;
 	io->next = NULL;
 	io->packed = NULL;
 	io->submitted = ty_now();

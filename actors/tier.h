@@ -104,6 +104,7 @@ struct ty_tier_io {
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
 	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known ... */
 	uint64_t takes;                  /* ... and the bytes that it takes there */
+	uint64_t read;                   /* answered: bytes that came from there for it, as they lie there, whatever came of them */
 
 	enum ty_tier_outcome outcome; /* set when it goes home */
 	char error[120];              /* FAILED, CORRUPT: why */

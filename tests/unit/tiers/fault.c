@@ -115,6 +115,9 @@ static void get(struct actor *a, struct ty_tier_io *io, bool wrong)
 		ty_tier_complete(a->tier, io, TY_TIER_MISSING, NULL);
 		return;
 	}
+	io->read = TY_ENVELOPE_BYTES;
+	for (uint32_t i = 0; i < io->parts; i++)
+		io->read += io->part[i].data ? ty_envelope_padded(ty_envelope_stored(&s->shape, i)) : 0;
 	if (wrong)
 		s->bytes[TY_ENVELOPE_BYTES + a->operations % ty_envelope_stored(&s->shape, 0)] ^= 0x10;
 	for (uint32_t i = 0; i < io->parts; i++) {
@@ -283,6 +286,7 @@ static void on_packed(void *self, struct ty_msg *msg)
 		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
 	else if (io)
 		carry_out(a, io);
+	look(a);
 }
 
 static void on_stop(void *self, struct ty_msg *msg)

@@ -104,6 +104,24 @@ static void test_all_is_well(void **state)
 	world_close();
 }
 
+/* What lies packed is read as it lies there, and no slower than that: the rate is the disk's, not that of what comes of it. */
+static void test_packed(void **state)
+{
+	uint64_t there, ns;
+
+	(void)state;
+	world_open(&(struct world_options){.seed = 1, .pieces = 4, .sums = true, .tier = {"fault:0,compress=zstd"}});
+	world.config.scrub_rate = RATE;
+	assert_int_equal(world_store_now(0, 0, CHUNKS, CHUNK), TY_OK); /* zeros, but for two words */
+	there = of(&world.service->tiers[0]->stats.used_bytes);
+	assert_in_range(there, CHUNKS * 2 * TY_ENVELOPE_BYTES, CHUNKS * CHUNK / 4);
+	pass(1);
+	ns = UINT64_C(1000000000) * there / RATE;
+	assert_int_equal(of(&stats(1)->bytes), there);
+	assert_in_range(of(&stats(1)->last_pass_ns), ns / CHUNKS * (CHUNKS - 1), 2 * ns);
+	world_close();
+}
+
 /* A byte of the arena: a miss, and what is stored again is right. */
 static void test_wrong_in_memory(void **state)
 {
@@ -233,6 +251,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_is_well),
+		cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_wrong_in_memory),
 		cmocka_unit_test(test_wrong_while_leased),
 		cmocka_unit_test(test_wrong_in_a_tier),
