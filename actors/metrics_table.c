@@ -560,7 +560,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("checksum_threads", "", limit_u32, checksum_threads, "--checksum-threads"),
 	LIMIT("pack_threads", "", limit_u32, pack_threads, "--pack-threads, each way"),
 	LIMIT("populate_threads", "", limit_u32, populate_threads, "--populate-threads"),
-	LIMIT("staging_bytes", "bytes", limit_u64, staging, "--staging, per GPU"),
+	LIMIT("staging_bytes", "bytes", limit_u64, staging, "--staging, per GPU; none is taken with --gpu-sharing quiet"),
 	LIMIT("chunk_tokens", "", limit_u32, chunk_tokens, "--chunk-tokens"),
 	LIMIT("workers", "", limit_u32, workers, "--workers, 0 for one per CPU"),
 	LIMIT("spin_us", "", limit_u32, spin_us, "--spin-us, 0 for the runtime's own"),

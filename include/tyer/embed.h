@@ -42,7 +42,7 @@ struct ty_embed_options {
 	const char *device;          /* "cuda:N", by this process's count; or "host": the blocks are ordinary memory */
 	const char *name;            /* for people, at most 32 characters; null: the device */
 	const char *driver;          /* of CUDA; null = "libcuda.so.1" */
-	uint64_t staging_bytes;      /* GPU memory for staging; 0 = 16 MiB, at least 4 MiB */
+	uint64_t staging_bytes;      /* GPU memory for staging; 0 = 16 MiB, at least 4 MiB; TY_EMBED_QUIET takes none */
 	enum ty_embed_sharing sharing;
 	const char *calibration;     /* a directory of calibrations (`tyer calibrate`, docs/device.md); null: the compiled rates */
 	uint32_t connect_timeout_us; /* of open: attach, arena and device together; 0 = 30 s */

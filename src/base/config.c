@@ -67,7 +67,7 @@ static const struct ty_option options[] = {
 	  "bytes a second at which the arena, and each tier that can be listed, is read and verified; 0: not at all" },
 	{ "scrub-interval", MICROS, FIELD(scrub_interval_us), 0, 3600 * SECOND, "3600s", NULL,
 	  "the time from the start to the first such pass, and from one to the next, if it is not longer" },
-	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "160MiB", NULL, "device memory that Tyer takes on each GPU" },
+	{ "staging", BYTES, FIELD(staging), 16 * MIB, 16 * GIB, "160MiB", NULL, "device memory that Tyer takes on each GPU; with --gpu-sharing quiet none" },
 	{ "gpu-sharing", CHOICE, FIELD(gpu_sharing), SHARING, 0, "auto", NULL,
 	  "quiet: copy engines alone, no kernels; fast: the fastest way; auto: fast until a busy engine is noticed" },
 	{ "calibration", TEXT, FIELD(calibration), 0, 0, "auto", NULL,

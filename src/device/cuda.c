@@ -207,47 +207,14 @@ static enum ty_code cuda_calibrate(struct ty_device *base, bool beside, uint64_t
 	return ty_cuda_calibrate(dev, beside, (int64_t)most_us * 1000, out, err);
 }
 
-static enum ty_code take_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
+static enum ty_code take_staging(struct cuda_device *dev, struct ty_error *err)
 {
-	const uint64_t usual = dev->in_process && !options->tile_bytes ? TY_CUDA_STAGING_WITHIN : TY_CUDA_STAGING_DEFAULT;
-	const uint64_t tile = options->tile_bytes ? options->tile_bytes : dev->in_process ? TY_CUDA_SLOT_WITHIN : 0;
-	uint64_t want = options->staging_bytes ? options->staging_bytes : usual, bytes;
-	cu_result result;
-	uint32_t least; /* slots */
+	enum ty_code code = ty_cuda_take_staging(dev, err);
 
-	if (want < TY_CUDA_STAGING_LEAST)
-		return ty_fail(err, TY_INVALID, "staging: %llu bytes, expected at least %llu", (unsigned long long)want,
-			(unsigned long long)TY_CUDA_STAGING_LEAST);
-	for (bytes = want;; bytes = bytes / 2 < TY_CUDA_STAGING_LEAST ? TY_CUDA_STAGING_LEAST : bytes / 2) {
-		result = CU(dev, cuMemAlloc, &dev->staging, bytes);
-		if (result != CU_OUT_OF_MEMORY || bytes == TY_CUDA_STAGING_LEAST)
-			break;
-	}
-	if (result != CU_SUCCESS)
-		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_DEVICE_FAILED,
-			"staging: %llu bytes of GPU memory cannot be had, nor %llu: %s (%d)", (unsigned long long)want,
-			(unsigned long long)TY_CUDA_STAGING_LEAST, ty_cuda_error_name(&dev->api, result), result);
-	if (bytes < want)
-		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)bytes,
-			(unsigned long long)want);
-	ty_device_count(&dev->base.stats.device_bytes, bytes);
-	dev->unit_slots[0] = options->tile_bytes ? 1 : dev->in_process ? 2 : TY_CUDA_ALONE_SLOTS;
-	dev->unit_slots[1] = tile ? 1 : TY_CUDA_BOTH_SLOTS;
-	dev->keep_tiles = options->tile_bytes ? options->keep_tiles : dev->in_process;
-	dev->slot_bytes = tile ? tile : TY_CUDA_SLOT_DEFAULT;
-	if (dev->slot_bytes < TY_CUDA_TILE_LEAST)
-		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->slot_bytes,
-			(unsigned long long)TY_CUDA_TILE_LEAST);
-	least = options->tile_bytes ? 2 : dev->in_process ? 4 : TY_CUDA_SLOTS_LEAST;
-	if (dev->slot_bytes > bytes / least)
-		dev->slot_bytes = bytes / least;
-	if (dev->slot_bytes < bytes / TY_CUDA_SLOTS && !tile)
-		dev->slot_bytes = bytes / TY_CUDA_SLOTS;
-	if (dev->slot_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS)
-		dev->slot_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS;
-	dev->slot_bytes = dev->slot_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
-	dev->slot_count = (uint32_t)(bytes / dev->slot_bytes < TY_CUDA_SLOTS ? bytes / dev->slot_bytes : TY_CUDA_SLOTS);
-	return TY_OK;
+	if (code == TY_OK && dev->staging_bytes < dev->staging_wanted)
+		note(dev, "staging has %llu bytes: %llu could not be had", (unsigned long long)dev->staging_bytes,
+			(unsigned long long)dev->staging_wanted);
+	return code;
 }
 
 /* Each kernel once, with nothing to do: the driver loads them lazily, and that must not happen between batches. */
@@ -353,6 +320,7 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 {
 	struct cuda_device *dev;
 	enum ty_code code;
+	bool stages;
 
 	if (options->copy_streams > TY_CUDA_STREAMS)
 		return ty_fail(err, TY_INVALID, "copy streams: %u, expected at most %u", options->copy_streams, TY_CUDA_STREAMS);
@@ -371,6 +339,7 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	dev->sharing = options->sharing;
 	dev->forced = options->path;
 	dev->in_process = options->in_process;
+	dev->batch_bytes = TY_CUDA_STAGING_DEFAULT;
 	dev->patience_ns = options->patience_us ? (int64_t)options->patience_us * 1000 : TY_CUDA_PATIENCE_NS;
 	snprintf(dev->base.info.name, sizeof dev->base.info.name, "cuda:%d", ordinal);
 	code = ty_cuda_load(options->driver, &dev->api, err);
@@ -385,8 +354,12 @@ enum ty_code ty_cuda_open(const struct ty_device_options *options, int ordinal, 
 	if (code == TY_OK)
 		code = load_kernels(dev, options, err);
 	if (code == TY_OK && dev->gathers[0])
-		code = take_staging(dev, options, err);
-	if (code == TY_OK && dev->gathers[0])
+		code = ty_cuda_plan_staging(dev, options, err);
+	/* `quiet` never launches a kernel, and what the engines leave of the memory is little */
+	stages = dev->gathers[0] && (dev->sharing != TY_SHARING_QUIET || dev->forced == TY_PATH_STAGED);
+	if (code == TY_OK && stages)
+		code = take_staging(dev, err);
+	if (code == TY_OK && stages)
 		code = warm_up(dev, err);
 	if (code == TY_OK)
 		code = calibrate(dev, options, err);

@@ -313,6 +313,7 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 	uint32_t launch = 0;
 	enum ty_sharing sharing = dev->sharing;
 	enum ty_path forced = dev->forced;
+	const bool lent = dev->gathers[0] && !dev->staging; /* a device that is `quiet` has none; the measurement is for all of them */
 	enum ty_code code = TY_OK;
 	cu_result result;
 
@@ -320,6 +321,8 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 		code = time_launches(dev, &launch, err);
 	if (code == TY_OK && !beside && launch > ENGINE_NS)
 		return ty_fail(err, TY_BUSY, "calibration: an engine is at work on %s", dev->base.info.name);
+	if (code == TY_OK && lent)
+		code = ty_cuda_take_staging(dev, err);
 	if (code != TY_OK)
 		return code;
 	result = take_pool(&b);
@@ -340,6 +343,8 @@ enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t mos
 			(void)CU(dev, cuMemFreeHost, b.host);
 		if (b.pool)
 			(void)CU(dev, cuMemFree, b.pool);
+		if (lent)
+			ty_cuda_give_staging(dev);
 	}
 	if (code != TY_OK)
 		return code;

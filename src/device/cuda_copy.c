@@ -148,8 +148,7 @@ enum ty_code ty_cuda_submit(struct ty_device *base, struct ty_batch *batch)
 uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layout *layout)
 {
 	const struct cuda_device *dev = (const struct cuda_device *)base;
-	uint64_t staging = dev->staging ? dev->slot_count * dev->slot_bytes : TY_CUDA_STAGING_DEFAULT;
-	uint64_t chunks = staging / 2 / layout->chunk_bytes;
+	uint64_t chunks = dev->batch_bytes / 2 / layout->chunk_bytes;
 
 	return chunks < 1 ? 1 : chunks > TY_BATCH_CHUNKS ? TY_BATCH_CHUNKS : (uint32_t)chunks;
 }

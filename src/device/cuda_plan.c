@@ -32,7 +32,7 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 			group->allowed |= TY_PLAN_BIT(TY_PATH_BATCH);
 		if (group->shape.spans < group->shape.runs)
 			group->allowed |= TY_PLAN_BIT(TY_PATH_STRIDED);
-		if (dev->gathers[0] && g->run_bytes <= dev->slot_bytes)
+		if (dev->staging && g->run_bytes <= dev->slot_bytes)
 			group->allowed |= TY_PLAN_BIT(TY_PATH_STAGED);
 	}
 }

@@ -127,7 +127,11 @@ struct cuda_device {
 	cu_context context;
 	cu_module module;
 	cu_function gathers[2], scatters[2]; /* [1]: of few blocks. Null: no kernels, everything goes by copies */
-	cu_address staging;
+	cu_address staging; /* 0: nothing is staged */
+	uint64_t staging_bytes, staging_wanted;
+	uint64_t tile_wanted; /* 0: as it fits */
+	bool tile_given;      /* by the options */
+	uint64_t batch_bytes; /* a batch is half of so many: what staging has, or would have */
 	struct cuda_slot slots[TY_CUDA_SLOTS];
 	uint32_t slot_count;
 	uint64_t slot_uses, slot_bytes;
@@ -256,6 +260,11 @@ cu_result ty_cuda_issue_batch(struct cuda_device *dev, struct cuda_lane *lane, s
 cu_result ty_cuda_issue_strided(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
 
 /* cuda_staging.c: units with one. */
+/* What is wanted of staging. TY_INVALID: it is too little. */
+TY_MUST_USE enum ty_code ty_cuda_plan_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err);
+/* Slow lane: as much of it as can be had; and back, with nothing in flight. */
+TY_MUST_USE enum ty_code ty_cuda_take_staging(struct cuda_device *dev, struct ty_error *err);
+void ty_cuda_give_staging(struct cuda_device *dev);
 cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit, const char **call);
 /* The unit is done. */
 void ty_cuda_leave_slots(struct cuda_device *dev, const struct cuda_unit *unit);

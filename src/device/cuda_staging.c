@@ -22,6 +22,80 @@
 
 #define TAIL ((uint64_t)4 << 20) /* of one operation: what is gathered before its first copy, or scattered after its last */
 
+/* ---- the memory --------------------------------------------------------------------------- */
+
+/* Into slots. */
+static void cut(struct cuda_device *dev, uint64_t bytes)
+{
+	const uint64_t tile = dev->tile_wanted;
+	const uint32_t least = dev->tile_given ? 2 : dev->in_process ? 4 : TY_CUDA_SLOTS_LEAST;
+
+	dev->slot_bytes = tile ? tile : TY_CUDA_SLOT_DEFAULT;
+	if (dev->slot_bytes > bytes / least)
+		dev->slot_bytes = bytes / least;
+	if (dev->slot_bytes < bytes / TY_CUDA_SLOTS && !tile)
+		dev->slot_bytes = bytes / TY_CUDA_SLOTS;
+	if (dev->slot_bytes > (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS)
+		dev->slot_bytes = (uint64_t)TY_GATHER_UNITS_MAX * TY_GATHER_UNIT / TY_CUDA_SLOTS;
+	dev->slot_bytes = dev->slot_bytes / TY_CUDA_TILE_ALIGN * TY_CUDA_TILE_ALIGN;
+	dev->slot_count = (uint32_t)(bytes / dev->slot_bytes < TY_CUDA_SLOTS ? bytes / dev->slot_bytes : TY_CUDA_SLOTS);
+	dev->batch_bytes = dev->slot_count * dev->slot_bytes;
+}
+
+enum ty_code ty_cuda_plan_staging(struct cuda_device *dev, const struct ty_device_options *options, struct ty_error *err)
+{
+	const uint64_t usual = dev->in_process && !options->tile_bytes ? TY_CUDA_STAGING_WITHIN : TY_CUDA_STAGING_DEFAULT;
+
+	dev->staging_wanted = options->staging_bytes ? options->staging_bytes : usual;
+	dev->tile_wanted = options->tile_bytes ? options->tile_bytes : dev->in_process ? TY_CUDA_SLOT_WITHIN : 0;
+	dev->tile_given = options->tile_bytes != 0;
+	if (dev->staging_wanted < TY_CUDA_STAGING_LEAST)
+		return ty_fail(err, TY_INVALID, "staging: %llu bytes, expected at least %llu", (unsigned long long)dev->staging_wanted,
+			(unsigned long long)TY_CUDA_STAGING_LEAST);
+	if (dev->tile_given && dev->tile_wanted < TY_CUDA_TILE_LEAST)
+		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->tile_wanted,
+			(unsigned long long)TY_CUDA_TILE_LEAST);
+	dev->unit_slots[0] = dev->tile_given ? 1 : dev->in_process ? 2 : TY_CUDA_ALONE_SLOTS;
+	dev->unit_slots[1] = dev->tile_wanted ? 1 : TY_CUDA_BOTH_SLOTS;
+	dev->keep_tiles = dev->tile_given ? options->keep_tiles : dev->in_process;
+	cut(dev, dev->staging_wanted);
+	return TY_OK;
+}
+
+enum ty_code ty_cuda_take_staging(struct cuda_device *dev, struct ty_error *err)
+{
+	uint64_t bytes;
+	cu_result result;
+
+	for (bytes = dev->staging_wanted;; bytes = bytes / 2 < TY_CUDA_STAGING_LEAST ? TY_CUDA_STAGING_LEAST : bytes / 2) {
+		result = CU(dev, cuMemAlloc, &dev->staging, bytes);
+		if (result != CU_OUT_OF_MEMORY || bytes == TY_CUDA_STAGING_LEAST)
+			break;
+	}
+	if (result != CU_SUCCESS) {
+		dev->staging = 0;
+		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_DEVICE_FAILED,
+			"staging: %llu bytes of GPU memory cannot be had, nor %llu: %s (%d)", (unsigned long long)dev->staging_wanted,
+			(unsigned long long)TY_CUDA_STAGING_LEAST, ty_cuda_error_name(&dev->api, result), result);
+	}
+	dev->staging_bytes = bytes;
+	ty_device_count(&dev->base.stats.device_bytes, bytes);
+	cut(dev, bytes);
+	return TY_OK;
+}
+
+void ty_cuda_give_staging(struct cuda_device *dev)
+{
+	cu_result result = CU(dev, cuMemFree, dev->staging);
+
+	ty_device_count(&dev->base.stats.device_bytes, -dev->staging_bytes);
+	dev->staging = 0;
+	dev->staging_bytes = 0;
+	cut(dev, dev->staging_wanted);
+	if (result != CU_SUCCESS)
+		ty_cuda_poison(dev, "cuMemFree of staging", result);
+}
+
 /* ---- slots -------------------------------------------------------------------------------- */
 
 /* As long as both lanes have work each has half of the slots; one alone takes all. Among places for `count` the one whose newest unit

@@ -53,7 +53,8 @@ struct ty_device_options {
 	const char *driver;       /* path or soname of the driver; null = "libcuda.so.1" */
 	const void *kernels;      /* fatbin; null = the one built in (none if this build has none: see ty_device_note) */
 	size_t kernels_bytes;
-	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, in_process 16 MiB; at least 4 MiB */
+	uint64_t staging_bytes;   /* device memory for staging, both directions together; 0 = 160 MiB, in_process 16 MiB; at least 4 MiB.
+	                           * None is taken with TY_SHARING_QUIET, unless path is STAGED */
 	uint64_t tile_bytes;      /* of staging that one kernel fills at most; 0 = as it fits what there is to do. For measuring */
 	uint32_t kernel_blocks;   /* thread blocks of a kernel at most; 0 = as many as are resident at once. For measuring */
 	bool keep_tiles;          /* kernels ask the L2 cache to keep what they gather; as tile_bytes, which of itself means no. For measuring */

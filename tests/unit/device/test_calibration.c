@@ -216,6 +216,42 @@ static void at_open(void **state)
 	assert_int_equal(unlink(path), 0);
 }
 
+/* One that is quiet has nothing to stage in, and measures that way all the same: what is kept is read by others, too. */
+static void quiet(void **state)
+{
+	struct ty_device_options o = measuring(PATIENCE_US);
+	struct ty_calibration c;
+	struct ty_device *dev;
+	struct ty_error err = {0};
+	bool there;
+	char path[256];
+
+	(void)state;
+	o.sharing = TY_SHARING_QUIET;
+	driver.set("ops=64");
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_string_equal(ty_device_note(dev), "");
+	assert_int_equal(atomic_load(&ty_device_stats(dev)->device_bytes), 0);
+	assert_true(atomic_load(&ty_device_stats(dev)->units[TY_PATH_STAGED]) > 0);
+	ty_calibration_default(&c);
+	memcpy(c.uuid, ty_device_info(dev)->uuid, sizeof c.uuid);
+	c.driver = 13000;
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	ty_calibration_name(path, sizeof path, directory, c.uuid, c.driver);
+	assert_int_equal(ty_calibration_read(path, &c, &there, &err), TY_OK);
+	assert_true(there);
+	assert_int_equal(unlink(path), 0);
+
+	driver.set("memory=4000000"); /* not even for a little: the device opens */
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	assert_non_null(strstr(ty_device_note(dev), "compiled rates: staging"));
+	ty_device_close(dev);
+	assert_int_equal(driver.live(), 0);
+	assert_int_equal(files(), 0);
+	driver.set("memory=4294967296");
+}
+
 /* A driver without calls of many copies: what is kept says something of that way all the same, else it could not be read. */
 static void a_way_missing(void **state)
 {
@@ -378,6 +414,7 @@ int main(void)
 		cmocka_unit_test(poisoned),
 		cmocka_unit_test(hung),
 		cmocka_unit_test(at_open),
+		cmocka_unit_test(quiet),
 		cmocka_unit_test(a_way_missing),
 		cmocka_unit_test(too_slow),
 		cmocka_unit_test(without_memory),

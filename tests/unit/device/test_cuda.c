@@ -154,8 +154,40 @@ static void sharing(void **state)
 	test_round_trip(&t);
 	assert_int_equal(g.driver.count("cuLaunchKernel"), launches);
 	assert_int_equal(units(&t, TY_PATH_STAGED), 0);
-	assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 160 * GPU_MIB); /* no table either */
+	assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 0); /* no table, and nothing to stage in */
 	gpu_tear_down(&t);
+	trips(&o, "ops=9");
+}
+
+/* What it does not use it does not take; a batch is what it is with it. */
+static void quiet_takes_no_memory(void **state)
+{
+	struct ty_device_options o = gpu_options();
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t limit;
+		struct test_trip t;
+
+		o.in_process = i & 1;
+		o.staging_bytes = i & 2 ? 8 * GPU_MIB : 0;
+		o.sharing = TY_SHARING_FAST;
+		gpu_set_up(&t, 0, &o);
+		limit = ty_device_batch_limit(t.dev, t.layout);
+		assert_true(atomic_load(&ty_device_stats(t.dev)->device_bytes) >= 8 * GPU_MIB);
+		gpu_tear_down(&t);
+		o.sharing = TY_SHARING_QUIET;
+		gpu_set_up(&t, 0, &o);
+		assert_int_equal(ty_device_batch_limit(t.dev, t.layout), limit);
+		assert_int_equal(atomic_load(&ty_device_stats(t.dev)->device_bytes), 0);
+		gpu_tear_down(&t);
+	}
+	o = gpu_options();
+	o.sharing = TY_SHARING_QUIET;
+	g.driver.set("memory=4000000"); /* too little for the least of staging: whoever stages is refused (test_cuda_refusals.c) */
+	gpu_close(gpu_open(&o));
+	g.driver.set("memory=4294967296");
+	o.path = TY_PATH_STAGED; /* for measuring: it is asked for by name */
 	trips(&o, "ops=9");
 }
 
@@ -294,6 +326,7 @@ int main(void)
 		cmocka_unit_test(round_trips_without_kernels),
 		cmocka_unit_test(round_trips_by_path),
 		cmocka_unit_test(sharing),
+		cmocka_unit_test(quiet_takes_no_memory),
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(pieces),
 		cmocka_unit_test(two_devices),
