@@ -13,82 +13,26 @@
  *   stall    a kernel of one device's client never ends; what the other devices' clients notice of it
  *   kill     one client is killed at full rate; when its GPU memory is back, and what the others notice of it
  */
-#include "gpu_load.h"
+#include "gpu_parent.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define NAP_US 200
 #define GAP_CHECK_NS 100000000 /* that the loop which does nothing else looks for failures */
-#define PATIENCE_NS ((int64_t)90 * 1000000000)
 #define BACK_NS ((int64_t)10 * 1000000000) /* longest wait for a killed client's memory */
 #define BACK_SLACK ((uint64_t)64 << 20)
 
 struct load_options options = {.driver = NULL, .device_count = 1, .clients = 4, .chunks = 16, .planes = 64, .run_bytes = 32768,
 	.blocks_per_chunk = 16, .iterations = 3000, .ping_hz = 1000, .seconds = 1};
 struct load_shared *shared;
-
-static pid_t pids[LOAD_CLIENTS + 2];
-static FILE *json;
-static bool first_row = true;
-
-/* ---- everybody -------------------------------------------------------------------------------------- */
-
-static _Noreturn void stop_all(int status)
-{
-	for (unsigned i = 0; i < LOAD_CLIENTS + 2; i++)
-		if (pids[i] > 0)
-			kill(pids[i], SIGKILL);
-	exit(status);
-}
-
-static void look_for_failures(void)
-{
-	for (unsigned i = 0; i < LOAD_CLIENTS + 2; i++) {
-		int status;
-
-		if (atomic_load_explicit(&shared->line[i].failed, memory_order_acquire)) {
-			fprintf(stderr, "gpu_load: client %u: %s\n", i, shared->line[i].error);
-			stop_all(1);
-		}
-		if (pids[i] > 0 && waitpid(pids[i], &status, WNOHANG) == pids[i]) {
-			pids[i] = 0;
-			if (atomic_load_explicit(&shared->line[i].failed, memory_order_acquire))
-				fprintf(stderr, "gpu_load: client %u: %s\n", i, shared->line[i].error);
-			else
-				fprintf(stderr, "gpu_load: client %u ended: status %#x\n", i, (unsigned)status);
-			stop_all(1);
-		}
-	}
-}
-
-static void start(unsigned index, void (*run)(unsigned index))
-{
-	pids[index] = fork();
-	if (pids[index] < 0) {
-		fprintf(stderr, "gpu_load: fork: %s\n", strerror(errno));
-		stop_all(1);
-	}
-	if (pids[index] == 0)
-		run(index);
-}
-
-static void run_client(unsigned index)
-{
-	bool pair = !strcmp(options.scenario, "pair");
-
-	load_engine_run(index, options.devices[index % options.device_count], pair ? index : 0, pair ? 2 : 1);
-}
 
 static void run_ping(unsigned index)
 {
@@ -100,243 +44,6 @@ static void run_watch(unsigned index)
 {
 	(void)index;
 	load_watch_run();
-}
-
-static void wait_open(unsigned index)
-{
-	int64_t end = load_now() + PATIENCE_NS;
-
-	while (!atomic_load_explicit(&shared->line[index].open, memory_order_acquire)) {
-		look_for_failures();
-		if (load_now() > end) {
-			fprintf(stderr, "gpu_load: client %u does not start\n", index);
-			stop_all(1);
-		}
-		usleep(NAP_US);
-	}
-}
-
-static void start_clients(unsigned from, unsigned to)
-{
-	for (unsigned i = from; i < to; i++)
-		start(i, run_client);
-	for (unsigned i = from; i < to; i++)
-		wait_open(i);
-}
-
-static uint32_t device_of(unsigned client)
-{
-	return options.devices[client % options.device_count];
-}
-
-/* The clients of a device, as bits; of all: LOAD_DEVICES. */
-static uint64_t clients_on(uint32_t device)
-{
-	uint64_t bits = 0;
-
-	for (unsigned i = 0; i < options.clients; i++)
-		if (device == LOAD_DEVICES || device_of(i) == device)
-			bits |= 1ull << i;
-	return bits;
-}
-
-static void set_phase(enum load_mode mode, uint64_t clients)
-{
-	atomic_store_explicit(&shared->mode, mode, memory_order_relaxed);
-	atomic_store_explicit(&shared->clients, clients, memory_order_relaxed);
-	atomic_fetch_add_explicit(&shared->phase, 1, memory_order_release); /* pairs with the clients' acquire */
-}
-
-/* Until every client that lives is through with the phase. */
-static void wait_idle(void)
-{
-	uint32_t phase = atomic_load_explicit(&shared->phase, memory_order_relaxed);
-	int64_t end = load_now() + PATIENCE_NS;
-
-	for (unsigned i = 0; i < LOAD_CLIENTS; i++)
-		while (pids[i] > 0 && atomic_load_explicit(&shared->line[i].idle_phase, memory_order_acquire) != phase) {
-			look_for_failures();
-			if (load_now() > end) {
-				fprintf(stderr, "gpu_load: client %u does not end its phase\n", i);
-				stop_all(1);
-			}
-			usleep(NAP_US);
-		}
-}
-
-static void once(enum load_mode mode)
-{
-	set_phase(mode, clients_on(LOAD_DEVICES));
-	wait_idle();
-}
-
-static void end_all(void)
-{
-	set_phase(LOAD_END, 0);
-	for (unsigned i = 0; i < LOAD_CLIENTS + 2; i++) {
-		int status;
-
-		if (pids[i] > 0 && waitpid(pids[i], &status, 0) == pids[i] && status) {
-			fprintf(stderr, "gpu_load: client %u ended: status %#x %s\n", i, (unsigned)status, shared->line[i].error);
-			pids[i] = 0;
-			stop_all(1);
-		}
-		pids[i] = 0;
-	}
-}
-
-/* ---- measuring ---------------------------------------------------------------------------------------- */
-
-static void sum(uint64_t clients, uint64_t bytes[2])
-{
-	bytes[0] = bytes[1] = 0;
-	for (unsigned i = 0; i < options.clients; i++)
-		if (clients >> i & 1)
-			for (unsigned d = 0; d < 2; d++)
-				bytes[d] += atomic_load_explicit(&shared->line[i].bytes[d], memory_order_relaxed);
-}
-
-static void nap_until(int64_t end)
-{
-	while (load_now() < end) {
-		look_for_failures();
-		usleep(NAP_US);
-	}
-}
-
-struct window {
-	int64_t from, to;
-	double rate[2]; /* GB/s out, in */
-};
-
-static void look(uint64_t clients, double seconds, struct window *w)
-{
-	uint64_t before[2], after[2];
-
-	w->from = load_now();
-	sum(clients, before);
-	nap_until(w->from + (int64_t)(seconds * 1e9));
-	sum(clients, after);
-	w->to = load_now();
-	for (unsigned d = 0; d < 2; d++)
-		w->rate[d] = (double)(after[d] - before[d]) / (double)(w->to - w->from);
-}
-
-/* Until each of the clients has done a round since now. */
-static void warm(uint64_t clients)
-{
-	uint64_t rounds[LOAD_CLIENTS];
-	int64_t end = load_now() + PATIENCE_NS;
-
-	for (unsigned i = 0; i < options.clients; i++)
-		rounds[i] = atomic_load_explicit(&shared->line[i].rounds, memory_order_relaxed);
-	for (unsigned i = 0; i < options.clients; i++)
-		while ((clients >> i & 1) &&
-			atomic_load_explicit(&shared->line[i].rounds, memory_order_relaxed) == rounds[i]) {
-			look_for_failures();
-			if (load_now() > end) {
-				fprintf(stderr, "gpu_load: client %u gets nowhere\n", i);
-				stop_all(1);
-			}
-			usleep(NAP_US);
-		}
-}
-
-static struct window measure(enum load_mode mode, uint64_t clients)
-{
-	struct window w;
-
-	set_phase(mode, clients);
-	warm(clients);
-	look(clients, options.seconds, &w);
-	set_phase(LOAD_IDLE, 0);
-	wait_idle();
-	return w;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double part_of(const double *sorted, uint32_t count, double part)
-{
-	uint32_t at = (uint32_t)(part * count);
-
-	return count ? sorted[at < count ? at : count - 1] : 0;
-}
-
-/* PINGs that were due in the window: microseconds. */
-struct pings {
-	uint32_t count;
-	double p50, p99, p999, most;
-};
-
-static struct pings pings_of(const struct window *w)
-{
-	/* acquire: pairs with the PING's release */
-	uint32_t all = atomic_load_explicit(&shared->pings, memory_order_acquire);
-	double *took = malloc((all + 1) * sizeof *took);
-	struct pings p = {0};
-
-	for (uint32_t i = 0; took && i < all; i++)
-		if (shared->ping[i].due >= w->from && shared->ping[i].due <= w->to)
-			took[p.count++] = (double)shared->ping[i].took / 1e3;
-	if (took && p.count) {
-		qsort(took, p.count, sizeof *took, by_value);
-		p.p50 = part_of(took, p.count, 0.5);
-		p.p99 = part_of(took, p.count, 0.99);
-		p.p999 = part_of(took, p.count, 0.999);
-		p.most = took[p.count - 1];
-	}
-	free(took);
-	return p;
-}
-
-/* ---- the report ---------------------------------------------------------------------------------------- */
-
-static void row(const char *fmt, ...) TY_PRINTF(1, 2);
-static void row(const char *fmt, ...)
-{
-	va_list args;
-
-	if (!json)
-		return;
-	fputs(first_row ? "\n    {" : ",\n    {", json);
-	first_row = false;
-	va_start(args, fmt);
-	vfprintf(json, fmt, args);
-	va_end(args);
-	fputc('}', json);
-}
-
-static const char *layout(void)
-{
-	return options.cross_layer ? "cross-layer" : "split";
-}
-
-static void say_pings(const char *when, const struct pings *p)
-{
-	printf("%-24s PING p50 %.0f us, p99 %.0f, p99.9 %.0f, max %.0f, of %u\n", when, p->p50, p->p99, p->p999, p->most, p->count);
-	row("\"when\": \"%s\", \"pings\": %u, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f", when, p->count,
-		p->p50, p->p99, p->p999, p->most);
-}
-
-/* Fresh contents out and in, by every client that lives. */
-static int check(void)
-{
-	uint64_t checked = 0, wrong = 0;
-
-	once(LOAD_CHECK);
-	for (unsigned i = 0; i < options.clients; i++) {
-		checked += shared->line[i].checked_chunks;
-		wrong += shared->line[i].wrong_words;
-	}
-	printf("%llu chunks compared, %llu wrong words\n", (unsigned long long)checked, (unsigned long long)wrong);
-	row("\"checked_chunks\": %llu, \"wrong_words\": %llu", (unsigned long long)checked, (unsigned long long)wrong);
-	return wrong || !checked;
 }
 
 /* ---- scenarios ------------------------------------------------------------------------------------------ */

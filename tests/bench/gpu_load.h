@@ -3,7 +3,9 @@
  * gpu_load's parts: a parent that says what everybody does now (phases), client processes that store and retrieve, one that
  * PINGs, and two services that they may use: Tyer, and the baseline (gpu_threads.c).
  *
- *   gpu_load.c     scenarios: phases, rates, the report
+ *   gpu_load.c     scenarios
+ *   gpu_parent.c   processes and phases
+ *   gpu_measure.c  rates, PINGs, the report
  *   gpu_engine.c   a client process: its pool, its rounds, its checks
  *   gpu_tyer.c     its way to Tyer, by libtyer-client
  *   gpu_plain.c    its way to the baseline
