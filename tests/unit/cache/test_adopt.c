@@ -3,12 +3,13 @@
  * Arena and slot table from one owner to the next: what was committed is there, what was not is gone, and a table that is not
  * what it should be is refused or loses what cannot be believed.
  */
-#include "check.h"
+#include "adopt_house.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -16,62 +17,8 @@
 #include <unistd.h>
 
 #include "cache/checksum.h"
-#include "cache/slots.h"
 
-enum { PIECES = 6, RECORD = 64 };
-
-static struct ty_error err;
-static struct ty_arena arena;
-static struct ty_slots *slots;
-
-static int open_both(void **state)
-{
-	(void)state;
-	return ty_arena_open(PIECES * TY_PIECE_BYTES, &arena, &err) || ty_slots_open(&arena, &slots, &err);
-}
-
-static int close_both(void **state)
-{
-	(void)state;
-	ty_slots_close(slots);
-	ty_arena_close(&arena);
-	slots = NULL;
-	return 0;
-}
-
-/* The process dies, another one takes over; what the descriptors are copies of stays. */
-static enum ty_code hand_over(struct ty_slots_found *found)
-{
-	int arena_fd = dup(arena.fd), table_fd = dup(ty_slots_fd(slots));
-	struct ty_slots *next = NULL;
-	enum ty_code code;
-
-	ty_slots_close(slots);
-	ty_arena_close(&arena);
-	slots = NULL;
-	assert_ok(ty_arena_adopt(PIECES * TY_PIECE_BYTES, arena_fd, &arena, &err), &err);
-	code = ty_slots_adopt(&arena, table_fd, &next, found, &err);
-	if (code == TY_OK)
-		slots = next;
-	else
-		close(table_fd);
-	return code;
-}
-
-static struct ty_key key_of(uint64_t n)
-{
-	struct ty_key key = {{0}};
-
-	memcpy(key.bytes, &n, sizeof n);
-	return key;
-}
-
-static uint32_t take(uint64_t bytes, uint64_t n)
-{
-	struct ty_key key = key_of(n);
-
-	return ty_slots_take(slots, bytes, &key, 0, 1, 0);
-}
+enum { RECORD = 64 };
 
 /* The record of a slot as it lies in the memfd, to be written over. */
 static struct ty_slot_record *raw(uint32_t slot)
@@ -417,154 +364,6 @@ static void test_descriptors_of_other_things(void **state)
 	close(sealed);
 }
 
-/* ---- whose it is ------------------------------------------------------------------------------------------ */
-
-static struct ty_spaces spaces;
-
-static void open_spaces(void)
-{
-	uint32_t count;
-	struct ty_space_record *records = ty_slots_spaces(slots, &count);
-
-	memset(&spaces, 0, sizeof spaces);
-	ty_spaces_open(&spaces, records, count);
-}
-
-static uint16_t number_of(const char *tenant)
-{
-	struct ty_identity identity;
-
-	assert_ok(ty_identity_set(&identity, tenant, "model", NULL, "bf16", NULL, &err), &err);
-	return ty_spaces_number(&spaces, &identity);
-}
-
-static void store_for(uint16_t space, uint64_t n)
-{
-	struct ty_key key = key_of(n);
-
-	ty_slots_commit(slots, ty_slots_take(slots, 1 << 20, &key, 0, 1, space), 1);
-}
-
-static void assert_tenant(uint16_t number, const char *tenant)
-{
-	const struct ty_identity *identity = ty_spaces_identity(&spaces, number);
-
-	if (!tenant) {
-		assert_null(identity);
-		return;
-	}
-	assert_non_null(identity);
-	assert_string_equal(identity->tenant, tenant);
-}
-
-static struct ty_slots_found next_life(void)
-{
-	struct ty_slots_found found;
-
-	assert_int_equal(hand_over(&found), TY_OK);
-	ty_slots_add_piece(slots, 0);
-	ty_slots_forget_found(slots);
-	open_spaces();
-	return found;
-}
-
-static void test_namespaces_come_back(void **state)
-{
-	(void)state;
-	ty_slots_add_piece(slots, 0);
-	open_spaces();
-	assert_int_equal(number_of("first"), 1);
-	assert_int_equal(number_of("second"), 2);
-	assert_int_equal(number_of("third"), 3);
-	assert_int_equal(number_of("first"), 1);
-	store_for(1, 100);
-	store_for(3, 300);
-	assert_int_equal(next_life().nameless, 0);
-	assert_tenant(1, "first");
-	assert_tenant(2, NULL); /* nothing is its own: the number is free */
-	assert_tenant(3, "third");
-	assert_tenant(4, NULL);
-	assert_int_equal(number_of("third"), 3);
-	assert_int_equal(number_of("fourth"), 2);
-	assert_int_equal(number_of("fifth"), 4);
-	assert_int_equal(next_life().ready, 2);
-	assert_int_equal(number_of("third"), 3);
-}
-
-/* What is damaged is not known, and its number is not given to somebody else, for as long as something is under it. */
-static void test_a_damaged_namespace(void **state)
-{
-	struct ty_space_record *records;
-	uint32_t count;
-
-	(void)state;
-	ty_slots_add_piece(slots, 0);
-	open_spaces();
-	for (uint64_t i = 1; i <= 5; i++) {
-		char tenant[2] = {(char)('a' + i - 1), '\0'};
-
-		assert_int_equal(number_of(tenant), i);
-		if (i != 3)
-			store_for((uint16_t)i, i * 100);
-	}
-	records = ty_slots_spaces(slots, &count);
-	records[0].identity.tenant[0] ^= 1;
-	records[2].identity.model[0] ^= 1;                      /* nothing is under it */
-	memset(records[3].identity.tenant, 'x', 256);           /* a field without an end, under a check that fits */
-	records[3].check = ty_checksum(&records[3].identity, sizeof records[3].identity);
-	ty_space_clear(&records[4]);                            /* as if it had never been given */
-	assert_int_equal(next_life().nameless, 3);
-	assert_tenant(1, NULL);
-	assert_tenant(2, "b");
-	assert_tenant(4, NULL);
-	assert_tenant(5, NULL);
-	assert_int_equal(number_of("a"), 3);
-	assert_int_equal(number_of("d"), 6);
-	store_for(3, 1000);
-	assert_int_equal(next_life().nameless, 3); /* and so in every life */
-	assert_int_equal(number_of("a"), 3);
-	assert_int_equal(number_of("d"), 6);
-}
-
-static void test_namespaces_are_limited(void **state)
-{
-	char tenant[16];
-
-	(void)state;
-	ty_slots_add_piece(slots, 0);
-	open_spaces();
-	for (unsigned i = 1; i <= TY_MAX_SPACES; i++) {
-		snprintf(tenant, sizeof tenant, "tenant %u", i);
-		assert_int_equal(number_of(tenant), i);
-	}
-	assert_int_equal(number_of("one more"), 0);
-	store_for(TY_MAX_SPACES, 1);
-	assert_int_equal(next_life().nameless, 0);
-	assert_tenant(TY_MAX_SPACES, tenant);
-	assert_int_equal(number_of("one more"), 1);
-}
-
-/* Another user has as many as are free, whatever it calls its tenants; what it has it keeps. */
-static void test_namespaces_are_shared(void **state)
-{
-	const unsigned half = TY_MAX_SPACES / 2;
-	struct ty_identity identity;
-	char tenant[32];
-
-	(void)state;
-	open_spaces();
-	for (unsigned i = 1; i <= half + 1; i++) {
-		snprintf(tenant, sizeof tenant, "uid 5: %u", i);
-		assert_int_equal(ty_identity_set(&identity, tenant, "m", NULL, "bf16", NULL, NULL), TY_OK);
-		assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 5: ", true), i <= half ? i : 0);
-	}
-	assert_int_equal(ty_identity_set(&identity, "uid 5: 1", "m", NULL, "bf16", NULL, NULL), TY_OK);
-	assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 5: ", true), 1);
-	assert_int_equal(ty_identity_set(&identity, "uid 55: 1", "m", NULL, "bf16", NULL, NULL), TY_OK); /* somebody else */
-	assert_int_equal(ty_spaces_number_of(&spaces, &identity, "uid 55: ", true), half + 1);
-	assert_int_equal(number_of("ours"), half + 2);
-}
-
 /* What was never written to costs nothing to look at: no page of it comes into being. */
 static void test_looking_makes_no_pages(void **state)
 {
@@ -644,13 +443,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_two_cuts_of_a_piece, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_headers_that_do_not_fit, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_an_old_table_is_refused, open_both, close_both),
-		cmocka_unit_test_setup_teardown(test_namespaces_come_back, open_both, close_both),
-		cmocka_unit_test_setup_teardown(test_a_damaged_namespace, open_both, close_both),
-		cmocka_unit_test_setup_teardown(test_namespaces_are_limited, open_both, close_both),
-		cmocka_unit_test_setup_teardown(test_namespaces_are_shared, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_descriptors_of_other_things, open_both, close_both),
-		cmocka_unit_test_setup_teardown(test_lent_slots_are_left_alone, open_both, close_both),
 		cmocka_unit_test_setup_teardown(test_looking_makes_no_pages, open_both, close_both),
+		cmocka_unit_test_setup_teardown(test_lent_slots_are_left_alone, open_both, close_both),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
