@@ -62,4 +62,8 @@ bool lab_holds(const struct ty_tier_io *io, uint64_t number);
 enum ty_tier_outcome lab_do(enum ty_tier_verb verb, uint64_t number, uint32_t parts, uint64_t bytes);
 uint64_t lab_stat(const _Atomic uint64_t *counter);
 
+/* A test with a server of its own; the second with a tier that packs. */
+#define LAB_TEST(f) cmocka_unit_test_setup_teardown(f, lab_open, lab_close)
+#define LAB_PACKED(f) cmocka_unit_test_prestate_setup_teardown(f, lab_open, lab_close, (void *)(uintptr_t)",compress=zstd")
+
 #endif

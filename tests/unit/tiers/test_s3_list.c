@@ -242,13 +242,12 @@ static void test_endless_list(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, lab_open, lab_close)
 	const struct CMUnitTest tests[] = {
-		TEST(test_rights),
-		TEST(test_list),
-		TEST(test_hostile_lists),
-		TEST(test_more_than_asked),
-		TEST(test_endless_list),
+		LAB_TEST(test_rights),
+		LAB_TEST(test_list),
+		LAB_TEST(test_hostile_lists),
+		LAB_TEST(test_more_than_asked),
+		LAB_TEST(test_endless_list),
 	};
 
 	ty_log_setup(TY_LOG_ERROR, false);
