@@ -1,35 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "actors/service.h"
 #include "base/log.h"
 #include "cache/checksum.h"
 #include "fuzz.h"
+#include "tests/unit/tiers/driven.h"
+#include "tests/unit/tiers/redis_first.h"
 
 /* The Redis tier with whatever a server may answer to one operation of each kind: trees of every shape, redirections to anywhere, headers,
  * lists. Every operation comes home once, and a GET is DONE only with the right bytes. However many servers it is sent to, all of them are
  * this one: connect() is the linker's --wrap. */
 
-enum { LAB_RUN = 0x900, LAB_HOME, LAB_PASSED, PART = 64, OPERATIONS = 5, CONNECTIONS = 16, AGAIN = 64 };
-#define SECOND INT64_C(1000000000)
+enum { PART = 64, OPERATIONS = 5, CONNECTIONS = 16, AGAIN = 64 };
 
-static struct lab {
-	struct ty_config config;
-	struct ty_service *service;
-	struct ty_tier *tier;
-	struct ty_actor *driver;
-	struct ty_timer timer;
-	struct ty_msg start, stop, run;
-	struct ty_tier_io *io[OPERATIONS];
-	unsigned home;
-	bool passed;
-} lab;
+static struct driven lab;
 
 static struct sockaddr_in at;
 static int listening;
@@ -47,59 +34,12 @@ int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length)
 	return __real_connect(fd, (struct sockaddr *)&at, sizeof at);
 }
 
-/* ---- its user -------------------------------------------------------------------------------------------------- */
-
-static void on_run(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	for (unsigned i = 0; i < OPERATIONS; i++) {
-		lab.io[i]->home = ty_self();
-		lab.io[i]->home_type = LAB_HOME;
-		lab.io[i]->deadline = ty_now() + SECOND;
-		FUZZ_CHECK(ty_tier_submit(lab.tier, lab.io[i]));
-	}
-	ty_timer_start(&lab.timer, LAB_PASSED, ty_now() + 8 * SECOND); /* connections may be made again then */
-}
-
-static void on_home(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	lab.home++;
-}
-
-static void on_passed(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	lab.passed = true;
-}
-
-static const struct ty_handler handlers[] = {{"run", on_run}, {"home", on_home}, {"passed", on_passed}};
-static const struct ty_class driver_class = {.name = "driver", .first_type = LAB_RUN, .type_count = 3, .handlers = handlers};
-
 /* ---- the server -------------------------------------------------------------------------------------------------- */
 
-static void listen_anywhere(void)
+static void *answer_first(void *over)
 {
-	socklen_t length = sizeof at;
-
-	at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	FUZZ_CHECK(listening >= 0 && bind(listening, (struct sockaddr *)&at, length) == 0 && listen(listening, 64) == 0);
-	FUZZ_CHECK(getsockname(listening, (struct sockaddr *)&at, &length) == 0);
-}
-
-/* The first question, before anything runs: it is waited for. */
-static void *answer_once(void *arg)
-{
-	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-
-	(void)arg;
-	FUZZ_CHECK(fd >= 0 && write(fd, "+none\r\n", 7) == 7);
-	(void)!read(fd, &(char[64]){0}, 64);
-	close(fd);
+	(void)over;
+	redis_answer_first(listening);
 	return NULL;
 }
 
@@ -124,42 +64,18 @@ static void take_connection(const uint8_t *data, size_t size, int fds[CONNECTION
 
 static void open_tier(void)
 {
-	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
-	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .cpu = -1};
-	struct ty_error err = {.text = ""};
-	pthread_t thread;
+	char spec[64];
 
-	memset(&lab, 0, sizeof lab);
-	lab.service = calloc(1, sizeof *lab.service);
-	lab.service->config = &lab.config;
-	lab.config.l1_size = TY_PIECE_BYTES;
-	lab.config.tier_count = 1;
-	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "redis:127.0.0.1:%u", ntohs(at.sin_port));
-	FUZZ_CHECK(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err) == TY_OK);
-	FUZZ_CHECK(ty_index_create(&lab.service->index, &err) == TY_OK);
-	FUZZ_CHECK(pthread_create(&thread, NULL, answer_once, NULL) == 0);
-	FUZZ_CHECK(ty_tiers_open(lab.service, &err) == TY_OK);
-	pthread_join(thread, NULL);
-	lab.tier = lab.service->tiers[0];
-	FUZZ_CHECK(ty_runtime_create(&options, &lab.service->rt, &err) == TY_OK);
-	FUZZ_CHECK(ty_spawn(lab.service->rt, &driver_class, NULL, NULL, &lab.driver) == TY_OK);
-	FUZZ_CHECK(ty_spawn(lab.service->rt, lab.tier->cls->actor, lab.tier, &own, &lab.tier->actor) == TY_OK);
-	lab.start = lab.stop = lab.run = (struct ty_msg)TY_MSG_INIT;
-	FUZZ_CHECK(ty_send(lab.tier->actor, &lab.start, TY_TIER_START) == TY_OK);
+	snprintf(spec, sizeof spec, "redis:127.0.0.1:%u,timeout=1s", ntohs(at.sin_port));
+	FUZZ_CHECK(driven_open(&lab, 1, spec, answer_first) == TY_OK);
 }
 
 static void close_tier(void)
 {
-	FUZZ_CHECK(ty_send(lab.tier->actor, &lab.stop, TY_TIER_STOP) == TY_OK);
+	driven_stop(&lab);
 	while (ty_runtime_step(lab.service->rt))
 		;
-	ty_runtime_destroy(lab.service->rt);
-	ty_actor_unref(lab.driver);
-	ty_actor_unref(lab.tier->actor);
-	ty_tiers_close(lab.service);
-	ty_index_destroy(lab.service->index);
-	ty_arena_close(&lab.service->arena);
-	free(lab.service);
+	driven_close(&lab);
 	for (int fd; (fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC)) >= 0;) /* that nobody waits for any more */
 		close(fd);
 }
@@ -211,11 +127,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const enum ty_tier_verb verbs[OPERATIONS] = {TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_LIST, TY_TIER_DELETE};
 	struct ty_tier_page page = {.wanted = 8, .shapes = size % 4 != 0, .prefix_length = size % 5 == 0};
+	struct ty_tier_io *ios[OPERATIONS];
+	/* connections may be made again when it has passed */
+	struct driven_batch batch = {.ios = ios, .count = OPERATIONS, .pass = 8 * SECOND};
 	int fds[CONNECTIONS];
 
 	if (!listening) {
 		ty_log_setup(TY_LOG_ERROR, false);
-		listen_anywhere();
+		listening = redis_listen(INADDR_LOOPBACK, &at);
 	}
 	if (inputs++ % AGAIN == 0) {
 		if (lab.service)
@@ -230,10 +149,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (page.cursor.length)
 		memcpy(page.cursor.bytes, data, page.cursor.length);
 	lab.home = 0;
-	lab.passed = false;
 	for (unsigned i = 0; i < OPERATIONS; i++)
-		lab.io[i] = new_io(verbs[i], &page);
-	FUZZ_CHECK(ty_send(lab.driver, &lab.run, LAB_RUN) == TY_OK);
+		ios[i] = new_io(verbs[i], &page);
+	driven_submit(&lab, &batch);
 	while (lab.home < OPERATIONS || !lab.passed) {
 		take_connection(data, size, fds);
 		(void)ty_runtime_step(lab.service->rt);
@@ -246,8 +164,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	FUZZ_CHECK(lab.home == OPERATIONS);
 	for (unsigned i = 0; i < OPERATIONS; i++) {
-		check(lab.io[i]);
-		free(lab.io[i]);
+		check(ios[i]);
+		free(ios[i]);
 	}
 	for (unsigned i = 0; i < CONNECTIONS; i++)
 		if (fds[i] >= 0)

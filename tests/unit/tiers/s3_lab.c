@@ -1,40 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "s3_lab.h"
 
-struct lab lab;
+struct driven lab;
+struct s3_server server;
 
 /* ---- a tier and its user ---------------------------------------------------------------------------------------- */
 
-static void on_home(void *self, struct ty_msg *msg)
+static void *pump(void *over)
 {
-	(void)self;
-	(void)msg;
-	lab.home++;
-}
-
-static void on_run(void *self, struct ty_msg *msg)
-{
-	struct batch *b = ty_container_of(msg, struct batch, msg);
-
-	(void)self;
-	for (uint32_t i = 0; i < b->count; i++) {
-		b->ios[i]->home = ty_self();
-		b->ios[i]->home_type = LAB_HOME;
-		b->ios[i]->deadline = ty_now() + lab.tier->config.timeout;
-		assert_true(ty_tier_submit(lab.tier, b->ios[i]));
-	}
-}
-
-static const struct ty_handler handlers[] = {{"run", on_run}, {"home", on_home}};
-static const struct ty_class driver_class = {.name = "driver", .first_type = LAB_RUN, .type_count = 2, .handlers = handlers};
-
-static _Atomic bool pumping;
-
-static void *pump_thread(void *arg)
-{
-	(void)arg;
-	while (atomic_load(&pumping))
-		if (!s3_server_pump(&lab.server))
+	while (!atomic_load((_Atomic bool *)over))
+		if (!s3_server_pump(&server))
 			sched_yield();
 	return NULL;
 }
@@ -43,50 +18,15 @@ const char *lab_packing = "";
 
 enum ty_code lab_open_tier(const char *settings)
 {
-	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
-	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .cpu = -1};
-	struct ty_error err = {.text = ""};
-	pthread_t thread;
-	enum ty_code code;
+	char spec[sizeof lab.config.tier[0]];
 
-	lab.service = calloc(1, sizeof *lab.service);
-	lab.service->config = &lab.config;
-	memset(&lab.config, 0, sizeof lab.config);
-	lab.config.l1_size = 2 * TY_PIECE_BYTES;
-	lab.config.tier_count = 1;
-	lab.config.pack_threads = 1;
-	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "s3:http://127.0.0.1:%u/kv%s%s", lab.server.port, settings,
-		lab_packing);
-	assert_int_equal(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err), TY_OK);
-	assert_int_equal(ty_index_create(&lab.service->index, &err), TY_OK);
-	atomic_store(&pumping, true); /* it is asked once, and waited for, before anything runs */
-	assert_int_equal(pthread_create(&thread, NULL, pump_thread, NULL), 0);
-	code = ty_tiers_open(lab.service, &err);
-	atomic_store(&pumping, false);
-	pthread_join(thread, NULL);
-	snprintf(lab.error, sizeof lab.error, "%s", err.text);
-	if (code != TY_OK) {
-		ty_index_destroy(lab.service->index);
-		ty_arena_close(&lab.service->arena);
-		free(lab.service);
-		return code;
-	}
-	lab.tier = lab.service->tiers[0];
-	assert_int_equal(ty_runtime_create(&options, &lab.service->rt, &err), TY_OK);
-	assert_int_equal(ty_spawn(lab.service->rt, &driver_class, NULL, NULL, &lab.driver), TY_OK);
-	assert_int_equal(ty_packers_spawn(lab.service, &err), TY_OK);
-	assert_int_equal(lab.tier->cls->spawn(lab.tier, &err), TY_OK);
-	assert_int_equal(ty_spawn(lab.service->rt, lab.tier->cls->actor, lab.tier, &own, &lab.tier->actor), TY_OK);
-	lab.start = lab.stop = (struct ty_msg)TY_MSG_INIT;
-	assert_int_equal(ty_send(lab.tier->actor, &lab.start, TY_TIER_START), TY_OK);
-	while (atomic_load(&lab.tier->stats.state) == TY_TIER_STARTING)
-		assert_true(ty_runtime_step(lab.service->rt));
-	return TY_OK;
+	snprintf(spec, sizeof spec, "s3:http://127.0.0.1:%u/kv%s%s", server.port, settings, lab_packing);
+	return driven_open(&lab, 2, spec, pump);
 }
 
 void lab_step(void)
 {
-	while (s3_server_pump(&lab.server))
+	while (s3_server_pump(&server))
 		;
 	(void)ty_runtime_step(lab.service->rt);
 }
@@ -96,7 +36,7 @@ void lab_pass(int64_t ns)
 	int64_t until = ty_runtime_now(lab.service->rt) + ns;
 
 	while (ty_runtime_now(lab.service->rt) < until) {
-		while (s3_server_pump(&lab.server))
+		while (s3_server_pump(&server))
 			;
 		if (!ty_runtime_step(lab.service->rt))
 			return;
@@ -105,38 +45,30 @@ void lab_pass(int64_t ns)
 
 void lab_close_tier(void)
 {
-	assert_int_equal(ty_send(lab.tier->actor, &lab.stop, TY_TIER_STOP), TY_OK);
+	driven_stop(&lab);
 	lab_pass(SECOND);
-	assert_int_equal(atomic_load(&lab.tier->stats.buffer_bytes), 0);
 	assert_true(lab_packing[0] || !atomic_load(&lab.tier->stats.pack_from_bytes));
-	ty_runtime_destroy(lab.service->rt);
-	ty_actor_unref(lab.driver);
-	ty_actor_unref(lab.tier->actor);
-	lab.tier->cls->release(lab.tier);
-	ty_packers_release(lab.service);
-	ty_tiers_close(lab.service);
-	ty_index_destroy(lab.service->index);
-	ty_arena_close(&lab.service->arena);
-	free(lab.service);
+	driven_close(&lab);
 }
 
 int lab_open(void **state)
 {
 	lab_packing = *state ? *state : "";
 	memset(&lab, 0, sizeof lab);
-	lab.server.id = "AKIDEXAMPLE";
-	lab.server.secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-	setenv("AWS_ACCESS_KEY_ID", lab.server.id, 1);
-	setenv("AWS_SECRET_ACCESS_KEY", lab.server.secret, 1);
+	memset(&server, 0, sizeof server);
+	server.id = "AKIDEXAMPLE";
+	server.secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+	setenv("AWS_ACCESS_KEY_ID", server.id, 1);
+	setenv("AWS_SECRET_ACCESS_KEY", server.secret, 1);
 	unsetenv("AWS_SESSION_TOKEN");
-	s3_server_open(&lab.server);
+	s3_server_open(&server);
 	return 0;
 }
 
 int lab_close(void **state)
 {
 	(void)state;
-	s3_server_close(&lab.server);
+	s3_server_close(&server);
 	return 0;
 }
 
@@ -165,7 +97,7 @@ struct s3_object *lab_object(uint64_t number)
 	char name[128];
 
 	lab_name(number, name);
-	return s3_server_find(&lab.server, name);
+	return s3_server_find(&server, name);
 }
 
 uint8_t lab_byte(uint64_t number, uint32_t part, uint64_t i)
@@ -211,10 +143,10 @@ void lab_free(struct ty_tier_io *io)
 
 void lab_run(struct ty_tier_io **ios, uint32_t count)
 {
-	struct batch batch = {.ios = ios, .count = count};
+	struct driven_batch batch = {.ios = ios, .count = count};
 
 	lab.home = 0;
-	assert_int_equal(ty_send(lab.driver, &batch.msg, LAB_RUN), TY_OK);
+	driven_submit(&lab, &batch);
 	while (lab.home < count)
 		lab_step();
 }

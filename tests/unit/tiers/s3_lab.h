@@ -20,29 +20,15 @@
 #include <cmocka.h>
 
 #include "actors/s3.h"
+#include "driven.h"
 #include "s3_server.h"
 #include "base/log.h"
 #include "cache/checksum.h"
 
 #define CHUNK 10000 /* no multiple of anything */
-#define SECOND INT64_C(1000000000)
 
-enum { LAB_RUN = 0x900, LAB_HOME };
-
-/* To the driver, as LAB_RUN: ios that it submits. */
-struct batch { struct ty_msg msg; struct ty_tier_io **ios; uint32_t count; };
-
-extern struct lab {
-	struct s3_server server;
-	struct ty_config config;
-	struct ty_service *service;
-	struct ty_tier *tier;
-	struct ty_actor *driver;
-	struct ty_msg start, stop;
-	unsigned home;
-	int64_t timeout;
-	char error[256];
-} lab;
+extern struct driven lab; /* error: also that of the last lab_do */
+extern struct s3_server server;
 
 extern const char *lab_packing; /* one more of every tier's settings; lab_open: *state, or "" */
 enum ty_code lab_open_tier(const char *settings);

@@ -7,11 +7,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,12 +19,11 @@
 #include "actors/redis.h"
 #include "base/log.h"
 #include "cache/checksum.h"
+#include "driven.h"
+#include "redis_first.h"
 
-#define SECOND INT64_C(1000000000)
 #define CONNECTIONS 32
 #define NODES 4
-
-enum { LAB_RUN = 0x900, LAB_HOME, LAB_PASSED };
 
 /* ---- a server ------------------------------------------------------------------------------------------------- */
 
@@ -113,18 +110,13 @@ static void serve(void)
 
 static int open_server(void **state)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
-	socklen_t length = sizeof at;
+	struct sockaddr_in at;
 
 	(void)state;
 	memset(&server, 0, sizeof server);
 	memset(server.fd, -1, sizeof server.fd);
 	server.reads = true;
-	server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_true(server.listener >= 0);
-	assert_int_equal(bind(server.listener, (struct sockaddr *)&at, length), 0);
-	assert_int_equal(listen(server.listener, 64), 0);
-	assert_int_equal(getsockname(server.listener, (struct sockaddr *)&at, &length), 0);
+	server.listener = redis_listen(INADDR_ANY, &at);
 	server.port = ntohs(at.sin_port);
 	return 0;
 }
@@ -139,105 +131,32 @@ static int close_server(void **state)
 	return 0;
 }
 
-/* The first question, before anything runs: it is waited for. */
-static void *answer_once(void *arg)
+static void *answer_first(void *over)
 {
-	int fd = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC);
-
-	(void)arg;
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, "+none\r\n", 7), 7);
-	(void)!read(fd, &(char[64]){0}, 64);
-	close(fd);
+	(void)over;
+	redis_answer_first(server.listener);
 	return NULL;
 }
 
 /* ---- a tier and its user ---------------------------------------------------------------------------------------- */
 
-static struct lab {
-	struct ty_config config;
-	struct ty_service *service;
-	struct ty_tier *tier;
-	struct ty_actor *driver;
-	struct ty_timer timer;
-	struct ty_msg start, stop, run;
-	struct ty_tier_io **ios;
-	unsigned count, home;
-	int64_t pass;
-	bool passed;
-} lab;
-
-static void on_run(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	for (unsigned i = 0; i < lab.count; i++) {
-		lab.ios[i]->home = ty_self();
-		lab.ios[i]->home_type = LAB_HOME;
-		lab.ios[i]->deadline = ty_now() + lab.tier->config.timeout;
-		assert_true(ty_tier_submit(lab.tier, lab.ios[i]));
-	}
-	ty_timer_start(&lab.timer, LAB_PASSED, ty_now() + lab.pass);
-}
-
-static void on_home(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	lab.home++;
-}
-
-static void on_passed(void *self, struct ty_msg *msg)
-{
-	(void)self;
-	(void)msg;
-	lab.passed = true;
-}
-
-static const struct ty_handler handlers[] = {{"run", on_run}, {"home", on_home}, {"passed", on_passed}};
-static const struct ty_class driver_class = {.name = "driver", .first_type = LAB_RUN, .type_count = 3, .handlers = handlers};
+static struct driven lab;
 
 static void open_tier(const char *settings)
 {
-	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
-	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .cpu = -1};
-	struct ty_error err = {.text = ""};
-	pthread_t thread;
+	char spec[sizeof lab.config.tier[0]];
 
-	memset(&lab, 0, sizeof lab);
-	lab.service = calloc(1, sizeof *lab.service);
-	lab.service->config = &lab.config;
-	lab.config.l1_size = TY_PIECE_BYTES;
-	lab.config.tier_count = 1;
-	snprintf(lab.config.tier[0], sizeof lab.config.tier[0], "redis:127.0.0.1:%u%s", server.port, settings);
-	assert_int_equal(ty_arena_open(lab.config.l1_size, &lab.service->arena, &err), TY_OK);
-	assert_int_equal(ty_index_create(&lab.service->index, &err), TY_OK);
-	assert_int_equal(pthread_create(&thread, NULL, answer_once, NULL), 0);
-	assert_int_equal(ty_tiers_open(lab.service, &err), TY_OK);
-	pthread_join(thread, NULL);
+	snprintf(spec, sizeof spec, "redis:127.0.0.1:%u%s", server.port, settings);
+	assert_int_equal(driven_open(&lab, 1, spec, answer_first), TY_OK);
 	assert_int_equal(fcntl(server.listener, F_SETFL, O_NONBLOCK), 0);
-	lab.tier = lab.service->tiers[0];
-	assert_int_equal(ty_runtime_create(&options, &lab.service->rt, &err), TY_OK);
-	assert_int_equal(ty_spawn(lab.service->rt, &driver_class, NULL, NULL, &lab.driver), TY_OK);
-	assert_int_equal(ty_spawn(lab.service->rt, lab.tier->cls->actor, lab.tier, &own, &lab.tier->actor), TY_OK);
-	lab.start = lab.stop = lab.run = (struct ty_msg)TY_MSG_INIT;
-	assert_int_equal(ty_send(lab.tier->actor, &lab.start, TY_TIER_START), TY_OK);
-	while (atomic_load(&lab.tier->stats.state) == TY_TIER_STARTING)
-		assert_true(ty_runtime_step(lab.service->rt));
 }
 
 static void close_tier(void)
 {
-	assert_int_equal(ty_send(lab.tier->actor, &lab.stop, TY_TIER_STOP), TY_OK);
+	driven_stop(&lab);
 	while (ty_runtime_step(lab.service->rt))
 		;
-	ty_runtime_destroy(lab.service->rt);
-	ty_actor_unref(lab.driver);
-	ty_actor_unref(lab.tier->actor);
-	ty_tiers_close(lab.service);
-	ty_index_destroy(lab.service->index);
-	ty_arena_close(&lab.service->arena);
-	free(lab.service);
+	driven_close(&lab);
 }
 
 static struct ty_tier_io *new_io(enum ty_tier_verb verb, uint64_t number, uint32_t place, uint64_t bytes)
@@ -277,11 +196,9 @@ static void hang_up(unsigned node)
 /* Submit them; until so much time has passed. Those of an earlier one may still be out. */
 static void begin(struct ty_tier_io **ios, unsigned count, int64_t pass)
 {
-	lab.ios = ios;
-	lab.count = count;
-	lab.pass = pass;
-	lab.passed = false;
-	assert_int_equal(ty_send(lab.driver, &lab.run, LAB_RUN), TY_OK);
+	struct driven_batch batch = {.ios = ios, .count = count, .pass = pass};
+
+	driven_submit(&lab, &batch);
 	while (!lab.passed) {
 		serve();
 		assert_true(ty_runtime_step(lab.service->rt));

@@ -20,9 +20,9 @@ static void test_round_trip(void **state)
 	assert_int_equal(lab_stat(&lab.tier->stats.unpack_to_bytes), lab_packing[0] ? 41 * CHUNK : 0);
 	assert_int_equal(lab_do(TY_TIER_DELETE, 5, 1, 0), TY_TIER_DONE);
 	assert_int_equal(lab_do(TY_TIER_GET, 5, 3, CHUNK), TY_TIER_MISSING);
-	assert_int_equal(lab.server.refused_signatures, 0);
+	assert_int_equal(server.refused_signatures, 0);
 	/* one after the other they need one connection, beside that of the first look */
-	assert_int_equal(lab.server.connections, 2);
+	assert_int_equal(server.connections, 2);
 	assert_int_equal(lab_stat(&lab.tier->stats.retries), 0);
 	lab_close_tier();
 }
@@ -36,13 +36,13 @@ static void test_token(void **state)
 	memset(token, 'T', sizeof token - 1);
 	token[sizeof token - 1] = 0;
 	setenv("AWS_SESSION_TOKEN", token, 1);
-	lab.server.token = token;
+	server.token = token;
 	assert_int_equal(lab_open_tier(",region=eu-central-1,prefix=a/b-c_d.e~f/"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 2, CHUNK), TY_TIER_DONE);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 2, CHUNK), TY_TIER_DONE);
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_DONE);
-	assert_non_null(strstr(lab.server.object[0].name, "/kv/a/b-c_d.e~f/"));
-	assert_int_equal(lab.server.refused_signatures, 0);
+	assert_non_null(strstr(server.object[0].name, "/kv/a/b-c_d.e~f/"));
+	assert_int_equal(server.refused_signatures, 0);
 	lab_close_tier();
 }
 
@@ -78,7 +78,7 @@ static void test_vectors(void **state)
 		assert_string_equal(should, vectors[i].signature);
 	}
 	/* and a request signed with another secret is refused */
-	lab.server.secret = "another";
+	server.secret = "another";
 	assert_int_equal(lab_open_tier(""), TY_DENIED);
 	assert_non_null(strstr(lab.error, "answers 403"));
 	assert_null(strstr(lab.error, "wJalr"));
@@ -105,9 +105,9 @@ static void test_exists(void **state)
 	assert_int_equal(io->found, 10);
 	lab_free(io);
 	/* a window past the end of it at most, not all that were named */
-	assert_in_range(lab.server.by_kind[2], 30 + 11, 29 + 10 + 2 * S3_KEYS_OUT);
+	assert_in_range(server.by_kind[2], 30 + 11, 29 + 10 + 2 * S3_KEYS_OUT);
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 41, 1, 0), TY_TIER_MISSING);
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 100, "GET", 500);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 100, "GET", 500);
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 3, 0), TY_TIER_FAILED);
 	lab_close_tier();
 }
@@ -142,36 +142,36 @@ static void test_pieces(void **state)
 	(void)state;
 	assert_int_equal(lab_open_tier(",part-size=5MiB,timeout=600s"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 2, big + 1), TY_TIER_DONE);
-	assert_int_equal(lab.server.by_kind[5], 5);
+	assert_int_equal(server.by_kind[5], 5);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 2, big + 1), TY_TIER_DONE);
-	assert_int_equal(lab.server.refused_signatures, 0);
+	assert_int_equal(server.refused_signatures, 0);
 	/* a piece that fails once is sent again */
-	s3_server_misbehave(&lab.server, S3_FAULT_CLOSE, 1, "PUT", 0);
+	s3_server_misbehave(&server, S3_FAULT_CLOSE, 1, "PUT", 0);
 	assert_int_equal(lab_do(TY_TIER_PUT, 2, 1, big), TY_TIER_DONE);
 	assert_int_equal(lab_do(TY_TIER_GET, 2, 1, big), TY_TIER_DONE);
 	/* each step that fails for good */
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 100, "PUT", 403);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 100, "PUT", 403);
 	assert_int_equal(lab_do(TY_TIER_PUT, 3, 1, big), TY_TIER_FAILED);
-	s3_server_misbehave(&lab.server, S3_FAULT_NO_ID, 1, "POST", 0);
+	s3_server_misbehave(&server, S3_FAULT_NO_ID, 1, "POST", 0);
 	assert_int_equal(lab_do(TY_TIER_PUT, 3, 1, big), TY_TIER_FAILED);
 	assert_non_null(strstr(lab.error, "UploadId"));
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "POST", 403);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 1, "POST", 403);
 	assert_int_equal(lab_do(TY_TIER_PUT, 3, 1, big), TY_TIER_FAILED);
 	lab_pass(2 * SECOND);
-	assert_int_equal(lab.server.aborted, 1); /* of the three, one had begun */
+	assert_int_equal(server.aborted, 1); /* of the three, one had begun */
 	for (int again = 1; again >= 0; again--) { /* an error behind the status: one that passes, one that does not */
-		lab.server.fault = S3_FAULT_LATE_ERROR;
-		lab.server.fault_count = 0;
+		server.fault = S3_FAULT_LATE_ERROR;
+		server.fault_count = 0;
 		struct ty_tier_io *io = lab_io(TY_TIER_PUT, 3, 0, 1, big);
-		struct batch batch = {.ios = &io, .count = 1};
-		unsigned begun = lab.server.by_kind[4];
+		struct driven_batch batch = {.ios = &io, .count = 1};
+		unsigned begun = server.by_kind[4];
 
 		lab.home = 0;
-		assert_int_equal(ty_send(lab.driver, &batch.msg, LAB_RUN), TY_OK);
-		while (lab.server.by_kind[4] == begun)
+		driven_submit(&lab, &batch);
+		while (server.by_kind[4] == begun)
 			lab_step();
-		s3_server_misbehave(&lab.server, S3_FAULT_LATE_ERROR, 1, "POST", 0);
-		lab.server.code = again ? "InternalError" : "NoSuchUpload";
+		s3_server_misbehave(&server, S3_FAULT_LATE_ERROR, 1, "POST", 0);
+		server.code = again ? "InternalError" : "NoSuchUpload";
 		while (!lab.home)
 			lab_step();
 		assert_int_equal(io->outcome, again ? TY_TIER_DONE : TY_TIER_FAILED);
@@ -181,9 +181,9 @@ static void test_pieces(void **state)
 		if (again)
 			assert_int_equal(lab_do(TY_TIER_DELETE, 3, 1, 0), TY_TIER_DONE);
 	}
-	assert_int_equal(lab.server.aborted, 2);
-	for (size_t i = 0; i < sizeof lab.server.piece / sizeof lab.server.piece[0]; i++)
-		assert_null(lab.server.piece[i].data);
+	assert_int_equal(server.aborted, 2);
+	for (size_t i = 0; i < sizeof server.piece / sizeof server.piece[0]; i++)
+		assert_null(server.piece[i].data);
 	lab_close_tier();
 }
 
@@ -195,7 +195,7 @@ static void test_order(void **state)
 
 	(void)state;
 	assert_int_equal(lab_open_tier(",timeout=60s"), TY_OK);
-	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 1, "PUT", 0);
+	s3_server_misbehave(&server, S3_FAULT_HANG, 1, "PUT", 0);
 	ios[0] = lab_io(TY_TIER_PUT, 1, 0, 1, CHUNK);
 	ios[1] = lab_io(TY_TIER_DELETE, 1, 0, 1, 0);
 	ios[2] = lab_io(TY_TIER_PUT, 2, 2, 1, CHUNK);
@@ -207,7 +207,7 @@ static void test_order(void **state)
 	}
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_MISSING);
 	/* and one that waits goes home in time, as any other */
-	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 100, "PUT", 0);
+	s3_server_misbehave(&server, S3_FAULT_HANG, 100, "PUT", 0);
 	ios[0] = lab_io(TY_TIER_PUT, 1, 0, 1, CHUNK);
 	ios[1] = lab_io(TY_TIER_DELETE, 1, 0, 1, 0);
 	lab_run(ios, 2);
@@ -222,15 +222,15 @@ static void test_order(void **state)
 static void test_lanes(void **state)
 {
 	struct ty_tier_io *ios[40];
-	struct batch writes = {.ios = ios, .count = 20};
+	struct driven_batch writes = {.ios = ios, .count = 20};
 
 	(void)state;
 	assert_int_equal(lab_open_tier(",connections=4,timeout=600s,stall=300s"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 1000, "PUT", 0);
+	s3_server_misbehave(&server, S3_FAULT_HANG, 1000, "PUT", 0);
 	for (uint32_t i = 0; i < 20; i++)
 		ios[i] = lab_io(TY_TIER_PUT, 100 + i, 40 + i, 1, CHUNK);
-	assert_int_equal(ty_send(lab.driver, &writes.msg, LAB_RUN), TY_OK);
+	driven_submit(&lab, &writes);
 	lab_pass(SECOND);
 	for (uint32_t i = 20; i < 40; i++)
 		ios[i] = lab_io(TY_TIER_GET, 1, i, 1, CHUNK);
@@ -239,7 +239,7 @@ static void test_lanes(void **state)
 		assert_int_equal(ios[i]->outcome, TY_TIER_DONE);
 		assert_true(lab_holds(ios[i], 1));
 	}
-	assert_in_range(lab.server.most_open, 3, 4);
+	assert_in_range(server.most_open, 3, 4);
 	lab_close_tier();
 	for (uint32_t i = 0; i < 40; i++)
 		lab_free(ios[i]);
@@ -251,7 +251,7 @@ static void write_credentials(const char *path, const char *secret)
 
 	assert_non_null(f);
 	fprintf(f, "# keys\n[other]\naws_access_key_id = x\n[default]\naws_access_key_id=%s\n aws_secret_access_key = %s \nregion = x\n",
-		lab.server.id, secret);
+		server.id, secret);
 	fclose(f);
 	assert_int_equal(chmod(path, 0600), 0);
 }
@@ -270,10 +270,10 @@ static void test_credentials_file(void **state)
 	unsetenv("AWS_SECRET_ACCESS_KEY");
 	snprintf(settings, sizeof settings, ",credentials-file=%s", path);
 	write_credentials(path, "first");
-	lab.server.secret = "first";
+	server.secret = "first";
 	assert_int_equal(lab_open_tier(settings), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-	lab.server.secret = "second";
+	server.secret = "second";
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_FAILED);
 	assert_non_null(strstr(lab.error, "403 SignatureDoesNotMatch"));
 	write_credentials(path, "second");
@@ -318,10 +318,10 @@ static void test_configuration(void **state)
 	assert_non_null(strstr(lab.error, "expected both or none"));
 	unsetenv("AWS_ACCESS_KEY_ID");
 	assert_int_equal(lab_open_tier(""), TY_DENIED);
-	assert_int_equal(lab.server.requests, 1); /* nothing was asked for what cannot be meant */
-	lab.server.id = NULL; /* from here on anybody may ask */
+	assert_int_equal(server.requests, 1); /* nothing was asked for what cannot be meant */
+	server.id = NULL; /* from here on anybody may ask */
 	for (int status = 200; status < 600; status += 101) { /* 200, 301, 402, 503 */
-		s3_server_misbehave(&lab.server, status == 200 ? S3_FAULT_NONE : S3_FAULT_STATUS, 1, "GET", status);
+		s3_server_misbehave(&server, status == 200 ? S3_FAULT_NONE : S3_FAULT_STATUS, 1, "GET", status);
 		if (status == 200 || status >= 500) {
 			assert_int_equal(lab_open_tier(""), TY_OK);
 			assert_non_null(strstr(lab.tier->stats.note, status == 200 ? "the bucket answers; requests are not signed" : "it does not answer"));

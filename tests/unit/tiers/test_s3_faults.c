@@ -15,7 +15,7 @@ static void test_wrong_objects(void **state)
 	assert_int_equal(lab_open_tier(""), TY_OK);
 	for (uint64_t i = 0; i < 4; i++) {
 		assert_int_equal(lab_do(TY_TIER_PUT, i, 1, CHUNK), TY_TIER_DONE);
-		s3_server_misbehave(&lab.server, faults[i], 1, "GET", 0);
+		s3_server_misbehave(&server, faults[i], 1, "GET", 0);
 		behind = lab.service->arena.base + CHUNK;
 		memset(behind, 0xdd, 65536);
 		assert_int_equal(lab_do(TY_TIER_GET, i, 1, CHUNK), TY_TIER_CORRUPT);
@@ -59,19 +59,19 @@ static void test_passing(void **state)
 
 			if (cases[i].fault == S3_FAULT_TRUNCATED && verbs[v] != TY_TIER_GET)
 				continue;
-			s3_server_misbehave(&lab.server, cases[i].fault, 1, method, cases[i].status);
-			lab.server.code = "SlowDown";
+			s3_server_misbehave(&server, cases[i].fault, 1, method, cases[i].status);
+			server.code = "SlowDown";
 			assert_int_equal(lab_do(verbs[v], 1, 1, CHUNK), TY_TIER_DONE);
 			/* a kept connection that ends is libcurl's own to make anew */
 			if (cases[i].fault != S3_FAULT_CLOSE)
 				assert_int_equal(lab_stat(&lab.tier->stats.retries), ++before);
 		}
 		assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-		s3_server_misbehave(&lab.server, cases[i].fault, 1000, "GET", cases[i].status);
-		lab.server.code = "SlowDown";
+		s3_server_misbehave(&server, cases[i].fault, 1000, "GET", cases[i].status);
+		server.code = "SlowDown";
 		assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_FAILED);
 		assert_non_null(strstr(lab.error, cases[i].words));
-		s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+		s3_server_misbehave(&server, S3_FAULT_NONE, 0, "", 0);
 		assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE); /* it was not taken for wrong */
 		lab_close_tier();
 	}
@@ -86,15 +86,15 @@ static void test_refusals(void **state)
 	assert_int_equal(lab_open_tier(""), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
 	for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
-		unsigned requests = lab.server.requests;
+		unsigned requests = server.requests;
 		char words[32];
 
-		s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", statuses[i]);
-		lab.server.code = "AccessDenied";
+		s3_server_misbehave(&server, S3_FAULT_STATUS, 1, "GET", statuses[i]);
+		server.code = "AccessDenied";
 		assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), statuses[i] == 507 ? TY_TIER_FULL : TY_TIER_FAILED);
 		snprintf(words, sizeof words, "answers %d", statuses[i]);
 		assert_non_null(strstr(lab.error, words));
-		assert_int_equal(lab.server.requests, requests + 1);
+		assert_int_equal(server.requests, requests + 1);
 	}
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	assert_int_equal(lab_stat(&lab.tier->stats.retries), 0);
@@ -111,11 +111,11 @@ static void test_floods(void **state)
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
 	for (int i = 0; i < 2; i++)
 		for (int v = 0; v < 2; v++) {
-			s3_server_misbehave(&lab.server, faults[i], 1, "", 0);
+			s3_server_misbehave(&server, faults[i], 1, "", 0);
 			assert_int_equal(lab_do(v ? TY_TIER_GET : TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_FAILED);
 			assert_non_null(strstr(lab.error, "more than 16384 bytes"));
 		}
-	s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+	s3_server_misbehave(&server, S3_FAULT_NONE, 0, "", 0);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	lab_close_tier();
 }
@@ -125,37 +125,37 @@ static void test_floods(void **state)
 static void test_down(void **state)
 {
 	struct ty_tier_io *io;
-	struct batch batch = {.ios = &io, .count = 1};
+	struct driven_batch batch = {.ios = &io, .count = 1};
 	unsigned requests;
 
 	(void)state;
 	assert_int_equal(lab_open_tier(",retries=1,timeout=60s"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1000, "", 503);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 1000, "", 503);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_FAILED);
 		assert_int_equal(lab_stat(&lab.tier->stats.down), 0);
 	}
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_FAILED); /* the fifth failure in a row is its first try */
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
-	requests = lab.server.requests;
+	requests = server.requests;
 	for (int i = 0; i < 50; i++) {
 		assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_FAILED);
 		assert_non_null(strstr(lab.error, "the store is down: it answers 503"));
 	}
-	assert_in_range(lab.server.requests, requests, requests + 3); /* probes */
+	assert_in_range(server.requests, requests, requests + 3); /* probes */
 	lab_pass(120 * SECOND);
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
-	assert_in_range(lab.server.requests, requests + 4, requests + 15); /* ever more seldom: 0.5, 1, 2, ... 30 s */
+	assert_in_range(server.requests, requests + 4, requests + 15); /* ever more seldom: 0.5, 1, 2, ... 30 s */
 	assert_int_equal(lab_do(TY_TIER_PUT, 2, 1, CHUNK), TY_TIER_LATE);
 	assert_int_equal(lab_do(TY_TIER_DELETE, 2, 1, CHUNK), TY_TIER_FAILED);
 	lab_pass(2 * SECOND);
 	io = lab_io(TY_TIER_PUT, 3, 0, 1, CHUNK);
 	lab.home = 0;
-	assert_int_equal(ty_send(lab.driver, &batch.msg, LAB_RUN), TY_OK);
+	driven_submit(&lab, &batch);
 	lab_pass(2 * SECOND);
 	assert_int_equal(lab.home, 0);
-	s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+	s3_server_misbehave(&server, S3_FAULT_NONE, 0, "", 0);
 	while (!lab.home)
 		lab_step();
 	assert_int_equal(io->outcome, TY_TIER_DONE);
@@ -163,13 +163,13 @@ static void test_down(void **state)
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 0);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	/* the same with nobody there, and with one who takes connections and says nothing */
-	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 1000, "", 0);
+	s3_server_misbehave(&server, S3_FAULT_HANG, 1000, "", 0);
 	for (int i = 0; i < 5; i++)
 		assert_int_not_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
 	lab_pass(60 * SECOND);
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
-	s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+	s3_server_misbehave(&server, S3_FAULT_NONE, 0, "", 0);
 	lab_pass(60 * SECOND);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	lab_close_tier();
@@ -193,12 +193,12 @@ static void test_down_without_memory(void **state)
 	(void)state;
 	assert_int_equal(lab_open_tier(",timeout=2s,retries=0"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 100, "", 503);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 100, "", 503);
 	for (int i = 0; i < 5; i++)
 		assert_int_not_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
 	assert_int_equal(lab_stat(&lab.tier->stats.down), 1);
 	no_memory = 1;
-	s3_server_misbehave(&lab.server, S3_FAULT_NONE, 0, "", 0);
+	s3_server_misbehave(&server, S3_FAULT_NONE, 0, "", 0);
 	lab_pass(60 * SECOND);
 	assert_int_equal(no_memory, 0);
 	assert_int_equal(lab_do(TY_TIER_GET, 1, 1, CHUNK), TY_TIER_DONE);
@@ -213,7 +213,7 @@ static void test_deadline(void **state)
 	(void)state;
 	assert_int_equal(lab_open_tier(",timeout=4s,retries=0"), TY_OK);
 	assert_int_equal(lab_do(TY_TIER_PUT, 1, 1, CHUNK), TY_TIER_DONE);
-	s3_server_misbehave(&lab.server, S3_FAULT_DRIP, 1, "GET", 0);
+	s3_server_misbehave(&server, S3_FAULT_DRIP, 1, "GET", 0);
 	io = lab_io(TY_TIER_GET, 1, 0, 1, CHUNK);
 	lab_run(&io, 1);
 	if (io->outcome != TY_TIER_LATE)
@@ -230,17 +230,17 @@ static void test_deadline(void **state)
 static void test_stop(void **state)
 {
 	struct ty_tier_io *ios[40];
-	struct batch batch = {.ios = ios, .count = 40};
+	struct driven_batch batch = {.ios = ios, .count = 40};
 
 	(void)state;
 	assert_int_equal(lab_open_tier(",part-size=5MiB,connections=4"), TY_OK);
-	s3_server_misbehave(&lab.server, S3_FAULT_HANG, 1000, "", 0);
-	lab.server.fault_count = 1000;
+	s3_server_misbehave(&server, S3_FAULT_HANG, 1000, "", 0);
+	server.fault_count = 1000;
 	for (uint32_t i = 0; i < 40; i++)
 		ios[i] = i % 4 == 0 ? lab_io(TY_TIER_EXISTS, i, 0, 40, 0)
 				    : lab_io(i % 2 ? TY_TIER_PUT : TY_TIER_GET, i, 0, 1, i == 1 ? 6 << 20 : CHUNK);
 	lab.home = 0;
-	assert_int_equal(ty_send(lab.driver, &batch.msg, LAB_RUN), TY_OK);
+	driven_submit(&lab, &batch);
 	lab_pass(SECOND);
 	assert_int_equal(lab.home, 0);
 	lab_close_tier();
@@ -275,7 +275,7 @@ static void test_random(void **state)
 		int times = (int)draw(&random, 6);
 		const char *method = methods[draw(&random, 5)];
 
-		s3_server_misbehave(&lab.server, fault, times, method, draw(&random, 2) ? 503 : 403);
+		s3_server_misbehave(&server, fault, times, method, draw(&random, 2) ? 503 : 403);
 		for (uint32_t i = 0; i < count; i++) {
 			enum ty_tier_verb verb = (enum ty_tier_verb)draw(&random, 4);
 
@@ -296,7 +296,7 @@ static void test_random(void **state)
 	assert_int_equal(lab_stat(&lab.tier->stats.in_flight[0]), 0);
 	assert_int_equal(lab_stat(&lab.tier->stats.in_flight[1]), 0);
 	assert_int_equal(lab_stat(&lab.tier->stats.in_flight_bytes[0]), 0);
-	assert_int_equal(lab.server.refused_signatures, 0);
+	assert_int_equal(server.refused_signatures, 0);
 	lab_close_tier();
 }
 

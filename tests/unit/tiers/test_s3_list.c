@@ -15,7 +15,7 @@ static struct ty_tier_io *list_io(struct ty_tier_page *page)
 
 static void put_raw(const char *name)
 {
-	struct s3_object *o = &lab.server.object[lab.server.object_count++];
+	struct s3_object *o = &server.object[server.object_count++];
 
 	snprintf(o->name, sizeof o->name, "/kv/%s", name);
 	o->data = calloc(1, 10);
@@ -64,18 +64,18 @@ static void test_rights(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", 403);
-		lab.server.code = cases[i].code;
+		s3_server_misbehave(&server, S3_FAULT_STATUS, 1, "GET", 403);
+		server.code = cases[i].code;
 		assert_int_equal(lab_open_tier(""), TY_DENIED);
 		assert_non_null(strstr(lab.error, cases[i].words));
 	}
-	lab.server.list = "<html>It works!</html>";
+	server.list = "<html>It works!</html>";
 	assert_int_equal(lab_open_tier(""), TY_INVALID);
 	assert_non_null(strstr(lab.error, "its answer is no list"));
-	lab.server.list = NULL;
+	server.list = NULL;
 	assert_int_equal(lab_open_tier(""), TY_OK);
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", 403); /* taken away since */
-	lab.server.code = "AccessDenied";
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 1, "GET", 403); /* taken away since */
+	server.code = "AccessDenied";
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_FAILED);
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_MISSING);
 	lab_close_tier();
@@ -127,13 +127,13 @@ static void test_list(void **state)
 		if (n % 5 == 0)
 			continue;
 		page = (struct ty_tier_page){.wanted = 1, .prefix = lab_key(n), .prefix_length = TY_KEY_BYTES};
-		requests = lab.server.requests;
+		requests = server.requests;
 		list_all(&page, seen, 50, false);
 		assert_int_equal(seen[n], 1);
-		assert_int_equal(lab.server.requests, requests + 1); /* the server looks for it, not we among all */
+		assert_int_equal(server.requests, requests + 1); /* the server looks for it, not we among all */
 	}
 	assert_int_equal(lab_do(TY_TIER_EXISTS, 1, 1, 0), TY_TIER_DONE);
-	assert_int_equal(lab.server.refused_signatures, 0);
+	assert_int_equal(server.refused_signatures, 0);
 	lab_close_tier();
 }
 
@@ -162,7 +162,7 @@ static void test_hostile_lists(void **state)
 	(void)state;
 	assert_int_equal(lab_open_tier(",retries=0"), TY_OK);
 	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-		lab.server.list = lists[i].text;
+		server.list = lists[i].text;
 		page.cursor.length = 0;
 		io = list_io(&page);
 		lab_run(&io, 1);
@@ -172,7 +172,7 @@ static void test_hostile_lists(void **state)
 		ty_tier_page_clear(&page);
 		free(io);
 	}
-	lab.server.list = NULL;
+	server.list = NULL;
 	for (uint32_t length = 72; length <= TY_TIER_CURSOR_MAX; length += 8) { /* a cursor of somebody else's */
 		page.cursor.length = length;
 		io = list_io(&page);
@@ -182,7 +182,7 @@ static void test_hostile_lists(void **state)
 		free(io);
 	}
 	page.cursor.length = 0;
-	s3_server_misbehave(&lab.server, S3_FAULT_STATUS, 1, "GET", 403);
+	s3_server_misbehave(&server, S3_FAULT_STATUS, 1, "GET", 403);
 	io = list_io(&page);
 	lab_run(&io, 1);
 	assert_int_equal(io->outcome, TY_TIER_FAILED);
@@ -206,7 +206,7 @@ static void test_more_than_asked(void **state)
 		for (unsigned i = 0; i < count; i++)
 			n += (size_t)sprintf(text + n, "<Contents><Key>tyer/%064x</Key><Size>5</Size></Contents>", i);
 		sprintf(text + n, "%s", END);
-		lab.server.list = text;
+		server.list = text;
 		page.cursor.length = 0;
 		io = list_io(&page);
 		lab_run(&io, 1);
@@ -231,7 +231,7 @@ static void test_endless_list(void **state)
 	memset(text, '<', S3_LIST_BYTES + 1);
 	text[S3_LIST_BYTES + 1] = 0;
 	assert_int_equal(lab_open_tier(",retries=0"), TY_OK);
-	lab.server.list = text;
+	server.list = text;
 	lab_run(&io, 1);
 	assert_int_equal(io->outcome, TY_TIER_FAILED);
 	assert_non_null(strstr(io->error, "more than 524288 bytes: cut off"));
