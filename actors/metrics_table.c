@@ -58,7 +58,7 @@ static void limit_constant(const struct ty_view *v, const struct ty_metric *m, s
 	put(m, sink, "", whole(m->offset));
 }
 
-/* ---- the service, the process, the runtime -------------------------------------------------------------------------- */
+/* ---- the service, the process --------------------------------------------------------------------------------------- */
 
 static void service_info(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
 {
@@ -128,22 +128,6 @@ static void log_lost(const struct ty_view *v, const struct ty_metric *m, struct 
 {
 	(void)v;
 	put(m, sink, "", whole(ty_log_lost()));
-}
-
-static void runtime(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
-{
-	put(m, sink, "", whole(*(const uint64_t *)(const void *)((const char *)&v->runtime + m->offset)));
-}
-
-static void running(const struct ty_view *v, const struct ty_metric *m, struct ty_metric_sink *sink)
-{
-	char labels[128];
-
-	if (v->running.actor == NULL)
-		return;
-	snprintf(labels, sizeof labels, "actor=\"%.40s\",message=\"%.40s\"", v->running.actor,
-		v->running.message ? v->running.message : "");
-	put(m, sink, labels, real((double)v->running_ns / 1e9));
 }
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
@@ -357,7 +341,9 @@ static void device_ns(const struct ty_view *v, const struct ty_metric *m, struct
 
 #define LIMIT(name, unit, read, field, help) {"tyer_limit_" name, TY_GAUGE, unit, read, offsetof(struct ty_config, field), help}
 #define CONSTANT(name, unit, value, help) {"tyer_limit_" name, TY_GAUGE, unit, limit_constant, value, help}
-#define RUNTIME(name, type, field, help) {"tyer_runtime_" name, type, "", runtime, offsetof(struct ty_runtime_stats, field), help}
+#define RUNTIME(name, type, field, help) {"tyer_runtime_" name, type, "", ty_read_runtime, offsetof(struct ty_runtime_stats, field), help}
+#define WORKER(name, type, unit, field, help) {"tyer_worker_" name, type, unit, ty_read_worker, offsetof(struct ty_thread_stats, field), help}
+#define ACTOR(name, type, unit, field, help) {"tyer_actor_" name, type, unit, ty_read_actor, offsetof(struct ty_actor_stats, field), help}
 #define EMBEDDED(name, type, field, help) {"tyer_embedded_" name, type, "", embedded, offsetof(struct ty_embedded_stats, field), help}
 #define ATTACH(name, field, help) {"tyer_attach_" name, TY_COUNTER, "", attach, offsetof(struct ty_clients_stats, field), help}
 #define RPC(name, type, read, field, help) {"tyer_" name, type, "", read, offsetof(struct ty_rpc_stats, field), help}
@@ -553,7 +539,20 @@ const struct ty_metric ty_metrics[] = {
 	RUNTIME("refused", TY_COUNTER, refused, "Messages that their receiver did not handle: after its end, or misfits."),
 	RUNTIME("dropped", TY_COUNTER, dropped, "Of these, those that nobody was given back."),
 	RUNTIME("misfits", TY_COUNTER, misfits, "Of these, those whose type or size their receiver does not know: a bug."),
-	{"tyer_runtime_running_seconds", TY_GAUGE, "seconds", running, 0, "The message that has been running longest right now."},
+	{"tyer_runtime_running_seconds", TY_GAUGE, "seconds", ty_read_running, 0, "The message that has been running longest right now."},
+	WORKER("messages", TY_COUNTER, "", messages, "Messages handled on this thread of the pool."),
+	WORKER("runs", TY_COUNTER, "", runs, "Runs of actors on it."),
+	WORKER("running_seconds", TY_COUNTER, "seconds", running_ns, "Time that they took; the rest of its time it looked for work or slept."),
+	WORKER("exhausted", TY_COUNTER, "", exhausted, "Runs that ended by their budget with messages left."),
+	WORKER("steals", TY_COUNTER, "", steals, "Actors that it took from another worker's queue."),
+	WORKER("parks", TY_COUNTER, "", parks, "Times it went to sleep."),
+	WORKER("wakes", TY_COUNTER, "", wakes, "Times it was woken."),
+	WORKER("queue_high", TY_GAUGE, "", queue_high, "Most actors that waited for it at once; counts to 256."),
+	ACTOR("messages", TY_COUNTER, "", messages, "Messages that this actor handled."),
+	ACTOR("runs", TY_COUNTER, "", runs, "Times it was scheduled and run; of one with a thread of its own: turns."),
+	ACTOR("running_seconds", TY_COUNTER, "seconds", running_ns, "Time in runs and polls that have ended."),
+	ACTOR("exhausted", TY_COUNTER, "", exhausted, "Runs that ended by their budget with messages left."),
+	ACTOR("queue_high", TY_GAUGE, "", queue_high, "Most messages that it ever found waiting."),
 
 	LIMIT("arena_bytes", "bytes", limit_u64, l1_size, "--l1-size"),
 	LIMIT("arena_ahead_bytes", "bytes", limit_u64, l1_ahead, "--l1-ahead"),

@@ -170,7 +170,7 @@ void ty_view_take(struct ty_view *view, const struct ty_service *service)
 		view->attached += state == 1;
 		view->joined += state == 2;
 	}
-	ty_runtime_stats(service->rt, &view->runtime);
+	ty_view_runtime(view);
 	view->running = ty_runtime_longest(service->rt);
 	if (view->running.actor && now > view->running.since)
 		view->running_ns = (uint64_t)(now - view->running.since);

@@ -17,6 +17,15 @@ struct ty_device_view {
 	uint64_t call_ns;  /* for how long */
 };
 
+#define TY_VIEW_WORKERS 64 /* as many as a runtime may have */
+/* Those with a place of their own in struct ty_service. */
+#define TY_VIEW_ACTORS (10 + 8 + TY_MAX_BYTEWORKERS + 2 * TY_MAX_PACKERS + TY_MAX_DEVICES + 1 + TY_MAX_TIERS)
+
+struct ty_actor_view {
+	char name[24]; /* unlike any other's */
+	struct ty_actor_stats stats;
+};
+
 struct ty_view {
 	const struct ty_service *service;
 	const struct ty_config *config;
@@ -27,6 +36,10 @@ struct ty_view {
 	struct ty_device_view devices[TY_MAX_DEVICES + 1]; /* the last one is embedded: its name alone, for operations */
 	uint32_t attached, joined;
 	struct ty_runtime_stats runtime;
+	struct ty_thread_stats workers[TY_VIEW_WORKERS];
+	uint32_t worker_count;
+	struct ty_actor_view actors[TY_VIEW_ACTORS];
+	uint32_t actor_count;
 	struct ty_running running;
 	uint64_t running_ns;
 	uint64_t resident_bytes; /* of the process, beside the arena */
@@ -64,10 +77,14 @@ struct ty_metric {
 	const char *help;
 };
 
-/* metrics_tiers.c */
+/* metrics_runtime.c */
+void ty_view_runtime(struct ty_view *view); /* its part of ty_view_take, when service and devices are known */
+
+/* metrics_tiers.c, and from ty_read_runtime on metrics_runtime.c */
 typedef void ty_metric_read(const struct ty_view *view, const struct ty_metric *metric, struct ty_metric_sink *sink);
 ty_metric_read ty_read_tier, ty_read_tier_seconds, ty_read_tier_limit, ty_read_tier_serving, ty_read_tier_size, ty_read_tier_outcomes, ty_read_tier_verbs,
-	ty_read_tier_lanes, ty_read_scrub, ty_read_scrub_seconds, ty_read_prefetch, ty_read_writeback;
+	ty_read_tier_lanes, ty_read_scrub, ty_read_scrub_seconds, ty_read_prefetch, ty_read_writeback,
+	ty_read_runtime, ty_read_running, ty_read_worker, ty_read_actor;
 
 extern const struct ty_metric ty_metrics[];
 extern const size_t ty_metric_count;

@@ -167,7 +167,7 @@ static void check_sample(const char *family, const char *type, char *line)
 /* Reads the page, line by line, into `samples`. */
 static void parse(char *text)
 {
-	char family[128] = "", type[32] = "", seen[8192] = " ", key[160];
+	char family[128] = "", type[32] = "", seen[16384] = " ", key[160];
 	bool has_help = true, has_samples = true, eof = false;
 	char *save = NULL;
 
@@ -405,6 +405,53 @@ static void test_metrics(void **state)
 	assert_true(sample_count > 200);
 }
 
+/* Of both workers. */
+static double of_workers(const char *name)
+{
+	char series[128];
+	double sum = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(series, sizeof series, "%s{worker=\"%u\"}", name, i);
+		sum += value(series);
+	}
+	return sum;
+}
+
+/* Worker by worker, and of each actor that the service has under a name. */
+static void test_runtime_parts(void **state)
+{
+	char *text;
+
+	(void)state;
+	set_everything();
+	service->populate[0] = service->populate[1] = service->metrics; /* who it is does not matter here, but the names */
+	service->populate_count = 2;
+	tier.actor = service->rpc;
+	do { /* what a run counts is seen when it is over; rpc's is its START, metrics' a page */
+		text = page(TY_PAGE_METRICS, 200);
+		parse(text);
+		free(text);
+	} while (value("tyer_actor_messages_total{actor=\"rpc\"}") < 1 || value("tyer_actor_runs_total{actor=\"rpc\"}") < 1 ||
+		value("tyer_actor_messages_total{actor=\"metrics\"}") < 2 || value("tyer_actor_runs_total{actor=\"metrics\"}") < 2 ||
+		value("tyer_actor_running_seconds_total{actor=\"metrics\"}") <= 0 || value("tyer_actor_queue_high{actor=\"metrics\"}") < 1 ||
+		of_workers("tyer_worker_messages_total") < 2 || of_workers("tyer_worker_runs_total") < 2 ||
+		of_workers("tyer_worker_running_seconds_total") <= 0);
+	expect_sample("tyer_actor_exhausted_total{actor=\"rpc\"}", 0);
+	assert_true(value("tyer_actor_messages_total{actor=\"populate-0\"}") <= value("tyer_actor_messages_total{actor=\"populate-1\"}"));
+	assert_true(value("tyer_actor_messages_total{actor=\"tier-0\"}") >= 1);
+	for (size_t i = 0; i < sample_count; i++) /* those that are not there, and workers beyond the two */
+		assert_false(strstr(samples[i].name, "actor=\"admin\"") || strstr(samples[i].name, "worker=\"2\""));
+	assert_true(of_workers("tyer_worker_messages_total") <= value("tyer_runtime_messages_total"));
+	assert_true(of_workers("tyer_worker_runs_total") <= value("tyer_runtime_runs_total"));
+	assert_true(of_workers("tyer_worker_parks_total") <= value("tyer_runtime_parks_total"));
+	assert_true(of_workers("tyer_worker_wakes_total") <= value("tyer_runtime_wakes_total"));
+	assert_true(of_workers("tyer_worker_steals_total") <= value("tyer_runtime_steals_total"));
+	assert_true(of_workers("tyer_worker_exhausted_total") <= value("tyer_runtime_exhausted_total"));
+	assert_true(of_workers("tyer_worker_queue_high") >= 0);
+	tier.actor = NULL;
+}
+
 /* STATUS counts the same under the same names. */
 static void test_status_counters(void **state)
 {
@@ -610,6 +657,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_metrics, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_runtime_parts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_status_counters, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_status_page, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_health, set_up, tear_down),
