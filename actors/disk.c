@@ -54,6 +54,7 @@ static void publish(struct disk_actor *a)
 	ty_tier_tell(a->tier);
 	atomic_store_explicit(&a->tier->stats.chunks, a->index.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.used_bytes, a->index.bytes, memory_order_relaxed);
+	atomic_store_explicit(&a->tier->stats.namespaces, a->index.names.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.quarantine_bytes, a->aside, memory_order_relaxed);
 }
 
@@ -238,7 +239,7 @@ static void exists(struct disk_actor *a, struct ty_tier_io *io)
 
 	while (io->found < io->key_count && (entry = disk_index_find(&a->index, &io->keys[io->found]))) {
 		if (io->found == 0) {
-			io->whose = ty_tier_names_at(a->disk->names, entry->name);
+			ty_tier_tell_whose(io, ty_tier_names_at(&a->index.names, entry->name));
 			io->takes = entry->bytes;
 			io->parts = entry->parts;
 			for (uint32_t i = 0; i < entry->parts; i++)
@@ -399,7 +400,7 @@ static void list(struct disk_actor *a, struct ty_tier_io *io)
 		keep_ticking(a);
 		return;
 	}
-	outcome = disk_index_page(&a->index, a->disk->names, io->page, &why);
+	outcome = disk_index_page(&a->index, io->page, &why);
 	ty_tier_complete(a->tier, io, outcome, outcome == TY_TIER_DONE ? NULL : "%s", why);
 }
 
@@ -426,11 +427,6 @@ static bool is_unreadable(const struct disk_job *job)
 	return job->error == EIO || job->error == EISDIR || job->error == ELOOP || job->error == ESPIPE;
 }
 
-static uint16_t name_of(struct disk_actor *a, const struct ty_identity *identity)
-{
-	return identity ? ty_tier_names_number(a->disk->names, identity) : 0;
-}
-
 static void finish(struct disk_actor *a, struct disk_job *job)
 {
 	struct ty_tier_io *io = job->io;
@@ -445,7 +441,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 	a->errands -= !io;
 	if (job->work == DISK_PUT) {
 		uint64_t stored[TY_CHUNK_MAX_PARTS];
-		struct disk_shape shape = {job->shape.key, name_of(a, io->identity), job->shape.parts, job->shape.length,
+		struct disk_shape shape = {job->shape.key, 0, job->shape.parts, job->shape.length,
 			ty_envelope_is_packed(&job->shape) ? stored : NULL};
 
 		for (uint32_t i = 0; i < job->shape.parts; i++)
@@ -455,7 +451,7 @@ static void finish(struct disk_actor *a, struct disk_job *job)
 			job->outcome = TY_TIER_LATE;
 			snprintf(job->why, sizeof job->why, "it was deleted");
 			(void)errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
-		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, job->folder, false)) {
+		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, io->identity, job->folder, false)) {
 			job->outcome = TY_TIER_FAILED; /* the next start finds it */
 			snprintf(job->why, sizeof job->why, "no memory to remember it");
 		}
@@ -671,18 +667,14 @@ static void on_checked(void *self, struct ty_msg *msg)
 static void take_found(struct disk_actor *a, struct disk_found *found)
 {
 	uint32_t end = found->count - found->at < FOUND_MAX ? found->count : found->at + FOUND_MAX;
-	uint16_t name[TY_MAX_SPACES + 1] = {0}; /* of the found names' numbers: ours. Looking for one takes time */
 
 	for (; found->at < end; found->at++) {
 		struct disk_shape *shape = &found->item[found->at];
-		uint16_t theirs = shape->name;
+		const struct ty_identity *whose = ty_tier_names_at(&found->names, shape->name);
 
-		if (theirs && !name[theirs])
-			name[theirs] = name_of(a, ty_tier_names_at(&found->names, theirs));
-		shape->name = name[theirs];
 		/* What was written meanwhile is newer, what is being removed is not there. */
 		if (!disk_index_find(&a->index, &shape->key) && !is_leaving(a, &shape->key) && !is_gone(a, &shape->key))
-			(void)disk_index_put(&a->index, shape, found->folder, true);
+			(void)disk_index_put(&a->index, shape, whose, found->folder, true);
 		drop_twin(a, &shape->key, found->folder);
 		free((void *)(uintptr_t)shape->length);
 		shape->length = NULL;

@@ -51,7 +51,6 @@ struct disk {
 	int event_fd;               /* told by the ring's completions and by whoever sends to the actor */
 	bool sync;
 	uint64_t quarantine;        /* bytes of wrong files that are kept, of all folders together */
-	struct ty_tier_names *names; /* the actor's: whose the chunks are that it has seen */
 	uint64_t boot;              /* in the names of temporary files: those of others are leftovers */
 	struct ty_actor *worker[DISK_WORKERS], *scanner;
 };
@@ -65,7 +64,7 @@ void disk_close(struct ty_tier *tier);
 
 struct disk_shape { /* of a chunk */
 	struct ty_key key;
-	uint16_t name;                      /* whose it is; 0: not known */
+	uint32_t name;                      /* whose it is; 0: the chunk does not say */
 	uint32_t parts;
 	const uint64_t *length;
 	const uint64_t *stored;             /* bytes that a part takes, packed, or 0: as it is. Null: none is packed */
@@ -77,7 +76,8 @@ struct disk_entry {
 	struct ty_key key;
 	uint64_t bytes;                     /* of the file */
 	uint64_t serial;                    /* another entry of the same key has another one */
-	uint16_t folder, parts, name;
+	uint32_t name;                      /* taken */
+	uint8_t folder, parts;
 	bool packed;
 	uint64_t length[];                  /* of the parts; packed: behind it, in 32 bits each, what they take, or 0 */
 };
@@ -107,19 +107,21 @@ struct disk_index {
 	struct disk_entry **segment[1u << 12]; /* buckets, SEGMENT each: grows bucket by bucket (linear hashing) */
 	uint32_t buckets, round;            /* round: the power of two that it grew from */
 	struct disk_order order;
+	struct ty_tier_names names;         /* of its entries */
 	uint64_t count, bytes, serials;
 };
 
 bool disk_index_init(struct disk_index *x, const struct ty_policy_class *policy); /* false: no memory */
 void disk_index_clear(struct disk_index *x);
 struct disk_entry *disk_index_find(const struct disk_index *x, const struct ty_key *key);
-/* A new entry, the youngest (or the oldest); replaces one of the same key. Null: no memory. */
-struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest);
+/* A new entry, the youngest (or the oldest), of `whose` (null: the chunk does not say; shape->name is not looked at); replaces one of the
+ * same key. Null: no memory. */
+struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, const struct ty_identity *whose, uint32_t folder,
+	bool oldest);
 void disk_index_touch(struct disk_index *x, struct disk_entry *entry);
 void disk_index_remove(struct disk_index *x, struct disk_entry *entry, bool evicted); /* and free it. evicted: to make room */
 /* A LIST's: DONE, or FAILED and why. */
-enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty_tier_names *names, struct ty_tier_page *page,
-	const char **why);
+enum ty_tier_outcome disk_index_page(const struct disk_index *x, struct ty_tier_page *page, const char **why);
 
 /* ---- disk_job.c ---- */
 

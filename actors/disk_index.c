@@ -59,6 +59,7 @@ void disk_index_clear(struct disk_index *x)
 	for (uint32_t i = 0; i < SEGMENTS; i++)
 		free(x->segment[i]);
 	disk_order_close(&x->order);
+	ty_tier_names_clear(&x->names);
 	memset(x, 0, sizeof *x);
 }
 
@@ -119,8 +120,7 @@ static bool read_place(const struct disk_index *x, const struct ty_tier_cursor *
 
 /* The table as it would be with `round` buckets (a power of two): what hashes alike there is together in the buckets at that
  * distance, however often the table has grown since. So a page is of whole such classes, and the cursor is a class and its round. */
-enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty_tier_names *names, struct ty_tier_page *page,
-	const char **why)
+enum ty_tier_outcome disk_index_page(const struct disk_index *x, struct ty_tier_page *page, const char **why)
 {
 	uint32_t looks = LOOKS_MAX;
 	struct place at;
@@ -132,7 +132,7 @@ enum ty_tier_outcome disk_index_page(const struct disk_index *x, const struct ty
 	for (; at.class < at.round && page->count < page->wanted && looks; at.class++, looks--)
 		for (uint64_t bucket = at.class; bucket < x->buckets; bucket += at.round)
 			for (const struct disk_entry *e = *bucket_at(x, (uint32_t)bucket); e; e = e->next)
-				if (!ty_tier_page_add(page, &(struct ty_tier_item){e->key, ty_tier_names_at(names, e->name), e->bytes, e->parts}))
+				if (!ty_tier_page_add(page, &(struct ty_tier_item){e->key, ty_tier_names_at(&x->names, e->name), e->bytes, e->parts}))
 					return TY_TIER_FAILED;
 	page->cursor.length = at.class < at.round ? sizeof at : 0;
 	memcpy(page->cursor.bytes, &at, sizeof at);
@@ -156,6 +156,7 @@ void disk_index_remove(struct disk_index *x, struct disk_entry *entry, bool evic
 	disk_order_remove(&x->order, entry, evicted);
 	x->count--;
 	x->bytes -= entry->bytes;
+	ty_tier_names_drop(&x->names, entry->name);
 	free(entry);
 }
 
@@ -176,22 +177,28 @@ static void set_stored(struct disk_entry *entry, uint32_t part, uint64_t bytes)
 	memcpy((char *)&entry->length[entry->parts] + part * sizeof stored, &stored, sizeof stored);
 }
 
-struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest)
+struct disk_entry *disk_index_put(struct disk_index *x, const struct disk_shape *shape, const struct ty_identity *whose, uint32_t folder,
+	bool oldest)
 {
 	size_t each = sizeof(uint64_t) + (shape->stored ? sizeof(uint32_t) : 0);
 	struct disk_entry *entry = malloc(sizeof *entry + shape->parts * each);
 	struct disk_entry *before = disk_index_find(x, &shape->key), **link;
 
+	static_assert(TY_CHUNK_MAX_PARTS <= UINT8_MAX && DISK_FOLDERS <= UINT8_MAX, "an entry counts them in a byte");
 	if (!entry)
 		return NULL;
+	entry->name = whose ? ty_tier_names_take(&x->names, whose) : 0;
+	if (whose && !entry->name) { /* who is looked for by his name would not be found */
+		free(entry);
+		return NULL;
+	}
 	if (before)
 		disk_index_remove(x, before, false);
 	entry->key = shape->key;
 	entry->packed = shape->stored != NULL;
 	entry->serial = ++x->serials;
-	entry->name = shape->name;
-	entry->folder = (uint16_t)folder;
-	entry->parts = (uint16_t)shape->parts;
+	entry->folder = (uint8_t)folder;
+	entry->parts = (uint8_t)shape->parts;
 	memcpy(entry->length, shape->length, shape->parts * sizeof entry->length[0]);
 	entry->bytes = TY_ENVELOPE_BYTES;
 	for (uint32_t i = 0; i < shape->parts; i++) {

@@ -285,8 +285,7 @@ enum ty_code disk_open(struct ty_tier *tier, struct ty_error *err)
 	for (uint32_t i = 0; i < DISK_FOLDERS; i++)
 		d->folder[i].fd = d->folder[i].lock_fd = -1;
 	randombytes_buf(&d->boot, sizeof d->boot);
-	d->names = calloc(1, sizeof *d->names);
-	code = d->names ? take_arguments(d, &io, err) : ty_fail(err, TY_NO_MEMORY, "no memory for a disk tier");
+	code = take_arguments(d, &io, err);
 	if (code == TY_OK)
 		code = take_folders(d, err);
 	for (uint32_t i = 0; i < d->folder_count && code == TY_OK; i++) {
@@ -324,9 +323,6 @@ void disk_close(struct ty_tier *tier)
 		if (d->folder[i].fd >= 0)
 			close(d->folder[i].fd);
 	}
-	if (d->names)
-		ty_tier_names_clear(d->names);
-	free(d->names);
 	free(d);
 	tier->state = NULL;
 }

@@ -82,7 +82,11 @@ static void add(struct disk_found *found, const struct ty_envelope *e)
 	item->stored = packed ? length + e->parts : NULL;
 	item->key = e->key;
 	/* every identity has a model: without one it was not known when the chunk went down */
-	item->name = e->identity.model[0] ? ty_tier_names_number(&found->names, &e->identity) : 0;
+	item->name = e->identity.model[0] ? ty_tier_names_take(&found->names, &e->identity) : 0;
+	if (e->identity.model[0] && !item->name) {
+		free(length);
+		return;
+	}
 	item->parts = e->parts;
 	memcpy(length, e->length, e->parts * sizeof *length);
 	for (uint32_t i = 0; packed && i < e->parts; i++)

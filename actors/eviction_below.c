@@ -21,6 +21,7 @@ struct eviction_errand {
 	struct eviction_job *job;
 	uint32_t tier;
 	struct ty_key key;
+	struct ty_identity whose;     /* EXISTS */
 	struct ty_tier_io io;         /* last: EXISTS has parts behind it */
 };
 
@@ -59,6 +60,7 @@ static struct eviction_errand *new_errand(struct eviction_job *job, uint32_t tie
 	errand->io.home = ty_self();
 	errand->io.home_type = TY_EVICTION_TIER_IO;
 	errand->io.verb = verb;
+	errand->io.whose = &errand->whose;
 	errand->io.keys = &errand->key;
 	errand->io.key_count = key != NULL;
 	errand->io.aside = true; /* nobody's prompt waits for it */
@@ -207,10 +209,10 @@ static void probed(struct eviction_job *job, struct eviction_errand *errand)
 
 	if (io->outcome != TY_TIER_DONE)
 		note_io(job, errand->tier, io);
-	if (!job->x || io->outcome != TY_TIER_DONE || !io->found || !eviction_selects_below(&job->select, &errand->key, io->whose)) {
+	if (!job->x || io->outcome != TY_TIER_DONE || !io->found || !eviction_selects_below(&job->select, &errand->key, io->known ? io->whose : NULL)) {
 		free(errand);
 	} else if (lists(job)) {
-		list_below(job, errand->tier, &(struct ty_tier_item){errand->key, io->whose, io->takes, io->parts});
+		list_below(job, errand->tier, &(struct ty_tier_item){errand->key, io->known ? io->whose : NULL, io->takes, io->parts});
 		free(errand);
 	} else {
 		errand->next = job->found;

@@ -466,6 +466,7 @@ const struct ty_metric ty_metrics[] = {
 	TIER("evicted", TY_COUNTER, "", ty_read_tier, evicted, "Chunks that the tier took away to keep to its size."),
 	TIER("quarantined", TY_COUNTER, "", ty_read_tier, quarantined, "Chunks that were wrong and were put aside."),
 	TIER("quarantine_bytes", TY_GAUGE, "bytes", ty_read_tier, quarantine_bytes, "Of those, what is kept aside."),
+	TIER("namespaces", TY_GAUGE, "", ty_read_tier, namespaces, "Namespaces of the chunks that a disk holds; they take 1.3 KiB of memory each."),
 	TIER("foreign", TY_COUNTER, "", ty_read_tier, foreign, "Things found in the tier that are none of its chunks."),
 	TIER("dropped", TY_COUNTER, "", ty_read_tier, dropped, "Chunks that did not go down because the tier was too slow."),
 	TIER("offered_late", TY_COUNTER, "", ty_read_tier, offered_late,

@@ -44,7 +44,7 @@ static void end_query(struct redis_actor *a, struct redis_query *q)
 		while (io->found < io->key_count && q->shape[io->found] && q->shape[io->found] == q->shape[0])
 			io->found++;
 		if (io->found) {
-			io->whose = redis_whose(a, &q->first);
+			ty_tier_tell_whose(io, &q->first.identity);
 			io->takes = ty_envelope_total(&q->first);
 			io->parts = q->first.parts;
 			for (uint32_t i = 0; i < io->parts; i++)
@@ -210,13 +210,6 @@ bool redis_read_header(const redisReply *r, const struct ty_key *key, struct ty_
 
 	return is_bytes(r, TY_ENVELOPE_BYTES) && ty_envelope_read((const uint8_t *)r->str, out, &err) == TY_OK &&
 	       !memcmp(&out->key, key, sizeof *key);
-}
-
-const struct ty_identity *redis_whose(struct redis_actor *a, const struct ty_envelope *e)
-{
-	struct ty_tier_names *names = &a->redis->names;
-
-	return e->identity.model[0] ? ty_tier_names_at(names, ty_tier_names_number(names, &e->identity)) : NULL;
 }
 
 static bool may_be_here(const struct ty_envelope *e)

@@ -51,7 +51,6 @@ struct redis {
 	struct redis_tls *tls;      /* null: plain */
 	char tls_name[128];         /* of all nodes; empty: each has its own */
 	int wake_fd, epoll_fd;
-	struct ty_tier_names names; /* the actor's: whose the chunks are that it has seen */
 };
 
 /* An EXISTS: its commands come home in any order. */
@@ -114,7 +113,6 @@ void redis_command_fail(struct redis_command *c, enum ty_tier_outcome outcome, c
 void redis_on_reply(void *user, const redisReply *r); /* user: a command */
 /* A chunk's header, if it is one: HGET's reply for that key. False: it is none, and what is wrong with it GET says. */
 TY_MUST_USE bool redis_read_header(const redisReply *r, const struct ty_key *key, struct ty_envelope *out);
-const struct ty_identity *redis_whose(struct redis_actor *a, const struct ty_envelope *e);
 
 /* ---- redis_list.c ---- */
 void redis_list(struct redis_actor *a, struct ty_tier_io *io); /* its io comes home */

@@ -239,7 +239,8 @@ static void take_header(struct redis_listing *l, uint32_t i, const redisReply *r
 
 	if (!redis_read_header(r, &item->key, &e))
 		return;
-	item->identity = redis_whose(l->a, &e);
+	if (!ty_tier_page_owned(l->io->page, item, &e.identity))
+		fail(l, "no memory for a page");
 	item->parts = e.parts;
 	item->bytes = ty_envelope_total(&e);
 }

@@ -244,7 +244,6 @@ void redis_close(struct ty_tier *tier)
 	if (r->epoll_fd >= 0)
 		close(r->epoll_fd);
 	redis_tls_free(r->tls);
-	ty_tier_names_clear(&r->names);
 	explicit_bzero(r->secret, sizeof r->secret);
 	free(r);
 	tier->state = NULL;

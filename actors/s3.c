@@ -120,13 +120,6 @@ static bool look_on(struct s3_op *op)
 	return true;
 }
 
-const struct ty_identity *s3_whose(struct s3_actor *a, const struct ty_envelope *e)
-{
-	struct ty_tier_names *seen = &a->s3->seen;
-
-	return e->identity.model[0] ? ty_tier_names_at(seen, ty_tier_names_number(seen, &e->identity)) : NULL;
-}
-
 static void end_query(struct s3_op *op)
 {
 	struct s3_query *q = op->query;
@@ -135,7 +128,7 @@ static void end_query(struct s3_op *op)
 	while (io->found < q->end && q->key[io->found].here && q->key[io->found].shape == q->key[0].shape)
 		io->found++;
 	if (io->found) {
-		io->whose = s3_whose(op->a, &q->first);
+		ty_tier_tell_whose(io, &q->first.identity);
 		io->takes = ty_envelope_total(&q->first);
 		io->parts = q->first.parts;
 		for (uint32_t i = 0; i < io->parts; i++)

@@ -80,7 +80,6 @@ struct s3 {
 	char addresses[S3_ADDRESSES_MAX]; /* as in struct s3_lookup; "": libcurl is given an address in the URL */
 	struct s3_lookup lookup;
 	struct ty_actor *names;        /* null: there is no name to look up */
-	struct ty_tier_names seen;     /* the actor's: whose the chunks are that it has seen */
 };
 
 enum s3_kind { S3_PUT, S3_GET, S3_LOOK, S3_DELETE, S3_BEGIN, S3_PIECE, S3_FINISH, S3_ABORT, S3_PROBE, S3_LIST };
@@ -242,7 +241,6 @@ void s3_list_step(struct s3_op *op, struct s3_request *r, enum s3_end end);
 void s3_list_free(struct s3_listing *list); /* null is allowed */
 
 /* ---- s3.c ---- */
-const struct ty_identity *s3_whose(struct s3_actor *a, const struct ty_envelope *e);
 /* From s3_request.c: the request is over. Frees it. */
 void s3_request_end(struct s3_request *r, enum s3_end end);
 /* From s3_transfer.c: the envelope of a GET is here, and how long what follows is. Before each try: forget_shape. */

@@ -138,17 +138,17 @@ static bool look_on(struct s3_op *op)
 	return true;
 }
 
-/* Of one that is gone meanwhile, or is no chunk, nothing is known. */
-static void take_shape(struct s3_op *op, const struct s3_request *r)
+/* Of one that is gone meanwhile, or is no chunk, nothing is known. False: no memory. */
+static bool take_shape(struct s3_op *op, const struct s3_request *r)
 {
 	struct ty_tier_item *item = &op->io->page->item[r->number];
 	struct ty_envelope e;
 	struct ty_error err;
 
 	if (r->at != r->end || ty_envelope_read(r->header, &e, &err) != TY_OK || memcmp(&e.key, &item->key, sizeof e.key) != 0)
-		return;
-	item->identity = s3_whose(op->a, &e);
+		return true;
 	item->parts = e.parts;
+	return ty_tier_page_owned(op->io->page, item, &e.identity);
 }
 
 void s3_list_step(struct s3_op *op, struct s3_request *r, enum s3_end end)
@@ -163,8 +163,8 @@ void s3_list_step(struct s3_op *op, struct s3_request *r, enum s3_end end)
 		l->out--;
 		if (end == S3_BROKEN)
 			bad = r->why;
-		else if (end == S3_ANSWERED)
-			take_shape(op, r);
+		else if (end == S3_ANSWERED && !take_shape(op, r))
+			bad = "no memory for a page";
 	}
 	snprintf(why, sizeof why, "%s", bad ? bad : "");
 	s3_request_free(r);

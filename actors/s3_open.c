@@ -331,7 +331,6 @@ void s3_close(struct ty_tier *tier)
 	if (s3->epoll_fd >= 0)
 		close(s3->epoll_fd);
 	explicit_bzero(&s3->credentials, sizeof s3->credentials);
-	ty_tier_names_clear(&s3->seen);
 	free(s3);
 	tier->state = NULL;
 }

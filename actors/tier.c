@@ -244,7 +244,7 @@ bool ty_tier_submit(struct ty_tier *tier, struct ty_tier_io *io)
 	io->outcome = TY_TIER_DONE;
 	io->error[0] = '\0';
 	io->found = 0;
-	io->whose = NULL;
+	io->known = false;
 	io->takes = 0;
 	io->read = 0;
 	io->next = NULL;

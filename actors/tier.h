@@ -65,6 +65,17 @@ struct ty_tier_cursor {
 	uint8_t bytes[TY_TIER_CURSOR_MAX];
 };
 
+/* Whose chunks are, by number, from 1 on: as many as there are. All zero: none. A number is taken by each who keeps it; when the last one
+ * drops it it is another identity's. */
+struct ty_tier_names {
+	struct ty_tier_name {
+		struct ty_identity *identity;  /* null: this number is free */
+		uint32_t uses, next;           /* next: of its bucket, or of those that are free; 0: none */
+	} *name;                               /* `room` of them; the number is one more than the place */
+	uint32_t *bucket;                      /* `room` of them */
+	uint32_t room, given, free, count;     /* given: numbers so far; count: of these, not free */
+};
+
 /* Of a LIST: chunks that the tier holds, in no order. What is there from the first page to the last is in one page (a shared
  * store may tell it twice while it moves things about itself). A page with nothing in it is not the end. */
 struct ty_tier_page {
@@ -76,16 +87,11 @@ struct ty_tier_page {
 	uint32_t count, room;
 	struct ty_tier_item { /* made by the tier; freed by ty_tier_page_clear */
 		struct ty_key key;
-		const struct ty_identity *identity; /* the tier's, as long as it is; null: not known */
+		const struct ty_identity *identity; /* the page's own, once it was added; null: the chunk does not say */
 		uint64_t bytes;                     /* that it takes there; 0: not known */
 		uint32_t parts;                     /* 0: not known */
 	} *item;
-};
-
-/* Whose chunks are, by number: what a tier has seen. They stay where they are until the end. */
-struct ty_tier_names {
-	struct ty_identity *name[TY_MAX_SPACES];
-	uint32_t count;
+	struct ty_tier_names names; /* that its items are of */
 };
 
 /* One operation. Allocated by whoever submits it, who keeps the keys, the identity and the parts' memory until it is home. */
@@ -102,7 +108,8 @@ struct ty_tier_io {
 	                                arena's */
 	struct ty_tier_page *page;   /* LIST */
 	const struct ty_identity *identity; /* PUT: whose chunk, for the header. GET: must be the header's. Null: not known */
-	const struct ty_identity *whose; /* EXISTS: answered for the first key: the tier's, as long as it is; null: not known ... */
+	struct ty_identity *whose;       /* EXISTS: whoever asks has room for whose the first key's chunk is; null: not wanted ... */
+	bool known;                      /* ... answered: it says so, and that was written ... */
 	uint64_t takes;                  /* ... and the bytes that it takes there */
 	uint64_t read;                   /* answered: bytes that came from there for it, as they lie there, whatever came of them */
 
@@ -179,6 +186,7 @@ struct ty_tier_stats {
 	_Atomic uint64_t chunks, used_bytes;      /* that it holds, as far as it knows; set by the tier */
 	_Atomic uint64_t scanning;                /* 1 while it still finds out what it holds */
 	_Atomic uint64_t evicted;                 /* taken away by itself to make room */
+	_Atomic uint64_t namespaces;              /* whose chunks it holds, as far as it keeps that in memory */
 	_Atomic uint64_t quarantine_bytes;        /* of wrong ones that are kept aside */
 	_Atomic uint64_t quarantined, foreign;    /* wrong ones put aside; things found in it that are not its own */
 	_Atomic uint64_t in_flight[TY_TIER_LANES], in_flight_bytes[TY_TIER_LANES]; /* the limits' own count */
@@ -250,10 +258,16 @@ extern const struct ty_tier_class ty_disk_tier;
 
 /* For tiers: one more of a page, unless the page is of keys that begin otherwise. False: no memory. */
 TY_MUST_USE bool ty_tier_page_add(struct ty_tier_page *page, const struct ty_tier_item *item);
+/* Whose an item of the page is, found out after it was added; an identity without a model is none. False: no memory. */
+TY_MUST_USE bool ty_tier_page_owned(struct ty_tier_page *page, struct ty_tier_item *item, const struct ty_identity *identity);
 void ty_tier_page_clear(struct ty_tier_page *page); /* its items are gone; the cursor stays */
+/* For tiers, EXISTS: whose the first chunk is, if that is wanted, and said. */
+void ty_tier_tell_whose(struct ty_tier_io *io, const struct ty_identity *identity);
 
-uint16_t ty_tier_names_number(struct ty_tier_names *names, const struct ty_identity *identity); /* a new one if need be; 0: no room */
-const struct ty_identity *ty_tier_names_at(const struct ty_tier_names *names, uint16_t number); /* null: not known */
+/* Its number, a new one if need be, once more taken. 0: no memory. */
+TY_MUST_USE uint32_t ty_tier_names_take(struct ty_tier_names *names, const struct ty_identity *identity);
+void ty_tier_names_drop(struct ty_tier_names *names, uint32_t number); /* taken once less; 0 is allowed */
+const struct ty_identity *ty_tier_names_at(const struct ty_tier_names *names, uint32_t number); /* as long as it is taken. 0: null */
 void ty_tier_names_clear(struct ty_tier_names *names);
 
 /* ---- tier.c ---- */

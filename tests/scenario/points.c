@@ -235,8 +235,9 @@ struct disk_job *__wrap_disk_ring_reap(struct disk_ring *r)
 	return job;
 }
 
-AROUND(struct disk_entry *, disk_index_put, (struct disk_index *x, const struct disk_shape *shape, uint32_t folder, bool oldest),
-	(x, shape, folder, oldest))
+AROUND(struct disk_entry *, disk_index_put, (struct disk_index *x, const struct disk_shape *shape, const struct ty_identity *whose, uint32_t folder,
+	bool oldest),
+	(x, shape, whose, folder, oldest))
 
 /* The next process takes it over, and stops for the one after it. */
 AROUND(enum ty_code, ty_slots_adopt,

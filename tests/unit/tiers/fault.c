@@ -32,7 +32,6 @@ struct pending {
 struct state { /* the tier's: outlives its actor */
 	struct stored *stored[BUCKETS];
 	uint64_t count, bytes;
-	struct ty_tier_names names;
 };
 
 struct actor {
@@ -138,20 +137,13 @@ static void get(struct actor *a, struct ty_tier_io *io, bool wrong)
 	ty_tier_complete(a->tier, io, outcome, "%s", err.text);
 }
 
-static const struct ty_identity *whose(struct actor *a, const struct stored *s)
-{
-	const struct ty_identity *identity = &s->shape.identity;
-
-	return identity->model[0] ? ty_tier_names_at(&a->state->names, ty_tier_names_number(&a->state->names, identity)) : NULL;
-}
-
 static void exists(struct actor *a, struct ty_tier_io *io)
 {
 	struct stored *s;
 
 	while (io->found < io->key_count && (s = *find(a->state, &io->keys[io->found]))) {
 		if (io->found++ == 0) {
-			io->whose = whose(a, s);
+			ty_tier_tell_whose(io, &s->shape.identity);
 			io->takes = ty_envelope_total(&s->shape);
 			io->parts = s->shape.parts;
 			for (uint32_t i = 0; i < s->shape.parts; i++)
@@ -173,7 +165,7 @@ static void list(struct actor *a, struct ty_tier_io *io)
 	for (; at < BUCKETS && page->count < page->wanted; at++)
 		for (const struct stored *s = a->state->stored[at]; s; s = s->next)
 			/* as one that has to read headers for it */
-			all &= ty_tier_page_add(page, &(struct ty_tier_item){s->key, page->shapes ? whose(a, s) : NULL,
+			all &= ty_tier_page_add(page, &(struct ty_tier_item){s->key, page->shapes ? &s->shape.identity : NULL,
 				ty_envelope_total(&s->shape), page->shapes ? s->shape.parts : 0});
 	assert(all);
 	page->cursor.length = at < BUCKETS ? sizeof at : 0;
@@ -369,7 +361,6 @@ static void fault_close(struct ty_tier *tier)
 	for (uint32_t i = 0; i < BUCKETS; i++)
 		while (s->stored[i])
 			forget(s, &s->stored[i]);
-	ty_tier_names_clear(&s->names);
 	free(s);
 }
 

@@ -286,7 +286,7 @@ static void test_order_random(void **state)
 		if (what < 3) {
 			changes += disk_order_change(&x.order, all[n % 3]);
 		} else if (what < 400) {
-			here[n] = disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, 0, what % 2);
+			here[n] = disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, NULL, 0, what % 2);
 			assert_non_null(here[n]);
 		} else if (what < 700 && here[n]) {
 			disk_index_touch(&x, here[n]);

@@ -6,6 +6,7 @@
 #include "disk_folder.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,15 +97,105 @@ static void test_full_folder(void **state)
 	assert_int_equal(h.tier->stats.chunks, COUNT);
 	for (uint32_t n = 0; n < COUNT; n += 7) {
 		struct ty_tier_io *io = house_io(&h, TY_TIER_EXISTS, 0, 0, 1, 0);
+		struct ty_identity whose;
 
+		io->whose = &whose;
 		*(struct ty_key *)(uintptr_t)io->keys = keys[n];
 		house_run(&h, &io, 1);
 		assert_int_equal(io->found, 1);
 		snprintf(tenant, sizeof tenant, "tenant-%u", n % OWNERS);
-		assert_string_equal(io->whose->tenant, tenant);
+		assert_true(io->known);
+		assert_string_equal(whose.tenant, tenant);
 		house_free(io);
 	}
 	house_close(&h);
+}
+
+/* As many owners as there are chunks, more than a service may know of at a time: LIST tells each one's, so a CLEAR by tenant misses none; and
+ * with the last chunk of an owner its name goes. */
+static void test_many_owners(void **state)
+{
+	enum { COUNT = TY_MAX_SPACES + 900 };
+	static bool seen[COUNT];
+	struct ty_tier_page page = {.wanted = 256};
+	struct house h;
+
+	(void)state;
+	memset(seen, 0, sizeof seen);
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_close(&h);
+	for (uint32_t n = 0; n < COUNT; n++)
+		(void)write_file(n, COUNT);
+	assert_int_equal(house_open(&h, spec), TY_OK);
+	house_scanned(&h);
+	do {
+		struct ty_tier_io *io = house_io(&h, TY_TIER_LIST, 0, 0, 1, 0);
+
+		io->page = &page;
+		house_run(&h, &io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		house_free(io);
+		for (uint32_t i = 0; i < page.count; i++) {
+			unsigned n;
+
+			assert_non_null(page.item[i].identity);
+			assert_int_equal(sscanf(page.item[i].identity->tenant, "tenant-%u", &n), 1);
+			assert_false(seen[n]);
+			seen[n] = true;
+		}
+		ty_tier_page_clear(&page);
+	} while (page.cursor.length);
+	for (uint32_t n = 0; n < COUNT; n++)
+		assert_true(seen[n]);
+	assert_int_equal(h.tier->stats.namespaces, COUNT);
+	for (uint32_t n = 0; n < 100; n++) {
+		struct ty_tier_io *io = house_io(&h, TY_TIER_DELETE, 0, 0, 1, 0);
+		struct ty_key key = house_key(n);
+
+		key.bytes[0] = 0;
+		*(struct ty_key *)(uintptr_t)io->keys = key;
+		house_run(&h, &io, 1);
+		assert_int_equal(io->outcome, TY_TIER_DONE);
+		house_free(io);
+	}
+	while (atomic_load(&h.tier->stats.namespaces) != COUNT - 100)
+		sched_yield();
+	house_close(&h);
+}
+
+/* Names come and go, at any time: each that is taken is found, and by its number. */
+static void test_names(void **state)
+{
+	enum { NAMES = 300 };
+	static uint32_t number[NAMES], uses[NAMES];
+	struct ty_tier_names names = {NULL};
+	uint64_t random = 3;
+	uint32_t count = 0;
+
+	(void)state;
+	memset(uses, 0, sizeof uses);
+	for (uint32_t step = 0; step < 50000; step++) {
+		struct ty_identity id = {.model = "m"};
+		uint32_t n;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		n = (uint32_t)(random >> 33) % NAMES;
+		sprintf(id.tenant, "%u", n);
+		if (random >> 20 & 1) {
+			uint32_t given = ty_tier_names_take(&names, &id);
+
+			assert_true(given != 0 && (!uses[n] || given == number[n]));
+			count += !uses[n]++;
+			number[n] = given;
+		} else if (uses[n]) {
+			assert_string_equal(ty_tier_names_at(&names, number[n])->tenant, id.tenant);
+			ty_tier_names_drop(&names, number[n]);
+			count -= !--uses[n];
+		}
+		assert_int_equal(names.count, count);
+		assert_true(names.given <= NAMES);
+	}
+	ty_tier_names_clear(&names);
 }
 
 /* A service that ends does not wait until a folder with many files has been read. */
@@ -249,7 +340,7 @@ static void test_list_from_nowhere(void **state)
 	for (size_t i = 0; i <= sizeof places / sizeof places[0]; i++) {
 		page.cursor.length = i ? sizeof places[0] : 3;
 		memcpy(page.cursor.bytes, places[i ? i - 1 : 0], sizeof places[0]);
-		assert_int_equal(disk_index_page(&x, names, &page, &why), TY_TIER_FAILED);
+		assert_int_equal(disk_index_page(&x, &page, &why), TY_TIER_FAILED);
 		assert_string_equal(why, "the cursor is of no index that is here");
 	}
 	disk_index_clear(&x);
@@ -271,9 +362,9 @@ static void test_list_while_it_grows(void **state)
 	assert_true(disk_index_init(&x, &ty_policy_lru));
 	memset(seen, 0, sizeof seen);
 	for (uint64_t n = 0; n < COUNT; n++)
-		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, 0, false));
+		assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(n), 0, 1, &length, NULL}, NULL, 0, false));
 	do {
-		assert_int_equal(disk_index_page(&x, names, &page, &why), TY_TIER_DONE);
+		assert_int_equal(disk_index_page(&x, &page, &why), TY_TIER_DONE);
 		for (uint32_t i = 0; i < page.count; i++)
 			for (uint64_t n = 0; n < COUNT; n++) {
 				struct ty_key key = house_key(n);
@@ -283,7 +374,7 @@ static void test_list_while_it_grows(void **state)
 			}
 		ty_tier_page_clear(&page);
 		for (uint64_t n = 0; n < MORE; n++)
-			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length, NULL}, 0, false));
+			assert_non_null(disk_index_put(&x, &(struct disk_shape){house_key(next++), 0, 1, &length, NULL}, NULL, 0, false));
 	} while (page.cursor.length);
 	assert_true(x.buckets > 2 * COUNT);
 	for (uint64_t n = 0; n < COUNT; n++)
@@ -356,7 +447,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		IN_FOLDER(scan),
-		IN_FOLDER(full_folder),
+		IN_FOLDER(full_folder), IN_FOLDER(many_owners), IN_FOLDER(names),
 		IN_FOLDER(ends_while_it_scans),
 		IN_FOLDER(list),
 		IN_FOLDER(asked_while_it_scans),
