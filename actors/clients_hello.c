@@ -129,7 +129,7 @@ static bool is_another(uint32_t uid)
 
 static void name_user(uint32_t uid, char out[32])
 {
-	snprintf(out, 32, "uid %u: ", uid);
+	snprintf(out, 32, TY_SPACE_USER, uid);
 }
 
 /* By its number chunks are known to be of a namespace. Another user may not take all numbers. Without one an engine is served all the

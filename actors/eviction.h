@@ -21,6 +21,7 @@ struct ty_eviction_stats {
 	_Atomic uint64_t no_space, commits, aborts, present; /* parts: dropped, stored, given back, here already */
 	_Atomic uint64_t reclaimed_pieces;          /* emptied for another size class */
 	_Atomic uint64_t kept_bytes;                /* of slots that pins keep from eviction */
+	_Atomic uint64_t not_kept;                  /* chunks of which an engine said PINNED, and that may go all the same: too much was kept */
 	_Atomic uint64_t order_bytes;               /* memory of policies and bands beside the chunks */
 	_Atomic uint64_t waiting;                   /* ops that wait for room */
 	_Atomic uint64_t quotas;                    /* tenants that have one */

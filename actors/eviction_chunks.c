@@ -78,7 +78,7 @@ void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct evi
 {
 	if (chunk->space || !owner->space)
 		return;
-	chunk->space = owner->space;
+	eviction_keep_under(e, chunk, owner->space);
 	if (chunk->entry.domain != owner->domain) {
 		uint64_t bytes = eviction_chunk_bytes(e, chunk);
 
@@ -86,6 +86,80 @@ void eviction_claim(struct eviction *e, struct ty_chunk *chunk, const struct evi
 		ty_order_charge(e->order, owner->domain, bytes, 0);
 		ty_order_set_domain(e->order, &chunk->entry, owner->domain, id_of(chunk));
 	}
+}
+
+/* ---- what is kept -------------------------------------------------------------------------------- */
+
+/* Whose it is: 0 is the service's own user's. All namespaces of another user have one account, the number of that which was looked up first. */
+static uint32_t account_of(struct eviction *e, uint16_t space)
+{
+	const struct ty_identity *identity = ty_spaces_identity(&e->service->spaces, space), *other;
+	size_t length = identity ? ty_space_user(identity->tenant) : 0;
+	uint32_t account = space;
+
+	if (!identity) /* the table is full, or was damaged */
+		return EVICTION_ACCOUNTS - 1;
+	if (e->accounts[space]) /* strings are compared once for a namespace */
+		return e->accounts[space] - 1u;
+	if (!length)
+		account = 0;
+	for (uint32_t i = 1; length && i <= TY_MAX_SPACES; i++) {
+		other = e->accounts[i] ? ty_spaces_identity(&e->service->spaces, (uint16_t)i) : NULL;
+		if (other && !strncmp(other->tenant, identity->tenant, length)) {
+			account = e->accounts[i] - 1u;
+			break;
+		}
+	}
+	e->accounts[space] = (uint16_t)(account + 1);
+	return account;
+}
+
+static void count_kept(struct eviction *e, uint16_t space, uint64_t bytes, bool keep)
+{
+	uint32_t account = account_of(e, space);
+
+	if (account)
+		e->kept_of[account] = keep ? e->kept_of[account] + bytes : e->kept_of[account] - bytes;
+}
+
+void eviction_keep_under(struct eviction *e, struct ty_chunk *chunk, uint16_t space)
+{
+	uint64_t bytes = chunk->entry.band == TY_BAND_KEPT ? eviction_chunk_bytes(e, chunk) : 0;
+
+	count_kept(e, chunk->space, bytes, false);
+	chunk->space = space;
+	count_kept(e, chunk->space, bytes, true);
+}
+
+/* An engine says so. One of another user has no more kept than is free of what may be, as with all that is shared (docs/life.md): n of them
+ * leave 1/(n + 1), whatever they call their tenants. */
+static void keep_as_said(struct eviction *e, struct ty_chunk *chunk)
+{
+	uint64_t bytes, left = e->kept_max > e->kept_bytes ? e->kept_max - e->kept_bytes : 0;
+	uint32_t account;
+
+	if (chunk->entry.band == TY_BAND_KEPT || ty_chunk_state(chunk) != TY_CHUNK_READY)
+		return;
+	bytes = eviction_chunk_bytes(e, chunk);
+	account = account_of(e, chunk->space);
+	if ((account && (bytes > left || e->kept_of[account] + bytes > left - bytes)) || !eviction_keep(e, chunk, true))
+		eviction_count(&e->service->eviction_stats.not_kept, 1);
+}
+
+/* Only what is complete is kept: its bytes do not change any more. */
+bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep)
+{
+	uint64_t bytes;
+
+	if (keep == (chunk->entry.band == TY_BAND_KEPT))
+		return true;
+	bytes = eviction_chunk_bytes(e, chunk);
+	if (keep && (ty_chunk_state(chunk) != TY_CHUNK_READY || e->kept_bytes + bytes > e->kept_max))
+		return false;
+	count_kept(e, chunk->space, bytes, keep);
+	e->kept_bytes = keep ? e->kept_bytes + bytes : e->kept_bytes - bytes;
+	ty_order_keep(e->order, &chunk->entry, id_of(chunk), ty_order_time(ty_now()), keep);
+	return true;
 }
 
 /* ---- in and out ---------------------------------------------------------------------------------- */
@@ -169,7 +243,7 @@ void eviction_commit_part(struct eviction *e, const struct ty_op *op, const stru
 	commit_part(e, chunk, part);
 	eviction_end_filling(e, chunk, TY_REENTER_YOUNG, &op->hint);
 	if (op->hint.keep)
-		(void)eviction_keep(e, chunk, true);
+		keep_as_said(e, chunk);
 	/* it goes down with its sum, if one is being made */
 	if (ty_chunk_state(chunk) == TY_CHUNK_READY && !eviction_sum(e, chunk, true))
 		eviction_offer(e, chunk, TY_TIER_WRITE_COMMIT);
@@ -275,7 +349,7 @@ void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_h
 
 	ty_order_used(e->order, &chunk->entry, &use);
 	if (hint->keep)
-		(void)eviction_keep(e, chunk, true);
+		keep_as_said(e, chunk);
 }
 
 void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint)
@@ -284,20 +358,5 @@ void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_h
 
 	ty_order_hint(e->order, &chunk->entry, &use);
 	if (hint->keep)
-		(void)eviction_keep(e, chunk, true);
-}
-
-/* Only what is complete is kept: its bytes do not change any more. */
-bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep)
-{
-	uint64_t bytes;
-
-	if (keep == (chunk->entry.band == TY_BAND_KEPT))
-		return true;
-	bytes = eviction_chunk_bytes(e, chunk);
-	if (keep && (ty_chunk_state(chunk) != TY_CHUNK_READY || e->kept_bytes + bytes > e->kept_max))
-		return false;
-	e->kept_bytes = keep ? e->kept_bytes + bytes : e->kept_bytes - bytes;
-	ty_order_keep(e->order, &chunk->entry, id_of(chunk), ty_order_time(ty_now()), keep);
-	return true;
+		keep_as_said(e, chunk);
 }

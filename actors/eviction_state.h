@@ -32,6 +32,8 @@ struct eviction_search {
 	uint32_t stamp;          /* of this search, in `tried` */
 };
 
+#define EVICTION_ACCOUNTS (TY_MAX_SPACES + 2) /* the number of one of the user's namespaces; the last one: nobody knows whose */
+
 struct eviction {
 	struct ty_service *service;
 	struct ty_order *order;
@@ -42,6 +44,8 @@ struct eviction {
 	uint64_t ahead, limit;         /* bytes: as configured, or changed since */
 	struct ty_events_pending events;
 	uint64_t kept_bytes, kept_max; /* of slots that never go */
+	uint16_t accounts[TY_MAX_SPACES + 1]; /* of each namespace, one more than its user's account below; 0: not looked up */
+	uint64_t kept_of[EVICTION_ACCOUNTS];  /* of kept_bytes, by whose they are; [0]: those of the service's own user, and not counted */
 	uint64_t visible;           /* chunks */
 
 	struct eviction_search search;
@@ -134,6 +138,8 @@ void eviction_used(struct eviction *e, struct ty_chunk *chunk, const struct ty_h
 void eviction_hint(struct eviction *e, struct ty_chunk *chunk, const struct ty_hint *hint); /* not used, only told */
 /* Never a victim, or one again. False: it is not complete, or too much is kept already. */
 bool eviction_keep(struct eviction *e, struct ty_chunk *chunk, bool keep);
+/* The chunk is of that namespace now: so is what is kept of it. */
+void eviction_keep_under(struct eviction *e, struct ty_chunk *chunk, uint16_t space);
 
 /* ---- eviction_space.c ---- */
 

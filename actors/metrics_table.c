@@ -419,6 +419,7 @@ const struct ty_metric ty_metrics[] = {
 	CACHE("arena_ready_bytes", TY_GAUGE, "bytes", ready_bytes, "Touched and registered: usable."),
 	CACHE("arena_failed_bytes", TY_GAUGE, "bytes", failed_bytes, "Pieces whose registration failed: never used."),
 	CACHE("arena_used_bytes", TY_GAUGE, "bytes", used_bytes, "In slots that hold or receive a chunk."),
+	CACHE("cache_not_kept", TY_COUNTER, "", not_kept, "Times that PINNED was said of a chunk for which too much was kept already."),
 	CACHE("arena_kept_bytes", TY_GAUGE, "bytes", kept_bytes, "Slots of chunks that pins keep from eviction."),
 	CACHE("arena_order_bytes", TY_GAUGE, "bytes", order_bytes, "Memory of the eviction order beside the chunks: ghosts."),
 	CACHE("arena_reclaimed_pieces", TY_COUNTER, "", reclaimed_pieces, "Pieces emptied for slots of another size."),

@@ -58,6 +58,17 @@ void ty_spaces_open(struct ty_spaces *spaces, struct ty_space_record *records, u
 		atomic_init(&spaces->identity[i], ty_space_is_whole(&records[i]) ? &records[i].identity : NULL);
 }
 
+size_t ty_space_user(const char *tenant)
+{
+	static const char word[] = "uid ";
+	size_t digits;
+
+	if (strncmp(tenant, word, sizeof word - 1) != 0)
+		return 0;
+	digits = strspn(tenant + sizeof word - 1, "0123456789");
+	return digits && !strncmp(tenant + sizeof word - 1 + digits, ": ", 2) ? sizeof word - 1 + digits + 2 : 0;
+}
+
 uint16_t ty_spaces_number_of(struct ty_spaces *spaces, const struct ty_identity *identity, const char *whose, bool shared)
 {
 	uint32_t next = spaces->count, known_count = 0, its = 0;

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "key.h"
 
@@ -38,6 +39,11 @@ uint16_t ty_spaces_number_of(struct ty_spaces *spaces, const struct ty_identity 
 uint16_t ty_spaces_number(struct ty_spaces *spaces, const struct ty_identity *identity);
 /* Null: not known. Any thread. */
 const struct ty_identity *ty_spaces_identity(const struct ty_spaces *spaces, uint16_t number);
+
+/* A tenant of a user that is not the service's own begins so, with the user's number: clients sees to it. */
+#define TY_SPACE_USER "uid %u: "
+/* The length of that beginning; 0: it is the service's own user's. */
+size_t ty_space_user(const char *tenant);
 
 /* For whoever takes records over, before they are opened. */
 bool ty_space_is_clear(const struct ty_space_record *record);

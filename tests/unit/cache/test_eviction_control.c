@@ -88,6 +88,59 @@ static void test_pin_and_unpin(void **state)
 	check_and_close();
 }
 
+/* Stored, and PINNED said of it; so many chunks are kept then, and so often it came to nothing. */
+static void keep(uint32_t family, uint32_t count, uint64_t kept, uint64_t not_kept)
+{
+	struct world_op *op = world_store(family, 0, count, CHUNK, 0, 1);
+
+	op->op.hint.keep = true;
+	world_idle();
+	world_copied(op, TY_OK);
+	world_idle();
+	assert_true(op->back);
+	assert_int_equal(op->op.stored, count);
+	world_free(op);
+	assert_int_equal(world_stat(&world.service->eviction_stats.kept_bytes), kept * CHUNK);
+	assert_int_equal(world_stat(&world.service->eviction_stats.not_kept), not_kept);
+}
+
+static void unpin(const char *tenant, uint64_t chunks)
+{
+	prepare(TYER__V1__REQUEST__VERB_UNPIN);
+	world_name_tenant(&request, tenant);
+	ask();
+	expect(chunks, 0, 0);
+}
+
+/* Of eight chunks that may be kept another user has as many as are free, all of its tenants together; what is given back is free again. The
+ * administration, and the service's own user, may have all. */
+static void test_another_users_pins(void **state)
+{
+	(void)state;
+	world_open(&(struct world_options){.pieces = 4, .keep_percent = 50, .tenants = {"uid 7: a", "uid 7: b"}});
+	keep(0, 6, 4, 2);
+	keep(1, 2, 4, 4); /* it is the same user */
+	unpin("uid 7: a", 4);
+	assert_int_equal(world_stat(&world.service->eviction_stats.kept_bytes), 0);
+	keep(3, 6, 4, 6);
+	prepare(TYER__V1__REQUEST__VERB_PIN);
+	world_name_tenant(&request, "uid 7: b");
+	ask();
+	expect(4, 0, 0);
+	unpin("uid 7: b", 8);
+	check_and_close();
+
+	world_open(&(struct world_options){.pieces = 4, .keep_percent = 50, .tenants = {"uid 7: a", "uid 8: a"}});
+	keep(0, 6, 4, 2);
+	keep(1, 6, 6, 6); /* the second one half of what the first one left */
+	check_and_close();
+
+	world_open(&(struct world_options){.pieces = 4, .keep_percent = 50, .tenants = {"uid 7: a", "uid 7a"}});
+	keep(0, 5, 4, 1);
+	keep(1, 6, 8, 3);
+	check_and_close();
+}
+
 static void test_delete(void **state)
 {
 	struct ty_lease *lease;
@@ -372,6 +425,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pin_and_unpin),
+		cmocka_unit_test(test_another_users_pins),
 		cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_selects),

@@ -223,8 +223,9 @@ static void close_tiers(void)
 	ty_packers_release(s);
 }
 
-static void open_spaces(struct ty_service *s)
+static void open_spaces(struct ty_service *s, const char *const tenants[2])
 {
+	static const char *const usual[2] = {"first", "second"};
 	uint32_t count;
 	struct ty_space_record *records = ty_slots_spaces(s->slots, &count);
 
@@ -232,7 +233,7 @@ static void open_spaces(struct ty_service *s)
 	for (unsigned i = 0; i < 2; i++) {
 		struct ty_identity identity;
 
-		assert_ok(ty_identity_set(&identity, i ? "second" : "first", "model", NULL, "bf16", NULL, &err), &err);
+		assert_ok(ty_identity_set(&identity, tenants[i] ? tenants[i] : usual[i], "model", NULL, "bf16", NULL, &err), &err);
 		world.spaces[i] = ty_spaces_number(&s->spaces, &identity);
 	}
 }
@@ -256,7 +257,7 @@ void world_open(const struct world_options *options)
 	s->config = &world.config;
 	assert_ok(ty_arena_open(world.config.l1_size, &s->arena, &err), &err);
 	assert_ok(ty_slots_open(&s->arena, &s->slots, &err), &err);
-	open_spaces(s);
+	open_spaces(s, options->tenants);
 	assert_ok(ty_index_create(&s->index, &err), &err);
 	assert_ok(ty_runtime_create(&ro, &world.rt, &err), &err);
 	s->rt = world.rt;

@@ -27,6 +27,7 @@ struct world_options {
 	int policy;          /* enum ty_config_policy */
 	struct ty_tenant_quota quotas[2];
 	uint32_t quota_count, keep_percent;
+	const char *tenants[2]; /* null: "first" and "second" */
 	const char *tier[2]; /* as --tier would say it; then writeback and prefetch are there too */
 };
 
@@ -58,7 +59,7 @@ extern struct world {
 	uint32_t piece_tries[WORLD_GPUS]; /* pieces seen by each owner */
 	enum ty_code piece_code[WORLD_GPUS]; /* what the owner says of pieces */
 	uint32_t ops_out, ops_back, leases_out, leases_back;
-	uint16_t spaces[2];              /* families' owners, in turn: tenants "first" and "second" */
+	uint16_t spaces[2];              /* families' owners, in turn: tenants "first" and "second", or the options' */
 	uint64_t touched;                /* pieces that went through the impostor */
 } world;
 
