@@ -3,12 +3,17 @@
  * The disk tier: --tier disk:FOLDER[:FOLDER...]. One file a chunk, by io_uring straight from and to the arena where the
  * system allows it. docs/disk.md. Shared by its files and nobody else:
  *
- *   disk_open.c   the folders: what they are, before anything runs
- *   disk.c        the actor: what to do, and what is there
- *   disk_index.c  what is there: key -> entry, and the order of use
- *   disk_job.c    one file: its steps, what follows on each, what came of it; and the steps by ordinary system calls
- *   disk_ring.c   the steps by io_uring
- *   disk_scan.c   the actors beside it: workers where there is no io_uring, and the scan at the start
+ *   disk_open.c        the folders: what they are, before anything runs
+ *   disk.c             the actor: its messages, its waiting, its threads. Its state is disk_state.h's, for the next four, too
+ *   disk_operations.c  what an operation asks for
+ *   disk_carry.c       jobs that are out, from step to step, and what came of each
+ *   disk_removal.c     what goes: to make room, because it is wrong, because it is there twice
+ *   disk_found.c       what the scan finds
+ *   disk_index.c       what is there: key -> entry
+ *   disk_order.c       which of it goes next
+ *   disk_job.c         one file: its steps, what follows on each; and the steps by ordinary system calls
+ *   disk_ring.c        the steps by io_uring
+ *   disk_scan.c        the actors beside it: workers where there is no io_uring, and the scan at the start
  */
 #ifndef TY_ACTORS_DISK_H
 #define TY_ACTORS_DISK_H
