@@ -15,6 +15,8 @@
 #include "unix_listener.h"
 #include "wire/attach.h"
 
+#define CLIENTS_EVENT_LISTENER UINT32_MAX /* in epoll's data; else it is a connection's index */
+
 struct ty_clients_socket {
 	struct ty_unix_listener listener;
 };
@@ -82,16 +84,32 @@ struct clients {
 	uint32_t lines, lines_left_out;
 };
 
+/* One more; returns how many there are. */
+static inline uint64_t clients_count(_Atomic uint64_t *counter)
+{
+	return atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1;
+}
+
 /* clients.c */
 /* About a client that comes or goes; TY_CLIENTS_LINES a second. */
 TY_PRINTF(2, 3) void clients_note(struct clients *c, const char *fmt, ...);
 /* Takes what a connection's client has written so far. It may be over afterwards, and released. */
 void clients_read(struct clients *c, struct connection *conn);
 void connection_end(struct clients *c, struct connection *conn, const char *why);
+/* A violation, or what it may not: say why, in case that anybody reads it, and end it. */
+void connection_refuse(struct clients *c, struct connection *conn, enum ty_code code, const char *text);
+/* The peer sees the end at once, whenever the last of it is closed. */
+void clients_hang_up(struct clients *c, int fd);
 /* Nothing refers to it any more. */
 void connection_release(struct clients *c, struct connection *conn);
 /* Has everything ended that STOP waits for? Then say so. */
 void clients_settle(struct clients *c);
+
+/* clients_accept.c */
+/* Whether connections that come are looked at. */
+void clients_set_accepting(struct clients *c, bool on);
+/* Some of those that have come. */
+void clients_accept(struct clients *c);
 
 /* clients_hello.c */
 void clients_on_hello(void *self, struct ty_msg *msg);
