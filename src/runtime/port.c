@@ -132,8 +132,15 @@ void ty_port_enter(struct ty_port *port)
 
 void ty_port_leave(struct ty_port *port)
 {
-	assert(port->entered && ty_current == ty_dedicated_thread(actor_of(port)));
-	ty_current->self = NULL;
+	struct ty_thread *thread = ty_dedicated_thread(actor_of(port));
+
+	assert(port->entered && ty_current == thread);
+	if (thread->open) { /* refuse or stop was called: who looks from outside is told that it is over */
+		ty_stamp_end(thread);
+		ty_thread_close(thread);
+		ty_seat_end(thread->seat);
+	}
+	thread->self = NULL;
 	ty_current = port->before;
 	port->entered = false;
 }

@@ -337,6 +337,7 @@ static void test_close(void **unused)
 		ty_port_close(port);
 		assert_int_equal(refused.count, refuses ? 2 : 0);
 		assert_int_equal(answered.released, refuses ? 0 : 1); /* with a refuse it is that one's */
+		assert_null(ty_runtime_longest(rt).actor); /* its refuse and its stop are over: no watchdog names them */
 		ty_runtime_stats(rt, &stats);
 		assert_int_equal(stats.refused, 3);
 		assert_int_equal(stats.dropped, refuses ? 0 : 1);
@@ -346,6 +347,30 @@ static void test_close(void **unused)
 		ty_runtime_destroy(rt);
 		ty_actor_unref(address); /* longer than the runtime */
 	}
+}
+
+/* What the port's thread finds not to fit is refused at once: nothing of that goes on when it has left the port. */
+static void test_misfit(void **unused)
+{
+	struct ty_runtime *rt = make_runtime(1);
+	struct refused refused = {0};
+	struct ty_port_options options = {.size = sizeof options, .user = &refused, .refuse = on_refused};
+	struct ty_port *port;
+	struct note note = {0};
+	struct ty_msg *msg;
+
+	(void)unused;
+	assert_int_equal(ty_port_open(rt, &options, &port), TY_OK);
+	assert_int_equal(ty_send_typed(ty_port_address(port), &note.msg, ECHO, sizeof note), TY_OK);
+	msg = ty_port_receive(port);
+	assert_ptr_equal(msg, &note.msg);
+	ty_port_enter(port);
+	assert_false(ty_message_misfit(msg, sizeof note + 8));
+	ty_port_leave(port);
+	assert_ptr_equal(refused.last, &note.msg);
+	assert_null(ty_runtime_longest(rt).actor);
+	ty_port_close(port);
+	ty_runtime_destroy(rt);
 }
 
 static void test_refused_to_open(void **unused)
@@ -551,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_hears_of_an_end),
 		cmocka_unit_test(test_close),
+		cmocka_unit_test(test_misfit),
 		cmocka_unit_test(test_refused_to_open),
 		cmocka_unit_test(test_deterministic),
 		cmocka_unit_test(test_nothing_is_lost),
