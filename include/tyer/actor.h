@@ -622,8 +622,8 @@ TY_API TY_MUST_USE struct ty_msg *ty_port_receive(struct ty_port *port);
 /* For poll, epoll and their like: readable once something has come since ty_port_receive last found nothing, sometimes for
  * nothing. Nobody else reads from it. -1: a polled port. Caller: anyone. */
 TY_API int ty_port_fd(const struct ty_port *port);
-/* When ty_port_receive is to be called though nothing was sent: the port's first timer or deadline (runtime's clock), or
- * TY_NEVER. Caller: its thread. */
+/* When ty_port_receive is to be called though the descriptor is quiet: the port's first timer or deadline (runtime's clock);
+ * 0, which is past, if the last ty_port_receive found something, for there may be more; TY_NEVER. Caller: its thread. */
 TY_API int64_t ty_port_next(struct ty_port *port);
 /* Receive, and wait for it until `deadline` (runtime's clock). Null: it passed. Not for polled ports, nor in deterministic
  * mode (assertions). Caller: its thread. */

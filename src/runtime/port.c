@@ -187,7 +187,13 @@ struct ty_msg *ty_port_receive(struct ty_port *port)
 
 int64_t ty_port_next(struct ty_port *port)
 {
-	return ty_timers_next(actor_of(port));
+	struct ty_actor *actor = actor_of(port);
+	int64_t next = ty_timers_next(actor);
+
+	/* While it is awake nobody writes to the descriptor: there may be more, which only a look finds. */
+	if (port->fd >= 0 ? !port->idle : ty_actor_pending(actor))
+		return 0;
+	return next > 0 ? next : 0; /* the past is the past: who subtracts from it stays within the range */
 }
 
 struct ty_msg *ty_port_wait(struct ty_port *port, int64_t deadline)

@@ -201,6 +201,7 @@ static void test_ask(void **unused)
 		assert_int_equal(msg->type, REPLY);
 		assert_ptr_equal(ty_request_of_reply(msg), &question.request);
 		assert_int_equal(question.request.code, TY_OK);
+		assert_null(ty_port_receive(port));
 		assert_int_equal(ty_port_next(port), TY_NEVER);
 		/* one that is never answered: the deadline answers */
 		ty_port_enter(port);
@@ -370,6 +371,41 @@ static void test_misfit(void **unused)
 	assert_ptr_equal(refused.last, &note.msg);
 	assert_null(ty_runtime_longest(rt).actor);
 	ty_port_close(port);
+	ty_runtime_destroy(rt);
+}
+
+/* A loop that takes one message, and then waits for its descriptor or the port's next time, misses nothing: neither the second
+ * of two timers, nor what was sent, without a wake, while the port was awake. */
+static void one_at_a_time(struct ty_runtime *rt, bool polled)
+{
+	struct ty_port *port = open_port(rt, polled);
+	struct ty_timer timers[2] = {0};
+	struct note note = {0};
+
+	ty_port_enter(port);
+	ty_timer_start(&timers[0], TICK, INT64_MIN);
+	ty_timer_start(&timers[1], TICK, INT64_MIN);
+	ty_port_leave(port);
+	assert_true(ty_port_next(port) >= 0); /* a time of the clock's: who subtracts another from it is within the range */
+	assert_true(ty_port_next(port) <= ty_runtime_now(rt));
+	assert_ptr_equal(ty_port_receive(port), &timers[0].msg);
+	assert_true(ty_port_next(port) <= ty_runtime_now(rt));
+	assert_ptr_equal(ty_port_receive(port), &timers[1].msg);
+	assert_int_equal(ty_send(ty_port_address(port), &note.msg, ECHO), TY_OK);
+	assert_true(polled || ty_port_next(port) <= ty_runtime_now(rt));
+	assert_ptr_equal(ty_port_receive(port), &note.msg);
+	assert_null(ty_port_receive(port));
+	assert_int_equal(ty_port_next(port), TY_NEVER);
+	ty_port_close(port);
+}
+
+static void test_one_at_a_time(void **unused)
+{
+	struct ty_runtime *rt = make_runtime(1);
+
+	(void)unused;
+	one_at_a_time(rt, false);
+	one_at_a_time(rt, true);
 	ty_runtime_destroy(rt);
 }
 
@@ -577,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_hears_of_an_end),
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_misfit),
+		cmocka_unit_test(test_one_at_a_time),
 		cmocka_unit_test(test_refused_to_open),
 		cmocka_unit_test(test_deterministic),
 		cmocka_unit_test(test_nothing_is_lost),
