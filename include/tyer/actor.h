@@ -119,6 +119,9 @@ struct ty_misfit {
 	size_t expected;     /* the size that the handler expects; 0: there is no handler */
 };
 
+/* The runtime's threads block all signals but those that a handler may bring upon itself (SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+ * SIGTRAP, SIGSYS): these stay as they are where the thread is made. A child of fork has none of the threads: there nothing of
+ * a runtime may be used, nor destroyed. */
 struct ty_runtime_options {
 	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */

@@ -64,14 +64,18 @@ void ty_seat_leave(struct ty_seat *seat)
 
 /* ---- creation ------------------------------------------------------------------------------ */
 
-/* No signal is ever handled on a thread of the runtime: the program's other threads get them. */
+/* No signal that comes from outside is handled on a thread of the runtime: the program's other threads get them. What a handler
+ * brings upon itself is the program's, as on any thread: blocked, the kernel would end the process past the program's handler. */
 int ty_thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*main)(void *), void *arg)
 {
-	sigset_t all, before;
+	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+	sigset_t others, before;
 	int error;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	sigfillset(&others);
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+		sigdelset(&others, own[i]);
+	pthread_sigmask(SIG_BLOCK, &others, &before);
 	error = pthread_create(id, attr, main, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return error;

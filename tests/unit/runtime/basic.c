@@ -2,6 +2,11 @@
  *
  * Spawning, sending, order, stopping: on the pool and on threads of their own.
  */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "runtime_test.h"
 
 enum { PING = 100, LAST, BLOCK, UNHANDLED, TYPE_END };
@@ -225,6 +230,71 @@ static void test_destroy_drains(void **unused)
 	}
 }
 
+/* ---- faults ---- */
+
+struct touch {
+	struct ty_msg msg;
+	volatile char *page; /* that may not be touched, until the program's handler says so */
+	struct gate touched;
+	sigset_t blocked;
+};
+
+static _Atomic(uint32_t) faults;
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+
+	(void)number;
+	(void)context;
+	atomic_fetch_add(&faults, 1);
+	mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)(size - 1)), size, PROT_READ | PROT_WRITE);
+}
+
+static void on_touch(void *self, struct ty_msg *msg)
+{
+	struct touch *touch = ty_container_of(msg, struct touch, msg);
+
+	(void)self;
+	*touch->page = 1;
+	pthread_sigmask(SIG_BLOCK, NULL, &touch->blocked);
+	gate_open(&touch->touched);
+}
+
+static const struct ty_handler touch_handlers[] = {{"touch", on_touch}};
+static const struct ty_class toucher = {.name = "toucher", .first_type = PING, .type_count = 1, .handlers = touch_handlers};
+
+/* A handler's fault is the program's to see to, wherever the handler runs; signals that come from outside are not. */
+static void test_faults_are_the_programs(void **unused)
+{
+	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, before;
+	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+	static const int outside[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1, SIGALRM, SIGPIPE};
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+
+	(void)unused;
+	assert_int_equal(sigaction(SIGSEGV, &action, &before), 0);
+	for (uint32_t e = 0; e < 2; e++) {
+		struct ty_runtime *rt = make_runtime(1);
+		struct ty_actor *actor = spawn(rt, &toucher, NULL, executors[e]);
+		void *page = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		struct touch touch = {.page = page};
+
+		assert_true(page != MAP_FAILED);
+		assert_int_equal(ty_send(actor, &touch.msg, PING), TY_OK);
+		gate_wait(&touch.touched);
+		assert_int_equal(atomic_load(&faults), e + 1);
+		for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+			assert_int_equal(sigismember(&touch.blocked, own[i]), 0);
+		for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
+			assert_int_equal(sigismember(&touch.blocked, outside[i]), 1);
+		munmap(page, size);
+		ty_actor_unref(actor);
+		ty_runtime_destroy(rt);
+	}
+	assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -233,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_types_are_refused),
 		cmocka_unit_test(test_failed_start_stops),
 		cmocka_unit_test(test_destroy_drains),
+		cmocka_unit_test(test_faults_are_the_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
