@@ -172,7 +172,7 @@ TY_API int64_t ty_runtime_now(const struct ty_runtime *rt);
 /* Counters, summed over the runtime: since it was created, but for the last and `blocks`. Each is exact once it rests; while
  * it runs they are of about one time. Caller: anyone. */
 struct ty_runtime_stats {
-	uint64_t messages;   /* handled */
+	uint64_t messages;   /* handled; one whose handler found that it does not fit is among these and the misfits */
 	uint64_t runs;       /* times an actor was scheduled and run */
 	uint64_t exhausted;  /* runs that ended by budget with messages left */
 	uint64_t steals;     /* actors taken from another worker's queue */
@@ -214,7 +214,7 @@ TY_API bool ty_thread_stats(const struct ty_runtime *rt, uint32_t index, struct 
 /* How a stop went. Every message that was sent before is in exactly one of the first three, or still to be handled by one
  * that is alive; who sends later is told TY_CLOSED. */
 struct ty_stop_report {
-	uint64_t handled;        /* messages, since the stop began */
+	uint64_t handled;        /* messages, since the stop began; among them those that their handler found not to fit */
 	uint64_t returned;       /* given to refuse; requests: answered with TY_CLOSED */
 	uint64_t dropped;        /* for want of a refuse */
 	uint64_t cut;            /* actors that had not ended when the time to drain was over */

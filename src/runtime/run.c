@@ -96,14 +96,17 @@ static void report_misfit(struct ty_thread *thread, const struct ty_actor *actor
 		rt->misfit(rt->misfit_user, &misfit);
 }
 
-static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg)
+/* `handled`: a handler was called for it, which found that it does not fit. */
+static __attribute__((noinline)) void refuse(
+	struct ty_thread *thread, struct ty_actor *actor, struct ty_msg *msg, bool handled)
 {
 	const struct ty_class *cls = actor->cls;
 	uint32_t flags = msg->flags;
+	bool dropped = !cls->refuse && !(flags & (TY_MSG_REQUEST | TY_MSG_REPLY));
 
 	msg->next = NULL;
 	msg->flags = 0;
-	ty_count(&thread->seat->refused);
+	ty_count(&thread->seat->refused[handled][dropped]);
 	ty_count_few(&actor->counts.refused);
 	TY_PROBE4(drop, actor->number, cls->name, msg->type, msg);
 	ty_record(thread, TY_EVENT_DROP, thread->stamp, actor, ty_index_of(cls, msg->type), (uintptr_t)msg);
@@ -118,8 +121,6 @@ static __attribute__((noinline)) void refuse(struct ty_thread *thread, struct ty
 		thread->open = true;
 		ty_seat_begin(thread->seat, cls, "refuse", thread->stamp);
 		cls->refuse(ty_state(actor), msg);
-	} else {
-		ty_count(&thread->seat->dropped);
 	}
 }
 
@@ -129,7 +130,7 @@ bool ty_message_misfit(struct ty_msg *msg, size_t expected)
 
 	assert(self); /* typed messages are taken apart by handlers */
 	report_misfit(ty_current, self, msg, expected);
-	refuse(ty_current, self, msg);
+	refuse(ty_current, self, msg, true);
 	return false;
 }
 
@@ -172,7 +173,7 @@ void ty_actor_finish(struct ty_thread *thread, struct ty_actor *actor)
 	ty_mailbox_sort(ty_mailbox_close(&actor->box), &actor->urgent, &actor->normal);
 	while ((msg = ty_fifo_take(&actor->urgent)) || (msg = ty_fifo_take(&actor->normal)))
 		if (!(msg->flags & TY_MSG_INTERNAL))
-			refuse(thread, actor, msg);
+			refuse(thread, actor, msg, false);
 		else if (msg->type)
 			ty_monitors_internal(actor, msg);
 	if (actor->threaded)
@@ -273,7 +274,7 @@ static __attribute__((noinline)) void handle_alone(struct ty_thread *thread, str
 		handle(thread, actor, msg, kind_of(actor->cls, handler, msg), ty_state(actor));
 	} else {
 		report_misfit(thread, actor, msg, 0);
-		refuse(thread, actor, msg);
+		refuse(thread, actor, msg, false);
 	}
 }
 

@@ -46,8 +46,10 @@ struct ty_watchdog;
  * their threads and are used again, so that sums never fall. */
 struct ty_seat {
 	alignas(TY_LINE) _Atomic(uint64_t) messages;
-	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers, refused;
-	_Atomic(uint64_t) dropped, misfits; /* seldom written: here, where no reader's line is */
+	_Atomic(uint64_t) runs, exhausted, steals, parks, wakes, timers;
+	/* seldom written: here, where no reader's line is */
+	_Atomic(uint64_t) misfits;
+	_Atomic(uint64_t) refused[2][2];    /* by: a handler was called for it, so `messages` has it; it was dropped */
 	_Atomic(uint64_t) busy;             /* see ty_seat_works */
 	_Atomic(uint64_t) born, gone;       /* actors that were spawned and that ended here: see ty_alive */
 	alignas(TY_LINE) _Atomic(uint64_t) since; /* ticks */
@@ -421,6 +423,8 @@ uint64_t ty_alive(const struct ty_runtime *rt);
 
 /* What the thread that has the seat runs: its names and since when (ticks). False: nothing. Caller: anyone. */
 bool ty_seat_read(const struct ty_seat *seat, struct ty_running *out, uint64_t *since);
+/* Of a stop's report: what was handled, returned and dropped since the runtime was created. A message is in one of them. */
+void ty_accounts(const struct ty_runtime *rt, struct ty_stop_report *out);
 /* The seats that ever were, in order; null: no more. Caller: anyone. */
 struct ty_seat *ty_seat_at(const struct ty_runtime *rt, size_t index);
 

@@ -65,12 +65,28 @@ void ty_runtime_stats(const struct ty_runtime *rt, struct ty_runtime_stats *out)
 		out->parks += read_counter(&seat->parks);
 		out->wakes += read_counter(&seat->wakes);
 		out->timers += read_counter(&seat->timers);
-		out->refused += read_counter(&seat->refused);
+		for (int handled = 0; handled < 2; handled++) {
+			uint64_t dropped = read_counter(&seat->refused[handled][true]);
+
+			out->refused += read_counter(&seat->refused[handled][false]) + dropped;
+			out->dropped += dropped;
+		}
 		pools = atomic_load_explicit(&seat->pools, memory_order_acquire); /* pairs with own_pools */
 		if (pools)
 			ty_pools_count(pools, &out->blocks, &out->blocks_busy);
-		out->dropped += read_counter(&seat->dropped);
 		out->misfits += read_counter(&seat->misfits);
+	}
+}
+
+void ty_accounts(const struct ty_runtime *rt, struct ty_stop_report *out)
+{
+	const struct ty_seat *seat;
+
+	*out = (struct ty_stop_report){0};
+	for (size_t i = 0; (seat = ty_seat_at(rt, i)); i++) {
+		out->handled += read_counter(&seat->messages);
+		out->returned += read_counter(&seat->refused[false][false]);
+		out->dropped += read_counter(&seat->refused[false][true]);
 	}
 }
 

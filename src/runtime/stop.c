@@ -91,8 +91,7 @@ static enum ty_code stop_all(struct ty_runtime *rt, int64_t drain, int64_t deadl
 
 enum ty_code ty_runtime_stop(struct ty_runtime *rt, int64_t drain, int64_t deadline, struct ty_stop_report *report)
 {
-	struct ty_runtime_stats before, after;
-	struct ty_stop_report unwanted;
+	struct ty_stop_report before, after, unwanted;
 	enum ty_code code;
 
 	assert(!ty_current || ty_current->rt != rt); /* it waits */
@@ -101,13 +100,13 @@ enum ty_code ty_runtime_stop(struct ty_runtime *rt, int64_t drain, int64_t deadl
 	*report = (struct ty_stop_report){0};
 	/* seq_cst: says that it stops, then looks who is alive; pairs with ty_spawn */
 	atomic_store_explicit(&rt->stopping, true, memory_order_seq_cst);
-	ty_runtime_stats(rt, &before);
+	ty_accounts(rt, &before);
 	code = stop_all(rt, drain < deadline ? drain : deadline, deadline, report);
-	ty_runtime_stats(rt, &after);
-	report->handled = after.messages - before.messages;
-	report->returned = after.refused - before.refused - (after.dropped - before.dropped);
+	ty_accounts(rt, &after);
+	report->handled = after.handled - before.handled;
+	report->returned = after.returned - before.returned;
 	report->dropped = after.dropped - before.dropped;
-	report->alive = after.actors;
+	report->alive = ty_alive(rt);
 	if (code != TY_OK)
 		report->stuck = ty_runtime_longest(rt);
 	return code;

@@ -575,6 +575,63 @@ static void test_what_wakes_one_that_is_cut(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- what its handler finds not to fit is handled, and refused, and yet one message ---- */
+
+struct piece {
+	struct ty_msg msg;
+	uint64_t number;
+};
+TY_MESSAGE(piece, HOP, struct piece)
+
+static void on_piece(struct woken **self, struct piece *piece)
+{
+	(void)piece;
+	(*self)->handled++;
+}
+TY_HANDLER(piece, on_piece, struct woken *)
+
+static void misfits_in_the_report(bool refuses)
+{
+	static const struct ty_handler piece_handlers[] = {{"piece", on_piece_run}};
+	const struct ty_class piece_class = {.name = "piece", .state_size = sizeof(struct woken *), .first_type = HOP,
+		.type_count = 1, .handlers = piece_handlers, .start = woken_start, .refuse = refuses ? woken_refuse : NULL};
+	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
+	struct piece pieces[6] = {0};
+	struct woken woken = {0};
+	struct ty_runtime_stats stats;
+	struct ty_stop_report report;
+	struct ty_runtime *rt;
+	struct ty_actor *actor;
+
+	assert_int_equal(ty_runtime_create(&options, &rt, NULL), TY_OK);
+	actor = spawn(rt, &piece_class, &woken, TY_POOL);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(piece_send(actor, &pieces[i]), TY_OK);
+	for (int i = 2; i < 5; i++)
+		assert_int_equal(ty_send_typed(actor, &pieces[i].msg, HOP, 8), TY_OK);
+	assert_int_equal(ty_send(actor, &pieces[5].msg, HOP + 1), TY_OK);
+	assert_int_equal(ty_runtime_stop(rt, TY_NEVER, TY_NEVER, &report), TY_OK);
+	assert_int_equal(woken.handled, 2);
+	assert_int_equal(woken.refused, refuses ? 4 : 0);
+	assert_int_equal(report.handled, 5);
+	assert_int_equal(report.returned, refuses ? 1 : 0);
+	assert_int_equal(report.dropped, refuses ? 0 : 1);
+	ty_runtime_stats(rt, &stats);
+	assert_int_equal(stats.messages, 5);
+	assert_int_equal(stats.misfits, 4);
+	assert_int_equal(stats.refused, 4);
+	assert_int_equal(stats.dropped, refuses ? 0 : 4);
+	ty_actor_unref(actor);
+	ty_runtime_destroy(rt);
+}
+
+static void test_misfits_in_the_report(void **unused)
+{
+	(void)unused;
+	misfits_in_the_report(true);
+	misfits_in_the_report(false);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -588,6 +645,7 @@ int main(void)
 		cmocka_unit_test(test_port_outlasts_the_actors),
 		cmocka_unit_test(test_supervisor_cut_short),
 		cmocka_unit_test(test_what_wakes_one_that_is_cut),
+		cmocka_unit_test(test_misfits_in_the_report),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
