@@ -108,15 +108,15 @@ static void refill(struct ty_runq *q)
 
 		if (!ring_put(q, chain)) {
 			q->spill_tail = tail;
-			atomic_store_explicit(&q->spill, chain, memory_order_release);
+			atomic_store_explicit(&q->spill, chain, memory_order_seq_cst); /* as in spill_put */
 			return;
 		}
 		chain = next;
 	}
 }
 
-/* Owner. The oldest of the ring, the spill behind it; null: none. */
-static struct ty_actor *ring_pop(struct ty_runq *q)
+/* Owner. The oldest of the ring, the spill behind it; null: none. *moved is set if that went to the ring. */
+static struct ty_actor *ring_pop(struct ty_runq *q, bool *moved)
 {
 	for (;;) {
 		uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed); /* its own */
@@ -125,6 +125,7 @@ static struct ty_actor *ring_pop(struct ty_runq *q)
 
 		if (tail - head <= TY_RING / 2 && atomic_load_explicit(&q->spill, memory_order_relaxed)) {
 			refill(q);
+			*moved = true;
 			continue;
 		}
 		if (tail == head)
@@ -145,16 +146,16 @@ static void expect(const struct ty_actor *actor)
 	ty_fetch(&actor->counts);
 }
 
-struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox)
+struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *moved)
 {
 	struct ty_actor *chain = take_inbox(q), *actor;
 
-	*took_inbox = chain;
+	*moved = chain;
 	put_chain(q, chain);
 	actor = q->first;
 	if (!actor)
 		return NULL;
-	q->first = ring_pop(q);
+	q->first = ring_pop(q, moved);
 	if (q->first)
 		expect(q->first);
 	return actor;

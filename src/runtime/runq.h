@@ -54,9 +54,9 @@ void ty_runq_push(struct ty_runq *q, struct ty_actor *actor);
 bool ty_runq_put(struct ty_runq *q, struct ty_actor *actor);
 /* Owner. The same, behind those that others have pushed. */
 bool ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor);
-/* Owner. Null: empty. *took_inbox: others' pushes moved to the ring; while they moved, thieves saw neither. */
-struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *took_inbox);
-static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
+/* Owner. Null: empty. *moved: what others pushed, or the spill, went to the ring; while it moved, thieves saw neither. */
+struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *moved);
+static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *moved)
 {
 	struct ty_actor *first = q->first;
 
@@ -65,8 +65,8 @@ static inline struct ty_actor *ty_runq_pop(struct ty_runq *q, bool *took_inbox)
 		atomic_load_explicit(&q->spill, memory_order_relaxed) ||
 		atomic_load_explicit(&q->tail, memory_order_relaxed) !=
 			atomic_load_explicit(&q->head, memory_order_relaxed))
-		return ty_runq_pop_any(q, took_inbox);
-	*took_inbox = false;
+		return ty_runq_pop_any(q, moved);
+	*moved = false;
 	q->first = NULL;
 	return first;
 }

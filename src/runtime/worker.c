@@ -213,10 +213,10 @@ static struct ty_actor *steal_at_once(struct ty_worker *worker)
 static struct ty_actor *search_once(struct ty_worker *worker)
 {
 	struct ty_actor *actor;
-	bool took_inbox; /* leave_search looks */
+	bool moved; /* leave_search looks */
 
 	ty_alarms_run(&worker->thread, worker->thread.now);
-	actor = ty_runq_pop(&worker->queue, &took_inbox);
+	actor = ty_runq_pop(&worker->queue, &moved);
 	return actor ? actor : ty_worker_steal(worker);
 }
 
@@ -290,11 +290,11 @@ void *ty_worker_main(void *arg)
 	ty_thread_clock(thread);
 	ty_seat_works(thread->seat, true, ty_ticks(thread->rt));
 	for (;;) {
-		bool took_inbox;
-		struct ty_actor *actor = ty_runq_pop(&worker->queue, &took_inbox);
+		bool moved;
+		struct ty_actor *actor = ty_runq_pop(&worker->queue, &moved);
 
-		/* a thief that came while they were on their way from the inbox to the ring found nothing */
-		if (took_inbox && ty_runq_stealable(&worker->queue))
+		/* a thief that came while they were on their way from the inbox or the spill to the ring found nothing */
+		if (moved && ty_runq_stealable(&worker->queue))
 			notify(thread->rt, worker->index);
 		if (!actor)
 			actor = find(worker);
