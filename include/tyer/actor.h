@@ -535,7 +535,7 @@ TY_API void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint
 /* No DOWN of this monitor arrives any more, even if it was on its way. Its memory comes back later: by
  * `release`, or see ty_monitor_home. Nothing happens if it is not out. Caller: the watcher's handlers. */
 TY_API void ty_demonitor(struct ty_monitor *monitor);
-/* The monitor is the watcher's, to use again or to free. Caller: the watcher's handlers. */
+/* The monitor is the watcher's, to use again or to free. Caller: the watcher's handlers, its stop among them. */
 TY_API bool ty_monitor_home(const struct ty_monitor *monitor);
 /* If `target` fails (its reason is not TY_OK), the calling actor fails with the same code, after what
  * `target` sent it before. It goes one way: for a link as Erlang has it, each of the two links the other.

@@ -17,6 +17,7 @@
  *	field             written by                       read by
  *	in_next, in_prev  the target's runner; who joins late (in_next)   the target's runner
  *	out_*, cancelled  the watcher's runner             the watcher's runner
+ *	out               the watcher's runner; once its mailbox is closed, who has the token      the watcher's runner
  *	others            the watcher before the token goes out             anyone who has it
  *
  * A token that is out holds a reference to both.
@@ -40,7 +41,7 @@ struct ty_monitor_core {
 	struct ty_monitor_core *out_next, *out_prev; /* the watcher's list */
 	uint32_t type;                    /* of the DOWN */
 	bool link;
-	bool out;                         /* the watcher's: the token is away, or in its mailbox */
+	_Atomic(bool) out;                /* the token is away, or in the watcher's mailbox */
 	bool cancelled;                   /* the watcher's: no DOWN wanted */
 };
 static_assert(sizeof(struct ty_monitor_core) <= sizeof(((struct ty_monitor *)0)->opaque), "fits");
@@ -103,10 +104,12 @@ static void release(struct ty_monitor_core *core)
 {
 	struct ty_actor *watcher = core->watcher, *target = core->target;
 	struct ty_monitor *monitor = monitor_of(core);
+	void (*to_release)(struct ty_monitor *monitor) = monitor->release;
 
-	core->out = false;
-	if (monitor->release)
-		monitor->release(monitor);
+	/* release: pairs with ty_monitor_home, for a watcher whose stop has no other way to hear of it. Then it may be gone. */
+	atomic_store_explicit(&core->out, false, memory_order_release);
+	if (to_release)
+		to_release(monitor);
 	ty_actor_unref(target);
 	ty_actor_unref(watcher); /* last: the monitor may be in its state */
 }
@@ -162,7 +165,7 @@ static void watch(struct ty_actor *target, struct ty_monitor *monitor, uint32_t 
 	struct ty_actor *self = ty_self();
 
 	assert(self); /* monitors are for handlers */
-	assert(!core->out);
+	assert(ty_monitor_home(monitor)); /* it is out already */
 	*core = (struct ty_monitor_core){.watcher = ty_actor_ref(self), .target = ty_actor_ref(target), .type = type,
 		.link = link, .out = true};
 	if (self->closing) {
@@ -188,7 +191,9 @@ void ty_link(struct ty_actor *target, struct ty_monitor *link)
 
 bool ty_monitor_home(const struct ty_monitor *monitor)
 {
-	return !((const struct ty_monitor_core *)(const void *)monitor->opaque)->out;
+	const struct ty_monitor_core *core = (const struct ty_monitor_core *)(const void *)monitor->opaque;
+
+	return !atomic_load_explicit(&core->out, memory_order_acquire); /* pairs with release */
 }
 
 static void cancel(struct ty_monitor_core *core)
@@ -218,7 +223,7 @@ void ty_demonitor(struct ty_monitor *monitor)
 {
 	struct ty_monitor_core *core = core_of(monitor);
 
-	if (!core->out || core->cancelled)
+	if (ty_monitor_home(monitor) || core->cancelled)
 		return;
 	assert(ty_self() == core->watcher);
 	cancel(core);
@@ -252,7 +257,7 @@ struct ty_msg *ty_monitors_internal(struct ty_actor *actor, struct ty_msg *msg)
 		release(core);
 		return NULL;
 	}
-	core->out = false;
+	atomic_store_explicit(&core->out, false, memory_order_relaxed); /* on the watcher's own thread */
 	msg->type = core->type;
 	ty_actor_unref(core->target);
 	ty_actor_unref(actor); /* not the last: it runs */

@@ -2,6 +2,8 @@
  *
  * Monitors, links and failing: each way in which an actor ends, each order of watch, unwatch and death.
  */
+#include <stdlib.h>
+
 #include "monitors_house.h"
 
 static int64_t fail_in_poll(void *self, int64_t now)
@@ -389,6 +391,84 @@ static void test_late_watcher(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* ---- a monitor that nobody releases: the watcher's stop waits until it is home, and may then do with it what it likes ---- */
+
+struct keeper {
+	struct ty_actor *target;
+	struct ty_monitor *monitor; /* from the heap, without a release */
+	struct gate busy, watching, stopping;
+};
+
+static enum ty_code keeper_start(void *self, void *arg)
+{
+	*(struct keeper **)self = arg;
+	return TY_OK;
+}
+
+static void keeper_watch(void *self, struct ty_msg *msg)
+{
+	struct keeper *k = *(struct keeper **)self;
+
+	(void)msg;
+	ty_monitor(k->target, k->monitor, NOTE);
+	gate_open(&k->watching);
+}
+
+static void keeper_stop(void *self)
+{
+	struct keeper *k = *(struct keeper **)self;
+
+	gate_open(&k->stopping);
+	while (!ty_monitor_home(k->monitor))
+		sched_yield();
+	memset(k->monitor, 0xff, sizeof *k->monitor);
+	free(k->monitor);
+}
+
+static void stay_busy(void *self, struct ty_msg *msg)
+{
+	struct keeper *k = *(struct keeper **)self;
+
+	(void)msg;
+	gate_open(&k->busy);
+	gate_wait(&k->stopping);
+}
+
+static void test_home_in_stop(void **unused)
+{
+	static const struct ty_handler watch_handlers[] = {{"watch", keeper_watch}, {"down", keeper_watch}, {"note", keeper_watch}};
+	static const struct ty_handler busy_handlers[] = {{"busy", stay_busy}};
+	static const struct ty_class keeper_class = {.name = "keeper", .state_size = sizeof(struct keeper *), .first_type = RUN,
+		.type_count = 3, .handlers = watch_handlers, .start = keeper_start, .stop = keeper_stop};
+	static const struct ty_class busy_class = {.name = "busy", .state_size = sizeof(struct keeper *), .first_type = RUN,
+		.type_count = 1, .handlers = busy_handlers, .start = keeper_start};
+	struct ty_runtime *rt = make_runtime(2);
+	struct ty_runtime_stats stats;
+
+	(void)unused;
+	for (int i = 0; i < 200; i++) {
+		struct keeper k = {.monitor = calloc(1, sizeof *k.monitor)};
+		struct ty_msg busy = TY_MSG_INIT, watch = TY_MSG_INIT;
+		struct ty_actor *keeper = spawn(rt, &keeper_class, &k, TY_DEDICATED);
+
+		k.target = spawn(rt, &busy_class, &k, TY_POOL);
+		assert_int_equal(ty_send(k.target, &busy, RUN), TY_OK);
+		gate_wait(&k.busy);
+		assert_int_equal(ty_send(keeper, &watch, RUN), TY_OK);
+		gate_wait(&k.watching);
+		ty_actor_stop(keeper); /* the target, which is busy until then, gives the monitor back to one that is over */
+		ty_actor_unref(keeper);
+		gate_wait(&k.stopping);
+		ty_actor_stop(k.target);
+		ty_actor_unref(k.target);
+		do { /* k is theirs until both are over */
+			ty_runtime_stats(rt, &stats);
+			sched_yield();
+		} while (stats.actors);
+	}
+	ty_runtime_destroy(rt);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -403,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_link_to_who_is_stopped),
 		cmocka_unit_test(test_fail_refuses_the_rest),
 		cmocka_unit_test(test_late_watcher),
+		cmocka_unit_test(test_home_in_stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,7 @@ static void fail_outside(void)
 static void test_misuse(void **unused)
 {
 	(void)unused;
-	misuse(watch_twice, "!core->out");
+	misuse(watch_twice, "ty_monitor_home");
 	misuse(watch_with_unknown_type, "type_count");
 	misuse(watch_from_outside, "ty_current->self");
 	misuse(unwatch_for_another, "core->watcher");
