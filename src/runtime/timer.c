@@ -111,13 +111,14 @@ static void tick(struct ty_actor *actor, struct ty_timer *timer, int64_t now)
 {
 	struct ty_ticker *ticker = ty_container_of(timer, struct ty_ticker, timer);
 	struct timer_core *core = core_of(timer);
-	int64_t passed = (now - core->node.key) / ticker->period; /* 0: in time. Never early, so not negative */
+	/* unsigned: it may be as long ago as the clock goes on. 0: in time; never early, so not less */
+	uint64_t key = (uint64_t)core->node.key, period = (uint64_t)ticker->period, passed = ((uint64_t)now - key) / period;
 
-	ticker->missed = (uint64_t)passed;
-	if (core->node.key > TY_NEVER - 1 - ticker->period - passed * ticker->period)
+	ticker->missed = passed;
+	if (((uint64_t)TY_NEVER - 1 - key) / period <= passed)
 		return; /* the clock ends before it comes */
 	core->state = TIMER_ARMED;
-	ty_heap_insert(&actor->timers, &core->node, core->node.key + (passed + 1) * ticker->period);
+	ty_heap_insert(&actor->timers, &core->node, (int64_t)(key + (passed + 1) * period));
 	actor->timers_changed = true;
 }
 

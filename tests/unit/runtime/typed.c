@@ -467,13 +467,13 @@ static void on_ancient(void *self, struct ty_msg *msg)
 /* The first as long ago as can be said: at once, and with no more missed than the clock has seen. */
 static void test_ticker_of_old(void **unused)
 {
-	static const int64_t firsts[] = {INT64_MIN, INT64_MIN + 1, -1, 0}, periods[] = {1, 1000, MS, INT64_MAX};
+	static const int64_t firsts[] = {INT64_MIN, INT64_MIN + 1, INT64_MIN + 2, -1, 0}, periods[] = {1, 1000, MS, INT64_MAX};
 	static const struct ty_handler hs[] = {{"tick", on_ancient}};
 	static const struct ty_class cls = {.name = "ancient", .state_size = sizeof(struct ancient), .first_type = TICK,
 		.type_count = 1, .handlers = hs, .start = ancient_start};
 
 	(void)unused;
-	for (int f = 0; f < 4; f++) {
+	for (int f = 0; f < 5; f++) {
 		for (int p = 0; p < 4; p++) {
 			struct ty_runtime_options options = {.size = sizeof options, .seed = 7};
 			struct ancient_arg arg = {.first = firsts[f], .period = periods[p]};
@@ -486,6 +486,10 @@ static void test_ticker_of_old(void **unused)
 				ty_runtime_step(rt);
 			assert_int_equal(arg.ticks, p == 3 ? arg.ticks : 3);
 			assert_true(arg.ticks >= 1);
+			if (f == 2 && p == 3) { /* the one after it passed long ago, and the clock ends before a third */
+				assert_int_equal(arg.ticks, 1);
+				assert_int_equal(arg.missed, 1);
+			}
 			assert_true(arg.missed <= (uint64_t)(ty_runtime_now(rt) / arg.period) + 1);
 			ty_actor_unref(actor);
 			ty_runtime_destroy(rt);
