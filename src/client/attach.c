@@ -106,6 +106,8 @@ static enum ty_code take_number(struct ty_client *c, uint32_t *number, struct ty
 
 		if (c->numbers[n].state == TY_NUMBER_FREE) {
 			c->numbers[n].state = TY_NUMBER_HELD;
+			c->left -= c->numbers[n].left; /* what is sent now replaces it */
+			c->numbers[n].left = false;
 			c->next_number = n + 1;
 			*number = n;
 			return TY_OK;
@@ -136,14 +138,14 @@ enum ty_code ty_attaching_create(struct ty_client *c, const struct ty_pool *pool
 		a->of[a->count++].number = numbers[i];
 	}
 	if (code != TY_OK) {
-		ty_attaching_free(c, a);
+		ty_attaching_free(c, a, true);
 		return code;
 	}
 	*out = a;
 	return TY_OK;
 }
 
-void ty_attaching_free(struct ty_client *c, struct ty_attaching *a)
+void ty_attaching_free(struct ty_client *c, struct ty_attaching *a, bool taken)
 {
 	uint32_t i;
 
@@ -154,6 +156,10 @@ void ty_attaching_free(struct ty_client *c, struct ty_attaching *a)
 
 		*state = *state == TY_NUMBER_HELD && i < a->sent ? TY_NUMBER_ORPHAN : TY_NUMBER_FREE;
 		c->numbers[a->of[i].number].slot = NULL;
+		if (i < a->sent && !taken) {
+			c->numbers[a->of[i].number].left = true; /* a number that is held is not left */
+			c->left++;
+		}
 	}
 	free(a);
 }
@@ -215,6 +221,29 @@ static void pump(struct ty_client *c)
 	}
 	if (c->attach_fd >= 0)
 		wait_for_room(c, false);
+}
+
+/* With the page that the service has anyway. */
+void ty_attach_replace_left(struct ty_client *c)
+{
+	for (uint32_t n = 0; n < TY_ATTACH_DESCRIPTORS && c->left != 0 && c->attach_fd >= 0; n++) {
+		struct ty_attach_frame frame = {.type = TY_ATTACH_DESCRIPTOR, .descriptor.number = n};
+		struct ty_error err;
+		enum ty_code code;
+
+		if (!c->numbers[n].left || c->numbers[n].state != TY_NUMBER_FREE)
+			continue;
+		code = ty_attach_send(c->attach_fd, &frame, c->timeline_fd, &err);
+		if (code == TY_BUSY)
+			wait_for_room(c, true);
+		else if (code != TY_OK && code != TY_LIMIT && code != TY_CLOSED) /* as in pump */
+			ty_link_lost(c, code, err.text);
+		if (code != TY_OK)
+			return;
+		c->numbers[n].state = TY_NUMBER_ORPHAN;
+		c->numbers[n].left = false;
+		c->left--;
+	}
 }
 
 void ty_attaching_begin(struct ty_request_slot *slot)

@@ -125,7 +125,9 @@ static void finish(struct ty_request_slot *slot)
 	struct ty_client *c = slot->client;
 	struct ty_decoded decoded;
 
-	ty_attaching_free(c, slot->attaching);
+	/* BUSY is the edge's: it never came to who takes them */
+	ty_attaching_free(c, slot->attaching,
+		slot->phase == TY_SLOT_OPEN && slot->decoded.reply != NULL && slot->decoded.result.code != TY_BUSY);
 	slot->attaching = NULL;
 	free(slot->request);
 	slot->request = NULL;
@@ -167,7 +169,7 @@ void ty_slots_end(struct ty_client *c, enum ty_code code, const char *text)
 			continue;
 		}
 		/* the link's: it is the link that ends */
-		ty_attaching_free(c, slot->attaching);
+		ty_attaching_free(c, slot->attaching, true);
 		slot->attaching = NULL;
 		free(slot->request);
 		slot->request = NULL;
@@ -300,6 +302,7 @@ void ty_client_take_events(struct ty_client *c)
 		if (events[i].data.fd == c->timer_fd)
 			on_timer(c);
 	ty_pools_take_back(c);
+	ty_attach_replace_left(c);
 }
 
 void ty_client_wait(struct ty_client *c, int64_t deadline)

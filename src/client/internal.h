@@ -141,8 +141,10 @@ struct ty_client {
 	uint8_t token[TY_ATTACH_TOKEN_BYTES];
 	struct {
 		enum ty_number_state state;
+		bool left;                    /* the service may still have what was sent under it, for a REGISTER that it never took */
 		struct ty_request_slot *slot; /* HELD, ACCEPTED */
 	} numbers[TY_ATTACH_DESCRIPTORS];
+	uint32_t left; /* numbers */
 	uint32_t next_number;
 
 	struct ty_kept_pool *pools; /* oldest first */
@@ -212,8 +214,10 @@ TY_MUST_USE enum ty_code ty_attaching_create(struct ty_client *c, const struct t
 	struct ty_attaching **out, struct ty_error *err);
 /* The numbers are slot's from now on. */
 void ty_attaching_begin(struct ty_request_slot *slot);
-/* Its numbers are given back. Null is allowed. */
-void ty_attaching_free(struct ty_client *c, struct ty_attaching *a);
+/* Its numbers are given back. `taken`: the service took what was sent, or all of it is gone with the connection. Null is allowed. */
+void ty_attaching_free(struct ty_client *c, struct ty_attaching *a, bool taken);
+/* What the service has under numbers that nobody will name is replaced: it would keep a pool's memory. */
+void ty_attach_replace_left(struct ty_client *c);
 /* The attach socket has something. */
 void ty_attach_events(struct ty_client *c, uint32_t events);
 void ty_attach_close(struct ty_client *c);

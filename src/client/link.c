@@ -35,6 +35,7 @@ static void release(struct ty_client *c, enum ty_code code, const char *text)
 	ty_attach_close(c);
 	ty_slots_end(c, code, c->why.text); /* `text` may lie in what is freed */
 	memset(c->numbers, 0, sizeof c->numbers);
+	c->left = 0;
 }
 
 void ty_link_over(struct ty_client *c, enum ty_code code, const char *text)

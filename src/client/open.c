@@ -226,7 +226,7 @@ void ty_client_forked(struct ty_client *c)
 	for (uint32_t i = 0; i <= c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 
-		ty_attaching_free(c, slot->attaching);
+		ty_attaching_free(c, slot->attaching, true);
 		free(slot->request);
 		if (slot->phase == TY_SLOT_FINISHED)
 			ty_decoded_free(&slot->decoded);

@@ -151,7 +151,7 @@ enum ty_code ty_pool_register(struct ty_request_slot *slot, struct ty_kept_pool 
 		code = ty_slot_submit(slot, &request, done, user, err);
 	}
 	if (code != TY_OK) {
-		ty_attaching_free(c, slot->attaching);
+		ty_attaching_free(c, slot->attaching, true);
 		slot->attaching = NULL;
 		slot->pool = NULL;
 	}

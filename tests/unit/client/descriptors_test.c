@@ -27,6 +27,7 @@ struct seen {
 	_Atomic uint32_t count;
 	bool early; /* REGISTER came before the last descriptor */
 	bool hold, refuse_second;
+	_Atomic bool busy; /* REGISTER is answered so */
 };
 
 static void on_descriptor(struct fake *f, uint32_t number, int fd)
@@ -62,6 +63,10 @@ static enum fake_answer on_register(struct fake *f, const Tyer__V1__Request *req
 		fake_hello(f, reply);
 	if (request->verb_case != TYER__V1__REQUEST__VERB_REGISTER)
 		return FAKE_REPLY;
+	if (atomic_load(&s->busy)) {
+		reply->code = TYER__V1__CODE__BUSY;
+		return FAKE_REPLY;
+	}
 	n = atomic_load(&s->count);
 	s->early = n % REGIONS != 0;
 	for (i = 0; i < REGIONS; i++)
@@ -186,6 +191,43 @@ static void test_register(void **state)
 	world_close(w);
 }
 
+/* What was sent for a REGISTER that the service never took goes: something else comes under each of its numbers. */
+static void expect_replaced(struct world *w)
+{
+	const struct seen *s = &w->seen;
+
+	while (atomic_load(&s->count) < 2 * REGIONS)
+		ty_client_poll(w->client, 0, 1000);
+	for (uint32_t i = REGIONS; i < 2 * REGIONS; i++) {
+		uint32_t same = 0;
+
+		assert_int_equal(s->first[i], 0); /* none of the pool's memory */
+		for (uint32_t k = 0; k < REGIONS; k++)
+			same += s->numbers[k] == s->numbers[i];
+		assert_int_equal(same, 1);
+	}
+}
+
+/* It is the edge that has no room for the request: nobody has taken its descriptors. */
+static void test_busy(void **state)
+{
+	struct world *w = world_open(false, false);
+	struct outcome o = {0}, again = {0};
+	struct ty_error err;
+
+	(void)state;
+	atomic_store(&w->seen.busy, true);
+	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &o, &err), TY_OK);
+	wait_for(w->client, &o);
+	assert_int_equal(o.result.code, TY_BUSY);
+	expect_replaced(w);
+	atomic_store(&w->seen.busy, false);
+	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &again, &err), TY_OK);
+	wait_for(w->client, &again);
+	assert_int_equal(again.result.code, TY_OK);
+	world_close(w);
+}
+
 /* The second descriptor is refused: REGISTER is not sent, its code is the service's; the next one works. */
 static void test_refused(void **state)
 {
@@ -198,8 +240,7 @@ static void test_refused(void **state)
 	wait_for(w->client, &o);
 	assert_int_equal(o.result.code, TY_DENIED);
 	assert_int_equal(atomic_load(&w->fake.requests), 2); /* HELLO, PING */
-	while (atomic_load(&w->seen.count) < REGIONS)
-		ty_client_poll(w->client, 0, 1000);
+	expect_replaced(w);
 	assert_int_equal(ty_client_register(w->client, &w->pool, on_done, &again, &err), TY_OK);
 	wait_for(w->client, &again);
 	assert_int_equal(again.result.code, TY_OK);
@@ -303,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_unregister_twice),
 		cmocka_unit_test(test_register),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_unanswered),
 		cmocka_unit_test(test_numbers),
 	};
