@@ -140,6 +140,12 @@ static enum ty_code decode_verb(uint32_t verb, struct ty_decoded *out)
 	}
 }
 
+/* Could a copy of this request still touch its blocks, if nobody said that none does? */
+static bool has_blocks(uint32_t verb)
+{
+	return verb == TYER__V1__REQUEST__VERB_RETRIEVE || verb == TYER__V1__REQUEST__VERB_STORE;
+}
+
 void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t length, struct ty_decoded *out)
 {
 	struct ty_result *r = &out->result;
@@ -157,6 +163,7 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 	}
 	if (r->code != TY_OK) {
 		r->error = out->error.text;
+		r->blocks_in_use = has_blocks(verb);
 		return;
 	}
 	r->boot = out->reply->boot;
@@ -167,8 +174,10 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 		return;
 	}
 	r->code = decode_verb(verb, out);
-	if (r->code != TY_OK)
+	if (r->code != TY_OK) {
 		r->error = out->error.text;
+		r->blocks_in_use = has_blocks(verb);
+	}
 }
 
 void ty_reply_failed(uint32_t verb, enum ty_code code, const char *text, struct ty_decoded *out)
@@ -177,7 +186,7 @@ void ty_reply_failed(uint32_t verb, enum ty_code code, const char *text, struct 
 	assert(code != TY_OK);
 	out->result.code = ty_fail(&out->error, code, "%s", text);
 	out->result.error = out->error.text;
-	out->result.blocks_in_use = verb == TYER__V1__REQUEST__VERB_RETRIEVE || verb == TYER__V1__REQUEST__VERB_STORE;
+	out->result.blocks_in_use = has_blocks(verb);
 }
 
 void ty_decoded_free(struct ty_decoded *decoded)
