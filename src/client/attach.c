@@ -59,9 +59,7 @@ enum ty_code ty_attach_connect(struct ty_client *c, struct ty_error *err)
 
 void ty_attach_close(struct ty_client *c)
 {
-	if (c->attach_fd >= 0)
-		close(c->attach_fd); /* leaves the epoll set with it */
-	c->attach_fd = -1;
+	ty_client_close_watched(c->epoll_fd, &c->attach_fd);
 	c->attach_waits = false;
 }
 

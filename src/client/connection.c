@@ -316,13 +316,24 @@ enum ty_code ty_connection_dialed(struct ty_connection *c, struct ty_error *err)
 	return ty_connection_send(c, greeting, err);
 }
 
+void ty_client_close_watched(int epoll_fd, int *fd)
+{
+	struct epoll_event unused = {0};
+
+	if (*fd < 0)
+		return;
+	/* Closing alone takes it out of the set only if nobody has a copy: a child of fork has. What it then tells of would be told for ever, and
+	 * under a number that is another descriptor's by then. Fails where it never was in the set. */
+	(void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, *fd, &unused);
+	close(*fd);
+	*fd = -1;
+}
+
 void ty_connection_close(struct ty_connection *c)
 {
 	ty_tls_end(c->session);
 	c->session = NULL;
-	if (c->fd >= 0)
-		close(c->fd); /* leaves the epoll set with it */
-	c->fd = -1;
+	ty_client_close_watched(c->epoll_fd, &c->fd);
 	while (c->out != NULL)
 		drop_first(c);
 	free(c->in);

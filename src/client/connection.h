@@ -67,5 +67,7 @@ TY_MUST_USE enum ty_code ty_connection_flush(struct ty_connection *c, struct ty_
 TY_MUST_USE enum ty_code ty_connection_take(struct ty_connection *c, uint32_t *id, const uint8_t **bytes, size_t *length,
 	struct ty_error *err);
 void ty_connection_close(struct ty_connection *c);
+/* Take *fd out of the epoll set, close it, and set it to -1; -1 is allowed. For the attach connection, too. */
+void ty_client_close_watched(int epoll_fd, int *fd);
 
 #endif

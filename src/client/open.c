@@ -220,9 +220,10 @@ void ty_client_forked(struct ty_client *c)
 	if (c == NULL)
 		return;
 	assert(!c->delivering);
-	/* first and by itself: TLS would say goodbye, in the parent's name */
+	/* First and by themselves: TLS would say goodbye, in the parent's name; and the epoll set is the parent's, too. */
 	close_fd(c->connection.fd);
-	c->connection.fd = -1;
+	close_fd(c->attach_fd);
+	c->connection.fd = c->attach_fd = -1;
 	for (uint32_t i = 0; i <= c->slot_count; i++) {
 		struct ty_request_slot *slot = &c->slots[i];
 

@@ -486,6 +486,12 @@ static void test_fork(void **state)
 		wait_for(p.client, &o[i]);
 		assert_int_equal(o[i].result.code, TY_OK);
 	}
+	/* and hears of the end of either connection */
+	assert_int_equal(ty_client_ping(p.client, on_done, memset(o, 0, sizeof o), &p.err), TY_OK);
+	fake_wait_holding(&p.fake, 1);
+	fake_order(&p.fake, &p.fake.drop_attach);
+	wait_for(p.client, o);
+	assert_int_equal(o[0].result.code, TY_CLOSED);
 	pair_close(&p);
 	ty_client_forked(NULL);
 }

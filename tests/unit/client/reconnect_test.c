@@ -12,12 +12,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -270,6 +273,48 @@ static void test_half_lost(void **state)
 	close_world(&w);
 }
 
+/* What is readable when nothing has happened. */
+static bool readable(struct ty_client *c)
+{
+	struct pollfd p = {.fd = ty_client_fd(c), .events = POLLIN};
+
+	for (int i = 0; i < 3; i++) /* the timer's, and what was signalled */
+		ty_client_poll(c, 0, 0);
+	return poll(&p, 1, 0) == 1;
+}
+
+/* A child of fork that has copies of the connections, and lets go of nothing: what the parent has closed is over for it all the same. */
+static void test_half_lost_beside_a_child(void **state)
+{
+	struct outcome o;
+	enum ty_code code;
+	struct world w;
+	bool told;
+	pid_t child;
+
+	(void)state;
+	open_world(&w);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (int fd = 3; fd < 1024; fd++) /* the service is not its business: what that closes is to end */
+			if (fd != w.client->attach_fd && fd != w.client->connection.fd)
+				close(fd);
+		for (;;)
+			pause();
+	}
+	fake_order(&w.fake, &w.fake.drop_attach);
+	poll_until_up(&w, 1);
+	told = readable(w.client);
+	code = finish(&w, ty_client_ping(w.client, on_done, memset(&o, 0, sizeof o), NULL), &o);
+	told |= readable(w.client);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(code, TY_OK);
+	assert_false(told);
+	close_world(&w);
+}
+
 /* A pool that cannot be registered again: the client stays away and says why, and tries until it can. */
 static void test_register_refused(void **state)
 {
@@ -365,6 +410,7 @@ int main(void)
 		cmocka_unit_test(test_double_restart),
 		cmocka_unit_test(test_brief_ups),
 		cmocka_unit_test(test_half_lost),
+		cmocka_unit_test(test_half_lost_beside_a_child),
 		cmocka_unit_test(test_register_refused),
 		cmocka_unit_test(test_from_callback),
 		cmocka_unit_test(test_close_while_away),
