@@ -97,28 +97,28 @@ static enum ty_code send_request(struct ty_client *client, const struct cli_opti
 	return code;
 }
 
-/* Send one request and poll for its end; 0 or an exit status, with the reason printed. */
+/* What the library says may have the service's own words in it. */
+static const char *safe(char out[512], const struct ty_error *err)
+{
+	ty_escape(out, 512, err->text, strlen(err->text), TY_ESCAPE_TEXT, NULL);
+	return out;
+}
+
+/* Send one request and poll for its end, which the library sees to; 0 or an exit status, with the reason printed. */
 static int ask(struct ty_client *client, const struct cli_options *o, const struct cli_page *page, struct answer *a)
 {
-	int64_t deadline = now_us() + (int64_t)o->timeout_us + 1000000; /* the client library ends it at the timeout itself */
 	struct ty_error err = { 0 };
 	enum ty_code code;
+	char text[512];
 
 	memset(a, 0, sizeof *a);
 	code = send_request(client, o, page, a, &err);
 	if (code) {
-		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(code), err.text);
+		fprintf(stderr, "tyer: %s: %s\n", ty_code_name(code), safe(text, &err));
 		return EXIT_NO_SERVICE;
 	}
-	while (!a->there) {
-		int64_t left = deadline - now_us();
-
-		if (left <= 0) {
-			fprintf(stderr, "tyer: no answer from %s\n", o->connect);
-			return EXIT_NO_SERVICE;
-		}
-		ty_client_poll(client, 0, (uint32_t)left);
-	}
+	while (!a->there) /* who left earlier would leave `a` to a completion that comes when the client is closed */
+		ty_client_poll(client, 0, 1000000);
 	if (a->no_memory) {
 		fprintf(stderr, "tyer: no memory\n");
 		return EXIT_ANSWERED_ERROR;
@@ -130,14 +130,23 @@ static int ask(struct ty_client *client, const struct cli_options *o, const stru
 	return 0;
 }
 
+/* An exit status: is all of it out? */
+static int written(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	fprintf(stderr, "tyer: cannot write: %m\n");
+	return EXIT_ANSWERED_ERROR;
+}
+
 /* Why there is no client, with the service's own words made safe to show. */
 static int no_client(const struct cli_options *o, enum ty_code code, const struct ty_error *err)
 {
 	char text[512];
 
-	ty_escape(text, sizeof text, err->text, strlen(err->text), TY_ESCAPE_TEXT, NULL);
 	fprintf(stderr, "tyer: cannot reach %s%s: %s: %s\n", o->connect,
-		o->connect_default ? ", where a tyerd of this user listens by default (--connect names another)" : "", ty_code_name(code), text);
+		o->connect_default ? ", where a tyerd of this user listens by default (--connect names another)" : "", ty_code_name(code),
+		safe(text, err));
 	return code == TY_INVALID ? EXIT_ANSWERED_ERROR : EXIT_NO_SERVICE;
 }
 
@@ -211,7 +220,7 @@ static int ping(struct ty_client *client, const struct cli_options *o)
 	if (o->count > 1)
 		printf("%" PRIu64 " answers: best %" PRId64 " us, mean %" PRId64 " us, worst %" PRId64 " us\n", o->count, best,
 			sum / (int64_t)o->count, worst);
-	return 0;
+	return written();
 }
 
 int main(int argc, char **argv)
@@ -228,11 +237,11 @@ int main(int argc, char **argv)
 	}
 	if (o.help) {
 		cli_help(stdout);
-		return 0;
+		return written();
 	}
 	if (o.version) {
 		puts("tyer " TY_VERSION);
-		return 0;
+		return written();
 	}
 	if (o.command == CLI_CALIBRATE)
 		return cli_calibrate(&o);
