@@ -287,17 +287,18 @@ void ty_client_take_events(struct ty_client *c)
 	int n = epoll_wait(c->epoll_fd, events, 4, 0), i;
 	uint64_t count;
 
+	for (i = 0; i < n; i++)
+		if (events[i].data.fd == c->ready_fd)
+			(void)!read(c->ready_fd, &count, sizeof count); /* before what signals anew */
 	/* attach first: what the service says before it goes explains the other connection's end. The clock last: it may begin an
 	 * attempt, whose descriptors may have the numbers of those that have events here. */
 	for (i = 0; i < n; i++)
 		if (events[i].data.fd == c->attach_fd)
 			ty_attach_events(c, events[i].events);
-	for (i = 0; i < n; i++) {
+	ty_link_go_on(c);
+	for (i = 0; i < n; i++)
 		if (events[i].data.fd == c->connection.fd)
 			ty_link_events(c, events[i].events);
-		else if (events[i].data.fd == c->ready_fd)
-			(void)!read(c->ready_fd, &count, sizeof count);
-	}
 	for (i = 0; i < n; i++)
 		if (events[i].data.fd == c->timer_fd)
 			on_timer(c);

@@ -31,6 +31,7 @@
 #define TY_CLIENT_BACKOFF_MIN_NS 10000000
 #define TY_CLIENT_BACKOFF_MAX_NS 1000000000
 #define TY_CLIENT_BRIEF_NS 1000000000   /* who is UP for less has not been back */
+#define TY_CLIENT_FRAMES_MAX 256        /* taken in one turn: four times what may be in flight */
 #define TY_CLIENT_BACKLOG_NS 2000000    /* a full backlog gives no event to wait for */
 #define TY_CLIENT_TAKE_BACK_NS 100000000 /* after an UNREGISTER of a pool that was given up came to nothing */
 
@@ -133,6 +134,7 @@ struct ty_client {
 	bool tell_away, tell_up; /* the user's callback has to hear of it */
 
 	struct ty_connection connection;
+	bool more; /* it may have frames buffered that were not looked at */
 
 	int attach_fd;     /* -1: none, or over */
 	bool attach_waits; /* for room to send */
@@ -199,6 +201,8 @@ void ty_link_over(struct ty_client *c, enum ty_code code, const char *text); /* 
 void ty_link_welcome(struct ty_client *c);
 /* The connection has an event. */
 void ty_link_events(struct ty_client *c, uint32_t events);
+/* What it has buffered since the last turn, of which no event tells. */
+void ty_link_go_on(struct ty_client *c);
 void ty_link_expire(struct ty_client *c, int64_t now);
 int64_t ty_link_next(const struct ty_client *c); /* when expire has something to do */
 

@@ -32,6 +32,7 @@ static void release(struct ty_client *c, enum ty_code code, const char *text)
 {
 	ty_fail(&c->why, code, "%s", text);
 	ty_connection_close(&c->connection);
+	c->more = false;
 	ty_attach_close(c);
 	ty_slots_end(c, code, c->why.text); /* `text` may lie in what is freed */
 	memset(c->numbers, 0, sizeof c->numbers);
@@ -280,14 +281,19 @@ static enum ty_code send_hello(struct ty_client *c, struct ty_error *err)
 
 /* ---- events ------------------------------------------------------------------------------------------------------------- */
 
-static enum ty_code read_all(struct ty_client *c, struct ty_error *err)
+/* TY_CLIENT_FRAMES_MAX of them: one that never stops to send must not keep the user's thread here. */
+static enum ty_code read_some(struct ty_client *c, struct ty_error *err)
 {
 	const uint8_t *bytes;
-	enum ty_code code;
+	enum ty_code code = TY_OK;
 	size_t length;
 	uint32_t id;
 
-	while ((code = ty_connection_take(&c->connection, &id, &bytes, &length, err)) == TY_OK) {
+	c->more = false;
+	for (unsigned i = 0; i < TY_CLIENT_FRAMES_MAX; i++) {
+		code = ty_connection_take(&c->connection, &id, &bytes, &length, err);
+		if (code != TY_OK)
+			return code == TY_BUSY ? TY_OK : code;
 		if (bytes != NULL)
 			ty_slot_reply(c, id, bytes, length);
 		else if (c->link == TY_LINK_GREETING) {
@@ -299,7 +305,18 @@ static enum ty_code read_all(struct ty_client *c, struct ty_error *err)
 		if (c->connection.fd < 0) /* lost, for what the reply said */
 			return TY_OK;
 	}
-	return code == TY_BUSY ? TY_OK : code;
+	c->more = true; /* what is buffered here the socket does not tell of */
+	ty_client_signal(c);
+	return TY_OK;
+}
+
+void ty_link_go_on(struct ty_client *c)
+{
+	struct ty_error err;
+	enum ty_code code = c->more && c->connection.fd >= 0 ? read_some(c, &err) : TY_OK;
+
+	if (code != TY_OK)
+		ty_link_lost(c, code, err.text);
 }
 
 void ty_link_events(struct ty_client *c, uint32_t events)
@@ -317,7 +334,7 @@ void ty_link_events(struct ty_client *c, uint32_t events)
 		code = ty_connection_flush(&c->connection, &err);
 	}
 	if (code == TY_OK && (events & ~(uint32_t)EPOLLOUT))
-		code = read_all(c, &err);
+		code = read_some(c, &err);
 	if (code != TY_OK)
 		ty_link_lost(c, code, err.text);
 }

@@ -9,8 +9,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include "client/internal.h"
 #include "pair.h"
 
 /* How the fake service answers what follows HELLO and REGISTER. */
@@ -84,10 +92,128 @@ static void test_nobody_spoke_of_blocks(void **state)
 	pair_close(&p);
 }
 
+/* ---- more than was asked for ------------------------------------------------------------------------------------------------- */
+
+#define FRAME_BYTES 13 /* of a frame without a body, over ipc */
+#define FRAMES 8000    /* fewer bytes than a socket holds, and more than one turn takes */
+
+struct raw {
+	int listen_fd, fd;
+	char path[64], url[80];
+	uint8_t frame[FRAME_BYTES]; /* of the request that was read last: type, length, number */
+	uint8_t id[8];
+};
+
+static void receive(int fd, uint8_t *bytes, size_t length)
+{
+	assert_int_equal(recv(fd, bytes, length, MSG_WAITALL), length);
+}
+
+static void read_request(struct raw *raw)
+{
+	uint8_t body[512], *id;
+	uint64_t length;
+
+	receive(raw->fd, raw->frame, FRAME_BYTES);
+	length = (uint64_t)raw->frame[7] << 8 | raw->frame[8];
+	assert_in_range(length, 5, sizeof body);
+	receive(raw->fd, body, length - 4);
+	id = memchr(body, 0x19, length - 4); /* Request.id, fixed64 */
+	assert_non_null(id);
+	memcpy(raw->id, id + 1, sizeof raw->id);
+}
+
+static void send_reply(struct raw *raw)
+{
+	uint8_t bytes[FRAME_BYTES + 18] = {1, 0, 0, 0, 0, 0, 0, 0, 4 + 18};
+
+	memcpy(bytes + 9, raw->frame + 9, 4);
+	memcpy(bytes + FRAME_BYTES, (uint8_t[]){0x19, 0, 0, 0, 0, 0, 0, 0, 1, 0x21}, 10); /* Reply.boot, .id */
+	memcpy(bytes + FRAME_BYTES + 10, raw->id, 8);
+	assert_int_equal(send(raw->fd, bytes, sizeof bytes, MSG_NOSIGNAL), sizeof bytes);
+}
+
+static void *greet(void *arg)
+{
+	static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
+	struct raw *raw = arg;
+	uint8_t theirs[8];
+
+	raw->fd = accept4(raw->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	receive(raw->fd, theirs, sizeof theirs);
+	assert_int_equal(send(raw->fd, greeting, sizeof greeting, MSG_NOSIGNAL), sizeof greeting);
+	read_request(raw);
+	send_reply(raw);
+	return NULL;
+}
+
+/* A client of a service that is this test's own thread, from when it is open. */
+static struct ty_client *open_raw(struct raw *raw)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ty_client_options o = {.size = sizeof o, .url = raw->url};
+	struct ty_client *c;
+	struct ty_error err;
+	pthread_t thread;
+
+	snprintf(raw->path, sizeof raw->path, "/tmp/tyer-client-raw-%d", (int)getpid());
+	snprintf(raw->url, sizeof raw->url, "ipc://%s", raw->path);
+	unlink(raw->path);
+	strcpy(address.sun_path, raw->path);
+	raw->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(raw->listen_fd, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(listen(raw->listen_fd, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, greet, raw), 0);
+	if (ty_client_open(&o, &c, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	pthread_join(thread, NULL);
+	return c;
+}
+
+static void close_raw(struct raw *raw, struct ty_client *c)
+{
+	ty_client_close(c);
+	close(raw->fd);
+	close(raw->listen_fd);
+	unlink(raw->path);
+}
+
+/* Frames that nobody asked for, and no end of them: each poll takes some and returns, and what is behind them is found. */
+static void test_frames_without_end(void **state)
+{
+	static uint8_t flood[FRAMES][FRAME_BYTES];
+	struct outcome o = {0};
+	struct pollfd fd;
+	struct raw raw;
+	struct ty_client *c = open_raw(&raw);
+	int left = 0;
+
+	(void)state;
+	fd = (struct pollfd){.fd = ty_client_fd(c), .events = POLLIN};
+	for (size_t i = 0; i < FRAMES; i++)
+		memcpy(flood[i], (uint8_t[]){1, 0, 0, 0, 0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff}, FRAME_BYTES);
+	assert_int_equal(ty_client_ping(c, on_done, &o, NULL), TY_OK);
+	read_request(&raw);
+	assert_int_equal(send(raw.fd, flood, sizeof flood, MSG_NOSIGNAL), sizeof flood);
+	send_reply(&raw);
+	assert_int_equal(ty_client_poll(c, 0, 0), 0);
+	assert_int_equal(ioctl(c->connection.fd, FIONREAD, &left), 0);
+	assert_int_not_equal(left, 0);
+	while (o.calls == 0) {
+		assert_int_equal(poll(&fd, 1, FOREVER_US / 1000), 1);
+		ty_client_poll(c, 0, 0);
+	}
+	assert_int_equal(o.result.code, TY_OK);
+	ty_client_poll(c, 0, 0);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	close_raw(&raw, c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nobody_spoke_of_blocks),
+		cmocka_unit_test(test_frames_without_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
