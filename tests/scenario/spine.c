@@ -213,17 +213,45 @@ static void act(void)
 		flush(e, p);
 }
 
+/* A word that copies wait for, as tests/scenario/harness.h's: what is slow is so by the seed, and not by the clock on the wall. */
+static _Atomic uint64_t *open_hold(int *fd)
+{
+	_Atomic uint64_t *at;
+
+	*fd = memfd_create("hold", MFD_CLOEXEC);
+	assert(*fd >= 0 && ftruncate(*fd, sizeof *at) == 0);
+	at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	assert(at != MAP_FAILED);
+	return at;
+}
+
+/* Now and then nothing is copied for a while, or what has been copied is not done. */
+static void hold_some(void)
+{
+	if (!w.hold || rnd(10))
+		return;
+	atomic_store(w.hold, rnd(3));
+}
+
 static void start_service(uint64_t seed)
 {
-	static const char *const faults[] = {"host", "host", "host:fail-every=7", "host:delay-us=300", "host:delay-us=50,fail-every=11"};
+	static const struct {
+		const char *fault;
+		bool held;
+	} devices[] = {{NULL, false}, {NULL, false}, {"fail-every=7", false}, {"", true}, {",fail-every=11", true}};
+	static char fault[64];
 	struct ty_runtime_options ro = {.size = sizeof ro, .seed = seed};
 	struct ty_spawn_options pool = {.size = sizeof pool, .executor = TY_POOL, .cpu = -1}, own = pool;
 	struct ty_service *s = calloc(1, sizeof *s);
 	static struct ty_gpu_arg gpu;
-	const char *device = faults[rnd(sizeof faults / sizeof faults[0])];
+	uint32_t device = rnd(sizeof devices / sizeof devices[0]);
 
 	own.executor = TY_DEDICATED;
 	memset(&w, 0, sizeof w);
+	if (devices[device].held) {
+		w.hold = open_hold(&w.hold_fd);
+		snprintf(fault, sizeof fault, "hold-fd=%d%s", w.hold_fd, devices[device].fault);
+	}
 	w.service = s;
 	w.config = (struct ty_config){
 		.gpu_stall_after_us = 10000000,
@@ -250,7 +278,8 @@ static void start_service(uint64_t seed)
 	s->bytework_count = 1;
 	assert(ty_spawn(w.rt, &ty_populate_class, s, &own, &s->populate[0]) == TY_OK);
 	s->populate_count = 1;
-	gpu = (struct ty_gpu_arg){.service = s, .ready_to = &s->clients, .ready_type = TY_CLIENTS_DEVICE, .options = {.name = "host", .fault = device[4] ? device + 5 : NULL}};
+	gpu = (struct ty_gpu_arg){.service = s, .ready_to = &s->clients, .ready_type = TY_CLIENTS_DEVICE,
+		.options = {.name = "host", .fault = w.hold ? fault : devices[device].fault}};
 	assert(ty_spawn(w.rt, &ty_gpu_class, &gpu, &own, &s->gpu[0]) == TY_OK);
 	s->gpu_count = 1;
 	static struct ty_msg start_gpu, start_eviction;
@@ -309,6 +338,10 @@ static void stop_service(void)
 	ty_slots_close(s->slots);
 	ty_arena_close(&s->arena);
 	free(s);
+	if (w.hold) {
+		munmap((void *)(uintptr_t)w.hold, sizeof *w.hold);
+		close(w.hold_fd);
+	}
 }
 
 static void run(uint64_t seed)
@@ -319,11 +352,14 @@ static void run(uint64_t seed)
 	start_service(seed);
 	for (int i = 0; i < STEPS; i++) {
 		act();
+		hold_some();
 		steps(rnd(40) ? rnd(12) : 600);
 	}
 	for (int i = 0; i < ENGINES; i++)
 		if (w.engines[i].here)
 			leave(&w.engines[i]);
+	if (w.hold)
+		atomic_store(w.hold, 0);
 	while (ty_runtime_step(w.rt))
 		;
 	check_end();

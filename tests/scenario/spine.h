@@ -77,6 +77,8 @@ extern struct world {
 	uint32_t calls, answers, checked, steps, stored, timeouts, flushed, failures, left;
 	uint64_t next_session, next_client;
 	bool device_open;
+	_Atomic uint64_t *hold; /* of a device that is slow at times; null: it is not */
+	int hold_fd;
 } w;
 
 /* Of the seed. */
