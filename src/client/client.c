@@ -69,6 +69,20 @@ void ty_slot_send(struct ty_request_slot *slot, struct ty_frame *frame)
 		ty_link_lost(c, code, err.text);
 }
 
+static uint32_t chunks_of(const struct ty_client *c, const Tyer__V1__Request *request)
+{
+	const Tyer__V1__Chain *chain;
+	size_t chunks;
+
+	if (request->verb_case == TYER__V1__REQUEST__VERB_RETRIEVE)
+		return request->retrieve->count;
+	if (request->verb_case != TYER__V1__REQUEST__VERB_LOOKUP)
+		return 0;
+	chain = request->lookup->chain;
+	chunks = chain->hashes.len != 0 ? chain->hashes.len / TY_KEY_BYTES : chain->n_tokens / c->info.chunk_tokens;
+	return chunks < UINT32_MAX ? (uint32_t)chunks : UINT32_MAX;
+}
+
 enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *request, ty_done_fn done, void *user,
 	struct ty_error *err)
 {
@@ -100,6 +114,7 @@ enum ty_code ty_slot_submit(struct ty_request_slot *slot, Tyer__V1__Request *req
 	tyer__v1__request__pack(request, body);
 	slot->verb = request->verb_case;
 	slot->id = c->next_id++;
+	slot->chunks = chunks_of(c, request);
 	slot->done = done;
 	slot->user = user;
 	slot->deadline = ty_client_now() + ((int64_t)c->patience_us + TY_CLIENT_MARGIN_US) * 1000;
@@ -189,6 +204,7 @@ void ty_slot_reply(struct ty_client *c, uint32_t id, const uint8_t *bytes, size_
 	if (slot == NULL || slot->phase != TY_SLOT_OPEN || number_of(slot) != id)
 		return;
 	ty_reply_decode(slot->verb, slot->id, bytes, length, &slot->decoded);
+	ty_reply_hold_against(slot->verb, slot->chunks, &slot->decoded);
 	boot = slot->decoded.result.boot;
 	finish(slot);
 	if (c->link == TY_LINK_UP && boot != 0 && boot != c->info.boot)

@@ -76,6 +76,7 @@ struct ty_request_slot {
 	bool queued; /* its frame is on the way out */
 	uint32_t verb;
 	uint64_t id;
+	uint32_t chunks;  /* LOOKUP: at most so many may be in the answer; RETRIEVE: so many are. Else 0 */
 	int64_t deadline; /* CLOCK_MONOTONIC, ns */
 	ty_done_fn done;
 	void *user;

@@ -12,6 +12,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "wire/request.h"
+
 /* ---- the end, and the next attempt ------------------------------------------------------------------------------------ */
 
 /* At once the first time (if what was lost had been there for a while), then 10 ms, doubled up to a second, each a quarter more or less. */
@@ -115,6 +117,7 @@ void ty_link_begin(struct ty_client *c)
 	c->link_deadline = ty_client_now() + (int64_t)c->options.connect_timeout_us * 1000;
 	ty_client_wake_at(c, c->link_deadline);
 	c->link = TY_LINK_ATTACH;
+	c->max_request_bytes = TY_REQUEST_DEFAULT_MAX_BYTES; /* the last service's limit is not this one's */
 	if (c->options.attach_path != NULL)
 		attach(c);
 	else

@@ -20,6 +20,8 @@ static enum ty_code decode_registered(const Tyer__V1__RegisterReply *in, struct 
 	if (in->fingerprint.len != sizeof out->registered.fingerprint)
 		return ty_fail(err, TY_PROTOCOL, "RegisterReply.fingerprint has %zu bytes, expected %zu", in->fingerprint.len,
 			sizeof out->registered.fingerprint);
+	if (in->registration == 0)
+		return ty_fail(err, TY_PROTOCOL, "RegisterReply.registration is 0");
 	out->registered.registration = in->registration;
 	out->registered.chunk_bytes = in->chunk_bytes;
 	memcpy(out->registered.fingerprint, in->fingerprint.data, sizeof out->registered.fingerprint);
@@ -174,6 +176,22 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 		return;
 	}
 	r->code = decode_verb(verb, out);
+	if (r->code != TY_OK) {
+		r->error = out->error.text;
+		r->blocks_in_use = has_blocks(verb);
+	}
+}
+
+void ty_reply_hold_against(uint32_t verb, uint32_t chunks, struct ty_decoded *out)
+{
+	struct ty_result *r = &out->result;
+
+	if (r->code != TY_OK)
+		return;
+	if (verb == TYER__V1__REQUEST__VERB_LOOKUP && r->lookup.chunks > chunks)
+		r->code = ty_fail(&out->error, TY_PROTOCOL, "LookupReply.chunks is %u, of a chain of %u", r->lookup.chunks, chunks);
+	else if (verb == TYER__V1__REQUEST__VERB_RETRIEVE && r->retrieve.chunks != chunks)
+		r->code = ty_fail(&out->error, TY_PROTOCOL, "RetrieveReply.chunks is %u, of %u that were asked for", r->retrieve.chunks, chunks);
 	if (r->code != TY_OK) {
 		r->error = out->error.text;
 		r->blocks_in_use = has_blocks(verb);

@@ -19,6 +19,9 @@ struct ty_decoded {
 /* Always leaves a result: what the service said, or TY_PROTOCOL for bytes that are no answer to request `id` of `verb` (its number in
  * Request's oneof); then nobody said that its blocks are not in use. Free with ty_decoded_free. */
 void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t length, struct ty_decoded *out);
+/* LOOKUP may find no more chunks than the chain has, which the engine has blocks for; and RETRIEVE has written `chunks`, or it is not over. Else
+ * the result is TY_PROTOCOL. */
+void ty_reply_hold_against(uint32_t verb, uint32_t chunks, struct ty_decoded *out);
 /* The same for a request that got no reply: `code` (not TY_OK) and the text. Its blocks, if it had any, may be in use. */
 void ty_reply_failed(uint32_t verb, enum ty_code code, const char *text, struct ty_decoded *out);
 void ty_decoded_free(struct ty_decoded *decoded);

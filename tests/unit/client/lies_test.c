@@ -26,16 +26,36 @@ struct lies {
 	enum fake_answer how;
 	bool other_id;        /* the reply is another request's */
 	uint32_t registration; /* that REGISTER is answered with */
+	uint32_t chunks;       /* that LOOKUP and RETRIEVE are; 0: they have no message */
+	uint32_t limit;        /* max_request_bytes, if not 0 */
 };
 
 static enum fake_answer lie(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
 {
 	static Tyer__V1__RegisterReply registered;
 	static uint8_t fingerprint[32];
+	static Tyer__V1__LookupReply found;
+	static Tyer__V1__RetrieveReply retrieved;
 	const struct lies *lies = f->options.user;
 
 	if (request->verb_case == TYER__V1__REQUEST__VERB_HELLO) {
 		fake_hello(f, reply);
+		if (lies->limit != 0)
+			reply->hello->limits->max_request_bytes = lies->limit;
+		return FAKE_REPLY;
+	}
+	if (request->verb_case == TYER__V1__REQUEST__VERB_LOOKUP) {
+		tyer__v1__lookup_reply__init(&found);
+		found.chunks = found.hits = lies->chunks;
+		reply->verb_case = TYER__V1__REPLY__VERB_LOOKUP;
+		reply->lookup = &found;
+		return FAKE_REPLY;
+	}
+	if (request->verb_case == TYER__V1__REQUEST__VERB_RETRIEVE && lies->chunks != 0) {
+		tyer__v1__retrieve_reply__init(&retrieved);
+		retrieved.chunks = lies->chunks;
+		reply->verb_case = TYER__V1__REPLY__VERB_RETRIEVE;
+		reply->retrieve = &retrieved;
 		return FAKE_REPLY;
 	}
 	if (request->verb_case == TYER__V1__REQUEST__VERB_REGISTER) {
@@ -88,6 +108,76 @@ static void test_nobody_spoke_of_blocks(void **state)
 		wait_for(p.client, &o);
 		assert_int_equal(o.result.code, TY_PROTOCOL);
 		assert_true(o.result.blocks_in_use);
+	}
+	pair_close(&p);
+}
+
+/* No more chunks than the prompt has, and as many as were to be written. */
+static void test_counts(void **state)
+{
+	static const uint32_t ids[2] = {0, 1}, two = 2, *const lists[1] = {ids}, tokens[3 * 256 + 255] = {0};
+	struct ty_transfer t = {.session = 1, .count = 2, .blocks = lists, .block_counts = &two, .group_count = 1};
+	struct ty_chain by_tokens = {.tokens = tokens, .token_count = sizeof tokens / sizeof tokens[0]};
+	static const uint8_t hashes[3][TY_KEY_BYTES];
+	struct ty_chain by_hashes = {.hashes = hashes[0], .chunk_count = 3};
+	struct lies lies = {.registration = 7};
+	struct pair p;
+
+	(void)state;
+	pair_start(&p, (struct fake_options){.answer = lie, .user = &lies});
+	pair_open(&p);
+	assert_int_equal(register_pool(&p, &t.registration), TY_OK);
+	for (lies.chunks = 1; lies.chunks <= 4; lies.chunks++) {
+		struct outcome looked[2] = {{0}}, retrieved = {0};
+
+		assert_int_equal(ty_client_lookup(p.client, 1, &by_tokens, on_done, &looked[0], &p.err), TY_OK);
+		assert_int_equal(ty_client_lookup(p.client, 1, &by_hashes, on_done, &looked[1], &p.err), TY_OK);
+		assert_int_equal(ty_client_retrieve(p.client, &t, on_done, &retrieved, &p.err), TY_OK);
+		for (unsigned i = 0; i < 2; i++) {
+			wait_for(p.client, &looked[i]);
+			assert_int_equal(looked[i].result.code, lies.chunks <= 3 ? TY_OK : TY_PROTOCOL);
+		}
+		wait_for(p.client, &retrieved);
+		assert_int_equal(retrieved.result.code, lies.chunks == 2 ? TY_OK : TY_PROTOCOL);
+		assert_int_equal(retrieved.result.blocks_in_use, lies.chunks != 2);
+	}
+	pair_close(&p);
+}
+
+/* 0 is no registration: a client that came back would register its pools again without end. */
+static void test_registration_of_number_0(void **state)
+{
+	struct lies lies = {.registration = 0};
+	uint32_t handle;
+	struct pair p;
+
+	(void)state;
+	pair_start(&p, (struct fake_options){.answer = lie, .user = &lies});
+	pair_open(&p);
+	assert_int_equal(register_pool(&p, &handle), TY_PROTOCOL);
+	pair_close(&p);
+}
+
+/* A service that took next to nothing is followed by one that does. */
+static void test_limit_of_the_last_service(void **state)
+{
+	struct lies lies = {.limit = 1};
+	struct outcome o = {0};
+	struct pair p;
+
+	(void)state;
+	pair_start(&p, (struct fake_options){.answer = lie, .user = &lies});
+	pair_open(&p);
+	assert_int_equal(ty_client_ping(p.client, on_done, &o, &p.err), TY_LIMIT);
+	fake_pause(&p.fake);
+	while (ty_client_state(p.client, NULL) == TY_CLIENT_UP)
+		ty_client_poll(p.client, 0, 0);
+	lies.limit = 0;
+	fake_resume(&p.fake, FAKE_BOOT + 1);
+	while (ty_client_state(p.client, &p.err) != TY_CLIENT_UP) {
+		if (p.err.code == TY_LIMIT)
+			fail_msg("%s", p.err.text);
+		ty_client_poll(p.client, 0, 1000);
 	}
 	pair_close(&p);
 }
@@ -213,6 +303,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nobody_spoke_of_blocks),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_registration_of_number_0),
+		cmocka_unit_test(test_limit_of_the_last_service),
 		cmocka_unit_test(test_frames_without_end),
 	};
 
