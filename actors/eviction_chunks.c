@@ -124,11 +124,14 @@ static void count_kept(struct eviction *e, uint16_t space, uint64_t bytes, bool 
 
 void eviction_keep_under(struct eviction *e, struct ty_chunk *chunk, uint16_t space)
 {
-	uint64_t bytes = chunk->entry.band == TY_BAND_KEPT ? eviction_chunk_bytes(e, chunk) : 0;
+	bool kept = chunk->entry.band == TY_BAND_KEPT;
+	uint64_t bytes = kept ? eviction_chunk_bytes(e, chunk) : 0;
 
-	count_kept(e, chunk->space, bytes, false);
+	if (kept)
+		count_kept(e, chunk->space, bytes, false);
 	chunk->space = space;
-	count_kept(e, chunk->space, bytes, true);
+	if (kept)
+		count_kept(e, chunk->space, bytes, true);
 }
 
 /* An engine says so. One of another user has no more kept than is free of what may be, as with all that is shared (docs/life.md): n of them
