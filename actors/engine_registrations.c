@@ -157,8 +157,8 @@ static void drop_descriptor(struct ty_descriptor_box *box, uint32_t number)
 		close(taken - 1);
 }
 
-/* A REGISTER that is refused before it took its descriptors: they were sent for it, and keep the client's memory. However many it names,
- * there are places for TY_CLIENT_FDS. */
+/* A REGISTER that is refused, before it took all of its descriptors maybe: they were sent for it, and keep the client's memory. However many
+ * it names, there are places for TY_CLIENT_FDS. */
 static void drop_descriptors(const struct peer *peer, const Tyer__V1__Register *request)
 {
 	struct ty_descriptor_box *box = peer->member->descriptors;
@@ -276,10 +276,9 @@ static enum ty_code prepare(struct engine *e, struct registration *r, const Tyer
 }
 
 /* Nothing stays of it. */
-static void refuse_register(const struct peer *peer, struct ty_exchange *x, bool taken, const struct ty_error *err)
+static void refuse_register(const struct peer *peer, struct ty_exchange *x, const struct ty_error *err)
 {
-	if (!taken)
-		drop_descriptors(peer, x->request->register_);
+	drop_descriptors(peer, x->request->register_);
 	ty_exchange_refuse(x, err->code, "%s", err->text);
 }
 
@@ -291,18 +290,18 @@ void engine_register(struct engine *e, struct peer *peer, struct ty_exchange *x)
 
 	if (e->registration_count >= config->max_registrations) {
 		(void)ty_fail(&err, TY_LIMIT, "max-registrations: this engine has %u already", e->registration_count);
-		refuse_register(peer, x, false, &err);
+		refuse_register(peer, x, &err);
 		return;
 	}
 	r = calloc(1, sizeof *r);
 	if (!r) {
 		(void)ty_fail(&err, TY_NO_MEMORY, "no memory for a registration");
-		refuse_register(peer, x, false, &err);
+		refuse_register(peer, x, &err);
 		return;
 	}
 	r->peer = peer;
 	if (prepare(e, r, x->request->register_, &err) != TY_OK) {
-		refuse_register(peer, x, r->taken, &err);
+		refuse_register(peer, x, &err);
 		free_registration(e, r);
 		return;
 	}

@@ -213,8 +213,8 @@ static struct call *send_call(struct house *h, struct call *c)
 struct call *house_register(struct house *h, const struct ty_member *m, uint64_t offset, int fd, const char *format, int64_t timeout)
 {
 	static uint8_t uuid[16], handle[TY_IPC_HANDLE_BYTES];
-	static Tyer__V1__Region region, *regions[1] = {&region};
-	static Tyer__V1__Plane plane, *planes[1] = {&plane};
+	static Tyer__V1__Region region, more, *regions[2] = {&region, &more};
+	static Tyer__V1__Plane plane, other, *planes[2] = {&plane, &other};
 	static Tyer__V1__Group group, *groups[1] = {&group};
 	struct call *c = new_call(h, m, TYER__V1__REQUEST__VERB_REGISTER, timeout);
 
@@ -227,18 +227,23 @@ struct call *house_register(struct house *h, const struct ty_member *m, uint64_t
 	region.offset = offset;
 	region.length = H_BLOCKS * H_RUN;
 	region.allocation_bytes = offset + region.length;
+	more = region;
+	more.attached_fd = (uint32_t)h->more_fd;
 	tyer__v1__plane__init(&plane);
+	tyer__v1__plane__init(&other);
+	other.region = 1;
 	tyer__v1__group__init(&group);
 	group.block_tokens = H_BLOCK_TOKENS;
 	group.block_count = H_BLOCKS;
 	group.block_stride = group.run_bytes = H_RUN;
-	group.n_planes = 1;
+	group.n_planes = h->more_fd ? 2 : 1;
 	group.planes = planes;
 	tyer__v1__register__init(&c->verb.reg);
 	c->verb.reg.device = (ProtobufCBinaryData){16, uuid};
 	c->verb.reg.regions = regions;
 	c->verb.reg.groups = groups;
-	c->verb.reg.n_regions = c->verb.reg.n_groups = 1;
+	c->verb.reg.n_regions = h->more_fd ? 2 : 1;
+	c->verb.reg.n_groups = 1;
 	c->verb.reg.parts = 1;
 	c->verb.reg.format = (char *)(uintptr_t)format;
 	c->request.register_ = &c->verb.reg;

@@ -30,6 +30,7 @@ struct house {
 	struct ty_space_record *spaces;
 	struct ty_actor *engine;
 	uint64_t last_client, last_id;
+	int more_fd; /* not 0: REGISTER has a second region, under this number */
 	/* With the owner, and with eviction: oldest first. */
 	struct ty_map *maps[16];
 	bool unmap[16]; /* is it one to be undone? */
