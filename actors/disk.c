@@ -22,6 +22,7 @@ static void publish(struct disk_actor *a)
 	ty_tier_tell(a->tier);
 	atomic_store_explicit(&a->tier->stats.chunks, a->index.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.used_bytes, a->index.bytes, memory_order_relaxed);
+	atomic_store_explicit(&a->tier->stats.given_up, a->given_up, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.namespaces, a->index.names.count, memory_order_relaxed);
 	atomic_store_explicit(&a->tier->stats.quarantine_bytes, a->aside, memory_order_relaxed);
 }
@@ -118,7 +119,7 @@ static void on_stop(void *self, struct ty_msg *msg)
 	a->stopping = true;
 	disk_look_at_lists(a, 0);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
-		if (job->io)
+		if (job->io && !job->answered)
 			disk_give_up(a, job, TY_TIER_STOPPED);
 }
 
@@ -184,8 +185,8 @@ static void on_tick(void *self, struct ty_msg *msg)
 	if (a->job_count || a->lists)
 		disk_keep_ticking(a);
 	for (struct disk_job *job = a->jobs; job; job = job->next)
-		if (job->io && now >= job->io->deadline)
-			disk_give_up(a, job, TY_TIER_LATE);
+		if (job->io && !job->answered && (a->stopping || now >= job->io->deadline))
+			disk_give_up(a, job, a->stopping ? TY_TIER_STOPPED : TY_TIER_LATE);
 }
 
 static enum ty_code start(void *self, void *arg)

@@ -133,6 +133,13 @@ enum ty_tier_outcome disk_index_page(const struct disk_index *x, struct ty_tier_
 enum disk_work { DISK_PUT, DISK_GET, DISK_REMOVE, DISK_ISOLATE };
 enum disk_step { DISK_OPEN, DISK_MOVE, DISK_SYNC, DISK_CLOSE, DISK_CHECK, DISK_RENAME, DISK_UNLINK, DISK_OVER };
 
+/* Who may touch the memory of a worker's io. */
+enum disk_hold {
+	DISK_LOOSE,    /* nobody: the disk actor may answer it at any time */
+	DISK_HELD,     /* the worker, for as long as a copy or a verification takes */
+	DISK_GIVEN_UP, /* nobody any more: it was answered */
+};
+
 struct disk_job {
 	alignas(TY_ENVELOPE_ALIGN) uint8_t header[TY_ENVELOPE_BYTES];
 	struct ty_msg msg;                  /* to a worker and back */
@@ -141,7 +148,14 @@ struct disk_job {
 	struct ty_tier_unpack *unpack;      /* GET: where packed parts are read to; null: none is packed */
 	struct disk *disk;
 	struct ty_actor *home;              /* the disk actor */
-	struct ty_tier_io *io;              /* null: an errand of the tier's own */
+	struct ty_tier_io *io;              /* null: an errand of the tier's own. A worker looks at it only while it holds it */
+	_Atomic int hold;                   /* enum disk_hold. LOOSE to GIVEN_UP: the actor; LOOSE to HELD and back: the worker. A taking is
+	                                       acquire, a letting go release: they pair with each other */
+	bool answered;                      /* the actor's: it has given it up */
+	uint8_t *staging;                   /* a worker's: what moves goes through memory of the job's own ... */
+	uint64_t staging_bytes;
+	bool staged;
+	uint8_t *staged_at[TY_CHUNK_MAX_PARTS]; /* ... each part here; null: it is not wanted */
 	enum disk_work work;
 	enum disk_step step;
 	struct ty_envelope shape;           /* of the chunk; GET: its checksums once the header was read */
@@ -171,6 +185,7 @@ struct disk_move { /* a stretch of a file, and where it lies in memory */
 };
 
 struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const struct ty_key *key, uint32_t folder);
+void disk_job_empty(struct disk_job *job); /* its memory beside itself goes: nothing moves any more */
 void disk_job_free(struct disk_job *job);
 /* The stretches of the MOVE step: the header, then the parts that are wanted. At most 1 + TY_CHUNK_MAX_PARTS. */
 uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUNK_MAX_PARTS]);
@@ -183,6 +198,12 @@ void disk_job_result(struct disk_job *job, int result);
 /* All results of the step are here: which step follows. At OVER outcome and why are set. */
 void disk_job_next(struct disk_job *job);
 int disk_job_open_flags(const struct disk_job *job);
+/* A worker's, before MOVE: its own memory is there, and (PUT) filled. Before CHECK: what was read is in its places. False: it was given
+ * up, or there is no memory: job->error says so. */
+TY_MUST_USE bool disk_job_stage(struct disk_job *job);
+TY_MUST_USE bool disk_job_unstage(struct disk_job *job);
+/* The actor's: answer its io. False: the worker is at its memory, and soon done. */
+TY_MUST_USE bool disk_job_give_up(struct disk_job *job);
 /* Do the current step, by system calls or (CHECK: what was read is verified) in memory, and record its results. Takes its time. */
 void disk_job_perform(struct disk_job *job);
 

@@ -95,7 +95,7 @@ static bool is_unreadable(const struct disk_job *job)
 
 void disk_finish(struct disk_actor *a, struct disk_job *job)
 {
-	struct ty_tier_io *io = job->io;
+	struct ty_tier_io *io = job->answered ? NULL : job->io;
 
 	disk_note_gone(a, job);
 	if (looks_on(a, job))
@@ -104,11 +104,13 @@ void disk_finish(struct disk_actor *a, struct disk_job *job)
 	if (job->next)
 		job->next->link = job->link;
 	a->job_count--;
-	a->errands -= !io;
+	a->errands -= !job->io;
+	a->given_up -= job->answered;
 	if (job->work == DISK_PUT) {
 		uint64_t stored[TY_CHUNK_MAX_PARTS];
 		struct disk_shape shape = {job->shape.key, 0, job->shape.parts, job->shape.length,
 			ty_envelope_is_packed(&job->shape) ? stored : NULL};
+		const struct ty_identity *whose = job->shape.identity.model[0] ? &job->shape.identity : NULL;
 
 		for (uint32_t i = 0; i < job->shape.parts; i++)
 			stored[i] = job->shape.packed[i].stored;
@@ -117,7 +119,7 @@ void disk_finish(struct disk_actor *a, struct disk_job *job)
 			job->outcome = TY_TIER_LATE;
 			snprintf(job->why, sizeof job->why, "it was deleted");
 			(void)disk_errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
-		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, io->identity, job->folder, false)) {
+		} else if (job->outcome == TY_TIER_DONE && !disk_index_put(&a->index, &shape, whose, job->folder, false)) {
 			job->outcome = TY_TIER_FAILED; /* the next start finds it */
 			snprintf(job->why, sizeof job->why, "no memory to remember it");
 		}
@@ -128,20 +130,19 @@ void disk_finish(struct disk_actor *a, struct disk_job *job)
 	} else if (job->work == DISK_ISOLATE && job->outcome != TY_TIER_DONE) { /* the folder is gone, perhaps: then so is the file */
 		a->aside -= job->isolated;
 		(void)disk_errand(a, DISK_REMOVE, &job->shape.key, job->folder, 0);
-	} else if (job->work == DISK_GET) {
+	} else if (job->work == DISK_GET && io) {
 		io->read = job->moved;
 		if (job->outcome == TY_TIER_CORRUPT)
 			disk_isolate(a, job);
 		else if (job->outcome == TY_TIER_MISSING || is_unreadable(job))
 			disk_forget(a, disk_entry_of(a, job)); /* so that it is written again */
 	}
-	ty_tier_unpack_free(job->unpack); /* whoever has the io back finds nothing of it here */
-	job->unpack = NULL;
+	disk_job_empty(job); /* whoever has the io back finds nothing of it here */
 	if (io) {
 		if (job->outcome == TY_TIER_LATE && a->stopping)
 			job->outcome = TY_TIER_STOPPED;
 		ty_tier_complete(a->tier, io, job->outcome, job->why[0] ? "%s" : NULL, job->why);
-	} else if (job->outcome != TY_TIER_DONE && (job->outcome != TY_TIER_MISSING || job->work == DISK_ISOLATE)) {
+	} else if (!job->answered && job->outcome != TY_TIER_DONE && (job->outcome != TY_TIER_MISSING || job->work == DISK_ISOLATE)) {
 		ty_log(TY_LOG_WARN, "tier", "disk: %s", job->why);
 	}
 	disk_job_free(job);
@@ -189,5 +190,9 @@ void disk_give_up(struct disk_actor *a, struct disk_job *job, enum ty_tier_outco
 		a->errands++;
 	} else if (a->disk->ring.on) {
 		disk_ring_cancel(&a->disk->ring, job);
+	} else if (disk_job_give_up(job)) { /* else it is home soon */
+		job->unwanted = job->work == DISK_PUT; /* nobody was told that it is there */
+		a->given_up++;
+		ty_tier_complete(a->tier, job->io, outcome, outcome == TY_TIER_LATE ? "the disk is not done with it" : NULL);
 	}
 }

@@ -49,9 +49,17 @@ struct disk_job *disk_job_create(struct disk *disk, enum disk_work work, const s
 	return job;
 }
 
-void disk_job_free(struct disk_job *job)
+void disk_job_empty(struct disk_job *job)
 {
 	ty_tier_unpack_free(job->unpack);
+	ty_tier_buffer_free(job->disk->tier, job->staging, job->staging_bytes);
+	job->unpack = NULL;
+	job->staging = NULL;
+}
+
+void disk_job_free(struct disk_job *job)
+{
+	disk_job_empty(job);
 	free(job);
 }
 
@@ -65,6 +73,8 @@ int disk_job_open_flags(const struct disk_job *job)
 /* Where a part's bytes, as they lie in the file, are or are read to; null: it is not wanted. */
 static uint8_t *place_of(const struct disk_job *job, uint32_t part)
 {
+	if (job->staged)
+		return job->staged_at[part];
 	if (job->work == DISK_PUT)
 		return ty_tier_bytes(job->io, part);
 	if (job->unpack && job->shape.packed[part].stored)
@@ -84,7 +94,7 @@ uint32_t disk_job_moves(struct disk_job *job, struct disk_move moves[1 + TY_CHUN
 		uint8_t *data = place_of(job, i);
 
 		if (data) {
-			moves[count++] = (struct disk_move){data, bytes, offset, !job->io->aside && data == job->io->part[i].data};
+			moves[count++] = (struct disk_move){data, bytes, offset, !job->staged && !job->io->aside && data == job->io->part[i].data};
 			job->expected += bytes;
 		}
 		offset += bytes;
@@ -231,6 +241,89 @@ void disk_job_next(struct disk_job *job)
 		over(job);
 		break;
 	}
+}
+
+/* ---- a worker's own memory ------------------------------------------------------------------------------------------- */
+
+/* A system call cannot be taken back: for as long as it lasts, which may be for ever, its memory is the kernel's. So it is the job's, and
+ * not the io's, which may be answered, and its memory used again, in the middle of one. */
+
+static bool hold(struct disk_job *job)
+{
+	int loose = DISK_LOOSE;
+
+	if (atomic_compare_exchange_strong_explicit(&job->hold, &loose, DISK_HELD, memory_order_acquire, memory_order_relaxed))
+		return true;
+	job->error = ECANCELED;
+	return false;
+}
+
+static void let_loose(struct disk_job *job)
+{
+	atomic_store_explicit(&job->hold, DISK_LOOSE, memory_order_release);
+}
+
+bool disk_job_give_up(struct disk_job *job)
+{
+	int loose = DISK_LOOSE;
+
+	job->answered = atomic_compare_exchange_strong_explicit(&job->hold, &loose, DISK_GIVEN_UP, memory_order_acquire, memory_order_relaxed);
+	return job->answered;
+}
+
+/* Packed parts of a GET are read to memory of their own anyway. */
+static bool needs_staging(const struct disk_job *job, uint32_t part)
+{
+	return !(job->unpack && job->shape.packed[part].stored) && place_of(job, part);
+}
+
+static bool stage(struct disk_job *job)
+{
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < job->shape.parts; i++)
+		if (needs_staging(job, i))
+			job->staging_bytes += ty_envelope_padded(ty_envelope_stored(&job->shape, i));
+	job->staging = job->staging_bytes ? ty_tier_buffer(job->disk->tier, job->staging_bytes) : NULL;
+	if (job->staging_bytes && !job->staging) {
+		job->staging_bytes = 0;
+		job->error = ENOMEM;
+		return false;
+	}
+	for (uint32_t i = 0; i < job->shape.parts; i++) {
+		uint64_t bytes = ty_envelope_padded(ty_envelope_stored(&job->shape, i));
+		uint8_t *place = place_of(job, i);
+
+		job->staged_at[i] = place;
+		if (!needs_staging(job, i))
+			continue;
+		job->staged_at[i] = job->staging + at;
+		at += bytes;
+		if (job->work == DISK_PUT)
+			memcpy(job->staged_at[i], place, bytes);
+	}
+	return true;
+}
+
+bool disk_job_stage(struct disk_job *job)
+{
+	if (!hold(job))
+		return false;
+	if (!job->staged)
+		job->staged = stage(job);
+	let_loose(job);
+	return job->staged;
+}
+
+bool disk_job_unstage(struct disk_job *job)
+{
+	if (!hold(job)) /* from here on it is at home soon */
+		return false;
+	job->staged = false;
+	for (uint32_t i = 0; i < job->shape.parts; i++)
+		if (needs_staging(job, i))
+			memcpy(place_of(job, i), job->staged_at[i], ty_envelope_padded(ty_envelope_stored(&job->shape, i)));
+	return true;
 }
 
 /* ---- by system calls, and in memory --------------------------------------------------------------------------------------- */

@@ -164,6 +164,10 @@ void disk_carry_out(struct disk_actor *a, struct ty_tier_io *io)
 		ty_tier_complete(a->tier, io, TY_TIER_STOPPED, NULL);
 		return;
 	}
+	if (a->given_up >= TY_TIER_GIVEN_UP && (io->verb == TY_TIER_PUT || io->verb == TY_TIER_GET)) {
+		ty_tier_complete(a->tier, io, TY_TIER_FAILED, "the disk is not done with %u operations that were given up", a->given_up);
+		return;
+	}
 	switch (io->verb) {
 	case TY_TIER_PUT:
 		put(a, io);

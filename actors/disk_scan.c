@@ -30,7 +30,12 @@ static void on_work(void *self, struct ty_msg *msg)
 
 	job->packer = &((struct worker *)self)->packer;
 	while (job->step != DISK_OVER) {
-		disk_job_perform(job);
+		bool goes = job->step == DISK_MOVE ? disk_job_stage(job) : job->step == DISK_CHECK ? disk_job_unstage(job) : true;
+
+		if (goes)
+			disk_job_perform(job);
+		else if (job->step == DISK_CHECK)
+			job->outcome = TY_TIER_LATE;
 		disk_job_next(job);
 	}
 	if (ty_send(job->home, &job->msg, DISK_WORKED) != TY_OK)

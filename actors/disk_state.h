@@ -14,6 +14,7 @@ struct disk_actor {
 	struct disk_job *jobs;     /* that are out */
 	struct disk_job *held;     /* of these, those that the kernel did not take yet */
 	uint32_t job_count, errands, next_worker;
+	uint32_t given_up;         /* jobs whose ios were answered: a worker has them still */
 	uint64_t coming;           /* bytes of the files that are being written */
 	uint64_t temps;            /* numbers for temporary names */
 	uint64_t wrong, unwritten; /* files so far */

@@ -37,6 +37,7 @@ struct ty_service;
 #define TY_TIER_TENANTS 8
 #define TY_TIER_ARGS 16
 #define TY_TIER_QUERY 512 /* keys of one EXISTS */
+#define TY_TIER_GIVEN_UP 64 /* operations of a disk that were answered at their deadline and are not over: past it, it is asked for nothing */
 
 enum ty_tier_verb { TY_TIER_PUT, TY_TIER_GET, TY_TIER_EXISTS, TY_TIER_DELETE, TY_TIER_LIST };
 #define TY_TIER_VERBS (TY_TIER_LIST + 1)
@@ -187,6 +188,7 @@ struct ty_tier_stats {
 	_Atomic uint64_t scanning;                /* 1 while it still finds out what it holds */
 	_Atomic uint64_t evicted;                 /* taken away by itself to make room */
 	_Atomic uint64_t namespaces;              /* whose chunks it holds, as far as it keeps that in memory */
+	_Atomic uint64_t given_up;                /* answered at their deadline, and still out with the disk */
 	_Atomic uint64_t quarantine_bytes;        /* of wrong ones that are kept aside */
 	_Atomic uint64_t quarantined, foreign;    /* wrong ones put aside; things found in it that are not its own */
 	_Atomic uint64_t in_flight[TY_TIER_LANES], in_flight_bytes[TY_TIER_LANES]; /* the limits' own count */

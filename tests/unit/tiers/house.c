@@ -13,6 +13,7 @@
 enum { DRIVER_RUN = 0x900, DRIVER_HOME };
 
 void (*house_home)(struct ty_tier_io *io);
+int64_t house_timeout;
 bool (*house_may)(const struct ty_tier_io *io);
 
 struct driver {
@@ -32,7 +33,7 @@ static void pump(struct driver *d)
 			break;
 		io->home = ty_self();
 		io->home_type = DRIVER_HOME;
-		io->deadline = ty_now() + d->house->tier->config.timeout;
+		io->deadline = ty_now() + (house_timeout ? house_timeout : d->house->tier->config.timeout);
 		if (!ty_tier_submit(d->house->tier, io))
 			break;
 		d->next++;

@@ -47,5 +47,7 @@ enum ty_tier_outcome house_do(struct house *h, enum ty_tier_verb verb, uint64_t 
 extern void (*house_home)(struct ty_tier_io *io);
 /* Called likewise before one is submitted: false: not before another one is home. May be null. */
 extern bool (*house_may)(const struct ty_tier_io *io);
+/* ns that what is submitted may take; 0: the tier's own. Set while nothing is out. */
+extern int64_t house_timeout;
 
 #endif
