@@ -32,8 +32,10 @@ static void set_state(struct link *l, enum ty_code code)
 
 static void close_attach(struct link *l)
 {
-	if (l->attach_fd >= 0)
-		close(l->attach_fd); /* leaves the epoll set with it */
+	if (l->attach_fd >= 0) {
+		ty_waiter_remove(&l->waiter, l->attach_fd); /* a child of the engine's process may have a copy, which would be told of for ever */
+		close(l->attach_fd);
+	}
 	l->attach_fd = -1;
 }
 
