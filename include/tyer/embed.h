@@ -53,8 +53,9 @@ struct ty_embed_options {
  * the primary one; it need not be current. TY_DENIED: the service does not allow it. Any thread. */
 TY_API TY_MUST_USE enum ty_code ty_embed_open(const struct ty_embed_options *options, struct ty_embed **out, struct ty_error *err);
 /* End what is out (RETRIEVEs and STOREs of this owner end with CANCELLED), unregister the arena, close the device, join the threads.
- * Waits for copies that have begun, for at most timeout_us: TY_DEVICE_STALLED says that the device has not finished, then
- * everything is as it was, and this may be called again. Null is allowed. Any thread, once at a time. */
+ * Waits for copies that have begun, for at most timeout_us: TY_DEVICE_STALLED says that the device has not finished. Then nothing
+ * is freed, no new operation begins, what is out goes on to its end, and this is called again. Null is allowed. Any thread, once
+ * at a time. */
 TY_API TY_MUST_USE enum ty_code ty_embed_close(struct ty_embed *embed, uint32_t timeout_us, struct ty_error *err);
 
 /* TY_OK: connected, with its device open. Else why it is not, as of the last attempt. Any thread. */
