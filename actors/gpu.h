@@ -26,6 +26,7 @@ struct ty_gpu_stats {
 	_Atomic uint32_t queued, in_flight;
 	_Atomic uint64_t stored_bytes, retrieved_bytes, stored_chunks, retrieved_chunks, failed_ops, mappings;
 	_Atomic uint64_t longest_slow_ns;       /* longest call of the slow lane */
+	_Atomic uint64_t longest_call_ns;       /* device's, as of the last operation that was over: for who reads when there may be no device */
 	struct ty_device_call call;
 	char fault[200];                        /* why it failed after it was open; written before state says so */
 	_Atomic int64_t oldest;                 /* when the oldest copy that is not over was submitted, as of 10 ms ago; 0: none */

@@ -108,6 +108,8 @@ static void finish(struct gpu *g, struct ty_op *op)
 	bool store = op->kind == TY_OP_STORE;
 
 	assert(op->finished == op->submitted);
+	atomic_store_explicit(&g->stats->longest_call_ns, atomic_load_explicit(&ty_device_stats(g->dev)->longest_call_ns, memory_order_relaxed),
+		memory_order_relaxed);
 	if (op->holds && !store && !op->holds(op))
 		ty_op_fail(op, TY_CLOSED, "its slots may hold something else by now");
 	if (op->code == TY_OK) {

@@ -74,7 +74,7 @@ struct ty_embed_stats {
 	uint64_t stored_bytes, retrieved_bytes;
 	uint64_t failed;        /* operations that ended otherwise than well */
 	uint64_t pieces;        /* of 64 MiB of the arena, registered with the device */
-	uint64_t longest_call_ns; /* of the driver, in steady state */
+	uint64_t longest_call_ns; /* of the driver, in steady state, until the last operation that is over */
 };
 TY_API void ty_embed_stats(const struct ty_embed *embed, struct ty_embed_stats *out);
 

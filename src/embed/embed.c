@@ -260,14 +260,12 @@ void ty_embed_withdraw(struct ty_embed *e, const struct ty_pool *pool)
 void ty_embed_stats(const struct ty_embed *e, struct ty_embed_stats *out)
 {
 	const struct ty_gpu_stats *g = &e->service.gpu_stats[0];
-	/* acquire: pairs with the owner's release */
-	const struct ty_device_stats *device = atomic_load_explicit(&g->device, memory_order_acquire);
 
 	*out = (struct ty_embed_stats){
 		.stored_bytes = atomic_load_explicit(&g->stored_bytes, memory_order_relaxed),
 		.retrieved_bytes = atomic_load_explicit(&g->retrieved_bytes, memory_order_relaxed),
 		.failed = atomic_load_explicit(&g->failed_ops, memory_order_relaxed),
 		.pieces = atomic_load_explicit(&e->pieces, memory_order_relaxed),
-		.longest_call_ns = device ? atomic_load_explicit(&device->longest_call_ns, memory_order_relaxed) : 0,
+		.longest_call_ns = atomic_load_explicit(&g->longest_call_ns, memory_order_relaxed), /* not `device`'s: that is closed with a connection */
 	};
 }
