@@ -580,7 +580,7 @@ struct ty_supervision {
  * over. It starts its children in order. When more than max_restarts were needed within `window`, or a child cannot be
  * spawned or named, it gives up: stops its children, the last one first and each to its end, and fails with the reason;
  * so a supervisor that is another's child is started anew, with all of its children. Stopped, it does the same and ends.
- * A runtime that stops has nothing restarted. options that contradict themselves: it fails with TY_INVALID. */
+ * A runtime that stops has nothing restarted, and nothing given up. options that contradict themselves: it fails with TY_INVALID. */
 struct ty_supervisor_options {
 	size_t size;                     /* sizeof(struct ty_supervisor_options) */
 	struct ty_runtime *rt;
@@ -588,7 +588,7 @@ struct ty_supervisor_options {
 	const struct ty_child *children;
 	uint32_t child_count;
 	uint32_t max_restarts;           /* at most TY_RESTARTS_MAX; 0: the first that should be restarted ends it */
-	int64_t window;                  /* ns */
+	int64_t window;                  /* ns; 0: no number of restarts is too many */
 	/* What happens, as it does: for logs, and for those who keep addresses. On the supervisor's thread. May be null. */
 	void (*told)(void *user, const struct ty_supervision *event);
 	void *user;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Supervisors: an ordinary actor, made of nothing but what the header offers. It spawns its children, monitors them, and
- * starts anew what ends and should not.
+ * Supervisors: an ordinary actor, made of what the header offers, and of a look whether the runtime stops. It spawns its
+ * children, monitors them, and starts anew what ends and should not.
  *
  *	SERVING    every child that should be is up
  *	CLEARING   rest-for-one: those after the one that ended are stopped, the last first, one after the other; when
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <tyer/actor.h>
+#include "runtime/runtime.h"
 
 enum { DOWN = 1 };
 enum phase { SERVING, CLEARING, ENDING };
@@ -227,6 +227,9 @@ static void on_down(void *self, struct ty_msg *msg)
 	ty_actor_unref(child->actor);
 	child->actor = NULL;
 	child->done = !back && !was_cleared(s, index);
+	/* A child that a runtime's stop ends is no failure, and uses up no restart. relaxed: it is set before the child is asked
+	 * to stop, and this DOWN comes after that. */
+	s->quiet = s->quiet || atomic_load_explicit(&s->options->rt->stopping, memory_order_relaxed);
 	/* CLEARING: one that was not to be stopped has ended meanwhile, so all from it on are to be started */
 	if (back && !s->quiet && (s->phase == SERVING || (s->phase == CLEARING && index < s->from)))
 		restart(s, index, reason);

@@ -456,6 +456,26 @@ static void test_destroy(void **unused)
 	}
 }
 
+/* ... and nothing given up: the children are stopped one by one, and that is no failure, however few restarts are allowed. */
+static void test_stop_of_the_runtime(void **unused)
+{
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct house h;
+
+		prepare(&h, seed % 2 ? TY_ONE_FOR_ONE : TY_REST_FOR_ONE, seed);
+		h.options.max_restarts = seed % 3 ? 0 : 1;
+		open_house(&h);
+		if (seed % 3 == 0)
+			fail_child(&h, 2); /* the one that is allowed */
+		assert_int_equal(h.world.alive, 4);
+		assert_int_equal(ty_runtime_stop(h.world.rt, TY_NEVER, TY_NEVER, NULL), TY_OK);
+		assert_int_equal(h.world.alive, 0);
+		assert_int_equal(h.world.given_up, 0);
+		close_house(&h);
+	}
+}
+
 /* ---- a supervisor of supervisors ---- */
 
 static void test_tree(void **unused)
@@ -538,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_destroy),
+		cmocka_unit_test(test_stop_of_the_runtime),
 		cmocka_unit_test(test_tree),
 		cmocka_unit_test(test_seeds),
 	};
