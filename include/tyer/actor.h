@@ -253,7 +253,8 @@ struct ty_spawn_options {
 
 /* Spawn an actor; on TY_OK *out holds one reference of the caller's. `arg` is passed to class->start on the actor's thread and must
  * live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or options that contradict themselves; TY_LIMIT:
- * too many actors or dedicated threads (1024); TY_NO_MEMORY. options may be null: on the pool. Caller: anyone. */
+ * too many actors, or dedicated ones and ports (1024 together); TY_NO_MEMORY. options may be null: on the pool. Caller:
+ * anyone. */
 TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
 	const struct ty_spawn_options *options, struct ty_actor **out);
 
@@ -611,7 +612,7 @@ struct ty_port_options {
 	void *user;
 };
 
-/* TY_LIMIT: too many ports and dedicated threads, or descriptors; TY_INVALID, TY_IO, TY_NO_MEMORY. options may be null.
+/* TY_LIMIT: too many ports and dedicated actors, or descriptors; TY_INVALID, TY_IO, TY_NO_MEMORY. options may be null.
  * Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_port_open(
 	struct ty_runtime *rt, const struct ty_port_options *options, struct ty_port **out);

@@ -33,6 +33,7 @@ enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_o
 {
 	const char *name = options->thread_name ? options->thread_name : actor->cls->name;
 	struct ty_dedicated *d = aligned_alloc(TY_LINE, sizeof *d);
+	enum ty_code code;
 
 	if (!d)
 		return TY_NO_MEMORY;
@@ -43,10 +44,10 @@ enum ty_code ty_dedicated_create(struct ty_actor *actor, const struct ty_spawn_o
 	if (!actor->cls->wait.wake && actor->rt->spin_ns >= ROUSE_SPIN_LEAST)
 		d->rouse_ns = ROUSED_SPINS * actor->rt->spin_ns;
 	d->thread.rt = actor->rt;
-	d->thread.seat = ty_seat_take(actor->rt);
-	if (!d->thread.seat) {
+	code = ty_seat_take(actor->rt, &d->thread.seat);
+	if (code != TY_OK) {
 		free(d);
-		return TY_LIMIT;
+		return code;
 	}
 	actor->dedicated = d;
 	actor->threaded = true;

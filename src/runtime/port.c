@@ -94,8 +94,9 @@ enum ty_code ty_port_open(struct ty_runtime *rt, const struct ty_port_options *o
 	port->user = options->user;
 	port->fd = options->polled ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!options->polled && port->fd < 0) {
-		ty_actor_free(actor);
-		return errno == EMFILE || errno == ENFILE ? TY_LIMIT : TY_IO;
+		code = errno == EMFILE || errno == ENFILE ? TY_LIMIT : errno == ENOMEM ? TY_NO_MEMORY : TY_IO;
+		ty_actor_free(actor); /* after it: it may change errno */
+		return code;
 	}
 	actor->started = true;
 	port->idle = !options->polled && ty_mailbox_try_idle(&actor->box);

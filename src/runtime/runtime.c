@@ -30,9 +30,12 @@
 
 /* ---- seats --------------------------------------------------------------------------------- */
 
-struct ty_seat *ty_seat_take(struct ty_runtime *rt)
+enum ty_code ty_seat_take(struct ty_runtime *rt, struct ty_seat **out)
 {
-	for (size_t i = 0; i < sizeof rt->seats / sizeof rt->seats[0]; i++) {
+	size_t most = (rt->worker_count ? rt->worker_count : 1) + TY_MAX_DEDICATED; /* deterministic mode has one thread */
+
+	*out = NULL;
+	for (size_t i = 0; i < most; i++) {
 		/* acquire: pairs with the exchange below */
 		struct ty_seat *seat = atomic_load_explicit(&rt->seats[i], memory_order_acquire);
 		bool taken = false;
@@ -41,20 +44,24 @@ struct ty_seat *ty_seat_take(struct ty_runtime *rt)
 			struct ty_seat *fresh = aligned_alloc(TY_LINE, sizeof *fresh);
 
 			if (!fresh)
-				return NULL;
+				return TY_NO_MEMORY;
 			memset(fresh, 0, offsetof(struct ty_seat, ring.slots));
 			atomic_init(&fresh->taken, true);
 			if (atomic_compare_exchange_strong_explicit(
-				    &rt->seats[i], &seat, fresh, memory_order_acq_rel, memory_order_acquire))
-				return fresh;
+				    &rt->seats[i], &seat, fresh, memory_order_acq_rel, memory_order_acquire)) {
+				*out = fresh;
+				return TY_OK;
+			}
 			free(fresh); /* another was first; `seat` is its */
 		}
 		/* acquire: pairs with ty_seat_leave, the counters go on from there */
 		if (atomic_compare_exchange_strong_explicit(
-			    &seat->taken, &taken, true, memory_order_acquire, memory_order_relaxed))
-			return seat;
+			    &seat->taken, &taken, true, memory_order_acquire, memory_order_relaxed)) {
+			*out = seat;
+			return TY_OK;
+		}
 	}
-	return NULL;
+	return TY_LIMIT;
 }
 
 void ty_seat_leave(struct ty_seat *seat)
@@ -244,8 +251,7 @@ static enum ty_code start_workers(struct ty_runtime *rt, const struct ty_runtime
 		worker->thread.worker = worker;
 		worker->index = worker->random = i;
 		ty_park_init(&worker->park);
-		worker->thread.seat = ty_seat_take(rt);
-		if (!worker->thread.seat)
+		if (ty_seat_take(rt, &worker->thread.seat) != TY_OK)
 			return ty_fail(err, TY_NO_MEMORY, "no memory for worker %u", i);
 	}
 	if (options->placement)

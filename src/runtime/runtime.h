@@ -29,7 +29,7 @@
 
 #define TY_LINE 64
 #define TY_MAX_WORKERS 64
-#define TY_MAX_DEDICATED 1024  /* dedicated actors alive at once, per runtime */
+#define TY_MAX_DEDICATED 1024  /* dedicated actors and ports at once, per runtime */
 #define TY_STAMP_EVERY 16      /* a power of four: messages of one run between two readings of the ticks and looks into the */
                                /* mailbox for urgent ones, at most, */
 #define TY_QUICK_TICKS 4000    /* if those before took less than this: 1 to 4 us, by the counter's rate */
@@ -436,7 +436,9 @@ void ty_watchdog_stop(struct ty_runtime *rt); /* once no actor is left */
 
 /* ---- runtime.c ---- */
 
-struct ty_seat *ty_seat_take(struct ty_runtime *rt); /* null: none left, or no memory */
+/* One for a worker, which are made first, or for one of TY_MAX_DEDICATED others. TY_LIMIT: none is left; TY_NO_MEMORY. *out is null
+ * then. */
+TY_MUST_USE enum ty_code ty_seat_take(struct ty_runtime *rt, struct ty_seat **out);
 void ty_seat_leave(struct ty_seat *seat);
 int ty_thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*main)(void *), void *arg);
 

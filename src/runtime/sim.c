@@ -33,8 +33,7 @@ enum ty_code ty_sim_create(struct ty_runtime *rt, uint64_t seed, struct ty_error
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a simulation");
 	memset(sim, 0, sizeof *sim);
 	sim->thread.rt = rt;
-	sim->thread.seat = ty_seat_take(rt);
-	if (!sim->thread.seat) {
+	if (ty_seat_take(rt, &sim->thread.seat) != TY_OK) {
 		free(sim);
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a simulation");
 	}

@@ -425,8 +425,9 @@ static void test_refused_to_open(void **unused)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	assert_int_equal(ty_port_open(rt, NULL, &port), TY_LIMIT);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	while ((seats[taken] = ty_seat_take(rt)))
+	while (ty_seat_take(rt, &seats[taken]) == TY_OK)
 		taken++;
+	assert_int_equal(taken, TY_MAX_DEDICATED); /* however few workers there are */
 	assert_int_equal(ty_port_open(rt, NULL, &port), TY_LIMIT);
 	assert_null(port);
 	ty_seat_leave(seats[0]);
