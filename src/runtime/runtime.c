@@ -105,6 +105,8 @@ static enum ty_code check_placement(const struct ty_runtime_options *o, struct t
 	if (!o->cpus != !o->cpu_count)
 		return ty_fail(err, TY_INVALID, "options.cpu_count is %u and options.cpus %s, expected both or neither",
 			o->cpu_count, o->cpus ? "given" : "null");
+	if (o->seed && (o->cpus || o->placement))
+		return ty_fail(err, TY_INVALID, "options.cpus or options.placement is given, but deterministic mode has no workers");
 	if (o->cpus && o->placement)
 		return ty_fail(err, TY_INVALID, "options.cpus and options.placement are given, expected one of them");
 	for (uint32_t i = 0; i < o->cpu_count; i++)

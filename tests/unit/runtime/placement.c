@@ -227,6 +227,8 @@ static void test_refused(void **unused)
 		{{.cpus = huge, .cpu_count = 1}, "options.cpus[0]"},
 		{{.cpus = none, .cpu_count = 2, .workers = 2}, "options.cpus[1]"}, /* no machine of ours has it */
 		{{.pool_bytes = UINT64_MAX}, "options.pool_bytes"},
+		{{.placement = TY_ON_CPUS, .seed = 1}, "deterministic mode"},
+		{{.cpus = none, .cpu_count = 1, .seed = 1}, "deterministic mode"},
 	};
 
 	(void)unused;
