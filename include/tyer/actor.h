@@ -633,8 +633,8 @@ TY_API int64_t ty_port_next(struct ty_port *port);
  * mode (assertions). Caller: its thread. */
 TY_API TY_MUST_USE struct ty_msg *ty_port_wait(struct ty_port *port, int64_t deadline);
 /* From one to the other the calling thread acts as the port: what is said to be for handlers may be called (ty_ask,
- * ty_request_release, ty_monitor, ty_timer_start, ty_now, ...), but not ty_link, nor what ends an actor. The answers
- * and messages come to the port. Caller: its thread. */
+ * ty_request_release, ty_monitor, ty_timer_start, ty_now, ...), but not ty_link, nor what ends an actor (assertions). The
+ * answers and messages come to the port. Caller: its thread. */
 TY_API void ty_port_enter(struct ty_port *port);
 TY_API void ty_port_leave(struct ty_port *port);
 

@@ -186,6 +186,7 @@ void ty_monitor(struct ty_actor *target, struct ty_monitor *monitor, uint32_t ty
 
 void ty_link(struct ty_actor *target, struct ty_monitor *link)
 {
+	assert(!ty_self() || !ty_self()->threaded || ty_current->reader); /* a port's thread is none of ours: it cannot fall */
 	watch(target, link, 0, true);
 }
 
@@ -314,6 +315,7 @@ static void end_self(enum ty_code code)
 	struct ty_actor *self = ty_self();
 
 	assert(self); /* an actor ends itself */
+	assert(!self->threaded || ty_current->reader); /* a port is closed by its thread */
 	if (self->failing || self->closing)
 		return;
 	self->failing = true;

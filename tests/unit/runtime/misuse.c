@@ -300,9 +300,34 @@ static void destroy_with_a_port(void)
 	ty_runtime_destroy(rt);
 }
 
+static void end_a_port(void)
+{
+	ty_port_enter(open_port(false));
+	ty_actor_end();
+}
+
+static void fail_a_port(void)
+{
+	ty_port_enter(open_port(false));
+	ty_actor_fail(TY_IO);
+}
+
+static void link_a_port(void)
+{
+	struct ty_port *port = open_port(false);
+	static struct ty_monitor link;
+
+	one = spawn(rt, &cls, NULL, TY_POOL);
+	ty_port_enter(port);
+	ty_link(one, &link);
+}
+
 static void test_ports(void **unused)
 {
 	(void)unused;
+	misuse(end_a_port, "ty_current->reader");
+	misuse(fail_a_port, "ty_current->reader");
+	misuse(link_a_port, "ty_current->reader");
 	misuse(enter_twice, "port->entered");
 	misuse(receive_within, "port->entered");
 	misuse(leave_unentered, "port->entered");
