@@ -69,7 +69,7 @@ struct ty_wait {
 /* Yours, and constant; classes, what they point to and all names in them outlive the runtimes that have such actors. */
 struct ty_class {
 	const char *name;
-	size_t state_size;             /* bytes of state; allocated with the actor, zeroed */
+	size_t state_size;             /* bytes of state; allocated with the actor, zeroed; aligned as malloc aligns, no further */
 	uint32_t first_type;           /* handlers[i] runs messages of type first_type + i */
 	uint32_t type_count;
 	const struct ty_handler *handlers;
@@ -157,7 +157,9 @@ TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_option
 /* Stop every actor that still lives (in reverse order of their spawning; each drains what it was
  * sent before, or refuses it), join all threads, free. References to actors may be dropped after it
  * (no other use may be made of them). It waits for as long as a handler runs, or a stop is put off; see ty_runtime_stop.
- * Caller: one foreign thread, once; all other foreign users of the runtime must be gone, and its ports closed. */
+ * Caller: one foreign thread, once; all other foreign users of the runtime must be gone, and its ports closed. But a send (an
+ * answer, a DOWN) to an actor of it that has not returned yet, also one of another runtime's, is waited for, and one that comes
+ * later is told TY_CLOSED. */
 TY_API void ty_runtime_destroy(struct ty_runtime *rt);
 
 /* Deterministic mode: run one step (one message or one due timer, drawn by the seed; then its poll, if

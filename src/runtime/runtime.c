@@ -24,6 +24,7 @@
 #define MAX_STALL_US 3600000000u
 #define MAX_US 10000000    /* limit of the options in us */
 #define RATE_NS 20000      /* how long the counter is watched to learn its rate: to a percent */
+#define CALLER_NS 50000    /* between looks whether the last that sends has returned */
 #define DEFAULT_POOL (UINT64_C(4) << 20)
 #define MAX_POOL (UINT64_C(1) << 40)
 #define NODES_ROOT "/sys/devices/system/node"
@@ -316,6 +317,15 @@ static void join_dedicated(struct ty_runtime *rt)
 	}
 }
 
+/* Whoever sent what ended the last actor, from a thread of the program's or of another runtime, may have been preempted before it
+ * has told a worker. */
+static void wait_for_callers(struct ty_runtime *rt)
+{
+	for (uint32_t i = 0; i < rt->worker_count; i++)
+		while (atomic_load_explicit(&rt->workers[i].callers, memory_order_acquire)) /* pairs with ty_pool_schedule */
+			ty_park_wait(&rt->park, ty_park_ticket(&rt->park), ty_clock() + CALLER_NS);
+}
+
 void ty_runtime_destroy(struct ty_runtime *rt)
 {
 	enum ty_code all_over;
@@ -333,6 +343,7 @@ void ty_runtime_destroy(struct ty_runtime *rt)
 		ty_sim_free(rt);
 	} else {
 		join_workers(rt, rt->worker_count);
+		wait_for_callers(rt);
 		for (uint32_t i = 0; i < rt->worker_count; i++)
 			ty_alarms_free(&rt->workers[i].thread);
 	}

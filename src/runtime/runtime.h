@@ -152,6 +152,7 @@ struct ty_worker {
 	struct ty_thread thread;
 	struct ty_runq queue;
 	alignas(TY_LINE) struct ty_park park;
+	_Atomic(uint32_t) callers; /* threads that are none of the runtime's, while they push to the queue and wake who runs it */
 	/* constant */
 	uint32_t index;
 	uint32_t node; /* workers on one NUMA node have the same; 0 if they were not placed */

@@ -62,7 +62,8 @@ static void notify(struct ty_runtime *rt, uint32_t preferred)
 
 void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 {
-	struct ty_worker *own = ty_current && ty_current->rt == rt ? ty_current->worker : NULL;
+	bool foreign = !ty_current || ty_current->rt != rt; /* else destroy joins it */
+	struct ty_worker *own = foreign ? NULL : ty_current->worker, *worker;
 	uint32_t index;
 
 	if (own) {
@@ -71,9 +72,16 @@ void ty_pool_schedule(struct ty_runtime *rt, struct ty_actor *actor)
 		return;
 	}
 	index = atomic_load_explicit(&actor->last, memory_order_relaxed); /* before the push: then it may run */
-	ty_fetch(&rt->workers[index].park); /* if it sleeps, its line is not near */
-	ty_runq_push(&rt->workers[index].queue, actor);
+	worker = &rt->workers[index];
+	ty_fetch(&worker->park); /* if it sleeps, its line is not near */
+	/* relaxed: the push publishes it to who runs the actor, and so to destroy, which waits for its end */
+	if (foreign)
+		atomic_fetch_add_explicit(&worker->callers, 1, memory_order_relaxed);
+	ty_runq_push(&worker->queue, actor);
 	notify(rt, index);
+	/* release: pairs with wait_for_callers in runtime.c. The last that is touched: the runtime may be gone then */
+	if (foreign)
+		atomic_fetch_sub_explicit(&worker->callers, 1, memory_order_release);
 }
 
 /* ---- looking for work ---------------------------------------------------------------------- */
