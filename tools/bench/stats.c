@@ -2,6 +2,9 @@
 #include "stats.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
 
 const char *bench_row_name(enum bench_row row)
 {
@@ -11,6 +14,15 @@ const char *bench_row_name(enum bench_row row)
 	return names[row];
 }
 
+/* Texts may be the service's, and go to a terminal and into JSON: they are made safe for both. */
+static void keep(char *out, size_t room, const char *fmt, va_list args)
+{
+	char text[1024];
+
+	vsnprintf(text, sizeof text, fmt, args);
+	ty_escape(out, room, text, strlen(text), TY_ESCAPE_TEXT, NULL);
+}
+
 void bench_note_error(struct bench_stats *stats, const char *fmt, ...)
 {
 	va_list args;
@@ -18,7 +30,7 @@ void bench_note_error(struct bench_stats *stats, const char *fmt, ...)
 	if (stats->error_texts == BENCH_TEXTS)
 		return;
 	va_start(args, fmt);
-	vsnprintf(stats->errors[stats->error_texts++], sizeof stats->errors[0], fmt, args);
+	keep(stats->errors[stats->error_texts++], sizeof stats->errors[0], fmt, args);
 	va_end(args);
 }
 
@@ -36,7 +48,7 @@ void bench_fatal(struct bench_stats *stats, int exit_code, const char *fmt, ...)
 		return;
 	stats->exit_code = exit_code;
 	va_start(args, fmt);
-	vsnprintf(stats->fatal, sizeof stats->fatal, fmt, args);
+	keep(stats->fatal, sizeof stats->fatal, fmt, args);
 	va_end(args);
 }
 
@@ -58,12 +70,14 @@ void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from)
 		into->parts = from->parts;
 	if (from->finished > into->finished)
 		into->finished = from->finished;
-	for (unsigned i = 0; i < from->error_texts; i++)
-		bench_note_error(into, "%s", from->errors[i]);
+	for (unsigned i = 0; i < from->error_texts && into->error_texts < BENCH_TEXTS; i++) /* as they are: escaped once */
+		strcpy(into->errors[into->error_texts++], from->errors[i]);
 	for (unsigned i = 0; i < from->wrong_texts; i++)
 		bench_note_wrong(into, from->wrong[i]);
-	if (from->exit_code)
-		bench_fatal(into, from->exit_code, "%s", from->fatal);
+	if (from->exit_code && !into->exit_code) {
+		into->exit_code = from->exit_code;
+		strcpy(into->fatal, from->fatal);
+	}
 }
 
 bool bench_stats_bad(const struct bench_stats *s)

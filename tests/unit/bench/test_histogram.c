@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/histogram.h"
+#include "stats.h"
 
 #define VALUES 20000
 
@@ -126,6 +127,24 @@ static void test_huge_values(void **state)
 	assert_true(ty_histogram_quantile(&h, 0.5) >= (uint64_t)1 << (TY_HISTOGRAM_MAX_BITS - 1));
 }
 
+/* What the service said goes to a terminal, and into JSON: escaped, and only once. */
+static void test_texts(void **state)
+{
+	struct bench_stats *one = calloc(1, sizeof *one), *sum = calloc(1, sizeof *sum);
+
+	(void)state;
+	bench_note_error(one, "STORE: %s", "\x1b[2J\xff");
+	bench_fatal(one, 2, "%s", "\x1b]0;");
+	bench_stats_merge(sum, one);
+	assert_null(strpbrk(sum->errors[0], "\x1b\xff"));
+	assert_string_equal(sum->errors[0], one->errors[0]);
+	assert_null(strchr(sum->fatal, 0x1b));
+	assert_string_equal(sum->fatal, one->fatal);
+	assert_int_equal(sum->exit_code, 2);
+	free(one);
+	free(sum);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +153,7 @@ int main(void)
 		cmocka_unit_test(test_quantiles_against_sorted_values),
 		cmocka_unit_test(test_merge_is_as_if_added),
 		cmocka_unit_test(test_huge_values),
+		cmocka_unit_test(test_texts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
