@@ -576,7 +576,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("session_chunks", "", limit_u32, max_session_chunks, "--max-session-chunks"),
 	CONSTANT("all_session_chunks", "", TY_SESSION_CHUNKS_ALL, "Chunks in the sessions of all engines; one engine may have as many as are free."),
 	CONSTANT("all_pool_bytes", "bytes", TY_POOL_BYTES_ALL, "Address space of the pools of all engines, likewise."),
-	CONSTANT("tier_given_up", "", TY_TIER_GIVEN_UP, "Of these, past which a disk is asked for nothing."),
+	CONSTANT("tier_given_up", "", TY_TIER_GIVEN_UP, "Operations answered at their deadline that a disk is not done with: beyond them it is asked for nothing."),
 	CONSTANT("namespaces", "", TY_MAX_SPACES, "Namespaces that chunks are known to be of."),
 	LIMIT("client_weight", "", limit_u32, max_client_weight, "--max-client-weight, the largest share a client may ask for"),
 	LIMIT("operations", "", limit_u32, max_operations, "--max-operations, per engine, in flight"),
