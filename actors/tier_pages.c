@@ -164,5 +164,5 @@ void ty_tier_names_clear(struct ty_tier_names *names)
 		free(at(names, number)->identity);
 	free(names->name);
 	free(names->bucket);
-	*names = (struct ty_tier_names){NULL};
+	*names = (struct ty_tier_names){0};
 }

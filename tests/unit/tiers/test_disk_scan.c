@@ -168,7 +168,7 @@ static void test_names(void **state)
 {
 	enum { NAMES = 300 };
 	static uint32_t number[NAMES], uses[NAMES];
-	struct ty_tier_names names = {NULL};
+	struct ty_tier_names names = {0};
 	uint64_t random = 3;
 	uint32_t count = 0;
 
