@@ -219,7 +219,7 @@ enum ty_code ty_embed_offer(struct ty_embed *e, const struct ty_client *client, 
 
 	if (!m)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for an offer");
-	for (uint32_t i = 0; code == TY_OK && i < pool->region_count; i++)
+	for (uint32_t i = 0; code == TY_OK && pool->regions && i < pool->region_count; i++) /* null: copy_pool says so */
 		if (!pool->regions[i].address || pool->regions[i].is_fd || pool->regions[i].segment_count)
 			code = ty_fail(err, TY_INVALID, "pool.regions[%u]: expected an address, and neither descriptor nor segments", i);
 	memcpy(pool->owner, e->id, TY_OWNER_BYTES);

@@ -217,15 +217,25 @@ void ty_pool_free(struct ty_pool *pool)
 
 /* ---- onto the wire -------------------------------------------------------------------------------------------------- */
 
+/* check_count, of a caller's array. */
+static enum ty_code check_array(const char *field, const void *array, size_t found, size_t max, struct ty_error *err)
+{
+	enum ty_code code = check_count(field, found, max, err);
+
+	if (code == TY_OK && array == NULL)
+		code = ty_fail(err, TY_INVALID, "%s is null, expected %zu entries", field, found);
+	return code;
+}
+
 static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, struct ty_error *err)
 {
 	uint32_t g, segments = 0;
 	enum ty_code code;
 
 	*plane_count = 0;
-	code = check_count("pool.regions", pool->region_count, TY_MAX_REGIONS, err);
+	code = check_array("pool.regions", pool->regions, pool->region_count, TY_MAX_REGIONS, err);
 	if (code == TY_OK)
-		code = check_count("pool.groups", pool->group_count, TY_MAX_GROUPS, err);
+		code = check_array("pool.groups", pool->groups, pool->group_count, TY_MAX_GROUPS, err);
 	if (code == TY_OK)
 		code = check_part(pool->part, pool->parts, err);
 	if (code == TY_OK)
@@ -234,7 +244,7 @@ static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, 
 		char field[48];
 
 		snprintf(field, sizeof field, "pool.groups[%u].planes", g);
-		code = check_count(field, pool->groups[g].plane_count, TY_MAX_PLANES, err);
+		code = check_array(field, pool->groups[g].planes, pool->groups[g].plane_count, TY_MAX_PLANES, err);
 		*plane_count += pool->groups[g].plane_count;
 	}
 	for (g = 0; code == TY_OK && g < pool->region_count; g++) {
@@ -242,7 +252,8 @@ static enum ty_code check_pool(const struct ty_pool *pool, size_t *plane_count, 
 			code = ty_fail(err, TY_LIMIT, "pool.regions[%u].segments has %u entries, expected at most %d in all regions", g,
 				pool->regions[g].segment_count, TY_ATTACH_DESCRIPTORS);
 		else if (pool->regions[g].segment_count != 0 && pool->regions[g].segments == NULL)
-			code = ty_fail(err, TY_INVALID, "pool.regions[%u].segments is null", g);
+			code = ty_fail(err, TY_INVALID, "pool.regions[%u].segments is null, expected %u entries", g,
+				pool->regions[g].segment_count);
 		else
 			segments += pool->regions[g].segment_count;
 		if (code == TY_OK && pool->regions[g].is_fd && pool->regions[g].segment_count == 0 && segments++ == TY_ATTACH_DESCRIPTORS)

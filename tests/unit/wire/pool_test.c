@@ -202,12 +202,37 @@ static void test_refused_pools(void **state)
 	expect_pool(&bad, TY_INVALID, "pool.format");
 }
 
+/* A count that is right says nothing of the array. */
+static void test_null_arrays(void **state)
+{
+	struct ty_group no_planes[2] = {groups[0], groups[1]};
+	struct ty_pool bad = pool;
+
+	(void)state;
+	bad.regions = NULL;
+	expect_pool(&bad, TY_INVALID, "pool.regions is null, expected 2 entries");
+	bad = pool;
+	bad.groups = NULL;
+	expect_pool(&bad, TY_INVALID, "pool.groups is null, expected 2 entries");
+	bad = pool;
+	no_planes[1].planes = NULL;
+	bad.groups = no_planes;
+	expect_pool(&bad, TY_INVALID, "pool.groups[1].planes is null, expected 1 entries");
+	bad = pool;
+	bad.step_count = 1;
+	expect_pool(&bad, TY_INVALID, "pool.steps is null, expected 1 entries");
+	bad = pool;
+	regions[0].segment_count = 3;
+	expect_pool(&bad, TY_INVALID, "pool.regions[0].segments is null, expected 3 entries");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_there_and_back, setup),
 		cmocka_unit_test_setup(test_refused, setup),
 		cmocka_unit_test_setup(test_refused_pools, setup),
+		cmocka_unit_test_setup(test_null_arrays, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
