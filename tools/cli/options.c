@@ -126,6 +126,7 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 	struct ty_error why = { 0 };
 	enum ty_code code = TY_OK;
 	char found[SHOWN_MAX];
+	uint64_t *number;
 
 	switch (option->kind) {
 	case CONNECT:
@@ -140,9 +141,10 @@ static enum ty_code set(struct cli_options *o, const struct option *option, cons
 			code = ty_fail(&why, TY_INVALID, "found \"%.32s\", expected 1ms to 600s", value);
 		break;
 	case NUMBER:
-		code = ty_parse_count(value, option->max, (uint64_t *)(void *)((char *)o + option->offset), &why);
-		if (!code && !strcmp(value, "0") && option->min)
-			code = ty_fail(&why, TY_INVALID, "found 0, expected %llu to %llu", (unsigned long long)option->min,
+		number = (uint64_t *)(void *)((char *)o + option->offset);
+		code = ty_parse_count(value, option->max, number, &why);
+		if (!code && *number < option->min)
+			code = ty_fail(&why, TY_INVALID, "found %s, expected %llu to %llu", shown(found, value), (unsigned long long)option->min,
 				(unsigned long long)option->max);
 		break;
 	case KEY:

@@ -64,6 +64,8 @@ static void refused(void **state)
 		{ { "tyer", "status", "--connect" }, "--connect: found no value, expected URL" },
 		{ { "tyer", "status", "--connect=" }, "--connect: found no value" },
 		{ { "tyer", "ping", "--count=0" }, "--count: found 0" },
+		{ { "tyer", "ping", "--count=00" }, "--count: found 00, expected 1 to 1000000" },
+		{ { "tyer", "list", "--max=000" }, "--max: found 000" },
 		{ { "tyer", "ping", "--count=x" }, "--count: found \"x\"" },
 		{ { "tyer", "ping", "--timeout=0" }, "--timeout: found \"0\", expected 1ms to 600s" },
 		{ { "tyer", "ping", "--timeout=1h" }, "--timeout: found \"1h\"" },
