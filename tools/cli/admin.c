@@ -267,3 +267,10 @@ bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const T
 	}
 	return fflush(out) == 0;
 }
+
+bool cli_page_follows(const struct cli_page *asked, const struct cli_page *next)
+{
+	if (next->cursor)
+		return next->cursor > asked->cursor && !asked->below_length;
+	return !next->below_length || next->below_length != asked->below_length || memcmp(next->below, asked->below, next->below_length) != 0;
+}

@@ -21,5 +21,8 @@ uint8_t *cli_admin_request(const struct cli_options *o, const struct cli_page *p
  * still to show; *whole: becomes false if something is missing. False: it cannot be written, or is not the command's reply. */
 bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const Tyer__V1__Reply *reply, struct cli_page *page,
 	uint64_t *left, bool *whole);
+/* Does `next` lie behind the page that was asked for? Places in the arena only grow, and those in the tiers come after them; what a tier's
+ * place means is the service's own, but it is another one. */
+bool cli_page_follows(const struct cli_page *asked, const struct cli_page *next);
 
 #endif

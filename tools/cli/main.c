@@ -180,6 +180,7 @@ static int administer(struct ty_client *client, const struct cli_options *o)
 	bool whole = true;
 
 	do {
+		const struct cli_page asked = page;
 		Tyer__V1__Reply *reply;
 		struct answer a;
 		int exit_status = ask(client, o, &page, &a);
@@ -194,6 +195,10 @@ static int administer(struct ty_client *client, const struct cli_options *o)
 			tyer__v1__reply__free_unpacked(reply, NULL);
 		if (!shown) {
 			fprintf(stderr, "tyer: %s answered something else, or it cannot be written\n", o->connect);
+			return EXIT_ANSWERED_ERROR;
+		}
+		if (!cli_page_follows(&asked, &page)) { /* it would go on for ever */
+			fprintf(stderr, "tyer: %s does not come on: it says that the next page begins no later than this one\n", o->connect);
 			return EXIT_ANSWERED_ERROR;
 		}
 	} while ((page.cursor || page.below_length) && left);

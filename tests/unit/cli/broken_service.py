@@ -75,6 +75,19 @@ run("no answer to STATUS", hello, ["status", *brief], b"TIMEOUT: the service did
 run("no answer to the second PING", hello + [reply], ["ping", "--count", "2", *brief], b"TIMEOUT: the service did not answer in time")
 run("no answer to LIST", hello, ["list", *brief], b"TIMEOUT: the service did not answer in time")
 run("words for a terminal, at the greeting", [lambda i: reply(i, b"\x08\x12\x12\x06\x1b[2J!\n")], ["status"], b"DENIED: \\x1b[2J!\\n")
+
+
+def page(tag, body):
+    return lambda i: reply(i, tag + bytes([len(body)]) + body)
+
+
+at = struct.pack("<Q", 7)
+list_at, events_at, list_below = (page(b"\xda\x01", b"\x11" + at), page(b"\xf2\x01", b"\x29" + at), page(b"\xda\x01", b"\x1a\x03\x00at"))
+stays = b"does not come on: it says that the next page begins no later than this one"
+run("LIST stays at one place of the arena", hello + [list_at] * 2, ["list", *brief], stays, 1)
+run("LIST stays at one place of a tier", hello + [list_at, list_below, list_below], ["list", *brief], stays, 1)
+run("LIST goes back from a tier to the arena", hello + [list_below, list_at], ["list", *brief], stays, 1)
+run("EVENTS stays at one place", hello + [events_at] * 2, ["events", *brief], stays, 1)
 with open("/dev/full", "w") as full:
     run("a PING's answer cannot be written", hello * 2, ["ping"], b"No space left", 1, full)
     run("the help cannot be written", [], ["ping", "--help"], b"No space left", 1, full)
