@@ -22,6 +22,7 @@ enum fake_fault {
 	FAKE_IGNORE_READY,  /* of every STORE */
 	FAKE_WRONG_COUNT,   /* in a STORE's reply */
 	FAKE_DEVICE_FAILED, /* a RETRIEVE's answer */
+	FAKE_FORGET,        /* what a LOOKUP was to find */
 	FAKE_STALLED,       /* RETRIEVE answers DEVICE_STALLED, and its mark never comes */
 };
 

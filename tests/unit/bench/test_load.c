@@ -365,6 +365,16 @@ static void test_copy(void **state)
 	assert_int_equal(run.code, 1);
 	assert_int_equal(figure(&run, NULL, "chunks_wrong"), 1);
 	free_run(&run);
+
+	reset_fake(NULL); /* nothing to check is not all well */
+	fake.fault = FAKE_FORGET;
+	fake.fault_always = true;
+	run = run_bench("copy", "--chunks 4 --op-chunks 2 --repeats 3 --no-raw");
+	assert_int_equal(run.code, 1);
+	assert_int_equal(figure(&run, NULL, "chunks_stored"), 4);
+	assert_int_equal(figure(&run, NULL, "chunks_checked"), 0);
+	assert_text(run.err, "LOOKUP finds none of the 4 chunks just stored");
+	free_run(&run);
 }
 
 static void test_ping(void **state)
