@@ -16,6 +16,7 @@
 
 #include <tyer/client.h>
 
+#include "base/reconnect.h"
 #include "client/connection.h"
 #include "client/reply.h"
 #include "wire/attach.h"
@@ -28,9 +29,6 @@
 #define TY_CLIENT_TIMEOUT_US 30000000   /* of a request without a timeout, when HELLO does not tell the service's default */
 #define TY_CLIENT_MARGIN_US 1000000     /* how much longer than the service we wait for its answer */
 #define TY_CLIENT_DIAL_NS 1000000000    /* of one dial when reconnecting: then another one, with a new SYN */
-#define TY_CLIENT_BACKOFF_MIN_NS 10000000
-#define TY_CLIENT_BACKOFF_MAX_NS 1000000000
-#define TY_CLIENT_BRIEF_NS 1000000000   /* who is UP for less has not been back */
 #define TY_CLIENT_FRAMES_MAX 256        /* taken in one turn: four times what may be in flight */
 #define TY_CLIENT_BACKLOG_NS 2000000    /* a full backlog gives no event to wait for */
 #define TY_CLIENT_TAKE_BACK_NS 100000000 /* after an UNREGISTER of a pool that was given up came to nothing */
@@ -128,9 +126,7 @@ struct ty_client {
 	int64_t link_at;         /* AWAY, ATTACH, DIAL: when to go on */
 	int64_t link_deadline;   /* of the attempt */
 	int64_t dial_deadline;   /* of this dial */
-	uint32_t attempts;       /* failed since it was UP, and times that it was UP for less than TY_CLIENT_BRIEF_NS */
-	int64_t up_at;           /* when it was last */
-	uint64_t jitter;         /* state of the generator that spreads the attempts of many clients */
+	struct ty_reconnect reconnect;
 	struct ty_error why;     /* it is not UP */
 	bool tell_away, tell_up; /* the user's callback has to hear of it */
 

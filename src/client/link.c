@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The way to the service: attach, dial, greet, HELLO, REGISTER what was registered before. The same way is gone when a client
- * is opened and each time when what it had is lost; an attempt has a deadline, and the pause before the next one grows up to
- * TY_CLIENT_BACKOFF_MAX_NS.
+ * is opened and each time when what it had is lost; an attempt has a deadline, and the pause before the next one is
+ * base/reconnect.h's.
  */
 #include "client/internal.h"
 
@@ -15,20 +15,6 @@
 #include "wire/request.h"
 
 /* ---- the end, and the next attempt ------------------------------------------------------------------------------------ */
-
-/* At once the first time (if what was lost had been there for a while), then 10 ms, doubled up to a second, each a quarter more or less. */
-static int64_t backoff(struct ty_client *c)
-{
-	uint32_t doublings = c->attempts > 8 ? 8 : c->attempts;
-	int64_t pause = TY_CLIENT_BACKOFF_MIN_NS << (doublings > 0 ? doublings - 1 : 0);
-
-	if (c->attempts == 0)
-		return 0;
-	if (pause > TY_CLIENT_BACKOFF_MAX_NS)
-		pause = TY_CLIENT_BACKOFF_MAX_NS;
-	c->jitter = c->jitter * 6364136223846793005u + 1442695040888963407u;
-	return pause - pause / 4 + (int64_t)((c->jitter >> 33) % (uint64_t)(pause / 2));
-}
 
 static void release(struct ty_client *c, enum ty_code code, const char *text)
 {
@@ -66,11 +52,7 @@ void ty_link_lost(struct ty_client *c, enum ty_code code, const char *text)
 		c->tell_away = true;
 		c->tell_up = false;
 	}
-	if (up && ty_client_now() - c->up_at >= TY_CLIENT_BRIEF_NS)
-		c->attempts = 0;
-	else
-		c->attempts++;
-	c->link_at = ty_client_now() + backoff(c);
+	c->link_at = ty_client_now() + ty_reconnect_pause(&c->reconnect, up, ty_client_now());
 	ty_client_wake_at(c, c->link_at);
 }
 
@@ -172,7 +154,7 @@ static void up(struct ty_client *c)
 {
 	ty_client_use_timeout(c);
 	c->link = TY_LINK_UP;
-	c->up_at = ty_client_now();
+	c->reconnect.up_at = ty_client_now();
 	c->tell_up = c->opened;
 }
 

@@ -73,7 +73,7 @@ static enum ty_code keep_options(struct ty_client *c, const struct ty_client_opt
 		getrandom(c->options.engine, sizeof c->options.engine, 0) != (ssize_t)sizeof c->options.engine) ||
 		getrandom(&c->next_id, sizeof c->next_id, 0) != (ssize_t)sizeof c->next_id)
 		return ty_fail(err, TY_IO, "getrandom: %s", strerror(errno));
-	c->jitter = c->next_id;
+	c->reconnect.jitter = c->next_id;
 	return ty_address_parse(c->options.url, &c->address, err);
 }
 

@@ -17,8 +17,6 @@
 #include "wire/attach.h"
 
 #define FRAMES_MAX 8           /* in one turn */
-#define BACKOFF_MIN_NS 10000000
-#define BACKOFF_MAX_NS 1000000000
 #define ATTEMPT_NS 30000000000 /* from connecting to the device's being open */
 
 enum { EVENT_ATTACH, EVENT_STREAM };
@@ -41,10 +39,13 @@ static void close_attach(struct link *l)
 
 void link_lose(struct link *l, enum ty_code code, const char *why)
 {
+	bool up = l->phase == LINK_UP;
+
 	if (l->lost || l->phase == LINK_AWAY)
 		return;
 	(void)ty_fail(&l->why, code, "%s", why);
-	if (!l->opener && !l->stopping && !l->attempts) /* the first time */
+	l->pause = ty_reconnect_pause(&l->reconnect, up, ty_now());
+	if (up && l->reconnect.attempts <= 1) /* not of each time, if it takes us and loses us */
 		ty_log(TY_LOG_WARN, "embed", "the service is away: %s", l->why.text);
 	l->lost = true;
 	l->phase = LINK_ENDING;
@@ -71,8 +72,6 @@ static void tell_opener(struct link *l, enum ty_code code)
 /* All is back, and there is no owner. */
 static void away(struct link *l)
 {
-	uint32_t doublings = l->attempts < 7 ? l->attempts : 7;
-
 	ty_owner_stream_close(&l->stream);
 	l->waits = false;
 	if (l->service->arena.base)
@@ -82,10 +81,7 @@ static void away(struct link *l)
 	atomic_store_explicit(&l->embed->pieces, 0, memory_order_relaxed);
 	l->phase = LINK_AWAY;
 	l->lost = false;
-	l->connect_at = ty_now() + ((int64_t)BACKOFF_MIN_NS << doublings);
-	if (l->connect_at > ty_now() + BACKOFF_MAX_NS)
-		l->connect_at = ty_now() + BACKOFF_MAX_NS;
-	l->attempts++;
+	l->connect_at = ty_now() + l->pause;
 	if (l->opener) { /* one attempt, and no more */
 		l->connect_at = TY_NEVER;
 		tell_opener(l, l->why.code);
@@ -272,7 +268,7 @@ static void on_ready(void *self, struct ty_msg *msg)
 		return;
 	}
 	l->phase = LINK_UP;
-	l->attempts = 0;
+	l->reconnect.up_at = ty_now();
 	set_state(l, TY_OK);
 	tell_opener(l, TY_OK);
 }
@@ -454,6 +450,7 @@ static enum ty_code start(void *self, void *arg)
 	l->opener = a->opener;
 	l->self = ty_self();
 	l->attach_fd = -1;
+	memcpy(&l->reconnect.jitter, l->embed->id, sizeof l->reconnect.jitter);
 	ty_owner_stream_open(&l->stream, -1, 0);
 	l->gpu_arg = (struct ty_gpu_arg){
 		.service = l->service, .ready_to = &l->self, .ready_type = TY_LINK_READY, .options = l->embed->how,

@@ -15,6 +15,7 @@
 
 #include "actors/gpu.h"
 #include "actors/service.h"
+#include "base/reconnect.h"
 #include "base/waiter.h"
 #include "wire/owner.h"
 
@@ -87,7 +88,8 @@ struct link {
 	struct ty_actor *self;
 	enum link_phase phase;
 	int64_t connect_at, deadline; /* AWAY; of an attempt */
-	uint32_t attempts;            /* that failed, since it was UP */
+	struct ty_reconnect reconnect;
+	int64_t pause;                /* ENDING: before the next attempt, from when all is back */
 	int attach_fd;
 	struct ty_owner_stream stream;
 	bool waits;

@@ -245,14 +245,14 @@ static void test_brief_ups(void **state)
 	(void)state;
 	open_world(&w);
 	for (uint32_t times = 1; times <= 4; times++) {
-		w.client->up_at = ty_client_now(); /* however slow the machine is: it has just come */
+		w.client->reconnect.up_at = ty_client_now(); /* however slow the machine is: it has just come */
 		ty_link_lost(w.client, TY_CLOSED, "it ended");
-		assert_int_equal(w.client->attempts, times);
+		assert_int_equal(w.client->reconnect.attempts, times);
 		poll_until_up(&w, times);
 	}
-	w.client->up_at = ty_client_now() - TY_CLIENT_BRIEF_NS; /* it had been there */
+	w.client->reconnect.up_at = ty_client_now() - TY_RECONNECT_BRIEF_NS; /* it had been there */
 	ty_link_lost(w.client, TY_CLOSED, "it ended");
-	assert_int_equal(w.client->attempts, 0);
+	assert_int_equal(w.client->reconnect.attempts, 0);
 	poll_until_up(&w, 5);
 	close_world(&w);
 }
