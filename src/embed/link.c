@@ -148,7 +148,10 @@ static void flush(struct link *l)
 {
 	struct ty_error err;
 	enum ty_code code = ty_owner_flush(&l->stream, &err);
+	size_t unread = l->stream.out_length - l->stream.out_sent;
 
+	if (code == TY_BUSY && unread > LINK_OUT_MAX)
+		code = ty_fail(&err, TY_LIMIT, "the service does not read: %zu bytes are on their way to it, expected at most %zu", unread, LINK_OUT_MAX);
 	if (code == TY_OK || code == TY_BUSY)
 		wait_for_room(l, code == TY_BUSY);
 	else if (code != TY_CLOSED) /* its end is read from it */

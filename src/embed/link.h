@@ -19,6 +19,10 @@
 #include "base/waiter.h"
 #include "wire/owner.h"
 
+/* Bytes on their way to the service, beside what the socket takes: one that does not read that much is gone. All that an engine can have in
+ * flight (--max-operations, at most 4096) is answered in a fifth of it. */
+#define LINK_OUT_MAX ((size_t)4 << 20)
+
 enum link_phase {
 	LINK_AWAY,     /* until connect_at */
 	LINK_ATTACHED, /* waits for the attach socket's WELCOME */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Services in the place of ours that an owner in this process has to live with: one that takes it and loses it again and again.
+ * Services in the place of ours that an owner in this process has to live with: they take it and lose it again and
+ * again, do not listen.
  */
 #include "embed_house.h"
 
@@ -16,6 +17,7 @@
 
 #include "base/reconnect.h"
 #include "cache/arena.h"
+#include "embed/link.h"
 #include "wire/attach.h"
 #include "wire/owner.h"
 
@@ -168,10 +170,42 @@ static void test_taken_and_lost(void **state)
 	impostor_stop(&i);
 }
 
+/* ---- asks and does not listen ------------------------------------------------------------------------------ */
+
+static void test_does_not_read(void **state)
+{
+	const struct ty_owner_frame ask = {.type = TY_OWNER_MAP}, piece = {.type = TY_OWNER_PIECE};
+	struct ty_embed_stats stats = {.pieces = 0};
+	socklen_t length = sizeof(int);
+	enum ty_code code = TY_OK;
+	struct impostor i;
+	int room;
+
+	(void)state;
+	impostor_and_owner(&i);
+	assert_int_equal(getsockopt(i.stream.fd, SOL_SOCKET, SO_SNDBUF, &room, &length), 0);
+	/* an answer, that there is no such memory, has more than 50 bytes; and its socket may take as much as ours */
+	for (size_t left = (LINK_OUT_MAX + (size_t)room) / 50; left && code == TY_OK; left--)
+		code = impostor_say(&i, &ask);
+	if (code == TY_OK)
+		code = impostor_say(&i, &piece); /* is behind all that */
+	while (code == TY_OK && ty_embed_state(i.embed) == TY_OK && !stats.pieces) {
+		poll(NULL, 0, 1);
+		ty_embed_stats(i.embed, &stats);
+	}
+	assert_int_equal(ty_embed_state(i.embed), TY_LIMIT);
+	impostor_take(&i); /* it comes again */
+	while (ty_embed_state(i.embed) != TY_OK)
+		poll(NULL, 0, 1);
+	close_owner(i.embed);
+	impostor_stop(&i);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken_and_lost),
+		cmocka_unit_test(test_does_not_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
