@@ -53,7 +53,7 @@ void link_lose(struct link *l, enum ty_code code, const char *why)
 	close_attach(l);
 	if (l->stream.fd >= 0) /* it is closed when nothing of it is out: an owner may look at it */
 		ty_waiter_remove(&l->waiter, l->stream.fd);
-	link_end_all(l);
+	l->ends_all = true; /* not here: what goes through jobs and pools may be what had to say something */
 }
 
 static void tell_opener(struct link *l, enum ty_code code)
@@ -92,6 +92,10 @@ static void away(struct link *l)
 
 void link_settle(struct link *l)
 {
+	if (l->ends_all) {
+		l->ends_all = false;
+		link_end_all(l);
+	}
 	if (l->phase != LINK_ENDING || l->jobs || l->pools || l->pieces_out)
 		return;
 	if (!l->lost && l->stream.out_sent < l->stream.out_length) /* what it has to say goes out first */

@@ -98,6 +98,7 @@ struct link {
 	struct ty_owner_stream stream;
 	bool waits;
 	bool lost;                  /* the connection is over: nothing is said any more */
+	bool ends_all;              /* ... and link_settle is to end what there is */
 	bool stopping;
 	struct ty_waiter waiter;
 	struct ty_error why;        /* the connection is over */
@@ -149,9 +150,9 @@ void link_take_offers(struct link *l);
 
 /* link.c */
 void link_send(struct link *l, const struct ty_owner_frame *frame);
-/* The connection is over. */
+/* The connection is over. Jobs and pools stay as they are until link_settle. */
 void link_lose(struct link *l, enum ty_code code, const char *why);
-/* Has all come back that is waited for? */
+/* At the end of each handler and of each poll. Has all come back that is waited for? */
 void link_settle(struct link *l);
 
 /* link_work.c */

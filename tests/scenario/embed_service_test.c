@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Services in the place of ours that an owner in this process has to live with: they take it and lose it again and
- * again, do not listen.
+ * again, do not listen; or there is no memory to answer them.
  */
 #include "embed_house.h"
 
@@ -201,11 +201,123 @@ static void test_does_not_read(void **state)
 	impostor_stop(&i);
 }
 
+/* ---- no memory for an answer ------------------------------------------------------------------------------- */
+
+static _Atomic bool held, no_memory; /* what follows, of an owner in this process and of its link */
+
+static bool is_thread(const char *name)
+{
+	char found[16];
+
+	return pthread_getname_np(pthread_self(), found, sizeof found) == 0 && strcmp(found, name) == 0;
+}
+
+/* A piece waits, as long as it is told to, and cannot be registered then. */
+enum ty_code __real_ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err);
+enum ty_code __wrap_ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err);
+enum ty_code __wrap_ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err)
+{
+	if (!is_thread("tyer-owner") || !atomic_load(&held))
+		return __real_ty_device_register_host(dev, base, bytes, err);
+	while (atomic_load(&held))
+		poll(NULL, 0, 1);
+	return ty_fail(err, TY_DEVICE_FAILED, "as told");
+}
+
+enum ty_code __real_ty_owner_put(struct ty_owner_stream *stream, const struct ty_owner_frame *frame, struct ty_error *err);
+enum ty_code __wrap_ty_owner_put(struct ty_owner_stream *stream, const struct ty_owner_frame *frame, struct ty_error *err);
+enum ty_code __wrap_ty_owner_put(struct ty_owner_stream *stream, const struct ty_owner_frame *frame, struct ty_error *err)
+{
+	if (is_thread("tyer-link") && atomic_load(&no_memory))
+		return ty_fail(err, TY_NO_MEMORY, "as told");
+	return __real_ty_owner_put(stream, frame, err);
+}
+
+/* Grants of a pool of c's that wait for a piece, and that the link has looked at. */
+static void grant_some(struct impostor *i, struct h_client *c)
+{
+	static const uint32_t ids[H_PER_CHUNK] = {0, 1, 2, 3};
+	static const uint32_t *const blocks[1] = {ids};
+	struct ty_owner_frame map = {.type = TY_OWNER_MAP}, piece = {.type = TY_OWNER_PIECE}, grant = {.type = TY_OWNER_GRANT},
+		ask = {.type = TY_OWNER_MAP};
+	struct ty_pool *pool = own_pool(c);
+	struct ty_layout *layout;
+	uint64_t offset = 0;
+	struct ty_error err;
+
+	assert_int_equal(ty_embed_offer(i->embed, c->client, pool, &err), TY_OK);
+	assert_int_equal(ty_layout_create(pool, H_CHUNK_TOKENS, TY_PIECE_BYTES, &layout, &err), TY_OK);
+	map.map.map = 1;
+	map.map.memory = pool->memory;
+	map.map.chunk_tokens = H_CHUNK_TOKENS;
+	map.map.chunk_bytes = layout->chunk_bytes;
+	memcpy(map.map.fingerprint, layout->fingerprint, TY_KEY_BYTES);
+	free(layout);
+	assert_int_equal(impostor_say(i, &map), TY_OK);
+	assert_int_equal(impostor_wait(i, TY_OWNER_MAPPED), TY_OK);
+	assert_int_equal(i->last.end.code, TY_OK);
+	atomic_store(&held, true);
+	assert_int_equal(impostor_say(i, &piece), TY_OK);
+	grant.grant = (struct ty_owner_grant){.map = 1, .weight = 1, .left_us = UINT64_MAX, .store = true, .count = 1,
+		.blocks_per_chunk = H_PER_CHUNK, .offsets = &offset, .blocks = blocks};
+	for (grant.grant.op = 1; grant.grant.op <= 8; grant.grant.op++)
+		assert_int_equal(impostor_say(i, &grant), TY_OK);
+	ask.map.map = 2; /* there is none; it is behind all that */
+	assert_int_equal(impostor_say(i, &ask), TY_OK);
+	assert_int_equal(impostor_wait(i, TY_OWNER_MAPPED), TY_OK);
+	assert_int_equal(i->last.end.number, 2);
+}
+
+/* The first of many answers at once finds no memory, and the connection is over: while a piece comes home, and while the owner is closed. */
+static void no_memory_for_many(bool closing)
+{
+	struct ty_error err;
+	struct impostor i;
+	struct h_client c;
+
+	start();
+	impostor_and_owner(&i);
+	h_open(&service, &c, NULL, "a", 0, 0);
+	grant_some(&i, &c);
+	atomic_store(&no_memory, true);
+	if (closing) {
+		assert_int_equal(ty_embed_close(i.embed, 0, &err), TY_DEVICE_STALLED);
+		while (ty_embed_state(i.embed) != TY_NO_MEMORY)
+			poll(NULL, 0, 1);
+	}
+	atomic_store(&held, false);
+	assert_int_equal(impostor_wait(&i, TY_OWNER_DONE), TY_CLOSED);
+	atomic_store(&no_memory, false);
+	if (!closing) {
+		impostor_take(&i);
+		while (ty_embed_state(i.embed) != TY_OK)
+			poll(NULL, 0, 1);
+	}
+	close_owner(i.embed);
+	impostor_stop(&i);
+	h_close(&c);
+	h_stop(&service);
+}
+
+static void test_no_memory_when_a_piece_is_home(void **state)
+{
+	(void)state;
+	no_memory_for_many(false);
+}
+
+static void test_no_memory_when_closed(void **state)
+{
+	(void)state;
+	no_memory_for_many(true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken_and_lost),
 		cmocka_unit_test(test_does_not_read),
+		cmocka_unit_test(test_no_memory_when_a_piece_is_home),
+		cmocka_unit_test(test_no_memory_when_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
