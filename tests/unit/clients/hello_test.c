@@ -129,8 +129,9 @@ static void test_bad_hellos(void **state)
 /* When all namespaces are known a new one has no number, and nobody could hold its tenant to a quota. */
 static void test_no_namespace_left(void **state)
 {
+	static const uint8_t other[16] = {0xaa, 1}; /* an engine: the first one's client may not have left yet */
 	uint8_t token[TOKEN];
-	struct hello known = {.token = token, .tenant = "t"}, new = {.token = token, .tenant = "another"}, again = new;
+	struct hello known = {.token = token, .tenant = "t"}, new = {.token = token, .engine = other, .tenant = "another"}, again = new;
 	struct ty_identity identity;
 	char model[16];
 	struct house h;
