@@ -22,7 +22,7 @@ enum fake_fault {
 	FAKE_IGNORE_READY,  /* of every STORE */
 	FAKE_WRONG_COUNT,   /* in a STORE's reply */
 	FAKE_DEVICE_FAILED, /* a RETRIEVE's answer */
-	FAKE_FORGET,        /* what a LOOKUP was to find */
+	FAKE_FORGET,        /* what a LOOKUP was to find, but for the first `remembered` */
 	FAKE_STALLED,       /* RETRIEVE answers DEVICE_STALLED, and its mark never comes */
 };
 
@@ -32,6 +32,7 @@ struct fake {
 	bool fault_always;    /* from then on */
 	uint32_t chunk_tokens, max_operation_chunks;
 	uint32_t capacity;    /* chunks; 0 = no end */
+	uint32_t remembered;  /* chunks that FAKE_FORGET leaves */
 	uint32_t busy_every;  /* every so many requests answer BUSY; 0 = none */
 	bool refuse;          /* no connection */
 	uint32_t interrupt_at; /* the PING with this number, from 1, brings SIGINT; 0 = none */
