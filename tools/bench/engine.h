@@ -72,7 +72,9 @@ struct bench_session {
 	uint32_t turn;           /* rotates `own`, so that a chunk lands in other blocks than the last one there */
 	uint32_t worked;         /* items of the local work that are done */
 	enum bench_step step;
-	bool waiting, filling, answered, failed, quarantined;
+	bool waiting, filling, answered, failed;
+	bool quarantined; /* its last operation may still touch its blocks: nothing begins before FLUSH says that none does */
+	enum ty_code flush_code; /* the last FLUSH's answer */
 	int64_t retry_at, busy_since, backoff; /* ns; retry_at 0 = no retry is due */
 	int64_t intended, started;
 	struct ty_mark ready, done;
@@ -81,10 +83,10 @@ struct bench_session {
 TY_MUST_USE bool bench_session_init(struct bench_session *session, struct bench_engine *engine, uint32_t number,
 	const uint32_t *own);
 void bench_session_free(struct bench_session *session);
-/* May it take a request? A session whose last operation may still touch its blocks may not. */
+/* May it take a request? One in quarantine may not. */
 bool bench_session_ready(const struct bench_session *session);
 void bench_session_start(struct bench_session *session, uint32_t request, int64_t intended);
-/* A slice of local work, or a retry that is due. True when there was anything to do. */
+/* A slice of local work, a retry or a FLUSH that is due. True when there was anything to do. */
 bool bench_session_work(struct bench_session *session, int64_t now);
 
 /* ---- the processes' loops ------------------------------------------------------------------ */

@@ -20,7 +20,7 @@ struct client_run {
 	uint32_t next;   /* request, or request_count: none is left */
 	bool have_next;  /* it has been taken and waits for its time or a session */
 	bool ending;     /* take no more */
-	int64_t stuck_since; /* every session is in quarantine */
+	int64_t stuck_since; /* since then every session is in quarantine; 0 = not so */
 };
 
 enum ty_code bench_replay_plan(struct bench_engine *e, const struct bench_shape *shape, uint32_t *chunks,
@@ -131,7 +131,7 @@ static void start_sessions(struct client_run *run)
 	}
 }
 
-/* Nothing is under way, and no session may begin: all wait for operations that never finish. */
+/* Nothing is under way, and no session may begin: all wait for operations that are not over. */
 static bool stuck(struct client_run *run, int64_t now)
 {
 	for (uint32_t i = 0; i < run->session_count; i++) {
@@ -144,7 +144,8 @@ static bool stuck(struct client_run *run, int64_t now)
 		run->stuck_since = now;
 	if (now - run->stuck_since < (int64_t)run->engine->options->give_up_us * 1000)
 		return false;
-	bench_fatal(run->engine->stats, 1, "every session's blocks are held by operations that were cut off and never finished");
+	bench_fatal(run->engine->stats, 1, "every session's blocks are held by operations that failed and are not over: the last FLUSH was answered %s",
+		ty_code_name(run->sessions[0].flush_code));
 	return true;
 }
 

@@ -35,7 +35,7 @@ static json_t *row_json(const struct ty_histogram *h)
 
 static json_t *latencies(const struct bench_report *r)
 {
-	static const char *const keys[BENCH_ROWS] = {"lookup", "retrieve", "store", "end_session", "ping", "ping_intended",
+	static const char *const keys[BENCH_ROWS] = {"lookup", "retrieve", "store", "end_session", "flush", "ping", "ping_intended",
 		"sleep_late", "request", "request_intended"};
 	json_t *o = json_object();
 

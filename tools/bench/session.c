@@ -2,7 +2,8 @@
  *
  * One request of the trace: LOOKUP its chunks, RETRIEVE the hits into poisoned blocks and check every byte, fill the
  * rest as if computed and STORE it, END_SESSION. A prompt larger than the session's share of the pool goes through it in
- * windows. At most one request of a session is in flight, and local work (poison, check, fill) is done in slices, so that
+ * windows. When it has failed and its blocks are in use, they are FLUSHed before the next request has them. At most one request of
+ * a session is in flight, and local work (poison, check, fill) is done in slices, so that
  * the other sessions' replies are noticed in time.
  */
 #include "engine.h"
@@ -56,9 +57,7 @@ void bench_session_free(struct bench_session *s)
 
 bool bench_session_ready(const struct bench_session *s)
 {
-	if (s->step != BENCH_IDLE)
-		return false;
-	return !s->quarantined || ty_client_reached(s->engine->client, s->done);
+	return s->step == BENCH_IDLE && !s->quarantined;
 }
 
 static uint32_t tag_of(const struct bench_session *s, uint32_t chunk)
@@ -204,7 +203,7 @@ void bench_session_start(struct bench_session *s, uint32_t request, int64_t inte
 	struct bench_engine *e = s->engine;
 
 	assert(bench_session_ready(s));
-	s->quarantined = s->failed = false;
+	s->failed = false;
 	s->request = &e->trace->requests[request];
 	s->request_number = request;
 	s->id = (uint64_t)request + 1; /* an engine of its own: no other client's sessions are in the way */
@@ -223,6 +222,8 @@ static void finish(struct bench_session *s)
 	int64_t now = bench_now();
 
 	s->step = BENCH_IDLE;
+	s->backoff = FIRST_BACKOFF_NS; /* of FLUSH, if one is needed: at once */
+	s->retry_at = s->quarantined ? now : 0;
 	if (s->failed) {
 		stats->requests_failed++;
 	} else {
@@ -312,12 +313,6 @@ static void on_stored(struct bench_session *s, const struct ty_result *result)
 		next_window(s);
 }
 
-/* Can the device still touch the blocks of an operation that ended like this? Then they rest until its done mark. */
-static bool may_still_run(enum ty_code code)
-{
-	return code == TY_TIMEOUT || code == TY_DEVICE_STALLED || code == TY_CANCELLED;
-}
-
 static void on_error(struct bench_session *s, enum bench_row verb, const struct ty_result *result)
 {
 	char where[96];
@@ -327,8 +322,7 @@ static void on_error(struct bench_session *s, enum bench_row verb, const struct 
 	about(s, where, sizeof where);
 	bench_engine_error(s->engine, verb, result->code, result->error, where);
 	s->failed = true;
-	if ((verb == BENCH_ROW_RETRIEVE || verb == BENCH_ROW_STORE) && may_still_run(result->code))
-		s->quarantined = true;
+	s->quarantined |= result->blocks_in_use;
 	if (s->filling) {
 		s->answered = true;
 		if (!gone)
@@ -339,6 +333,12 @@ static void on_error(struct bench_session *s, enum bench_row verb, const struct 
 		finish(s);
 	else
 		begin_step(s, BENCH_END);
+}
+
+static void retry_later(struct bench_session *s, int64_t now)
+{
+	s->retry_at = now + s->backoff;
+	s->backoff = 2 * s->backoff < LAST_BACKOFF_NS ? 2 * s->backoff : LAST_BACKOFF_NS;
 }
 
 static void on_busy(struct bench_session *s, enum bench_row verb, const struct ty_result *result)
@@ -352,8 +352,41 @@ static void on_busy(struct bench_session *s, enum bench_row verb, const struct t
 		return;
 	}
 	s->engine->stats->busy_retries++;
-	s->retry_at = now + s->backoff;
-	s->backoff = 2 * s->backoff < LAST_BACKOFF_NS ? 2 * s->backoff : LAST_BACKOFF_NS;
+	retry_later(s, now);
+}
+
+/* Whatever the reason is that it cannot be said yet (a device that hangs, a service that is away), it is asked for again: who has no
+ * session left that may begin is stuck, which the client's loop finds. */
+static void on_flushed(void *user, enum bench_row verb, const struct ty_result *result)
+{
+	struct bench_session *s = user;
+
+	(void)verb;
+	s->waiting = false;
+	s->flush_code = result->code;
+	if (result->code == TY_OK)
+		s->quarantined = false;
+	else
+		retry_later(s, bench_now());
+}
+
+static void flush_blocks(struct bench_session *s)
+{
+	struct bench_engine *e = s->engine;
+	uint32_t count = e->window * e->pool->shape.blocks_per_chunk;
+	const uint32_t *blocks = s->own;
+	struct bench_call *call = bench_call_begin(e->calls, BENCH_ROW_FLUSH, 0, on_flushed, s);
+	struct ty_error err = {0};
+	enum ty_code code = ty_client_flush(e->client, e->registration, &blocks, &count, 1, bench_call_done, call, &err);
+
+	s->waiting = true;
+	s->retry_at = 0;
+	if (code != TY_OK) {
+		struct ty_result refused = {.code = code, .error = err.text};
+
+		bench_call_refused(call);
+		on_flushed(s, BENCH_ROW_FLUSH, &refused);
+	}
 }
 
 static void on_reply(void *user, enum bench_row verb, const struct ty_result *result)
@@ -361,7 +394,9 @@ static void on_reply(void *user, enum bench_row verb, const struct ty_result *re
 	struct bench_session *s = user;
 
 	s->waiting = false;
-	if (result->code == TY_BUSY)
+	if (result->blocks_in_use)
+		on_error(s, verb, result); /* whatever the code is: nothing goes on with these blocks */
+	else if (result->code == TY_BUSY)
 		on_busy(s, verb, result);
 	else if (verb == BENCH_ROW_STORE && (result->code == TY_OK || result->code == TY_NO_SPACE))
 		on_stored(s, result);
@@ -447,7 +482,10 @@ bool bench_session_work(struct bench_session *s, int64_t now)
 		return true;
 	}
 	if (s->retry_at && now >= s->retry_at) {
-		send_step(s);
+		if (s->step == BENCH_IDLE)
+			flush_blocks(s);
+		else
+			send_step(s);
 		return true;
 	}
 	return false;

@@ -8,7 +8,7 @@
 
 const char *bench_row_name(enum bench_row row)
 {
-	static const char *const names[BENCH_ROWS] = {"LOOKUP", "RETRIEVE", "STORE", "END_SESSION", "PING",
+	static const char *const names[BENCH_ROWS] = {"LOOKUP", "RETRIEVE", "STORE", "END_SESSION", "FLUSH", "PING",
 		"PING (intended)", "sleep (lateness)", "request", "request (intended)"};
 
 	return names[row];

@@ -20,6 +20,7 @@ enum bench_row {
 	BENCH_ROW_RETRIEVE,
 	BENCH_ROW_STORE,
 	BENCH_ROW_END,
+	BENCH_ROW_FLUSH, /* of blocks that an operation which failed may still touch */
 	BENCH_ROW_PING,
 	BENCH_VERBS,
 	BENCH_ROW_PING_INTENDED = BENCH_VERBS, /* from when it should have been sent */

@@ -26,14 +26,14 @@ struct session {
 	uint32_t leased;
 };
 
-enum verb { PING, LOOKUP, RETRIEVE, STORE, END, REGISTER, UNREGISTER };
+enum verb { PING, LOOKUP, RETRIEVE, STORE, END, REGISTER, UNREGISTER, FLUSH };
 
 struct request {
 	enum verb verb;
 	ty_done_fn done;
 	void *user;
 	struct ty_transfer t;
-	uint32_t *blocks;
+	uint32_t *blocks, block_count;
 	uint64_t session;
 	uint8_t *hashes;
 	size_t chunks;
@@ -43,7 +43,7 @@ struct ty_client {
 	struct ty_client_info info;
 	struct ty_device_info device;
 	_Atomic uint64_t timeline[TY_TIMELINE_WORDS];
-	uint8_t *pool;
+	uint8_t *pool, *in_use; /* block by block: a copy may still touch it */
 	struct ty_group group;
 	struct ty_plane planes[1024];
 	uint64_t pool_bytes, chunk_bytes;
@@ -109,6 +109,7 @@ void ty_client_close(struct ty_client *c)
 		free(c->sessions[i].hashes);
 	if (c->pool)
 		munmap(c->pool, c->pool_bytes);
+	free(c->in_use);
 	free(c);
 }
 
@@ -171,6 +172,8 @@ enum ty_code ty_client_register(struct ty_client *c, const struct ty_pool *pool,
 	assert(c->pool != MAP_FAILED);
 	c->group = *g;
 	memcpy(c->planes, g->planes, g->plane_count * sizeof *g->planes);
+	c->in_use = calloc(g->block_count, 1);
+	assert(c->in_use);
 	c->per_chunk = fake.chunk_tokens / g->block_tokens;
 	c->chunk_bytes = (uint64_t)c->per_chunk * g->plane_count * g->run_bytes;
 	/* as the service would check it */
@@ -216,12 +219,13 @@ static enum ty_code add_transfer(struct ty_client *c, enum verb verb, const stru
 	assert(t->registration == 7 && t->count >= 1 && t->count <= fake.max_operation_chunks && t->group_count == 1);
 	assert(t->block_counts[0] == t->count * c->per_chunk);
 	for (uint32_t i = 0; i < t->block_counts[0]; i++) {
-		assert(t->blocks[0][i] < c->group.block_count);
+		assert(t->blocks[0][i] < c->group.block_count && !c->in_use[t->blocks[0][i]]);
 		for (uint32_t k = 0; k < i; k++)
 			assert(t->blocks[0][i] != t->blocks[0][k]);
 	}
 	return add(c, (struct request){.verb = verb, .done = done, .user = user, .t = *t, .session = t->session,
-				      .blocks = copy_of(t->blocks[0], t->block_counts[0] * sizeof(uint32_t))});
+				      .blocks = copy_of(t->blocks[0], t->block_counts[0] * sizeof(uint32_t)),
+				      .block_count = t->block_counts[0]});
 }
 
 enum ty_code ty_client_retrieve(struct ty_client *c, const struct ty_transfer *t, ty_done_fn done, void *user,
@@ -236,6 +240,15 @@ enum ty_code ty_client_store(struct ty_client *c, const struct ty_transfer *t, t
 {
 	(void)err;
 	return add_transfer(c, STORE, t, done, user);
+}
+
+enum ty_code ty_client_flush(struct ty_client *c, uint32_t registration, const uint32_t *const *blocks, const uint32_t *block_counts,
+	uint32_t group_count, ty_done_fn done, void *user, struct ty_error *err)
+{
+	(void)err;
+	assert(registration == 7 && group_count == 1);
+	return add(c, (struct request){.verb = FLUSH, .done = done, .user = user, .block_count = block_counts[0],
+				      .blocks = copy_of(blocks[0], block_counts[0] * sizeof(uint32_t))});
 }
 
 enum ty_code ty_client_end_session_as(struct ty_client *c, uint64_t session, const struct ty_hint_said *hint, ty_done_fn done,
@@ -310,6 +323,9 @@ static void serve_retrieve(struct ty_client *c, struct request *r, struct ty_res
 	if (failed || faulty(FAKE_STALLED)) {
 		result->code = failed ? TY_DEVICE_FAILED : TY_DEVICE_STALLED;
 		result->error = "as told";
+		result->blocks_in_use = fake.in_use;
+		for (uint32_t i = 0; i < r->block_count; i++)
+			c->in_use[r->blocks[i]] = fake.in_use;
 		return;
 	}
 	for (uint32_t i = 0; i < r->t.count; i++) {
@@ -367,6 +383,18 @@ static void serve_store(struct ty_client *c, struct request *r, struct ty_result
 	c->timeline[r->t.done.word] = r->t.done.word ? r->t.done.value : 0;
 }
 
+static void serve_flush(struct ty_client *c, struct request *r, struct ty_result *result)
+{
+	if (fake.flushes) {
+		fake.flushes -= fake.flushes != UINT32_MAX;
+		result->code = TY_TIMEOUT;
+		result->error = "blocks are in use";
+		return;
+	}
+	for (uint32_t i = 0; i < r->block_count; i++)
+		c->in_use[r->blocks[i]] = false;
+}
+
 static void serve(struct ty_client *c, struct request *r)
 {
 	struct ty_result result = {.code = TY_OK, .error = "", .boot = 1};
@@ -387,6 +415,8 @@ static void serve(struct ty_client *c, struct request *r)
 		serve_retrieve(c, r, &result);
 	} else if (r->verb == STORE) {
 		serve_store(c, r, &result);
+	} else if (r->verb == FLUSH) {
+		serve_flush(c, r, &result);
 	} else if (r->verb == END) {
 		struct session *s = session_of(c, r->session);
 

@@ -23,7 +23,7 @@ enum fake_fault {
 	FAKE_WRONG_COUNT,   /* in a STORE's reply */
 	FAKE_DEVICE_FAILED, /* a RETRIEVE's answer */
 	FAKE_FORGET,        /* what a LOOKUP was to find, but for the first `remembered` */
-	FAKE_STALLED,       /* RETRIEVE answers DEVICE_STALLED, and its mark never comes */
+	FAKE_STALLED,       /* RETRIEVE answers DEVICE_STALLED */
 };
 
 struct fake {
@@ -32,6 +32,8 @@ struct fake {
 	bool fault_always;    /* from then on */
 	uint32_t chunk_tokens, max_operation_chunks;
 	uint32_t capacity;    /* chunks; 0 = no end */
+	bool in_use;          /* a RETRIEVE that failed may still touch its blocks: nobody may use them before a FLUSH was OK */
+	uint32_t flushes;     /* so many FLUSHes answer TIMEOUT first; UINT32_MAX: all */
 	uint32_t remembered;  /* chunks that FAKE_FORGET leaves */
 	uint32_t busy_every;  /* every so many requests answer BUSY; 0 = none */
 	bool refuse;          /* no connection */
