@@ -268,9 +268,27 @@ bool cli_admin_show(FILE *out, FILE *notes, const struct cli_options *o, const T
 	return fflush(out) == 0;
 }
 
-bool cli_page_follows(const struct cli_page *asked, const struct cli_page *next)
+static bool lies_behind(const struct cli_page *asked, const struct cli_page *next)
 {
 	if (next->cursor)
 		return next->cursor > asked->cursor && !asked->below_length;
 	return !next->below_length || next->below_length != asked->below_length || memcmp(next->below, asked->below, next->below_length) != 0;
+}
+
+enum ty_code cli_page_follows(struct cli_way *way, const struct cli_page *asked, const struct cli_page *next, uint64_t chunks,
+	struct ty_error *err)
+{
+	way->chunks += chunks;
+	way->brief = chunks < PAGE ? way->brief + 1 : 0;
+	if (!next->cursor && !next->below_length)
+		return TY_OK; /* that was all */
+	if (!lies_behind(asked, next))
+		return ty_fail(err, TY_PROTOCOL, "it does not come on: it says that the next page begins no later than this one");
+	if (way->brief > CLI_BRIEF_MAX)
+		return ty_fail(err, TY_LIMIT, "it does not come to an end: %u pages in a row of fewer than %d chunks, expected at most %d; is a tier so "
+			"slow, a longer --timeout makes them fewer", way->brief, PAGE, CLI_BRIEF_MAX);
+	if (way->chunks > CLI_LIST_MAX)
+		return ty_fail(err, TY_LIMIT, "it does not come to an end: %" PRIu64 " chunks, expected at most %llu; --tenant or --key-prefix make "
+			"them fewer", way->chunks, CLI_LIST_MAX);
+	return TY_OK;
 }

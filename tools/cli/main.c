@@ -177,10 +177,14 @@ static int administer(struct ty_client *client, const struct cli_options *o)
 {
 	uint64_t left = o->max ? o->max : UINT64_MAX;
 	struct cli_page page = { 0 };
+	struct cli_way way = { 0 };
+	struct ty_error err = { 0 };
 	bool whole = true;
 
 	do {
 		const struct cli_page asked = page;
+		const uint64_t before = left;
+		enum ty_code code;
 		Tyer__V1__Reply *reply;
 		struct answer a;
 		int exit_status = ask(client, o, &page, &a);
@@ -197,8 +201,9 @@ static int administer(struct ty_client *client, const struct cli_options *o)
 			fprintf(stderr, "tyer: %s answered something else, or it cannot be written\n", o->connect);
 			return EXIT_ANSWERED_ERROR;
 		}
-		if (!cli_page_follows(&asked, &page)) { /* it would go on for ever */
-			fprintf(stderr, "tyer: %s does not come on: it says that the next page begins no later than this one\n", o->connect);
+		code = cli_page_follows(&way, &asked, &page, before - left, &err);
+		if (code) { /* it would go on for ever */
+			fprintf(stderr, "tyer: %s: %s: %s\n", o->connect, ty_code_name(code), err.text);
 			return EXIT_ANSWERED_ERROR;
 		}
 	} while ((page.cursor || page.below_length) && left);

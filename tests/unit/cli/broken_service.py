@@ -87,6 +87,16 @@ stays = b"does not come on: it says that the next page begins no later than this
 run("LIST stays at one place of the arena", hello + [list_at] * 2, ["list", *brief], stays, 1)
 run("LIST stays at one place of a tier", hello + [list_at, list_below, list_below], ["list", *brief], stays, 1)
 run("LIST goes back from a tier to the arena", hello + [list_below, list_at], ["list", *brief], stays, 1)
+
+# Places that nobody has been at, page by page: without chunks, and with one that has been told before.
+chunk = b"\x0a\x22\x0a\x20" + bytes(32)
+many = range(1, 5000)
+endless = b"LIMIT: it does not come to an end: 4097 pages in a row of fewer than 1000 chunks, expected at most 4096"
+run("LIST makes up places of the arena", hello + [page(b"\xda\x01", b"\x11" + struct.pack("<Q", n)) for n in many], ["list", *brief], endless, 1)
+run("LIST makes up places of a tier", hello + [page(b"\xda\x01", b"\x1a\x05\x00" + struct.pack("<L", n)) for n in many], ["list", *brief], endless, 1)
+run("LIST tells one chunk for ever", hello + [page(b"\xda\x01", chunk + b"\x1a\x05\x00" + struct.pack("<L", n)) for n in many], ["list", *brief],
+    endless, 1)
+run("EVENTS makes up places", hello + [page(b"\xf2\x01", b"\x29" + struct.pack("<Q", n)) for n in many], ["events", *brief], endless, 1)
 run("EVENTS stays at one place", hello + [events_at] * 2, ["events", *brief], stays, 1)
 with open("/dev/full", "w") as full:
     run("a PING's answer cannot be written", hello * 2, ["ping"], b"No space left", 1, full)
