@@ -62,8 +62,9 @@ TY_API TY_MUST_USE enum ty_code ty_embed_close(struct ty_embed *embed, uint32_t 
 TY_API TY_MUST_USE enum ty_code ty_embed_state(const struct ty_embed *embed);
 
 /* Let the owner move this pool's blocks, for RETRIEVEs and STOREs of `client`, which lives in this process: fills pool->owner and
- * pool->memory, for ty_client_register. Each region has address, allocation_bytes, offset and length; the memory stays where
- * it is until the pool's UNREGISTER is answered, or ty_embed_close has returned. All else is copied. The thread of the client. */
+ * pool->memory, for ty_client_register. Each region has address, allocation_bytes, offset and length, and no two
+ * of them hold the same memory, which stays where it is until the pool's UNREGISTER is answered, or ty_embed_close has returned. All else
+ * is copied. The thread of the client. */
 TY_API TY_MUST_USE enum ty_code ty_embed_offer(struct ty_embed *embed, const struct ty_client *client, struct ty_pool *pool,
 	struct ty_error *err);
 /* It is not registered, and will not be again. Any thread. */

@@ -10,6 +10,37 @@
 #define FORMAT_MAX 64
 #define SMALL_IDS 256 /* ids that are sorted on the stack */
 
+/* Its memory is an engine's whose own process moves it: known by address there, and not at all to the service. */
+static bool is_own(const struct ty_pool *pool)
+{
+	static const uint8_t nobody[TY_OWNER_BYTES];
+
+	return memcmp(pool->owner, nobody, sizeof nobody) != 0;
+}
+
+/* Addresses of this process: apart, so that what a region says is all that there is to know of its memory. */
+static enum ty_code check_addresses(const struct ty_pool *pool, struct ty_error *err)
+{
+	for (uint32_t i = 0; i < pool->region_count; i++) {
+		const struct ty_region *r = &pool->regions[i];
+
+		if (!r->address)
+			continue;
+		if (r->address > UINT64_MAX - r->allocation_bytes)
+			return ty_fail(err, TY_INVALID, "regions[%u].address: %#llx + allocation_bytes %llu does not fit 64 bits", i,
+				(unsigned long long)r->address, (unsigned long long)r->allocation_bytes);
+		for (uint32_t j = 0; j < i; j++) {
+			const struct ty_region *o = &pool->regions[j];
+			uint64_t at = r->address + r->offset, other = o->address + o->offset;
+
+			if (o->address && at < other + o->length && other < at + r->length)
+				return ty_fail(err, TY_INVALID, "regions[%u] and regions[%u]: both hold the memory at %#llx, expected one "
+					"region for it", j, i, (unsigned long long)(at > other ? at : other));
+		}
+	}
+	return TY_OK;
+}
+
 static enum ty_code check_regions(const struct ty_pool *pool, struct ty_error *err)
 {
 	if (pool->region_count < 1 || pool->region_count > TY_MAX_REGIONS)
@@ -30,7 +61,7 @@ static enum ty_code check_regions(const struct ty_pool *pool, struct ty_error *e
 				(unsigned long long)r->offset, (unsigned long long)r->length,
 				(unsigned long long)r->allocation_bytes);
 	}
-	return TY_OK;
+	return check_addresses(pool, err);
 }
 
 static enum ty_code check_planes(const struct ty_pool *pool, uint32_t index, struct ty_error *err)
@@ -233,7 +264,7 @@ enum ty_code ty_layout_create(const struct ty_pool *pool, uint32_t chunk_tokens,
 		layout->region_length[i] = pool->regions[i].length;
 	code = place_groups(layout, pool, max_chunk_bytes, err);
 	if (code == TY_OK)
-		code = ty_layout_check_overlap(layout, pool->regions, err);
+		code = ty_layout_check_overlap(layout, pool->regions, is_own(pool), err);
 	if (code != TY_OK) {
 		free(layout);
 		return code;

@@ -280,9 +280,9 @@ static int first_descriptor(const struct ty_region *r)
 	return r->segment_count ? r->segments[0].fd : r->fd;
 }
 
-static uint32_t allocation_of(const struct ty_region *regions, uint32_t index)
+static uint32_t allocation_of(const struct ty_region *regions, uint32_t index, bool apart)
 {
-	for (uint32_t i = 0; i < index; i++) {
+	for (uint32_t i = 0; i < index && !apart; i++) {
 		const struct ty_region *a = &regions[i], *b = &regions[index];
 
 		if (has_descriptors(a) != has_descriptors(b))
@@ -294,12 +294,12 @@ static uint32_t allocation_of(const struct ty_region *regions, uint32_t index)
 	return index;
 }
 
-static void lay_out_combs(const struct ty_layout *layout, const struct ty_region *regions, struct comb *combs)
+static void lay_out_combs(const struct ty_layout *layout, const struct ty_region *regions, bool apart, struct comb *combs)
 {
 	uint32_t allocation[TY_MAX_REGIONS];
 
 	for (uint32_t i = 0; i < layout->region_count; i++)
-		allocation[i] = allocation_of(regions, i);
+		allocation[i] = allocation_of(regions, i, apart);
 	for (uint32_t i = 0; i < layout->group_count; i++) {
 		const struct ty_layout_group *g = &layout->groups[i];
 
@@ -319,8 +319,7 @@ static void lay_out_combs(const struct ty_layout *layout, const struct ty_region
 	}
 }
 
-enum ty_code ty_layout_check_overlap(struct ty_layout *layout, const struct ty_region *regions,
-	struct ty_error *err)
+enum ty_code ty_layout_check_overlap(struct ty_layout *layout, const struct ty_region *regions, bool apart, struct ty_error *err)
 {
 	uint32_t count = layout->plane_count, next;
 	struct comb *combs = calloc(count, sizeof *combs);
@@ -332,7 +331,7 @@ enum ty_code ty_layout_check_overlap(struct ty_layout *layout, const struct ty_r
 		code = ty_fail(err, TY_NO_MEMORY, "no memory to check %u planes", count);
 		goto out;
 	}
-	lay_out_combs(layout, regions, combs);
+	lay_out_combs(layout, regions, apart, combs);
 	qsort(combs, count, sizeof *combs, by_start);
 	code = check_strides(combs, count, err);
 	qsort(combs, count, sizeof *combs, by_stride_and_start);

@@ -55,6 +55,54 @@ static void test_round_trip(void **state)
 	h_stop(&service);
 }
 
+/* Memory of the engine's that is an allocation a plane, as most engines have it; and that no two regions of a pool may be. */
+static void test_many_regions(void **state)
+{
+	const uint64_t bytes = (uint64_t)H_BLOCKS * H_RUN;
+	struct ty_region regions[H_PLANES];
+	struct ty_plane planes[H_PLANES];
+	struct ty_group group;
+	struct ty_embed *embed;
+	struct ty_pool *pool;
+	struct h_client c;
+
+	(void)state;
+	start();
+	embed = open_owner(NULL);
+	h_open(&service, &c, NULL, "a", 0, 0);
+	pool = own_pool(&c);
+	for (uint32_t i = 0; i < H_PLANES; i++) {
+		regions[i] = (struct ty_region){.address = (uintptr_t)c.pool + i * bytes, .allocation_bytes = bytes, .length = bytes};
+		planes[i] = (struct ty_plane){i, 0};
+	}
+	group = pool->groups[0];
+	group.planes = planes;
+	pool->groups = &group;
+	pool->regions = regions;
+	pool->region_count = H_PLANES;
+	regions[2].address -= H_RUN;
+	assert_int_equal(ty_embed_offer(embed, c.client, pool, &c.refused), TY_INVALID);
+	assert_non_null(strstr(c.refused.text, "regions[1] and regions[2]"));
+	regions[2].address += H_RUN;
+	regions[3].address = UINTPTR_MAX - 63;
+	assert_int_equal(ty_embed_offer(embed, c.client, pool, &c.refused), TY_INVALID);
+	assert_non_null(strstr(c.refused.text, "regions[3].address"));
+	regions[3].address = (uintptr_t)c.pool + 3 * bytes;
+	if (ty_embed_offer(embed, c.client, pool, &c.refused) != TY_OK)
+		fail_msg("%s", c.refused.text);
+	must(&c, h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)));
+	c.registration = c.last.registered.registration;
+	h_fill(&c, 100, 16, 0);
+	must(&c, h_lookup(&c, 1, 100, 16));
+	must(&c, own_store(&c, 1, 16, 0));
+	must(&c, h_lookup(&c, 2, 100, 16));
+	must(&c, own_retrieve(&c, 2, 16, 64));
+	assert_int_equal(h_wrong(&c, 100, 16, 64), 0);
+	h_close(&c);
+	close_owner(embed);
+	h_stop(&service);
+}
+
 /* The service may have a pool mapped as soon as it was offered, whatever else the link has in its mailbox. */
 static void test_offers_count_at_once(void **state)
 {
@@ -219,6 +267,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_many_regions),
 		cmocka_unit_test(test_offers_count_at_once),
 		cmocka_unit_test(test_who_may),
 		cmocka_unit_test(test_late),

@@ -255,6 +255,51 @@ static void two_devices(void **state)
 	gpu_tear_down(&t);
 }
 
+/* Memory of this process's own, as an owner in an engine's has it: each region an allocation, by its address. */
+static void own_memory(void **state)
+{
+	static const enum ty_path ways[] = {TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STRIDED};
+	struct ty_device_options o = gpu_options();
+	struct ty_error err = {0};
+	struct ty_cuda_client *c;
+
+	(void)state;
+	assert_int_equal(ty_cuda_client_open(g.driver.path, 0, &c, &err), TY_OK);
+	for (unsigned i = 0; i < test_pool_count; i++) {
+		struct test_trip t = {.pool = &g.tp, .slots = g.slots, .slot_bytes = GPU_SLOT_BYTES, .random = i};
+		struct ty_layout *layout;
+
+		test_pool_build(i, &g.tp);
+		g.tp.pool.owner[0] = 1;
+		for (uint32_t r = 0; r < g.tp.pool.region_count; r++) {
+			struct ty_region *region = &g.tp.regions[r], got;
+			uint64_t address;
+
+			assert_int_equal(ty_cuda_client_alloc(c, region->allocation_bytes, &address, &got, &err), TY_OK);
+			region->is_fd = false;
+			region->address = address;
+			t.view[r] = (uint8_t *)(uintptr_t)address + region->offset;
+		}
+		assert_int_equal(ty_layout_create(&g.tp.pool, g.tp.chunk_tokens, 64 * GPU_MIB, &layout, &err), TY_OK);
+		t.layout = layout;
+		for (unsigned w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+			o.path = ways[w];
+			o.in_process = w & 1;
+			t.dev = gpu_open(&o);
+			assert_int_equal(ty_device_map(t.dev, layout, g.tp.regions, &t.mapping, &err), TY_OK);
+			test_round_trip(&t);
+			ty_device_unmap(t.dev, t.mapping);
+			ty_device_unregister_host(t.dev, g.slots);
+			ty_device_close(t.dev);
+		}
+		for (uint32_t r = 0; r < g.tp.pool.region_count; r++)
+			ty_cuda_client_free(c, g.tp.regions[r].address);
+		free(layout);
+	}
+	ty_cuda_client_close(c);
+	assert_int_equal(g.driver.live(), 0);
+}
+
 /* The engine's side, in this process. */
 static void client_side(void **state)
 {
@@ -330,6 +375,7 @@ int main(void)
 		cmocka_unit_test(describes_itself),
 		cmocka_unit_test(pieces),
 		cmocka_unit_test(two_devices),
+		cmocka_unit_test(own_memory),
 		cmocka_unit_test(client_side),
 	};
 
