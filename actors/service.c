@@ -336,7 +336,8 @@ enum ty_code ty_service_start(const struct ty_config *config, const struct ty_he
 	s->base.pool_bytes.all = TY_POOL_BYTES_ALL;
 	s->base.fetches.all = TY_FETCHES;
 	s->base.spin_us = options.spin_us;
-	randombytes_buf(&s->base.boot, sizeof s->base.boot);
+	while (s->base.boot == 0) /* which says none */
+		randombytes_buf(&s->base.boot, sizeof s->base.boot);
 	s->base.record_fd = -1;
 	s->listener = -1;
 	s->base.fault_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

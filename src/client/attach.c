@@ -74,6 +74,10 @@ static enum ty_code welcome(struct ty_client *c, const struct ty_attach_frame *f
 			close(fd);
 		return ty_fail(err, TY_PROTOCOL, "attach: the first frame has type %d, expected WELCOME", (int)frame->type);
 	}
+	if (frame->welcome.boot == 0) {
+		close(fd);
+		return ty_fail(err, TY_PROTOCOL, "attach: WELCOME's boot is 0, expected the service's");
+	}
 	if (c->timeline != NULL) {
 		close(fd);
 		code = ty_attach_send(c->attach_fd, &ours, c->timeline_fd, err);

@@ -157,13 +157,14 @@ void ty_reply_decode(uint32_t verb, uint64_t id, const void *bytes, size_t lengt
 	r->code = ty_reply_unpack(bytes, length, &out->reply, &out->error);
 	if (r->code == TY_LIMIT) /* for the caller the same: the peer broke the contract */
 		r->code = TY_PROTOCOL;
-	if (r->code == TY_OK && out->reply->id != id) {
+	if (r->code == TY_OK && out->reply->id != id)
 		r->code = ty_fail(&out->error, TY_PROTOCOL, "a reply to request %llu, expected %llu",
 			(unsigned long long)out->reply->id, (unsigned long long)id);
+	if (r->code == TY_OK && out->reply->boot == 0) /* a restart could not be told from none */
+		r->code = ty_fail(&out->error, TY_PROTOCOL, "Reply.boot is 0, expected the service's");
+	if (r->code != TY_OK) {
 		ty_reply_free(out->reply);
 		out->reply = NULL;
-	}
-	if (r->code != TY_OK) {
 		r->error = out->error.text;
 		r->blocks_in_use = has_blocks(verb);
 		return;

@@ -198,6 +198,14 @@ static enum fake_answer other_boot(struct fake *f, const Tyer__V1__Request *requ
 	return FAKE_REPLY;
 }
 
+static enum fake_answer no_boot(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
+{
+	if (request->verb_case == TYER__V1__REQUEST__VERB_HELLO)
+		fake_hello(f, reply);
+	reply->boot = 0;
+	return FAKE_REPLY;
+}
+
 static enum fake_answer deny(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
 {
 	(void)f;
@@ -256,6 +264,26 @@ static void test_open_hello_fails(void **state)
 	fake_stop(&fake);
 }
 
+/* Who does not say which start of it answers could be another one after each request, and a client without attach has no other word for it. */
+static void test_boot_not_told(void **state)
+{
+	const struct fake_options fo = {.answer = no_boot};
+	struct ty_client_options o;
+	struct fake f;
+
+	(void)state;
+	fake_start(&f, &fo);
+	o = fake_client_options(&f);
+	expect_open(&o, TY_PROTOCOL, "Reply.boot is 0");
+	o.attach_path = NULL;
+	expect_open(&o, TY_PROTOCOL, "Reply.boot is 0");
+	fake_pause(&f);
+	fake_resume(&f, 0);
+	o = fake_client_options(&f);
+	expect_open(&o, TY_PROTOCOL, "WELCOME's boot is 0");
+	fake_stop(&f);
+}
+
 static int option(int fd, int level, int name)
 {
 	socklen_t size = sizeof(int);
@@ -303,6 +331,7 @@ int main(void)
 		cmocka_unit_test(test_open_bad_options),
 		cmocka_unit_test(test_open_not_a_tyer),
 		cmocka_unit_test(test_open_hello_fails),
+		cmocka_unit_test(test_boot_not_told),
 		cmocka_unit_test(test_keep_alive),
 	};
 

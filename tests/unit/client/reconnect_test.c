@@ -237,6 +237,49 @@ static void test_double_restart(void **state)
 	close_world(&w);
 }
 
+static _Atomic uint64_t said_boot;
+
+static enum fake_answer say_boot(struct fake *f, const Tyer__V1__Request *request, Tyer__V1__Reply *reply)
+{
+	(void)f;
+	(void)request;
+	reply->boot = atomic_load(&said_boot);
+	return FAKE_REPLY;
+}
+
+static enum ty_code ping(struct pair *p)
+{
+	struct outcome o = {0};
+
+	assert_int_equal(ty_client_ping(p->client, on_done, &o, &p->err), TY_OK);
+	wait_for(p->client, &o);
+	return o.result.code;
+}
+
+/* Without attach the boot number is PING's. Behind something that keeps the connection a restart shows in the replies alone; and a reply that
+ * tells of none is nobody's. */
+static void test_restart_without_attach(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_start(&p, (struct fake_options){.answer = say_boot});
+	p.options.attach_path = NULL;
+	atomic_store(&said_boot, 5);
+	pair_open(&p);
+	assert_int_equal(ty_client_info(p.client)->boot, 5);
+	atomic_store(&said_boot, 0);
+	assert_int_equal(ping(&p), TY_PROTOCOL);
+	assert_int_equal(ty_client_state(p.client, NULL), TY_CLIENT_UP);
+	atomic_store(&said_boot, 6);
+	assert_int_equal(ping(&p), TY_OK);
+	assert_int_equal(ty_client_state(p.client, NULL), TY_CLIENT_AWAY);
+	while (ty_client_state(p.client, NULL) != TY_CLIENT_UP)
+		ty_client_poll(p.client, 0, 100000);
+	assert_int_equal(ty_client_info(p.client)->boot, 6);
+	pair_close(&p);
+}
+
 /* A service that ends each connection as soon as it is there: attempts go further and further apart, as if each had failed. */
 static void test_brief_ups(void **state)
 {
@@ -408,6 +451,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_double_restart),
+		cmocka_unit_test(test_restart_without_attach),
 		cmocka_unit_test(test_brief_ups),
 		cmocka_unit_test(test_half_lost),
 		cmocka_unit_test(test_half_lost_beside_a_child),
