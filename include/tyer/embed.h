@@ -50,12 +50,13 @@ struct ty_embed_options {
 };
 
 /* Start the owner's threads, connect, map the arena, open the device; waits for at most connect_timeout_us. The device's context is
- * the primary one; it need not be current. TY_DENIED: the service does not allow it. Any thread. */
+ * the primary one; it need not be current. TY_DENIED: the service does not allow it. TY_BUSY: the attach socket's backlog was full all the
+ * time. Any thread. */
 TY_API TY_MUST_USE enum ty_code ty_embed_open(const struct ty_embed_options *options, struct ty_embed **out, struct ty_error *err);
 /* End what is out (RETRIEVEs and STOREs of this owner end with CANCELLED), unregister the arena, close the device, join the threads.
- * Waits for copies that have begun, for at most timeout_us: TY_DEVICE_STALLED says that the device has not finished. Then nothing
- * is freed, no new operation begins, what is out goes on to its end, and this is called again. Null is allowed. Any thread, once
- * at a time. */
+ * Waits for copies that have begun, and for the service to read what became of them, for at most timeout_us: TY_DEVICE_STALLED says that
+ * the device has not finished, TY_TIMEOUT that the service does not read (one that has died is not waited for). Then nothing is freed, no new
+ * operation begins, what is out goes on to its end, and this is called again. Null is allowed. Any thread, once at a time. */
 TY_API TY_MUST_USE enum ty_code ty_embed_close(struct ty_embed *embed, uint32_t timeout_us, struct ty_error *err);
 
 /* TY_OK: connected, with its device open. Else why it is not, as of the last attempt. Any thread. */

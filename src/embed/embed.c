@@ -105,6 +105,19 @@ static void destroy(struct ty_embed *e)
 	free_embed(e);
 }
 
+static enum ty_code not_ended(const struct ty_embed *e, struct ty_error *err)
+{
+	switch ((enum link_wait)atomic_load_explicit(&e->waits_for, memory_order_relaxed)) {
+	case LINK_WAITS_FOR_SERVICE:
+		return ty_fail(err, TY_TIMEOUT, "the service does not read what became of the owner's operations");
+	case LINK_WAITS_FOR_DEVICE:
+		return ty_fail(err, TY_DEVICE_STALLED, "the owner's copies are over, but its device is not closed yet");
+	case LINK_WAITS_FOR_COPIES:
+		break;
+	}
+	return ty_fail(err, TY_DEVICE_STALLED, "the owner's copies are not over: its device does not finish what it was given");
+}
+
 static enum ty_code wait_for_end(struct ty_embed *e, int64_t deadline, struct ty_error *err)
 {
 	struct ty_msg *msg;
@@ -120,7 +133,7 @@ static enum ty_code wait_for_end(struct ty_embed *e, int64_t deadline, struct ty
 		msg = ty_port_wait(e->port, deadline);
 	while (msg && msg->type != LINK_ENDED); /* what came of an open that nobody waits for */
 	if (!msg)
-		return ty_fail(err, TY_DEVICE_STALLED, "the owner's copies are not over: its device does not finish what it was given");
+		return not_ended(e, err);
 	destroy(e);
 	return TY_OK;
 }
@@ -165,7 +178,12 @@ enum ty_code ty_embed_open_how(const struct ty_embed_options *options, const str
 	}
 	deadline = ty_runtime_now(e->rt) + (int64_t)(options->connect_timeout_us ? options->connect_timeout_us : CONNECT_US) * 1000;
 	msg = ty_port_wait(e->port, deadline);
-	code = msg ? e->told.code : ty_fail(err, TY_TIMEOUT, "the service and the device were not there in connect_timeout_us");
+	if (msg)
+		code = e->told.code;
+	else if (ty_embed_state(e) == TY_BUSY)
+		code = ty_fail(err, TY_BUSY, "the attach socket %.100s accepts nobody in connect_timeout_us: its backlog is full", options->attach_path);
+	else
+		code = ty_fail(err, TY_TIMEOUT, "the service and the device were not there in connect_timeout_us");
 	if (code == TY_OK) {
 		*out = e;
 		return TY_OK;

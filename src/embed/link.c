@@ -18,6 +18,7 @@
 
 #define FRAMES_MAX 8           /* in one turn */
 #define ATTEMPT_NS 30000000000 /* from connecting to the device's being open */
+#define KNOCK_NS 2000000       /* a full backlog gives no event to wait for */
 
 enum { EVENT_ATTACH, EVENT_STREAM };
 
@@ -26,6 +27,11 @@ enum { EVENT_ATTACH, EVENT_STREAM };
 static void set_state(struct link *l, enum ty_code code)
 {
 	atomic_store_explicit(&l->embed->state, (int)code, memory_order_relaxed);
+}
+
+static void wait_for_what(struct link *l, enum link_wait what)
+{
+	atomic_store_explicit(&l->embed->waits_for, (int)what, memory_order_relaxed);
 }
 
 static void close_attach(struct link *l)
@@ -96,14 +102,21 @@ void link_settle(struct link *l)
 		l->ends_all = false;
 		link_end_all(l);
 	}
-	if (l->phase != LINK_ENDING || l->jobs || l->pools || l->pieces_out)
+	if (l->phase != LINK_ENDING)
 		return;
-	if (!l->lost && l->stream.out_sent < l->stream.out_length) /* what it has to say goes out first */
+	if (l->jobs || l->pools || l->pieces_out) {
+		wait_for_what(l, LINK_WAITS_FOR_COPIES);
 		return;
+	}
+	if (!l->lost && l->stream.out_sent < l->stream.out_length) { /* what it has to say goes out first */
+		wait_for_what(l, LINK_WAITS_FOR_SERVICE);
+		return;
+	}
 	if (!l->gpu) {
 		away(l);
 		return;
 	}
+	wait_for_what(l, LINK_WAITS_FOR_DEVICE);
 	if (!l->gpu_stopped)
 		ty_actor_stop(l->gpu);
 	l->gpu_stopped = true;
@@ -129,15 +142,27 @@ static void connect_attach(struct link *l)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = l->embed->options.attach_path;
+	bool knocked = l->phase == LINK_KNOCKING;
 	char text[200];
 
+	if (!knocked)
+		l->deadline = ty_now() + ATTEMPT_NS;
 	l->phase = LINK_ATTACHED;
-	l->deadline = ty_now() + ATTEMPT_NS;
 	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
 	l->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->attach_fd >= 0 && connect(l->attach_fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-		ty_waiter_add(&l->waiter, l->attach_fd, EPOLLIN, EVENT_ATTACH))
+		ty_waiter_add(&l->waiter, l->attach_fd, EPOLLIN, EVENT_ATTACH)) {
+		if (knocked)
+			set_state(l, TY_CLOSED); /* as before the first attempt: whatever comes now is not for the backlog */
 		return;
+	}
+	if (l->attach_fd >= 0 && errno == EAGAIN) {
+		close_attach(l);
+		set_state(l, TY_BUSY);
+		l->phase = LINK_KNOCKING;
+		l->connect_at = ty_now() + KNOCK_NS;
+		return;
+	}
 	snprintf(text, sizeof text, "attach socket %.100s: %s", path, strerror(errno));
 	link_lose(l, errno == ENOENT || errno == ECONNREFUSED ? TY_CLOSED : errno == EACCES ? TY_DENIED : TY_IO, text);
 }
@@ -383,13 +408,17 @@ static int64_t poll_link(void *self, int64_t now)
 			read_stream(l);
 		}
 	}
-	if (l->phase == LINK_AWAY && !l->stopping && now >= l->connect_at)
-		connect_attach(l);
-	if (l->phase > LINK_AWAY && l->phase < LINK_UP && now >= l->deadline)
+	if (l->phase == LINK_KNOCKING && now >= l->deadline)
+		link_lose(l, TY_BUSY, "the attach socket accepts nobody: its backlog is full");
+	else if (l->phase > LINK_AWAY && l->phase < LINK_UP && now >= l->deadline)
 		link_lose(l, TY_TIMEOUT, "the service or the device took too long");
+	if ((l->phase == LINK_AWAY || l->phase == LINK_KNOCKING) && !l->stopping && now >= l->connect_at)
+		connect_attach(l);
 	link_settle(l);
 	if (l->phase == LINK_AWAY)
 		return l->stopping ? TY_NEVER : l->connect_at;
+	if (l->phase == LINK_KNOCKING)
+		return l->connect_at;
 	if (more(l))
 		return now;
 	return l->phase < LINK_UP ? l->deadline : TY_NEVER;

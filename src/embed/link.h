@@ -25,6 +25,7 @@
 
 enum link_phase {
 	LINK_AWAY,     /* until connect_at */
+	LINK_KNOCKING, /* the attach socket's backlog is full: again at connect_at */
 	LINK_ATTACHED, /* waits for the attach socket's WELCOME */
 	LINK_HELLO,    /* waits for the service's WELCOME */
 	LINK_OPENING,  /* the device opens */
@@ -85,13 +86,16 @@ struct link_arg {
 };
 #define LINK_TOLD 1
 
+/* What an owner that is to end still waits for. */
+enum link_wait { LINK_WAITS_FOR_COPIES, LINK_WAITS_FOR_SERVICE, LINK_WAITS_FOR_DEVICE };
+
 struct link {
 	struct ty_embed *embed;
 	struct ty_service *service; /* what the owner sees of one: ours */
 	struct ty_actor *opener;    /* null: has heard */
 	struct ty_actor *self;
 	enum link_phase phase;
-	int64_t connect_at, deadline; /* AWAY; of an attempt */
+	int64_t connect_at, deadline; /* AWAY, KNOCKING; of an attempt */
 	struct ty_reconnect reconnect;
 	int64_t pause;                /* ENDING: before the next attempt, from when all is back */
 	int attach_fd;
@@ -133,6 +137,7 @@ struct ty_embed {
 	struct ty_monitor ended;
 	bool closing;
 	_Atomic int state;          /* enum ty_code; link, relaxed: it says nothing of other memory */
+	_Atomic int waits_for;      /* enum link_wait; likewise */
 	_Atomic uint64_t pieces;
 	struct ty_config config;    /* what the owner reads of one */
 	struct ty_service service;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Services in the place of ours that an owner in this process has to live with: they take it and lose it again and
- * again, do not listen; or there is no memory to answer them.
+ * again, do not listen, or take nobody; or there is no memory to answer them.
  */
 #include "embed_house.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@ struct impostor {
 	struct ty_owner_frame last;
 	int64_t came;                  /* when it did */
 	struct ty_embed *embed;
+	struct ty_error why;           /* there is none */
+	_Atomic bool opened;           /* or refused */
 };
 
 static void impostor_start(struct impostor *i)
@@ -122,10 +125,10 @@ static void *open_there(void *user)
 {
 	struct impostor *i = user;
 	struct ty_embed_options o = {.size = sizeof o, .attach_path = i->path, .device = "host", .name = "test"};
-	struct ty_error err = {.code = TY_OK};
 
-	if (ty_embed_open(&o, &i->embed, &err) != TY_OK)
-		fprintf(stderr, "%s: %s\n", ty_code_name(err.code), err.text);
+	if (ty_embed_open(&o, &i->embed, &i->why) != TY_OK)
+		fprintf(stderr, "%s: %s\n", ty_code_name(i->why.code), i->why.text);
+	atomic_store(&i->opened, true);
 	return NULL;
 }
 
@@ -201,9 +204,54 @@ static void test_does_not_read(void **state)
 	impostor_stop(&i);
 }
 
-/* ---- no memory for an answer ------------------------------------------------------------------------------- */
+/* Asks for so many answers that the service's socket cannot hold them, but no more than the owner keeps. */
+static uint32_t ask_for_much(struct impostor *i)
+{
+	const struct ty_owner_frame ask = {.type = TY_OWNER_MAP}, piece = {.type = TY_OWNER_PIECE};
+	struct ty_embed_stats stats = {.pieces = 0};
+	socklen_t length = sizeof(int);
+	uint32_t count;
+	int room;
 
-static _Atomic bool held, no_memory; /* what follows, of an owner in this process and of its link */
+	assert_int_equal(getsockopt(i->stream.fd, SOL_SOCKET, SO_SNDBUF, &room, &length), 0);
+	count = (uint32_t)room / 50 + 1000; /* an answer has more than 50 bytes */
+	assert_true(count < LINK_OUT_MAX / 200);
+	for (uint32_t k = 0; k < count; k++)
+		assert_int_equal(impostor_say(i, &ask), TY_OK);
+	assert_int_equal(impostor_say(i, &piece), TY_OK); /* is behind all that */
+	while (!stats.pieces) {
+		poll(NULL, 0, 1);
+		ty_embed_stats(i->embed, &stats);
+	}
+	return count;
+}
+
+/* The owner has nothing under way when it is closed, but has not been heard: that is not its device's fault. */
+static void test_closed_and_not_heard(void **state)
+{
+	struct ty_error err = {.text = ""};
+	enum ty_code code = TY_OK;
+	struct impostor i;
+	uint32_t count;
+
+	(void)state;
+	impostor_and_owner(&i);
+	count = ask_for_much(&i);
+	for (int tries = 0; tries < 10000 && code != TY_TIMEOUT; tries++) { /* its thread may not have come to it yet */
+		code = ty_embed_close(i.embed, 1000, &err);
+		assert_int_not_equal(code, TY_OK);
+	}
+	assert_int_equal(code, TY_TIMEOUT);
+	assert_non_null(strstr(err.text, "the service does not read"));
+	while (count--)
+		assert_int_equal(impostor_wait(&i, TY_OWNER_MAPPED), TY_OK);
+	close_owner(i.embed);
+	impostor_stop(&i);
+}
+
+/* ---- takes nobody ------------------------------------------------------------------------------------------ */
+
+static _Atomic uint32_t turned_away; /* how often the link found the backlog full */
 
 static bool is_thread(const char *name)
 {
@@ -211,6 +259,84 @@ static bool is_thread(const char *name)
 
 	return pthread_getname_np(pthread_self(), found, sizeof found) == 0 && strcmp(found, name) == 0;
 }
+
+int __real_connect(int fd, const struct sockaddr *address, socklen_t length);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+	int rv = __real_connect(fd, address, length);
+
+	if (rv != 0 && errno == EAGAIN && is_thread("tyer-link")) {
+		atomic_fetch_add(&turned_away, 1);
+		errno = EAGAIN;
+	}
+	return rv;
+}
+
+/* As many as go in; returns how many. */
+static int fill_backlog(const struct impostor *i, int *fds, int max)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	strcpy(address.sun_path, i->path);
+	for (int n = 0; n < max; n++) {
+		fds[n] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		assert_true(fds[n] >= 0);
+		if (connect(fds[n], (const struct sockaddr *)&address, sizeof address) == 0)
+			continue;
+		assert_int_equal(errno, EAGAIN);
+		close(fds[n]);
+		return n;
+	}
+	fail_msg("a backlog of 1 takes %d", max);
+	return max;
+}
+
+static void test_backlog_is_full(void **state)
+{
+	struct ty_embed_options o = {.size = sizeof o, .device = "host", .name = "test", .connect_timeout_us = 20000};
+	struct ty_embed *embed = (struct ty_embed *)(uintptr_t)1;
+	struct ty_error err = {.text = ""};
+	enum ty_code code = TY_OK;
+	pthread_t opener;
+	struct impostor i;
+	int fds[16], count;
+
+	(void)state;
+	impostor_start(&i);
+	o.attach_path = i.path;
+	assert_int_equal(listen(i.listener, 1), 0);
+	count = fill_backlog(&i, fds, 16);
+	assert_true(count >= 1);
+	for (int tries = 0; tries < 10 && code != TY_BUSY; tries++) { /* on a busy machine its thread may not even begin in so short a time */
+		code = ty_embed_open(&o, &embed, &err);
+		assert_true(code == TY_BUSY || code == TY_TIMEOUT);
+		assert_null(embed);
+		o.connect_timeout_us *= 2;
+	}
+	assert_int_equal(code, TY_BUSY);
+	assert_non_null(strstr(err.text, "its backlog is full"));
+
+	/* and who has the time is taken when there is room */
+	atomic_store(&turned_away, 0);
+	assert_int_equal(pthread_create(&opener, NULL, open_there, &i), 0);
+	while (atomic_load(&turned_away) < 2 && !atomic_load(&i.opened))
+		poll(NULL, 0, 1);
+	assert_false(atomic_load(&i.opened));
+	for (int n = 0; n < count; n++) {
+		close(accept(i.listener, NULL, NULL));
+		close(fds[n]);
+	}
+	impostor_take(&i);
+	pthread_join(opener, NULL);
+	assert_non_null(i.embed);
+	close_owner(i.embed);
+	impostor_stop(&i);
+}
+
+/* ---- no memory for an answer ------------------------------------------------------------------------------- */
+
+static _Atomic bool held, no_memory; /* what follows, of an owner in this process and of its link */
 
 /* A piece waits, as long as it is told to, and cannot be registered then. */
 enum ty_code __real_ty_device_register_host(struct ty_device *dev, void *base, size_t bytes, struct ty_error *err);
@@ -316,6 +442,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken_and_lost),
 		cmocka_unit_test(test_does_not_read),
+		cmocka_unit_test(test_closed_and_not_heard),
+		cmocka_unit_test(test_backlog_is_full),
 		cmocka_unit_test(test_no_memory_when_a_piece_is_home),
 		cmocka_unit_test(test_no_memory_when_closed),
 	};
