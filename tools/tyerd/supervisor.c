@@ -36,7 +36,7 @@
 #define NO_PROCESS_MS 1000   /* until a fork that failed is tried again */
 #define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us and --drain-timeout-us, before a worker that was asked to stop is killed */
 #define CHECK_MS 10000       /* for a new program to say its version */
-#define UNREADY_MAX 3        /* workers in a row that die over a kept cache before they are ready: it is given up */
+#define UNREADY_MAX 3        /* workers in a row that crash or are killed over a kept cache before they are ready: it is given up */
 #define REASON_MAX 200
 
 enum intent { RUN, STOP, UPGRADE };
@@ -256,14 +256,15 @@ static void give_up_cache(struct supervisor *s)
 		keep(s, ty_kept_names[i], -1);
 }
 
-/* A program that could not be started says nothing of the cache: it may be half a file, on its way. It is tried again, not at once. */
-static void plan_next(struct supervisor *s, bool began)
+/* A program that could not be started says nothing of the cache: it may be half a file, on its way. It is tried again, not at once. Nor does
+ * one that says that it cannot serve, for want of an address or a tier's folder: a cache that it cannot use it puts away by itself. */
+static void plan_next(struct supervisor *s, bool began, bool refused)
 {
 	int64_t now = now_ms(), lived = now - s->started, delay;
 	char status[TY_NOTIFY_MAX];
 
 	s->in_a_row = lived >= SETTLED_MS ? 1 : s->in_a_row + 1;
-	if (began && !s->ready && s->kept->fd[TY_KEPT_ARENA] >= 0 && ++s->unready == UNREADY_MAX)
+	if (began && !refused && !s->ready && s->kept->fd[TY_KEPT_ARENA] >= 0 && ++s->unready == UNREADY_MAX)
 		give_up_cache(s);
 	delay = backoff(s);
 	if (!began && delay < BACKOFF_MIN_MS)
@@ -310,7 +311,7 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 	if (s->intent == RUN)
 		describe_end(s, status);
 	s->intent = RUN;
-	plan_next(s, !never_began(status));
+	plan_next(s, !never_began(status), refused);
 	s->pid = 0;
 	return false;
 }
