@@ -318,7 +318,7 @@ static void join_dedicated(struct ty_runtime *rt)
 }
 
 /* Whoever sent what ended the last actor, from a thread of the program's or of another runtime, may have been preempted before it
- * has told a worker. */
+ * has told a worker (tests/model/destroy.pml). */
 static void wait_for_callers(struct ty_runtime *rt)
 {
 	for (uint32_t i = 0; i < rt->worker_count; i++)
