@@ -199,26 +199,24 @@ static enum ty_code check_duplicate(const struct engine *e, const struct registr
 	return TY_OK;
 }
 
-/* The layout of the engine's pools is that of the first one which was registered, or else of those that are being: REGISTERs that fail bind
- * nobody. */
+/* All pools that the engine has, and those that are being registered, have one layout. REGISTERs that fail bind nobody, and nor does what
+ * UNREGISTER has taken away: an engine may come back with another layout. */
 static enum ty_code check_fingerprint(const struct engine *e, const struct registration *r, struct ty_error *err)
 {
-	const uint8_t *fingerprint = e->has_fingerprint ? e->fingerprint : NULL;
-
-	for (const struct registration *o = e->registrations; o && !fingerprint; o = o->next)
-		if (o->state == REG_MAPPING)
-			fingerprint = o->layout->fingerprint;
-	if (fingerprint && memcmp(fingerprint, r->layout->fingerprint, TY_KEY_BYTES) != 0)
-		return ty_fail(err, TY_INVALID,
-			"groups: another layout than %s; all pools of an engine share their "
-			"groups' block_tokens, run_bytes, plane counts, parts and format",
-			e->has_fingerprint ? "this engine registered before" : "of a pool of this engine that is being registered");
+	for (const struct registration *o = e->registrations; o; o = o->next)
+		if (o->state <= REG_READY && memcmp(o->layout->fingerprint, r->layout->fingerprint, TY_KEY_BYTES) != 0)
+			return ty_fail(err, TY_INVALID,
+				"groups: another layout than of a pool that this engine %s; all pools of an engine share their "
+				"groups' block_tokens, run_bytes, plane counts, parts and format",
+				o->state == REG_READY ? "has registered" : "is registering");
 	return TY_OK;
 }
 
+/* Sessions are of the layout before: their keys are other ones, and what they lease has another shape. */
 static void bind_layout(struct engine *e, const struct registration *r)
 {
-	assert(!e->has_fingerprint || memcmp(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES) == 0); /* check_fingerprint */
+	if (e->has_fingerprint && memcmp(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES) != 0)
+		engine_drop_sessions(e, NULL);
 	e->has_fingerprint = true;
 	memcpy(e->fingerprint, r->layout->fingerprint, TY_KEY_BYTES);
 	e->parts = r->layout->parts;

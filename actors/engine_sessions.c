@@ -87,7 +87,7 @@ void engine_drop_sessions(struct engine *e, const struct peer *peer)
 	for (uint32_t b = 0; b < SESSION_BUCKETS; b++) {
 		for (struct session *s = e->sessions[b], *next; s; s = next) {
 			next = s->next;
-			if (s->peer == peer)
+			if (!peer || s->peer == peer)
 				close_session(e, s);
 		}
 	}

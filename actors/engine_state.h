@@ -74,7 +74,7 @@ struct engine {
 	struct ty_service *service;
 	struct ty_identity identity;
 	uint16_t space;      /* its number (cache/space.h) */
-	uint8_t fingerprint[TY_KEY_BYTES]; /* of its pools' layout, from the first one that was registered ... */
+	uint8_t fingerprint[TY_KEY_BYTES]; /* of its pools' layout: of the last one that was registered, also when it has none any more ... */
 	bool has_fingerprint;              /* ... until no member is there */
 	uint32_t parts;      /* of a chunk of such a layout ... */
 	uint64_t part_bytes; /* ... and the bytes of each */
@@ -120,7 +120,7 @@ struct registration *engine_find_registration(struct engine *e, const struct pee
 /* engine_sessions.c */
 void engine_lookup(struct engine *e, struct peer *peer, struct ty_exchange *x);
 void engine_end_session(struct engine *e, struct ty_exchange *x);
-void engine_drop_sessions(struct engine *e, const struct peer *peer); /* those that it opened */
+void engine_drop_sessions(struct engine *e, const struct peer *peer); /* those that it opened; null: all */
 struct session *engine_find_session(struct engine *e, uint64_t id);
 TY_MUST_USE enum ty_code engine_hint(const struct engine *e, const struct session *s, const Tyer__V1__Hint *said,
 	struct ty_hint *out, struct ty_error *err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * An engine comes back with another layout under the same name, model and prompt: it must miss, and never get bytes that were laid out
- * otherwise (LMCache 4492, 4247: wrong text, HTTP 200, nothing logged). With the layout of before it finds what it had.
+ * otherwise (LMCache 4492, 4247: wrong text, HTTP 200, nothing logged). With the layout of before it finds what it had. One that stays, and
+ * only changes its pools, has no session any more that leases what was laid out otherwise.
  * END_SESSION while operations of the session run: they end well, and what they held is given back.
  */
 #include "harness.h"
@@ -29,11 +30,48 @@ static void store_as(struct h_client *c, uint32_t hits)
 	assert_int_equal(h_end(c, 1), TY_OK);
 }
 
+/* Half the planes of twice the run. In `parts` such shares. */
+static void register_folded(struct h_client *c, uint32_t parts)
+{
+	struct ty_pool *pool = h_pool(c, 0, parts);
+	struct ty_group group = pool->groups[0];
+	struct ty_plane planes[H_PLANES];
+
+	group.run_bytes *= 2;
+	group.block_stride *= 2;
+	group.plane_count /= 2;
+	for (uint32_t i = 0; i < group.plane_count; i++)
+		planes[i] = (struct ty_plane){0, (uint64_t)i * H_BLOCKS * H_RUN * 2};
+	group.planes = planes;
+	pool->groups = &group;
+	assert_int_equal(h_wait(c, ty_client_register(c->client, pool, h_done, c, &c->refused)), TY_OK);
+	c->registration = c->last.registered.registration;
+}
+
+/* Pools are changed while a session leases chunks: the lease is none of the new pool's, whose chunks have other bytes and parts. */
+static void test_changed_while_leased(void **state)
+{
+	struct h_client c;
+
+	(void)state;
+	h_open(&service, &c, NULL, "changed", 0, 1);
+	store_as(&c, 0);
+	assert_int_equal(h_lookup(&c, 1, 100, 4), TY_OK);
+	assert_int_equal(c.last.lookup.hits, 4);
+	assert_int_equal(h_wait(&c, ty_client_unregister(c.client, c.registration, h_done, &c, &c.refused)), TY_OK);
+	assert_int_equal(h_lookup(&c, 2, 100, 4), TY_OK); /* it has no pool, and its layout is still that of before */
+	assert_int_equal(c.last.lookup.hits, 4);
+	register_folded(&c, 2);
+	assert_int_equal(h_retrieve(&c, 1, 0, 4, 0), TY_UNKNOWN_SESSION);
+	h_idle(&service, true);
+	assert_int_equal(h_lookup(&c, 1, 100, 4), TY_OK);
+	assert_int_equal(c.last.lookup.hits, 0);
+	h_close(&c);
+}
+
 static void test_layout(void **state)
 {
 	static const uint8_t engine[16] = {9};
-	struct ty_plane planes[H_PLANES];
-	struct ty_group group;
 	struct ty_pool *pool;
 	struct h_client c;
 
@@ -44,17 +82,7 @@ static void test_layout(void **state)
 
 	/* the same bytes, in half the planes of twice the run: the incumbent's key would have been the same */
 	h_open(&service, &c, engine, "same", 0, 0);
-	pool = h_pool(&c, 0, 1);
-	group = pool->groups[0];
-	group.run_bytes *= 2;
-	group.block_stride *= 2;
-	group.plane_count /= 2;
-	for (uint32_t i = 0; i < group.plane_count; i++)
-		planes[i] = (struct ty_plane){0, (uint64_t)i * H_BLOCKS * H_RUN * 2};
-	group.planes = planes;
-	pool->groups = &group;
-	assert_int_equal(h_wait(&c, ty_client_register(c.client, pool, h_done, &c, &c.refused)), TY_OK);
-	c.registration = c.last.registered.registration;
+	register_folded(&c, 1);
 	assert_int_equal(c.last.registered.chunk_bytes, H_CHUNK_BYTES);
 	assert_int_equal(h_lookup(&c, 1, 100, 4), TY_OK);
 	assert_int_equal(c.last.lookup.hits, 0);
@@ -109,6 +137,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST(test_layout),
+		H_TEST(test_changed_while_leased),
 		H_TEST(test_end_session),
 	};
 

@@ -33,6 +33,61 @@ static void test_failed_binds_nobody(void **state)
 	house_leave(h, m);
 }
 
+static uint32_t replace_pool(struct house *h, const struct ty_member *m, uint32_t pool, const char *format)
+{
+	struct call *call = house_unregister(h, m, pool, 0), *other = house_register(h, m, 4096, -1, format, H_FOR_EVER);
+	struct call answer;
+
+	house_run(h);
+	house_send_map(h, TY_OK); /* the UNMAP */
+	assert_int_equal(house_end(h, call).code, TY_OK);
+	house_send_map(h, TY_OK);
+	answer = house_end(h, other);
+	assert_int_equal(answer.code, TY_OK);
+	return answer.registration;
+}
+
+static enum ty_code store_of(struct house *h, const struct ty_member *m, uint64_t session, uint32_t pool)
+{
+	struct call *store = house_store(h, m, session, pool, 0);
+
+	house_run(h);
+	if (h->op_count)
+		house_land(h, h->ops[0]->id);
+	return house_end(h, store).code;
+}
+
+/* With its last pool an engine's layout goes, too: it may have another one then, and sessions of the one before are over. With the same one they
+ * go on. */
+static void test_unregistered_binds_nobody(void **state)
+{
+	struct house *h = *state;
+	struct ty_member *m = house_join(h), *scheduler = house_join(h);
+	uint32_t pool = house_have_pool(h, m, 0, "NHD"), second;
+	struct call *call;
+
+	assert_int_equal(house_end(h, house_lookup(h, scheduler, 1, H_OP_CHUNKS)).code, TY_OK);
+	pool = replace_pool(h, m, pool, "NHD");
+	assert_int_equal(store_of(h, m, 1, pool), TY_OK);
+
+	second = house_have_pool(h, m, 8192, "NHD");
+	call = house_unregister(h, m, second, 0);
+	house_run(h);
+	house_send_map(h, TY_OK);
+	assert_int_equal(house_end(h, call).code, TY_OK);
+	assert_int_equal(house_end(h, house_register(h, m, 8192, -1, "HND", H_FOR_EVER)).code, TY_INVALID); /* that was not the last one */
+
+	pool = replace_pool(h, m, pool, "HND");
+	assert_int_equal(store_of(h, m, 1, pool), TY_UNKNOWN_SESSION);
+	assert_int_equal(house_end(h, house_lookup(h, scheduler, 1, H_OP_CHUNKS)).code, TY_OK);
+	assert_int_equal(store_of(h, m, 1, pool), TY_OK);
+	house_leave(h, m);
+	house_leave(h, scheduler);
+	house_run(h);
+	while (h->map_count)
+		house_send_map(h, TY_OK);
+}
+
 /* What has left, and has a copy under way, holds nobody to its layout. */
 static void test_left_binds_nobody(void **state)
 {
@@ -195,6 +250,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_failed_binds_nobody, house_open, house_close),
+		cmocka_unit_test_setup_teardown(test_unregistered_binds_nobody, house_open, house_close),
 		cmocka_unit_test_setup_teardown(test_left_binds_nobody, house_open, house_close),
 		cmocka_unit_test_setup_teardown(test_failed_keeps_no_descriptor, house_open, house_close),
 		cmocka_unit_test_setup_teardown(test_given_up_when_ready, house_open, house_close),
