@@ -123,7 +123,7 @@ struct ty_misfit {
  * SIGTRAP, SIGSYS): these stay as they are where the thread is made. A child of fork has none of the threads: there nothing of
  * a runtime may be used, nor destroyed. */
 struct ty_runtime_options {
-	size_t size;              /* sizeof(struct ty_runtime_options), for later versions */
+	size_t size;              /* sizeof(struct ty_runtime_options): see result.h */
 	const char *name;         /* prefix of thread names, at most 8 characters; null = "tyer" */
 	uint32_t workers;         /* pool threads, 1..64; 0 = one per online CPU, at most 8 */
 	uint32_t budget_messages; /* messages an actor may handle per run; 0 = 512 */
@@ -149,7 +149,7 @@ struct ty_runtime_options {
 };
 
 /* Create and start. On TY_OK *out is running, the caller's until ty_runtime_destroy. TY_INVALID: options that contradict
- * themselves or exceed a limit, `err` (which may be null) says which; TY_LIMIT: a thread could not be made; TY_NO_MEMORY. Nothing
+ * themselves or exceed a limit, `err` (which may be null) says which; TY_UNSUPPORTED: those of a later version; TY_LIMIT: a thread could not be made; TY_NO_MEMORY. Nothing
  * is left behind then, and *out not written. options may be null. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_runtime_create(const struct ty_runtime_options *options,
 	struct ty_runtime **out, struct ty_error *err);
@@ -247,14 +247,14 @@ TY_API TY_MUST_USE enum ty_code ty_runtime_trace(const struct ty_runtime *rt,
 enum ty_executor { TY_POOL, TY_DEDICATED };
 
 struct ty_spawn_options {
-	size_t size;               /* sizeof(struct ty_spawn_options) */
+	size_t size;               /* sizeof(struct ty_spawn_options): see result.h */
 	enum ty_executor executor;
 	const char *thread_name;   /* dedicated: at most 15 characters; null = the class's name */
-	int cpu;                   /* dedicated: run on this CPU; -1 = anywhere */
+	int cpu;                   /* dedicated: run on this CPU; -1, and a struct without it: anywhere */
 };
 
 /* Spawn an actor; on TY_OK *out holds one reference of the caller's. `arg` is passed to class->start on the actor's thread and must
- * live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or options that contradict themselves; TY_LIMIT:
+ * live until then. TY_STOPPING once the runtime stops; TY_INVALID: a class or options that contradict themselves; TY_UNSUPPORTED: options of a later version; TY_LIMIT:
  * too many actors, or dedicated ones and ports (1024 together); TY_NO_MEMORY. options may be null: on the pool. Caller:
  * anyone. */
 TY_API TY_MUST_USE enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *arg,
@@ -583,9 +583,10 @@ struct ty_supervision {
  * over. It starts its children in order. When more than max_restarts were needed within `window`, or a child cannot be
  * spawned or named, it gives up: stops its children, the last one first and each to its end, and fails with the reason;
  * so a supervisor that is another's child is started anew, with all of its children. Stopped, it does the same and ends.
- * A runtime that stops has nothing restarted, and nothing given up. options that contradict themselves: it fails with TY_INVALID. */
+ * A runtime that stops has nothing restarted, and nothing given up. options that contradict themselves: it fails with TY_INVALID, those of a
+ * later version: with TY_UNSUPPORTED. */
 struct ty_supervisor_options {
-	size_t size;                     /* sizeof(struct ty_supervisor_options) */
+	size_t size;                     /* sizeof(struct ty_supervisor_options): see result.h */
 	struct ty_runtime *rt;
 	enum ty_strategy strategy;
 	const struct ty_child *children;
@@ -606,7 +607,7 @@ TY_API const struct ty_class *ty_supervisor(void);
 struct ty_port; /* opaque */
 
 struct ty_port_options {
-	size_t size;  /* sizeof(struct ty_port_options) */
+	size_t size;  /* sizeof(struct ty_port_options): see result.h */
 	bool polled;  /* the thread looks by itself, all the time: there is no descriptor, and senders pay nothing for one */
 	/* A message that was in the port when it was closed. Ownership passes to the callee. Requests do not come here: they
 	 * are answered with TY_CLOSED. Null: dropped and counted. */
@@ -614,7 +615,7 @@ struct ty_port_options {
 	void *user;
 };
 
-/* TY_LIMIT: too many ports and dedicated actors, or descriptors; TY_INVALID, TY_IO, TY_NO_MEMORY. options may be null.
+/* TY_LIMIT: too many ports and dedicated actors, or descriptors; TY_INVALID, TY_UNSUPPORTED, TY_IO, TY_NO_MEMORY. options may be null.
  * Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_port_open(
 	struct ty_runtime *rt, const struct ty_port_options *options, struct ty_port **out);

@@ -49,7 +49,7 @@ enum ty_client_state {
 };
 
 struct ty_client_options {
-	size_t size;             /* sizeof(struct ty_client_options); what is not set is zero */
+	size_t size;             /* sizeof(struct ty_client_options); what is not set is zero: see result.h */
 	const char *url;         /* of the service: "ipc:///run/tyer/tyer.sock", "tls+tcp://192.0.2.7:9701", "tcp://127.0.0.1:9701" (a
 	                            numeric address) */
 	const char *attach_path; /* its attach socket; null: a client that may only PING and STATUS */

@@ -37,7 +37,7 @@ enum ty_embed_sharing {
 };
 
 struct ty_embed_options {
-	size_t size;                 /* sizeof(struct ty_embed_options); what is not set is zero */
+	size_t size;                 /* sizeof(struct ty_embed_options); what is not set is zero: see result.h */
 	const char *attach_path;     /* the service's attach socket */
 	const char *device;          /* "cuda:N", by this process's count; or "host": the blocks are ordinary memory */
 	const char *name;            /* for people, at most 32 characters; null: the device */

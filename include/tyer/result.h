@@ -45,6 +45,10 @@ enum ty_code {
 	TY_CODE_COUNT
 };
 
+/* Options: each struct of them begins with its size, sizeof the struct as the caller was compiled with it, and what is not set in it is zero.
+ * A library of another version takes it: fields that an older, smaller struct does not have mean what zero means (or what is said there), and what a
+ * newer, larger one has beyond what this library knows must be zero, else it is TY_UNSUPPORTED. A size that is no struct's is TY_INVALID. */
+
 /* What went wrong, in words. Filled only when the code is not TY_OK; always terminated. */
 struct ty_error {
 	enum ty_code code;

@@ -15,23 +15,24 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/options.h"
 #include "wire/request.h"
 
 /* ---- options --------------------------------------------------------------------------------------------------------- */
 
 static enum ty_code read_options(const struct ty_client_options *in, struct ty_client_options *o, struct ty_error *err)
 {
-	size_t i;
+	static const struct ty_client_options none = {.size = sizeof none};
+	const struct ty_client_options *taken;
+	struct ty_error why;
 
 	if (in == NULL)
 		return ty_fail(err, TY_INVALID, "options is null");
-	if (in->size < sizeof *o)
-		return ty_fail(err, TY_INVALID, "options.size is %zu, expected %zu", in->size, sizeof *o);
-	for (i = sizeof *o; i < in->size; i++)
-		if (((const unsigned char *)in)[i] != 0)
-			return ty_fail(err, TY_UNSUPPORTED, "options.size is %zu and byte %zu is set: this library knows %zu bytes",
-				in->size, i, sizeof *o);
-	*o = *in;
+	taken = ty_options_take(in, sizeof *o, &none, o, &why);
+	if (taken == NULL)
+		return ty_fail(err, why.code, "%s", why.text);
+	if (taken != o)
+		*o = *taken;
 	if (o->url == NULL || o->url[0] == '\0')
 		return ty_fail(err, TY_INVALID, "options.url is absent");
 	if (o->attach_path != NULL && strlen(o->attach_path) >= sizeof((struct sockaddr_un *)0)->sun_path)

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/log.h"
+#include "base/options.h"
 #include "client/timeline.h"
 #include "wire/attach.h"
 #include "wire/pool.h"
@@ -49,8 +50,6 @@ static enum ty_code check_options(const struct ty_embed_options *o, struct ty_er
 {
 	size_t path = o->attach_path ? strlen(o->attach_path) : 0;
 
-	if (o->size != sizeof *o)
-		return ty_fail(err, TY_INVALID, "options.size is %zu, expected %zu", o->size, sizeof *o);
 	if (path == 0 || path >= sizeof((struct sockaddr_un *)0)->sun_path)
 		return ty_fail(err, TY_INVALID, "options.attach_path has %zu bytes, expected 1..%zu", path,
 			sizeof((struct sockaddr_un *)0)->sun_path - 1);
@@ -148,13 +147,20 @@ enum ty_code ty_embed_open_how(const struct ty_embed_options *options, const str
 {
 	struct ty_runtime_options ro = {.size = sizeof ro, .name = "tyer-em", .workers = 1};
 	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .thread_name = "tyer-link", .cpu = -1};
-	enum ty_code code = check_options(options, err);
+	static const struct ty_embed_options none = {.size = sizeof none};
+	struct ty_embed_options adapted;
+	enum ty_code code;
 	struct link_arg arg;
 	struct ty_embed *e = NULL;
 	struct ty_msg *msg;
+	struct ty_error why;
 	int64_t deadline;
 
 	*out = NULL;
+	options = ty_options_take(options, sizeof *options, &none, &adapted, &why);
+	if (!options)
+		return ty_fail(err, why.code, "%s", why.text);
+	code = check_options(options, err);
 	if (code == TY_OK)
 		code = make(options, how, &e, err);
 	if (code != TY_OK)

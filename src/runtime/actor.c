@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/options.h"
 #include "runtime/runtime.h"
 
 _Thread_local struct ty_thread *ty_current;
@@ -19,7 +20,7 @@ static bool class_valid(const struct ty_class *cls, const struct ty_spawn_option
 		return false;
 	if (!cls->wait.wait != !cls->wait.wake)
 		return false;
-	if (options->size != sizeof *options || options->cpu < -1)
+	if (options->cpu < -1)
 		return false;
 	if (options->thread_name && strlen(options->thread_name) > 15)
 		return false;
@@ -96,11 +97,14 @@ enum ty_code ty_spawn(struct ty_runtime *rt, const struct ty_class *cls, void *a
 	const struct ty_spawn_options *options, struct ty_actor **out)
 {
 	struct ty_seat *seat = seat_in(rt);
+	struct ty_spawn_options adapted;
 	struct ty_actor *actor = NULL;
 	enum ty_code code = TY_NO_MEMORY;
+	struct ty_error err;
 
+	options = ty_options_take(options, sizeof *options, &default_options, &adapted, &err);
 	if (!options)
-		options = &default_options;
+		return err.code;
 	if (!class_valid(cls, options))
 		return TY_INVALID;
 	/* seq_cst, both: counted alive, then looks whether the runtime stops. Pairs with

@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/options.h"
 #include "runtime/runtime.h"
 
 struct ty_port { /* an actor's state */
@@ -73,14 +74,15 @@ enum ty_code ty_port_open(struct ty_runtime *rt, const struct ty_port_options *o
 {
 	static const struct ty_port_options defaults = {.size = sizeof defaults};
 	static const struct ty_spawn_options dedicated = {.size = sizeof dedicated, .executor = TY_DEDICATED, .cpu = -1};
+	struct ty_port_options adapted;
 	struct ty_actor *actor;
 	struct ty_port *port;
+	struct ty_error err;
 	enum ty_code code;
 
+	options = ty_options_take(options, sizeof *options, &defaults, &adapted, &err);
 	if (!options)
-		options = &defaults;
-	if (options->size != sizeof *options)
-		return TY_INVALID;
+		return err.code;
 	actor = ty_actor_new(rt, options->refuse ? &refusing_class : &port_class, NULL);
 	if (!actor)
 		return TY_NO_MEMORY;

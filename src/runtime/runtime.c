@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/options.h"
 #include "runtime/placement.h"
 #include "runtime/runtime.h"
 
@@ -119,8 +120,6 @@ static enum ty_code check_placement(const struct ty_runtime_options *o, struct t
 
 static enum ty_code check_options(const struct ty_runtime_options *o, struct ty_error *err)
 {
-	if (o->size != sizeof *o)
-		return ty_fail(err, TY_INVALID, "options.size is %zu, expected %zu", o->size, sizeof *o);
 	if (o->name && strlen(o->name) > 8)
 		return ty_fail(err, TY_INVALID, "options.name is \"%.40s\", expected at most 8 characters", o->name);
 	if (o->workers > TY_MAX_WORKERS)
@@ -275,11 +274,14 @@ static enum ty_code start_workers(struct ty_runtime *rt, const struct ty_runtime
 enum ty_code ty_runtime_create(const struct ty_runtime_options *options, struct ty_runtime **out, struct ty_error *err)
 {
 	static const struct ty_runtime_options defaults = {.size = sizeof defaults};
+	struct ty_runtime_options adapted;
+	struct ty_error why;
 	struct ty_runtime *rt;
 	enum ty_code code;
 
+	options = ty_options_take(options, sizeof *options, &defaults, &adapted, &why);
 	if (!options)
-		options = &defaults;
+		return ty_fail(err, why.code, "%s", why.text);
 	code = check_options(options, err);
 	if (code != TY_OK)
 		return code;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/options.h"
 #include "runtime/runtime.h"
 
 enum { DOWN = 1 };
@@ -38,6 +39,7 @@ struct table {
 
 struct supervisor {
 	const struct ty_supervisor_options *options;
+	struct ty_supervisor_options adapted; /* they may be of another version */
 	struct table *table;
 	enum phase phase;
 	uint32_t from;           /* CLEARING: the first that is to be down */
@@ -241,7 +243,7 @@ static void on_down(void *self, struct ty_msg *msg)
 
 static bool options_valid(const struct ty_supervisor_options *o)
 {
-	if (!o || o->size != sizeof *o || !o->rt || o->child_count > TY_CHILDREN_MAX || (o->child_count && !o->children))
+	if (!o->rt || o->child_count > TY_CHILDREN_MAX || (o->child_count && !o->children))
 		return false;
 	if (o->max_restarts > TY_RESTARTS_MAX || o->window < 0)
 		return false;
@@ -250,9 +252,13 @@ static bool options_valid(const struct ty_supervisor_options *o)
 
 static enum ty_code on_start(void *self, void *arg)
 {
+	static const struct ty_supervisor_options none = {.size = sizeof none};
 	struct supervisor *s = self;
+	struct ty_error err;
 
-	s->options = arg;
+	s->options = ty_options_take(arg, sizeof *s->options, &none, &s->adapted, &err);
+	if (!s->options)
+		return err.code;
 	if (!options_valid(s->options))
 		return TY_INVALID;
 	s->table = table_new(s->options);

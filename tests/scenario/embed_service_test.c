@@ -249,6 +249,30 @@ static void test_closed_and_not_heard(void **state)
 	impostor_stop(&i);
 }
 
+/* ---- another version's header ------------------------------------------------------------------------------ */
+
+static void test_other_versions(void **state)
+{
+	struct {
+		struct ty_embed_options known;
+		uint64_t later;
+	} newer = {.known = {.size = sizeof newer, .attach_path = "/nonexistent/attach", .device = "host"}, .later = 1};
+	struct ty_embed_options older = newer.known;
+	struct ty_embed *embed;
+	struct ty_error err;
+
+	(void)state;
+	assert_int_equal(ty_embed_open(&newer.known, &embed, &err), TY_UNSUPPORTED);
+	assert_non_null(strstr(err.text, "options.size"));
+	newer.later = 0;
+	assert_int_equal(ty_embed_open(&newer.known, &embed, &err), TY_CLOSED);
+	older.size = sizeof older;
+	older.sharing = (enum ty_embed_sharing)99;
+	assert_int_equal(ty_embed_open(&older, &embed, &err), TY_INVALID);
+	older.size = offsetof(struct ty_embed_options, sharing);
+	assert_int_equal(ty_embed_open(&older, &embed, &err), TY_CLOSED);
+}
+
 /* ---- takes nobody ------------------------------------------------------------------------------------------ */
 
 static _Atomic uint32_t turned_away; /* how often the link found the backlog full */
@@ -443,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_taken_and_lost),
 		cmocka_unit_test(test_does_not_read),
 		cmocka_unit_test(test_closed_and_not_heard),
+		cmocka_unit_test(test_other_versions),
 		cmocka_unit_test(test_backlog_is_full),
 		cmocka_unit_test(test_no_memory_when_a_piece_is_home),
 		cmocka_unit_test(test_no_memory_when_closed),

@@ -137,7 +137,7 @@ static void test_open_bad_options(void **state)
 
 	(void)state;
 	expect_open(NULL, TY_INVALID, "options");
-	o.size = 8;
+	o.size = 7;
 	expect_open(&o, TY_INVALID, "options.size");
 	o.size = sizeof o;
 	o.max_requests = 65;
@@ -155,6 +155,13 @@ static void test_open_bad_options(void **state)
 	o.url = NULL;
 	expect_open(&o, TY_INVALID, "options.url");
 	expect_open(&longer.o, TY_UNSUPPORTED, "options.size");
+	longer.later = 0; /* a later version's, of which nothing is asked */
+	expect_open(&longer.o, TY_CLOSED, "nobody listens");
+	o.url = "ipc:///nonexistent/x"; /* an earlier one's, without TLS */
+	o.tls_ca = "none of its";
+	expect_open(&o, TY_INVALID, "tls_ca");
+	o.size = offsetof(struct ty_client_options, tls_ca);
+	expect_open(&o, TY_CLOSED, "nobody listens");
 }
 
 /* A socket of another kind, and one that speaks something else. */

@@ -296,6 +296,45 @@ static void test_spawn_refuses(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* Options of programs that were compiled with another version's header. */
+static void test_other_versions(void **unused)
+{
+	static const struct ty_class empty = {.name = "empty"};
+	struct {
+		struct ty_runtime_options known;
+		uint64_t later;
+	} newer = {.known = {.size = sizeof newer, .workers = 1}};
+	struct {
+		struct ty_spawn_options known;
+		uint64_t later;
+	} spawn = {.known = {.size = sizeof spawn, .executor = TY_DEDICATED, .cpu = -1}};
+	struct ty_runtime_options older = {.size = offsetof(struct ty_runtime_options, seed), .workers = 1, .seed = 7, .stall_us = 1};
+	struct ty_spawn_options older_spawn = {.size = offsetof(struct ty_spawn_options, cpu), .executor = TY_DEDICATED, .cpu = -2};
+	struct ty_runtime *rt = NULL;
+	struct ty_actor *a = NULL;
+	struct ty_error err;
+
+	(void)unused;
+	newer.later = 1;
+	assert_int_equal(ty_runtime_create(&newer.known, &rt, &err), TY_UNSUPPORTED);
+	assert_non_null(strstr(err.text, "options.size"));
+	assert_null(rt);
+	newer.later = 0;
+	assert_int_equal(ty_runtime_create(&newer.known, &rt, &err), TY_OK);
+	ty_runtime_destroy(rt);
+	assert_int_equal(ty_runtime_create(&older, &rt, &err), TY_OK); /* what lies behind it is not looked at */
+
+	spawn.later = UINT64_C(1) << 63;
+	assert_int_equal(ty_spawn(rt, &empty, NULL, &spawn.known, &a), TY_UNSUPPORTED);
+	assert_null(a);
+	spawn.later = 0;
+	assert_int_equal(ty_spawn(rt, &empty, NULL, &spawn.known, &a), TY_OK);
+	ty_actor_unref(a);
+	assert_int_equal(ty_spawn(rt, &empty, NULL, &older_spawn, &a), TY_OK);
+	ty_actor_unref(a);
+	ty_runtime_destroy(rt);
+}
+
 /* All seats of threads taken. */
 static void test_too_many_threads(void **unused)
 {
@@ -356,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_longest_names_what_runs),
 		cmocka_unit_test(test_longest_of_two),
 		cmocka_unit_test(test_create_refuses),
+		cmocka_unit_test(test_other_versions),
 		cmocka_unit_test(test_spawn_refuses),
 		cmocka_unit_test(test_too_many_threads),
 		cmocka_unit_test(test_no_spawn_while_stopping),

@@ -409,10 +409,35 @@ static void test_one_at_a_time(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* By programs that were compiled with another version's header. */
+static void test_opened_by_other_versions(void **unused)
+{
+	struct {
+		struct ty_port_options known;
+		uint64_t later;
+	} newer = {.known = {.size = sizeof newer, .polled = true}};
+	struct ty_port_options older = {.size = offsetof(struct ty_port_options, polled), .polled = true};
+	struct ty_runtime *rt = make_runtime(1);
+	struct ty_port *port = NULL;
+
+	(void)unused;
+	assert_int_equal(ty_port_open(rt, &newer.known, &port), TY_OK);
+	assert_int_equal(ty_port_fd(port), -1);
+	ty_port_close(port);
+	assert_int_equal(ty_port_open(rt, &older, &port), TY_OK);
+	assert_true(ty_port_fd(port) >= 0); /* `polled` is not its */
+	ty_port_close(port);
+	ty_runtime_destroy(rt);
+}
+
 static void test_refused_to_open(void **unused)
 {
 	struct ty_runtime *rt = make_runtime(1);
 	struct ty_port_options options = {.size = 3};
+	struct {
+		struct ty_port_options known;
+		uint64_t later;
+	} newer = {.known = {.size = sizeof newer}};
 	struct ty_seat *seats[TY_MAX_WORKERS + TY_MAX_DEDICATED];
 	struct rlimit before, none;
 	struct ty_port *port = NULL;
@@ -420,6 +445,8 @@ static void test_refused_to_open(void **unused)
 
 	(void)unused;
 	assert_int_equal(ty_port_open(rt, &options, &port), TY_INVALID);
+	newer.later = 1;
+	assert_int_equal(ty_port_open(rt, &newer.known, &port), TY_UNSUPPORTED);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){0, before.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
@@ -615,6 +642,7 @@ int main(void)
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_misfit),
 		cmocka_unit_test(test_one_at_a_time),
+		cmocka_unit_test(test_opened_by_other_versions),
 		cmocka_unit_test(test_refused_to_open),
 		cmocka_unit_test(test_deterministic),
 		cmocka_unit_test(test_nothing_is_lost),

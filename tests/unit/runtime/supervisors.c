@@ -158,12 +158,17 @@ static void settle(struct house *h)
 		;
 }
 
-static void open_house(struct house *h)
+static void open_house_with(struct house *h, struct ty_supervisor_options *options)
 {
-	h->supervisor = spawn(h->world.rt, ty_supervisor(), &h->options, TY_POOL);
+	h->supervisor = spawn(h->world.rt, ty_supervisor(), options, TY_POOL);
 	h->watcher_arg = (struct watcher_arg){&h->world, h->supervisor};
 	h->watcher = spawn(h->world.rt, &watcher_class, &h->watcher_arg, TY_POOL);
 	settle(h);
+}
+
+static void open_house(struct house *h)
+{
+	open_house_with(h, &h->options);
 }
 
 static void close_house(struct house *h)
@@ -369,6 +374,34 @@ static void test_restart_loop(void **unused)
 	close_house(&h);
 }
 
+/* Options of programs that were compiled with another version's header. */
+static void test_other_versions(void **unused)
+{
+	struct {
+		struct ty_supervisor_options known;
+		uint64_t later;
+	} newer = {.later = 0};
+	struct house h;
+
+	(void)unused;
+	prepare(&h, TY_ONE_FOR_ONE, 19);
+	h.options.size = offsetof(struct ty_supervisor_options, told); /* an older one: nobody that it could tell */
+	open_house(&h);
+	assert_int_equal(h.world.over, (enum ty_code)-1);
+	assert_int_equal(h.world.alive, 4);
+	assert_int_equal(h.world.started, 0);
+	close_house(&h);
+	for (; newer.later < 2; newer.later++) {
+		prepare(&h, TY_ONE_FOR_ONE, 19);
+		newer.known = h.options;
+		newer.known.size = sizeof newer;
+		open_house_with(&h, &newer.known);
+		assert_int_equal(h.world.over, newer.later ? TY_UNSUPPORTED : (enum ty_code)-1);
+		assert_int_equal(h.world.started, newer.later ? 0 : 4);
+		close_house(&h);
+	}
+}
+
 static void test_refused(void **unused)
 {
 	struct house h;
@@ -555,6 +588,7 @@ int main(void)
 		cmocka_unit_test(test_limit_then_escalation),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_restart_loop),
+		cmocka_unit_test(test_other_versions),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_destroy),
