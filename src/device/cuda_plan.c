@@ -26,6 +26,7 @@ void ty_cuda_plan_groups(const struct cuda_device *dev, struct cuda_mapping *m, 
 		memcpy(group->spans, group->rows, group->shape.runs * sizeof *group->rows);
 		group->shape.spans = ty_plan_stride(group->spans, group->shape.runs, address, of,
 			rows_cross ? dev->max_pitch : 0);
+		group->joins = of[0] == of[g->plane_count - 1];
 		room += 2 * g->plane_count;
 		group->allowed = TY_PLAN_BIT(TY_PATH_DIRECT);
 		if (ty_cuda_batches(dev))

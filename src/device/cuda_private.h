@@ -166,6 +166,7 @@ struct cuda_mapping {
 		struct ty_plan_shape shape;
 		struct ty_span *rows, *spans; /* shape.runs of them, shape.spans */
 		unsigned allowed;             /* bits of enum ty_path */
+		bool joins;                   /* a block's last row and the next block's first are of one allocation */
 	} groups[TY_MAX_GROUPS];
 	struct ty_span *spans; /* what the groups point into */
 	uint64_t planes[]; /* the table's contents */

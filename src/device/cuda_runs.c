@@ -51,7 +51,8 @@ static bool place(const struct cuda_lane *lane, const struct ty_batch *batch, co
 }
 
 /* Runs from the cursor on, neighbours joined as far as they lie together on both sides, inside one chunk: the next chunk's slot may
- * lie in a piece of memory of its own. */
+ * lie in a piece of memory of its own. Of one block they were joined before (ty_plan_join), unless they are of two allocations: the driver
+ * takes no copy that crosses from one to the other. */
 static uint32_t collect_runs(struct cuda_lane *lane, const struct ty_batch *batch, struct cuda_piece *pieces, uint32_t max)
 {
 	const uint32_t group = lane->at.group;
@@ -63,8 +64,8 @@ static uint32_t collect_runs(struct cuda_lane *lane, const struct ty_batch *batc
 		struct cuda_piece *last = count ? &pieces[count - 1] : NULL, piece;
 
 		if (place(lane, batch, &g->rows[at->plane], &piece)) {
-			if (last && last->device + last->bytes == piece.device && last->host + last->bytes == piece.host &&
-				(at->plane || at->block))
+			if (last && !at->plane && at->block && g->joins && last->device + last->bytes == piece.device &&
+				last->host + last->bytes == piece.host)
 				last->bytes += piece.bytes;
 			else if (count == max)
 				return count;

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "gpu.h"
 
@@ -190,6 +191,80 @@ static void one_alone_is_cut(void **state)
 	free(layout);
 }
 
+#define ALLOCATIONS 64
+#define RUN (64u << 10)
+
+/* Two allocations of which one begins where the other ends: [0] is the upper one. */
+static void allocate_neighbours(struct ty_cuda_client *c, uint64_t all[ALLOCATIONS], uint64_t out[2])
+{
+	struct ty_region region;
+	struct ty_error err = {0};
+
+	out[0] = out[1] = 0;
+	for (unsigned i = 0; i < ALLOCATIONS; i++)
+		assert_int_equal(ty_cuda_client_alloc(c, 2 * GPU_MIB, &all[i], &region, &err), TY_OK);
+	for (unsigned i = 0; i < ALLOCATIONS; i++)
+		for (unsigned j = 0; j < ALLOCATIONS; j++)
+			if (all[i] == all[j] + 2 * GPU_MIB) {
+				out[0] = all[i];
+				out[1] = all[j];
+			}
+	assert_true(out[0]);
+}
+
+/* A block's last run and the next block's first one lie side by side in memory, but in two allocations: they are two copies, for the driver
+ * takes none that crosses from one to the other. */
+static void allocations_are_not_joined(void **state)
+{
+	static const enum ty_path ways[] = {TY_PATH_DIRECT, TY_PATH_BATCH, TY_PATH_STRIDED};
+	struct ty_device_options o = gpu_options();
+	struct ty_plane planes[2] = {{0, 0}, {1, 0}};
+	struct ty_region regions[2];
+	struct ty_group group = {.block_tokens = 16, .block_count = 2 * GPU_MIB / RUN, .block_stride = RUN, .run_bytes = RUN, .plane_count = 2,
+		.planes = planes};
+	struct ty_pool pool = {.region_count = 2, .group_count = 1, .regions = regions, .groups = &group, .parts = 1, .owner = {1}};
+	const uint32_t ids[2] = {group.block_count - 1, 0};
+	uint64_t all[ALLOCATIONS], base[2];
+	struct ty_batch *done[1];
+	struct ty_cuda_client *c;
+	struct ty_layout *layout;
+	struct ty_error err = {0};
+
+	(void)state;
+	assert_int_equal(ty_cuda_client_open(g.driver.path, 0, &c, &err), TY_OK);
+	allocate_neighbours(c, all, base);
+	for (unsigned i = 0; i < 2; i++)
+		regions[i] = (struct ty_region){.address = base[i], .allocation_bytes = 2 * GPU_MIB, .length = 2 * GPU_MIB};
+	assert_int_equal(ty_layout_create(&pool, 32, 64 * GPU_MIB, &layout, &err), TY_OK);
+	for (unsigned w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+		struct ty_copy copy = {g.slots, ids};
+		struct ty_batch batch = {.direction = TY_TO_HOST, .copies = &copy, .count = 1};
+		struct ty_device *dev;
+
+		o.path = ways[w];
+		dev = gpu_open(&o);
+		assert_int_equal(ty_device_map(dev, layout, regions, &batch.mapping, &err), TY_OK);
+		for (unsigned b = 0; b < 2; b++)
+			for (unsigned p = 0; p < 2; p++)
+				memset((uint8_t *)(uintptr_t)base[p] + (uint64_t)ids[b] * RUN, (int)(1 + 2 * b + p), RUN);
+		assert_int_equal(ty_device_submit(dev, &batch), TY_OK);
+		while (!ty_device_poll(dev, done, 1))
+			;
+		assert_int_equal(batch.code, TY_OK);
+		for (unsigned i = 0; i < 4; i++) {
+			assert_int_equal(g.slots[i * RUN], 1 + i);
+			assert_int_equal(g.slots[(i + 1) * RUN - 1], 1 + i);
+		}
+		ty_device_unmap(dev, batch.mapping);
+		ty_device_unregister_host(dev, g.slots);
+		ty_device_close(dev);
+	}
+	for (unsigned i = 0; i < ALLOCATIONS; i++)
+		ty_cuda_client_free(c, all[i]);
+	ty_cuda_client_close(c);
+	free(layout);
+}
+
 #define STREAM_MOST 800 /* operations: with a few more a call was seen to wait until nearly all of them were through */
 
 /* However much is submitted while nothing runs: what lies in a stream is bounded for every way. Later all of it goes. */
@@ -236,6 +311,7 @@ int main(void)
 		cmocka_unit_test(slots_are_shared),
 		cmocka_unit_test(each_end_is_awaited),
 		cmocka_unit_test(one_alone_is_cut),
+		cmocka_unit_test(allocations_are_not_joined),
 		cmocka_unit_test(queues_are_bounded),
 	};
 
