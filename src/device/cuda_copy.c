@@ -56,21 +56,23 @@ cu_result ty_cuda_copy(struct cuda_device *dev, cu_stream stream, enum ty_direct
 
 /* ---- issuing -------------------------------------------------------------------------------- */
 
-/* Part of a unit may be queued: mark its ends if that can still be done, so that its memory is not given back early. A staged one's is
- * behind both of its streams, whichever of its calls it was that failed. */
+/* Part of a unit may be queued: mark its ends, so that its memory is not given back early. A staged one's is behind both of its streams,
+ * whichever of its calls it was that failed. */
 static void mark_failed(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
 {
-	unit->batch->device_private[2] = unit->batch;
-	unit->awaited |= 1;
+	cu_result result = CU_SUCCESS;
+
 	if (unit->path == TY_PATH_STAGED) {
-		(void)CU(dev, cuEventRecord, unit->middle, lane->kernel);
-		(void)CU(dev, cuStreamWaitEvent, lane->copy[unit->stream], unit->middle, 0);
-		(void)CU(dev, cuEventRecord, unit->ends[0], lane->copy[unit->stream]);
-		return;
+		result = CU(dev, cuEventRecord, unit->middle, lane->kernel);
+		if (result == CU_SUCCESS)
+			result = CU(dev, cuStreamWaitEvent, lane->copy[unit->stream], unit->middle, 0);
+		if (result == CU_SUCCESS)
+			result = CU(dev, cuEventRecord, unit->ends[0], lane->copy[unit->stream]);
 	}
-	for (uint32_t s = 0; s < dev->stream_count; s++)
+	for (uint32_t s = 0; s < dev->stream_count && unit->path != TY_PATH_STAGED && result == CU_SUCCESS; s++)
 		if (unit->awaited & 1u << s)
-			(void)CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
+			result = CU(dev, cuEventRecord, unit->ends[s], lane->copy[s]);
+	unit->unmarked = result != CU_SUCCESS && !ty_cuda_gone(result);
 }
 
 /* The next unit; returns how many copies it has. */
@@ -93,6 +95,7 @@ static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 	unit->batch = batch;
 	unit->path = ty_cuda_path_of(batch, lane->at.group);
 	unit->awaited = 0;
+	unit->unmarked = false;
 	ty_device_count(&dev->base.stats.units[unit->path], 1);
 	result = ways[unit->path](dev, lane, unit, &call);
 	unit->last = lane->issuing != batch;
@@ -100,6 +103,8 @@ static uint32_t issue_one(struct cuda_device *dev, struct cuda_lane *lane)
 	lane->copies += unit->copies;
 	if (result != CU_SUCCESS) {
 		ty_cuda_poison(dev, call, result);
+		batch->device_private[2] = batch;
+		unit->awaited |= 1;
 		mark_failed(dev, lane, unit);
 	}
 	return unit->copies;
@@ -155,14 +160,14 @@ uint32_t ty_cuda_batch_limit(const struct ty_device *base, const struct ty_layou
 
 /* ---- completion ----------------------------------------------------------------------------- */
 
-/* Is the event there? An error is an answer too: nothing of the context runs any more. */
+/* Is the event there? That the context is gone is an answer too; any other error is none. */
 bool ty_cuda_reached(struct cuda_device *dev, cu_event event)
 {
 	cu_result result = CU(dev, cuEventQuery, event);
 
 	if (result != CU_SUCCESS && result != CU_NOT_READY)
 		ty_cuda_poison(dev, "cuEventQuery", result);
-	return result != CU_NOT_READY;
+	return result == CU_SUCCESS || ty_cuda_gone(result);
 }
 
 static void finish_batch(struct cuda_device *dev, struct cuda_lane *lane)
@@ -190,8 +195,12 @@ static void free_clients(struct cuda_device *dev, struct cuda_lane *lane)
 	}
 }
 
-static bool is_done(struct cuda_device *dev, struct cuda_unit *unit)
+static bool is_done(struct cuda_device *dev, struct cuda_lane *lane, struct cuda_unit *unit)
 {
+	if (unit->unmarked)
+		mark_failed(dev, lane, unit);
+	if (unit->unmarked)
+		return false;
 	for (uint32_t s = 0; s < dev->stream_count; s++)
 		if (unit->awaited & 1u << s) {
 			if (!ty_cuda_reached(dev, unit->ends[s]))
@@ -203,7 +212,7 @@ static bool is_done(struct cuda_device *dev, struct cuda_unit *unit)
 
 static void retire(struct cuda_device *dev, struct cuda_lane *lane)
 {
-	while (lane->count && is_done(dev, ty_cuda_unit_at(lane, 0))) {
+	while (lane->count && is_done(dev, lane, ty_cuda_unit_at(lane, 0))) {
 		struct cuda_unit *unit = ty_cuda_unit_at(lane, 0);
 
 		ty_cuda_leave_slots(dev, unit);

@@ -139,6 +139,11 @@ bool ty_cuda_sticky(cu_result result)
 	}
 }
 
+bool ty_cuda_gone(cu_result result)
+{
+	return ty_cuda_sticky(result) || result == CU_NOT_INITIALIZED || result == CU_INVALID_CONTEXT || result == CU_INVALID_HANDLE;
+}
+
 enum ty_code ty_cuda_fail(const struct ty_cuda *api, struct ty_error *err, const char *what, cu_result result)
 {
 	return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_DEVICE_FAILED, "%s: %s (%d)", what,

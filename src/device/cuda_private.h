@@ -62,6 +62,7 @@ struct cuda_unit {
 	enum ty_path path;
 	uint32_t copies;
 	bool last; /* of its batch */
+	bool unmarked; /* it failed, and its ends could not be marked: tried again at each look */
 };
 
 /* A part of the staging memory. */

@@ -214,6 +214,29 @@ static void failing_calls(void **state)
  * the client's again then. */
 static void body_failing_end(const void *arg)
 {
+	const uint64_t *marks = arg; /* the records that fail when its end is to be marked once more; null: none */
+	struct ty_batch *done;
+	uint8_t *view;
+
+	set_up(0, "ops=1");
+	view = engine_view(&tp.regions[0]);
+	memset(view, 1, tp.regions[0].length);
+	memset(slots, 2, SLOT_BYTES);
+	driver.inject("cuEventRecord", 2, CU_INVALID_VALUE);
+	for (uint64_t i = 0; marks && i < 2; i++)
+		driver.inject("cuEventRecord", *marks + i, CU_OUT_OF_MEMORY);
+	if (marks)
+		driver.inject("cuStreamWaitEvent", 2, CU_OUT_OF_MEMORY);
+	CHECK(submit(0, TY_TO_DEVICE) == TY_OK);
+	while (!ty_device_poll(b.dev, &done, 1))
+		;
+	CHECK(done->code == TY_DEVICE_FAILED);
+	CHECK(view[tp.planes[0].offset] == 2);
+}
+
+/* The driver cannot say now whether the scatter is through: that is no answer. */
+static void body_failing_query(const void *arg)
+{
 	struct ty_batch *done;
 	uint8_t *view;
 
@@ -222,7 +245,8 @@ static void body_failing_end(const void *arg)
 	view = engine_view(&tp.regions[0]);
 	memset(view, 1, tp.regions[0].length);
 	memset(slots, 2, SLOT_BYTES);
-	driver.inject("cuEventRecord", 2, CU_INVALID_VALUE);
+	driver.inject("cuEventQuery", 1, CU_OUT_OF_MEMORY);
+	driver.inject("cuEventQuery", 2, CU_INVALID_VALUE);
 	CHECK(submit(0, TY_TO_DEVICE) == TY_OK);
 	while (!ty_device_poll(b.dev, &done, 1))
 		;
@@ -232,8 +256,13 @@ static void body_failing_end(const void *arg)
 
 static void failing_end(void **state)
 {
+	const uint64_t middle = 3, end = 4;
+
 	(void)state;
 	expect_ok(body_failing_end, NULL);
+	expect_ok(body_failing_end, &middle);
+	expect_ok(body_failing_end, &end);
+	expect_ok(body_failing_query, NULL);
 }
 
 /* Calls that map a pool, and whose errors stay. */
