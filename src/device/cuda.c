@@ -295,7 +295,7 @@ static void cuda_close(struct ty_device *base)
 			if (lane->copy[s])
 				(void)CU(dev, cuStreamDestroy, lane->copy[s]);
 	}
-	if (dev->engine.out && ty_cuda_finish(dev, dev->engine.stream, "the last probe", &err) != TY_OK)
+	if (ty_cuda_end_probe(dev, &err) != TY_OK)
 		goto out;
 	if (dev->engine.end)
 		(void)CU(dev, cuEventDestroy, dev->engine.end);

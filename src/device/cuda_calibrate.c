@@ -68,7 +68,10 @@ static enum ty_code make_layout(struct bench *b, uint32_t run, struct ty_error *
 
 static void drop(struct bench *b)
 {
+	struct ty_error err;
+
 	if (b->m) {
+		(void)!ty_cuda_end_probe(b->dev, &err); /* if it does not end the device is poisoned */
 		if (b->m->table && !b->dev->base.poisoned)
 			(void)CU(b->dev, cuMemFree, b->m->table);
 		free(b->m->spans);

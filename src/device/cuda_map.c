@@ -49,7 +49,9 @@ bool ty_cuda_unmap(struct ty_device *base, struct ty_mapping *mapping)
 	if (!base->poisoned) {
 		cu_result result = ty_cuda_use(&dev->api, dev->context);
 
-		if (result == CU_SUCCESS && m->table) {
+		if (result == CU_SUCCESS && !ty_cuda_probe_is_over(dev))
+			return false;
+		if (result == CU_SUCCESS && m->table && !base->poisoned) {
 			result = CU(dev, cuMemFree, m->table);
 			m->table = 0;
 			ty_device_count(&base->stats.device_bytes,

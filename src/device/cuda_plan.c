@@ -181,3 +181,24 @@ void ty_cuda_probe(struct cuda_device *dev)
 	e->out = result == CU_SUCCESS;
 	e->launched = e->waited = now;
 }
+
+bool ty_cuda_probe_is_over(struct cuda_device *dev)
+{
+	struct cuda_engine *e = &dev->engine;
+
+	if (!e->out || dev->base.poisoned)
+		return true;
+	if (ty_cuda_reached(dev, e->end))
+		e->out = false;
+	else if (dev->base.now - e->launched > dev->patience_ns)
+		ty_cuda_poison(dev, "a probe that does not end: cuEventQuery", CU_NOT_READY);
+	return !e->out || dev->base.poisoned;
+}
+
+enum ty_code ty_cuda_end_probe(struct cuda_device *dev, struct ty_error *err)
+{
+	if (!dev->engine.out || dev->base.poisoned)
+		return TY_OK;
+	dev->engine.out = false;
+	return ty_cuda_finish(dev, dev->engine.stream, "the last probe", err);
+}

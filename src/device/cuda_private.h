@@ -251,6 +251,10 @@ void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane);
 /* While there is work and an engine is believed in: is it still there? */
 void ty_cuda_probe(struct cuda_device *dev);
 void ty_cuda_forget_engine(struct cuda_device *dev);
+/* Slow lane, before calls that give memory back, which wait in the driver for all that is queued. Is no probe out? */
+bool ty_cuda_probe_is_over(struct cuda_device *dev);
+/* Wait for it. */
+TY_MUST_USE enum ty_code ty_cuda_end_probe(struct cuda_device *dev, struct ty_error *err);
 
 /* cuda_calibrate.c. Slow lane, nothing in flight. */
 enum ty_code ty_cuda_calibrate(struct cuda_device *dev, bool beside, int64_t most_ns, struct ty_calibration *c, struct ty_error *err);

@@ -389,6 +389,31 @@ static void body_engine_is_noticed(const void *arg)
 	CHECK(atomic_load(&stats->busy) == 1);
 }
 
+/* A probe is out when the last copies have ended: memory is given back when it has ended too, for the driver would wait for it. */
+static void body_probe_is_out(const void *ends)
+{
+	struct ty_error err;
+
+	patience_us = ends ? 0 : 100000;
+	set_up_for(0, "ops=4", TY_PATH_PLANNED, 1);
+	driver.inject("cuLaunchKernel", 2, STANDIN_HANG);
+	driver.set("ops=0");
+	CHECK(submit(0, TY_TO_HOST) == TY_OK);
+	for (uint64_t launches = driver.count("cuLaunchKernel"); driver.count("cuLaunchKernel") == launches;)
+		CHECK(drain(TY_OK) == 0); /* it is seen to wait, so there must be an engine; is there? */
+	driver.set("ops=4");
+	CHECK(drain(TY_OK) == 1);
+	CHECK(!ty_device_unmap_some(b.dev, b.mapping));
+	if (ends)
+		driver.release();
+	ty_device_unmap(b.dev, b.mapping);
+	CHECK(ty_device_health(b.dev, &err) == (ends ? TY_OK : TY_DEVICE_FAILED));
+	ty_device_unregister_host(b.dev, slots);
+	ty_device_close(b.dev);
+	CHECK(!ends || driver.live() == 0);
+}
+
+
 /* In the slow lane the GPU is looked at for so long, and then it is given up. */
 static void body_hung_open(const void *arg)
 {
@@ -426,6 +451,8 @@ static void hung_work(void **state)
 	expect_ok(body_hung_open, NULL);
 	expect_ok(body_hung_map, NULL);
 	expect_ok(body_engine_is_noticed, NULL);
+	expect_ok(body_probe_is_out, &driver);
+	expect_ok(body_probe_is_out, NULL);
 }
 
 /* ---- the call in progress -------------------------------------------------------------------------- */
