@@ -24,8 +24,7 @@
 #define TY_CUDA_SLOT_DEFAULT ((uint64_t)16 << 20)
 #define TY_CUDA_SLOTS 16u        /* that staging memory is cut into, at most ... */
 #define TY_CUDA_SLOTS_LEAST 8u   /* ... and at least, by making them smaller */
-#define TY_CUDA_ALONE_SLOTS 4u   /* of a unit while one direction works ... */
-#define TY_CUDA_BOTH_SLOTS 2u    /* ... and while both do */
+#define TY_CUDA_BOTH_SLOTS 2u    /* of a unit while both directions work; while one does it takes half of them: a batch */
 /* In the engine's process: what its kernels stream through the L2 cache leaves so much of it to tiles that ask to stay, and no more. A unit is two
  * slots while one direction works, and one while both do. Measured on an H100, docs/embed.md. */
 #define TY_CUDA_STAGING_WITHIN ((uint64_t)16 << 20)

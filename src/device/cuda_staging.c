@@ -55,7 +55,7 @@ enum ty_code ty_cuda_plan_staging(struct cuda_device *dev, const struct ty_devic
 	if (dev->tile_given && dev->tile_wanted < TY_CUDA_TILE_LEAST)
 		return ty_fail(err, TY_INVALID, "tile: %llu bytes, expected at least %llu", (unsigned long long)dev->tile_wanted,
 			(unsigned long long)TY_CUDA_TILE_LEAST);
-	dev->unit_slots[0] = dev->tile_given ? 1 : dev->in_process ? 2 : TY_CUDA_ALONE_SLOTS;
+	dev->unit_slots[0] = dev->tile_given ? 1 : dev->in_process ? 2 : TY_CUDA_SLOTS;
 	dev->unit_slots[1] = dev->tile_wanted ? 1 : TY_CUDA_BOTH_SLOTS;
 	dev->keep_tiles = dev->tile_given ? options->keep_tiles : dev->in_process;
 	cut(dev, dev->staging_wanted);
@@ -167,9 +167,14 @@ static uint64_t unit_bytes(const struct cuda_device *dev, struct cuda_lane *lane
 	/* two units at least, so that they overlap */
 	slots = slots > share / 2 ? share / 2 : slots;
 	most = (slots ? slots : 1) * dev->slot_bytes;
-	if (dev->engine.busy || lane->queue.count > 1 || layout->group_count > 1)
+	if (dev->engine.busy || layout->group_count > 1)
 		return most;
 	left = bytes_left(lane, batch);
+	/* of an odd number one takes what the other leaves, where they would be three else */
+	if (!dev->tile_given && slots == share / 2 && share % 2 && left > 2 * most)
+		most += dev->slot_bytes;
+	if (lane->queue.count > 1)
+		return most;
 	if (batch->direction == TY_TO_DEVICE && left > TAIL && left - TAIL < most)
 		return left - TAIL;
 	if (batch->direction == TY_TO_HOST && !lane->at.copy && !lane->at.block && !lane->at.plane && left > TAIL && TAIL < most)

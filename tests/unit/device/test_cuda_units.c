@@ -137,6 +137,54 @@ static void each_end_is_awaited(void **state)
 	engine_free_all();
 }
 
+/* As many launches and copies as a batch needs, and no more: alone it is one unit, beside the other direction two. */
+static void a_batch_is_few_units(void **state)
+{
+	struct ty_device_options o = gpu_options();
+	struct ty_plane planes[16];
+	struct ty_region region = {.length = 32 * GPU_MIB, .allocation_bytes = 32 * GPU_MIB};
+	struct ty_group group = {.block_tokens = 16, .block_count = 8, .block_stride = 256 << 10, .run_bytes = 256 << 10,
+		.plane_count = 16, .planes = planes};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
+	const uint32_t ids[4] = {1, 3, 4, 7};
+	struct ty_copy copies[5];
+	struct ty_batch batches[6], *done[6];
+	const uint64_t launches[6] = {2, 1, 1, 3, 2, 2}; /* the first of a direction is cut once more, for its latency */
+	struct ty_device *dev;
+	struct ty_layout *layout;
+	struct ty_mapping *mapping;
+	struct ty_error err = {0};
+
+	(void)state;
+	engine_alloc(&region);
+	for (uint32_t p = 0; p < 16; p++)
+		planes[p] = (struct ty_plane){0, (uint64_t)p * (2 * GPU_MIB)};
+	o.path = TY_PATH_STAGED;
+	dev = gpu_open(&o);
+	assert_int_equal(ty_layout_create(&pool, 64, 64 * GPU_MIB, &layout, &err), TY_OK); /* chunks of 16 MiB */
+	assert_int_equal(ty_device_map(dev, layout, &region, &mapping, &err), TY_OK);
+	assert_int_equal(ty_device_batch_limit(dev, layout), 5);
+	for (uint32_t i = 0; i < 5; i++)
+		copies[i] = (struct ty_copy){g.slots + i % 4 * (16 * GPU_MIB), ids};
+	g.driver.set("ops=0");
+	for (unsigned i = 0; i < 6; i++) {
+		uint64_t before = g.driver.count("cuLaunchKernel");
+
+		batches[i] = (struct ty_batch){.mapping = mapping, .direction = i < 3 || i == 5 ? TY_TO_HOST : TY_TO_DEVICE, .copies = copies,
+			.count = 5};
+		assert_int_equal(ty_device_submit(dev, &batches[i]), TY_OK);
+		assert_int_equal(g.driver.count("cuLaunchKernel") - before, launches[i]);
+	}
+	g.driver.set("ops=100");
+	for (uint32_t finished = 0; finished < 6;)
+		finished += ty_device_poll(dev, done, 6);
+	g.driver.set("ops=2");
+	ty_device_unmap(dev, mapping);
+	gpu_close(dev);
+	engine_free_all();
+	free(layout);
+}
+
 /* One operation alone is cut so that little of it is gathered before its first copy, or scattered after its last; with more behind
  * it, and while one direction works, a unit is as large as it may be. */
 static void one_alone_is_cut(void **state)
@@ -310,6 +358,7 @@ int main(void)
 		cmocka_unit_test(work_is_joined),
 		cmocka_unit_test(slots_are_shared),
 		cmocka_unit_test(each_end_is_awaited),
+		cmocka_unit_test(a_batch_is_few_units),
 		cmocka_unit_test(one_alone_is_cut),
 		cmocka_unit_test(allocations_are_not_joined),
 		cmocka_unit_test(queues_are_bounded),
