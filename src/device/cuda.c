@@ -379,7 +379,16 @@ static enum ty_code cuda_register(struct ty_device *base, void *memory, size_t b
 
 	if (result == CU_SUCCESS)
 		result = CU(dev, cuMemHostRegister, memory, bytes, CU_HOST_PORTABLE);
-	return result == CU_SUCCESS ? TY_OK : ty_cuda_slow_failed(dev, err, "cuMemHostRegister", result);
+	if (result != CU_SUCCESS)
+		return ty_cuda_slow_failed(dev, err, "cuMemHostRegister", result);
+	if (!dev->host_piece && !dev->host_mixed) {
+		dev->host_piece = bytes;
+		dev->host_phase = (uintptr_t)memory % bytes;
+	} else if (bytes != dev->host_piece || (uintptr_t)memory % bytes != dev->host_phase) {
+		dev->host_piece = 0;
+		dev->host_mixed = true;
+	}
+	return TY_OK;
 }
 
 static void cuda_unregister(struct ty_device *base, void *memory)

@@ -152,6 +152,10 @@ struct cuda_device {
 	struct ty_batch_queue done;
 	uint64_t *upload; /* page-locked, for plane tables */
 	cu_event slow;
+	/* Host memory is registered in pieces of one size, all of them at the same place modulo that: then it can be told whether a copy stays
+	 * in one. 0: nothing is registered, or not so. */
+	uint64_t host_piece, host_phase;
+	bool host_mixed;
 };
 
 struct cuda_mapping {

@@ -205,9 +205,17 @@ static uint32_t fill_planes(struct cuda_lane *lane, const struct ty_batch *batch
 	return 1;
 }
 
+/* Does host memory go on behind `last`, in the same piece of what is registered? In staging it does anyhow. */
+static bool goes_on(const struct cuda_device *dev, const struct cuda_piece *last, const uint8_t *host, uint64_t bytes)
+{
+	const uint64_t first = (uintptr_t)last->host - dev->host_phase, end = (uintptr_t)host + bytes - 1 - dev->host_phase;
+
+	return host == last->host + last->bytes && dev->host_piece && first / dev->host_piece == end / dev->host_piece;
+}
+
 /* Blocks from the cursor on, at most `most` bytes of them; moves the cursor. Returns how many copies they are. */
-static uint32_t fill_job(struct cuda_lane *lane, const struct ty_batch *batch, uint64_t most, struct ty_gather_job *job,
-	struct cuda_piece *pieces)
+static uint32_t fill_job(const struct cuda_device *dev, struct cuda_lane *lane, const struct ty_batch *batch, uint64_t most,
+	struct ty_gather_job *job, struct cuda_piece *pieces)
 {
 	const struct cuda_mapping *m = ty_cuda_mapping(batch);
 	const uint32_t group = lane->at.group;
@@ -227,6 +235,7 @@ static uint32_t fill_job(struct cuda_lane *lane, const struct ty_batch *batch, u
 	job->plane_count = g->plane_count;
 	while (lane->issuing == batch && lane->at.group == group && count < TY_CUDA_UNIT_COPIES) {
 		const struct ty_copy *copy = &batch->copies[lane->at.copy];
+		uint8_t *host = copy->host + g->tile_offset + lane->at.block * block_bytes;
 		uint64_t fit = (most - bytes) / block_bytes;
 		uint32_t blocks = g->blocks_per_chunk - lane->at.block;
 
@@ -237,8 +246,10 @@ static uint32_t fill_job(struct cuda_lane *lane, const struct ty_batch *batch, u
 			break;
 		memcpy(job->blocks + job->block_count, copy->blocks + g->first_block + lane->at.block,
 			blocks * sizeof job->blocks[0]);
-		pieces[count++] = (struct cuda_piece){copy->host + g->tile_offset + lane->at.block * block_bytes, bytes,
-			blocks * block_bytes};
+		if (count && goes_on(dev, &pieces[count - 1], host, blocks * block_bytes))
+			pieces[count - 1].bytes += blocks * block_bytes;
+		else
+			pieces[count++] = (struct cuda_piece){host, bytes, blocks * block_bytes};
 		job->block_count += blocks;
 		bytes += blocks * block_bytes;
 		ty_cuda_next_blocks(lane, blocks);
@@ -313,7 +324,7 @@ cu_result ty_cuda_issue_staged(struct cuda_device *dev, struct cuda_lane *lane, 
 	cu_stream copy = lane->copy[lane->staged_turn];
 	cu_stream before = direction == TY_TO_HOST ? lane->kernel : copy, after = direction == TY_TO_HOST ? copy : lane->kernel;
 	struct ty_gather_job job;
-	uint32_t count = fill_job(lane, unit->batch, unit_bytes(dev, lane, unit->batch), &job, pieces);
+	uint32_t count = fill_job(dev, lane, unit->batch, unit_bytes(dev, lane, unit->batch), &job, pieces);
 	cu_result result;
 
 	unit->awaited = 1;

@@ -185,6 +185,62 @@ static void a_batch_is_few_units(void **state)
 	free(layout);
 }
 
+/* Chunks whose slots lie one behind the other go in one copy, as far as the piece of registered memory goes that they lie in. Where pieces are
+ * not of one size nothing is known of where they end. */
+static void slots_that_adjoin_are_one_copy(void **state)
+{
+	struct ty_device_options o = gpu_options();
+	struct ty_plane planes[16];
+	struct ty_region region = {.length = 32 * GPU_MIB, .allocation_bytes = 32 * GPU_MIB};
+	struct ty_group group = {.block_tokens = 16, .block_count = 8, .block_stride = 256 << 10, .run_bytes = 256 << 10,
+		.plane_count = 16, .planes = planes};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
+	const uint32_t ids[2] = {1, 6};
+	struct ty_copy copies[8];
+	struct ty_batch batches[4], *done[4];
+	const uint64_t expected[4] = {0, 2, 0, 0}, lists[4] = {0, 0, 1, 1};
+	struct ty_device *dev;
+	struct ty_layout *layout;
+	struct ty_mapping *mapping;
+	struct ty_error err = {0};
+
+	(void)state;
+	engine_alloc(&region);
+	for (uint32_t p = 0; p < 16; p++)
+		planes[p] = (struct ty_plane){0, (uint64_t)p * (2 * GPU_MIB)};
+	o.path = TY_PATH_STAGED;
+	assert_int_equal(ty_device_open(&o, &dev, &err), TY_OK);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(ty_device_register_host(dev, g.slots + i * (32 * GPU_MIB), 32 * GPU_MIB, &err), TY_OK);
+	assert_int_equal(ty_layout_create(&pool, 32, 64 * GPU_MIB, &layout, &err), TY_OK); /* chunks of 8 MiB */
+	assert_int_equal(ty_device_map(dev, layout, &region, &mapping, &err), TY_OK);
+	g.driver.set("ops=0");
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t single = g.driver.count("cuMemcpyDtoHAsync"), many = g.driver.count("cuMemcpyBatchAsync_v2");
+
+		for (uint32_t c = 0; c < 8; c++) /* in order, but for the third's, which go down */
+			copies[c] = (struct ty_copy){g.slots + (i == 2 ? 7 - c : c) * (8 * GPU_MIB), ids};
+		batches[i] = (struct ty_batch){.mapping = mapping, .direction = TY_TO_HOST, .copies = copies, .count = 8};
+		if (i == 3)
+			assert_int_equal(ty_device_register_host(dev, g.slots + GPU_SLOT_BYTES, 4096, &err), TY_OK);
+		assert_int_equal(ty_device_submit(dev, &batches[i]), TY_OK);
+		if (i) { /* the first is cut, for its latency */
+			assert_int_equal(g.driver.count("cuMemcpyDtoHAsync") - single, expected[i]);
+			assert_int_equal(g.driver.count("cuMemcpyBatchAsync_v2") - many, lists[i]);
+		}
+	}
+	g.driver.set("ops=100");
+	for (uint32_t finished = 0; finished < 4;)
+		finished += ty_device_poll(dev, done, 4);
+	g.driver.set("ops=2");
+	ty_device_unmap(dev, mapping);
+	ty_device_unregister_host(dev, g.slots + GPU_SLOT_BYTES);
+	ty_device_unregister_host(dev, g.slots + 32 * GPU_MIB);
+	gpu_close(dev);
+	engine_free_all();
+	free(layout);
+}
+
 /* One operation alone is cut so that little of it is gathered before its first copy, or scattered after its last; with more behind
  * it, and while one direction works, a unit is as large as it may be. */
 static void one_alone_is_cut(void **state)
@@ -359,6 +415,7 @@ int main(void)
 		cmocka_unit_test(slots_are_shared),
 		cmocka_unit_test(each_end_is_awaited),
 		cmocka_unit_test(a_batch_is_few_units),
+		cmocka_unit_test(slots_that_adjoin_are_one_copy),
 		cmocka_unit_test(one_alone_is_cut),
 		cmocka_unit_test(allocations_are_not_joined),
 		cmocka_unit_test(queues_are_bounded),
