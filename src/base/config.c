@@ -113,6 +113,8 @@ static const struct ty_option options[] = {
 	  "what a restart holds against its checksum before it serves it again: every 16th chunk, all (full), or none" },
 	{ "log-level", CHOICE, FIELD(log_level), LEVEL, 0, "info", NULL, "error, warn, info or debug" },
 	{ "log-format", FORMAT, FIELD(log_json), 0, 0, "text", NULL, "text, or json: one object a line" },
+	{ "check", CHECK, 0, 0, 0, 0, NULL, NULL,
+	  "say whether the other options, and those of --config, can be taken, and exit: status 0 or 2" },
 	{ "help", HELP, 0, 0, 0, 0, NULL, NULL, "show this and exit" },
 	{ "version", VERSION, 0, 0, 0, 0, NULL, NULL, "show the version and exit" },
 };
@@ -182,7 +184,7 @@ static enum ty_code take_line(struct ty_config *config, char *line, size_t lengt
 		equals--;
 	name_length = (size_t)(equals - name);
 	o = find(name, name_length);
-	if (!o || o->kind == FILENAME || o->kind == HELP || o->kind == VERSION)
+	if (!o || o->kind >= FILENAME) /* those that no file has */
 		return ty_config_refuse(from, "", err, "found option \"%s\", expected one that --help lists for files",
 			ty_config_shown(found, name, name_length));
 	if (!*value)
@@ -239,7 +241,7 @@ struct walk {
 	int at;
 };
 
-/* The next option with its value (null for --help and --version); *o null at the end. */
+/* The next option with its value (null for --check, --help and --version); *o null at the end. */
 static enum ty_code next_argument(struct walk *walk, const struct ty_option **o, const char **value, struct ty_error *err)
 {
 	const struct ty_config_source from = { .file = NULL };
@@ -264,7 +266,7 @@ static enum ty_code next_argument(struct walk *walk, const struct ty_option **o,
 	if (!*o)
 		return ty_fail(err, TY_INVALID, "found option \"--%s\", expected one that --help lists",
 			ty_config_shown(found, arg, length));
-	if ((*o)->kind == HELP || (*o)->kind == VERSION)
+	if ((*o)->kind > FILENAME)
 		return equals ? ty_config_refuse(&from, (*o)->name, err, "found a value, expected none") : TY_OK;
 	if (equals)
 		*value = equals + 1;
@@ -305,6 +307,10 @@ enum ty_code ty_config_parse(struct ty_config *config, int argc, char **argv, bo
 			*(o->kind == HELP ? help : version) = true;
 			return TY_OK;
 		}
+		if (o && o->kind == CHECK && config->check)
+			return ty_config_refuse(&from, o->name, err, "given twice");
+		if (o && o->kind == CHECK)
+			config->check = true;
 	} while (o);
 	if (path)
 		code = take_file(config, path, err);
@@ -312,7 +318,7 @@ enum ty_code ty_config_parse(struct ty_config *config, int argc, char **argv, bo
 		code = next_argument(&walk, &o, &value, err);
 		if (!code && !o)
 			return ty_config_fill_in(config, err);
-		if (!code && o->kind != FILENAME)
+		if (!code && o->kind < FILENAME)
 			code = take(config, o, value, &from, err);
 	}
 	return code;
@@ -327,7 +333,7 @@ static const char *placeholder(enum ty_option_kind kind)
 		[ADDRESS] = " IP:PORT", [TEXT] = " FILE", [DEVICE] = " DEVICE", [TIER] = " TIER", [QUOTA] = " TENANT=HARD,SOFT",
 		[UIDS] = " UIDS",
 		[CHOICE] = " WORD", [FORMAT] = " FORMAT",
-		[FILENAME] = " FILE", [HELP] = "", [VERSION] = "",
+		[FILENAME] = " FILE", [CHECK] = "", [HELP] = "", [VERSION] = "",
 	};
 	return names[kind];
 }
@@ -405,6 +411,7 @@ void ty_config_dump(const struct ty_config *config, void (*line)(void *user, con
 				line(user, o->name, config->tier[t]);
 			break;
 		case FILENAME:
+		case CHECK:
 		case HELP:
 		case VERSION:
 			break;

@@ -92,6 +92,7 @@ struct ty_config {
 
 	int log_level;          /* --log-level     error, warn, info, debug; default info */
 	bool log_json;          /* --log-format    text, json; default text */
+	bool check;             /* --check         it was only to be seen whether the others hold */
 };
 
 /* Defaults, then --config FILE (lines "name = value", # comments), then the command line. TY_INVALID names the option (and

@@ -337,6 +337,7 @@ enum ty_code ty_config_set(struct ty_config *config, const struct ty_option *o, 
 	case UIDS:
 		return set_uids(config, o, value, from, err);
 	case FILENAME:
+	case CHECK:
 	case HELP:
 	case VERSION:
 		assert(false);

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "actors/tier.h"
 #include "base/log.h"
 #include "notify.h"
 #include "run.h"
@@ -56,6 +57,23 @@ static int supervisor_socket(void)
 	return (int)fd;
 }
 
+/* As far as the words go; what the machine says to them is seen at a start. */
+static int check(const struct ty_config *config)
+{
+	enum ty_code code = TY_OK;
+	struct ty_tier_config tier;
+	struct ty_error err;
+
+	for (uint32_t i = 0; code == TY_OK && i < config->tier_count; i++)
+		code = ty_tier_parse(config->tier[i], &tier, &err);
+	if (code != TY_OK) {
+		fprintf(stderr, "tyerd: %s\n", err.text);
+		return 2;
+	}
+	puts("tyerd: the configuration holds");
+	return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	static struct ty_config config;
@@ -76,6 +94,8 @@ int main(int argc, char **argv)
 		puts("tyerd " TY_VERSION);
 		return EXIT_SUCCESS;
 	}
+	if (config.check)
+		return check(&config);
 	fill_standard_descriptors();
 	if (!raise_descriptor_limit())
 		return EXIT_FAILURE;

@@ -35,7 +35,7 @@
 #define EXIT_NEVER_BEGAN 126 /* of a new process that could not become the worker's program */
 #define NO_PROCESS_MS 1000   /* until a fork that failed is tried again */
 #define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us and --drain-timeout-us, before a worker that was asked to stop is killed */
-#define CHECK_MS 10000       /* for a new program to say its version */
+#define CHECK_MS 10000       /* for a new program to say whether it takes the configuration */
 #define UNREADY_MAX 3        /* workers in a row that crash or are killed over a kept cache before they are ready: it is given up */
 #define REASON_MAX 200
 
@@ -279,12 +279,86 @@ static void plan_next(struct supervisor *s, bool began, bool refused)
 	ty_notify(status, -1);
 }
 
-/* This process becomes the program that lies at its path now. */
+/* ---- upgrade ------------------------------------------------------------------------------------------- */
+
+/* In a new process: the program at our path, asked whether it takes our options and the file as they are now. */
+static void become_checker(const struct supervisor *s, char **argv, int words)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null >= 0)
+		dup2(null, STDOUT_FILENO);
+	dup2(words, STDERR_FILENO);
+	execv(s->path, argv);
+	_exit(127);
+}
+
+/* Its exit status, once it has ended; -1: it did not in time, or by a signal. */
+static int wait_for_checker(pid_t pid)
+{
+	int64_t deadline = now_ms() + CHECK_MS;
+	int status = -1;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (now_ms() > deadline)
+			kill(pid, SIGKILL);
+		(void)poll(NULL, 0, 5);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Would the program at our path run with the configuration as it is now? What is there may be half a file, or one that knows other
+ * options than we do: then nobody would be left who holds the cache. If not, `why` says so, in its own words if it has any. */
+static bool program_takes_it(const struct supervisor *s, char why[REASON_MAX])
+{
+	char words[REASON_MAX], *said = words, **argv;
+	int ends[2], argc = 0, status = -1;
+	ssize_t length = 0;
+	pid_t pid;
+
+	while (s->argv[argc])
+		argc++;
+	argv = calloc((size_t)argc + 2, sizeof *argv);
+	if (!argv || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+		snprintf(why, REASON_MAX, "%s", strerror(errno));
+		free(argv);
+		return false;
+	}
+	argv[0] = s->argv[0];
+	argv[1] = (char *)(uintptr_t)"--check";
+	memcpy(argv + 2, s->argv + 1, ((size_t)argc - 1) * sizeof *argv);
+	pid = fork();
+	if (pid == 0)
+		become_checker(s, argv, ends[1]);
+	if (pid > 0)
+		status = wait_for_checker(pid);
+	if (status != 0)
+		length = read(ends[0], words, sizeof words - 1);
+	close(ends[0]);
+	close(ends[1]);
+	free(argv);
+	words[length > 0 ? length : 0] = '\0';
+	words[strcspn(words, "\n")] = '\0';
+	if (strncmp(words, "tyerd: ", 7) == 0)
+		said += 7;
+	if (*said)
+		ty_escape(why, REASON_MAX, said, strlen(said), TY_ESCAPE_TEXT, NULL);
+	else
+		snprintf(why, REASON_MAX, "%.150s --check fails", s->path);
+	return status == 0;
+}
+
+/* This process becomes the program that lies at its path now, with the configuration as it is now. */
 static void upgrade(struct supervisor *s)
 {
+	char why[REASON_MAX];
 	int none = -1;
 
 	snprintf(s->reason, sizeof s->reason, "upgrade");
+	if (!program_takes_it(s, why)) { /* any more */
+		ty_log(TY_LOG_ERROR, "supervisor", "the upgrade is left: %s", why);
+		return;
+	}
 	ty_log(TY_LOG_INFO, "supervisor", "going on as %s", s->path);
 	if (export_history(s) && ty_kept_hand_on(s->kept, &none))
 		execv(s->path, s->argv);
@@ -323,45 +397,7 @@ static bool reap(struct supervisor *s, int *exit_status)
 	return s->pid && waitpid(s->pid, &status, WNOHANG) == s->pid && ended(s, status, exit_status);
 }
 
-/* ---- upgrade ------------------------------------------------------------------------------------------- */
-
-/* Does the program at our path run at all? What is there may be half a file. */
-static bool program_runs(const struct supervisor *s)
-{
-	char *const argv[] = {s->argv[0], (char *)"--version", NULL};
-	int64_t deadline = now_ms() + CHECK_MS;
-	pid_t pid = fork();
-	int status = -1;
-
-	if (pid == 0) {
-		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-
-		if (null >= 0)
-			dup2(null, STDOUT_FILENO);
-		execv(s->path, argv);
-		_exit(127);
-	}
-	if (pid < 0)
-		return false;
-	while (waitpid(pid, &status, WNOHANG) == 0) {
-		if (now_ms() > deadline)
-			kill(pid, SIGKILL);
-		(void)poll(NULL, 0, 5);
-	}
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/* The configuration as it is now, by our own understanding of it. */
-static bool configuration_holds(const struct supervisor *s, struct ty_error *err)
-{
-	static struct ty_config config;
-	bool help, version;
-	int argc = 0;
-
-	while (s->argv[argc])
-		argc++;
-	return ty_config_parse(&config, argc, s->argv, &help, &version, err) == TY_OK;
-}
+/* ---- signals ------------------------------------------------------------------------------------------- */
 
 static void ask_to_stop(struct supervisor *s, enum intent intent)
 {
@@ -374,22 +410,20 @@ static void ask_to_stop(struct supervisor *s, enum intent intent)
 
 static void on_hangup(struct supervisor *s)
 {
-	struct ty_error err = {.text = ""};
+	char why[REASON_MAX];
 
 	if (s->intent != RUN)
 		return;
-	if (!configuration_holds(s, &err)) {
-		ty_log(TY_LOG_ERROR, "supervisor", "no upgrade: %s", err.text);
+	if (!program_takes_it(s, why)) {
+		ty_log(TY_LOG_ERROR, "supervisor", "no upgrade: %s", why);
 		return;
 	}
-	if (!program_runs(s)) {
-		ty_log(TY_LOG_ERROR, "supervisor", "no upgrade: %s --version fails", s->path);
+	if (!s->pid) { /* between two workers */
+		upgrade(s);
 		return;
 	}
 	ty_log(TY_LOG_INFO, "supervisor", "upgrade: the worker is asked to stop");
 	ask_to_stop(s, UPGRADE);
-	if (!s->pid) /* between two workers */
-		upgrade(s);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------------ */

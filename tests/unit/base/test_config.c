@@ -186,6 +186,21 @@ static void help_and_version(void **state)
 	REFUSED("--help: found a value", "--help=yes");
 }
 
+static void check_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--workers", "2"), TY_OK);
+	assert_false(config.check);
+	/* unlike --help it looks at all that there is */
+	assert_int_equal(PARSE("--check", "--workers", "2"), TY_OK);
+	assert_true(config.check);
+	assert_int_equal(config.workers, 2);
+	REFUSED("--workers: found \"many\"", "--check", "--workers", "many");
+	assert_int_equal(PARSE("--config", "/nonexistent", "--check"), TY_IO);
+	REFUSED("--check: given twice", "--check", "--check");
+	REFUSED("--check: found a value", "--check=on");
+}
+
 static void command_line_refusals(void **state)
 {
 	char args[40][40], long_value[400];
@@ -291,6 +306,7 @@ static void file_refusals(void **state)
 		{ "workers = # none\n", ":1: workers: found no value" },
 		{ "= 5\n", ":1: found option \"\"" },
 		{ "--workers = 5\n", ":1: found option \"--workers\"" },
+		{ "check = on\n", ":1: found option \"check\"" },
 		{ "worker = 5\n", ":1: found option \"worker\"" },
 		{ "workers\x1b[2J = 5\n", ":1: found option \"workers\\x1b[2J\"" },
 		{ "workers = 1\nworkers = 1\n", ":2: workers: given twice" },
@@ -378,6 +394,7 @@ int main(void)
 		cmocka_unit_test(policies_and_quotas),
 		cmocka_unit_test(sizes_are_rounded),
 		cmocka_unit_test(help_and_version),
+		cmocka_unit_test(check_alone),
 		cmocka_unit_test(command_line_refusals),
 		cmocka_unit_test(file_and_order),
 		cmocka_unit_test(file_refusals),
