@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # log_disk_full.py TYERD TYER TYER-BENCH: the log's disk is full, or nobody reads the pipe that it is. The service serves, counts the
-# lines that it lost, and ends as it should.
+# lines that it lost, and ends as it should; also if standard output is that pipe, and a worker has to be started again.
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 
-from outside import begin_pings, check, end_pings, finish
+from outside import begin_pings, check, end_pings, finish, until, wait_gone
 
 tyerd, tyer, bench = sys.argv[1:4]
 
@@ -49,4 +50,34 @@ except BlockingIOError:
     pass
 os.set_blocking(pipe, True)
 serve("a pipe that nobody reads", pipe, 0)
+
+
+def start_again(output):
+    """Both standard output and standard error are the pipe."""
+    with tempfile.TemporaryDirectory(prefix="tyer-log-") as folder:
+        url = f"ipc://{folder}/rpc.sock"
+        service = subprocess.Popen([tyerd, "--listen", url, "--attach", f"{folder}/attach.sock", "--device", "host", "--http", "off", "--l1-size",
+                                    "128MiB"], stdout=output, stderr=output)
+
+        def status():
+            r = subprocess.run([tyer, "status", "--json", "--connect", url], capture_output=True, text=True, timeout=60)
+            return json.loads(r.stdout) if r.returncode == 0 else None
+
+        until(status)
+        worker = int(open(f"/proc/{service.pid}/task/{service.pid}/children").read())
+        os.kill(worker, signal.SIGKILL)
+        wait_gone(worker)
+        until(lambda: (status() or {}).get("restart", {}).get("restarts") == 1)
+        service.terminate()
+        check("nobody reads either output: exit 0", service.wait(timeout=120) == 0)
+
+        # and one that cannot serve ends, though nobody hears why
+        refused = subprocess.run([tyerd, "--listen", url, "--attach", folder, "--device", "host", "--http", "off"],
+                                 stdout=output, stderr=output, timeout=120)
+        check("nobody hears why it cannot serve: exit 1", refused.returncode == 1, refused)
+        refused = subprocess.run([tyerd, "--listen", "nowhere"], stdout=output, stderr=output, timeout=120)
+        check("nobody hears what is wrong with an option: exit 2", refused.returncode == 2, refused)
+
+
+start_again(pipe)
 finish()

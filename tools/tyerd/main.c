@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "notify.h"
 #include "run.h"
+#include "say.h"
 
 /* Descriptors 0 to 2 exist: nothing that is opened later may be taken for one of them. */
 static void fill_standard_descriptors(void)
@@ -36,8 +37,8 @@ static bool raise_descriptor_limit(void)
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return true;
 	if (limit.rlim_max < DESCRIPTORS_MIN) {
-		fprintf(stderr, "tyerd: %llu descriptors may be open (ulimit -Hn), expected %d or more\n", (unsigned long long)limit.rlim_max,
-			DESCRIPTORS_MIN);
+		ty_say(STDERR_FILENO, "tyerd: %llu descriptors may be open (ulimit -Hn), expected %d or more\n",
+			(unsigned long long)limit.rlim_max, DESCRIPTORS_MIN);
 		return false;
 	}
 	limit.rlim_cur = limit.rlim_max;
@@ -67,7 +68,7 @@ static int check(const struct ty_config *config)
 	for (uint32_t i = 0; code == TY_OK && i < config->tier_count; i++)
 		code = ty_tier_parse(config->tier[i], &tier, &err);
 	if (code != TY_OK) {
-		fprintf(stderr, "tyerd: %s\n", err.text);
+		ty_say(STDERR_FILENO, "tyerd: %s\n", err.text);
 		return 2;
 	}
 	puts("tyerd: the configuration holds");
@@ -83,7 +84,7 @@ int main(int argc, char **argv)
 	int supervisor;
 
 	if (ty_config_parse(&config, argc, argv, &help, &version, &err) != TY_OK) {
-		fprintf(stderr, "tyerd: %s\n", err.text);
+		ty_say(STDERR_FILENO, "tyerd: %s\n", err.text);
 		return 2;
 	}
 	if (help) {

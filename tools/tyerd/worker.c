@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "notify.h"
 #include "run.h"
+#include "say.h"
 
 #define LAST_WORDS_MS 50 /* at a device's fault; it is to be over within 100 ms */
 #define SEEN_MS 1000
@@ -210,14 +211,14 @@ static void say_ready(const struct ty_service *service)
 {
 	const struct ty_config *config = service->config;
 	const char *colon = service->http_port ? strrchr(config->http, ':') : NULL;
+	char http[sizeof config->http + 8];
 
-	printf("tyerd ready: listen=%s attach=%s http=", config->listen, config->attach);
 	if (colon)
-		printf("%.*s:%u", (int)(colon - config->http), config->http, service->http_port);
+		snprintf(http, sizeof http, "%.*s:%u", (int)(colon - config->http), config->http, service->http_port);
 	else
-		printf("%s", config->http);
-	printf(" boot=%016llx\n", (unsigned long long)service->boot);
-	fflush(stdout);
+		snprintf(http, sizeof http, "%s", config->http);
+	ty_say(STDOUT_FILENO, "tyerd ready: listen=%s attach=%s http=%s boot=%016llx\n", config->listen, config->attach, http,
+		(unsigned long long)service->boot);
 }
 
 int ty_worker_run(const struct ty_config *config, struct ty_kept *kept)
@@ -235,12 +236,12 @@ int ty_worker_run(const struct ty_config *config, struct ty_kept *kept)
 	ty_config_dump(config, log_option, NULL);
 	inherit(&heritage, kept);
 	if (ty_service_start(config, &heritage, &service, &err) != TY_OK) {
-		fprintf(stderr, "tyerd: %s: %s\n", ty_code_name(err.code), err.text);
+		ty_say(STDERR_FILENO, "tyerd: %s: %s\n", ty_code_name(err.code), err.text);
 		close(signals);
 		return EXIT_FAILURE;
 	}
+	ty_notify("READY=1", -1); /* first: whoever should read the line may not */
 	say_ready(service);
-	ty_notify("READY=1", -1);
 	status = wait_for_signal(service, signals);
 	ty_notify("STOPPING=1", -1);
 	ty_service_stop(service);
