@@ -102,6 +102,9 @@ enum ty_code ty_service_open_cache(struct ty_service *base, const struct ty_heri
 				r->found.nameless ? "; whose some are is not known any more" : "");
 			return code;
 		}
+		/* That passes, and a new cache would need as much: whoever started us keeps this one, and tries again. */
+		if (code == TY_NO_MEMORY)
+			return code;
 		snprintf(r->refused, sizeof r->refused, "%s", err->text);
 		ty_log(TY_LOG_WARN, "main", "the cache of the process before cannot be used and is given up: %s", err->text);
 	}

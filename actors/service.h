@@ -103,7 +103,7 @@ struct ty_service {
 
 /* Start everything; on TY_OK requests are answered (devices may still be opening). Undoes what it did on failure. `heritage` may
  * be null: an empty cache. Its descriptors are the service's, whatever comes out: if they cannot be used (restart.refused
- * says why) the cache begins empty. */
+ * says why) the cache begins empty. But not for want of memory: TY_NO_MEMORY, for another try with the same descriptors. */
 TY_MUST_USE enum ty_code ty_service_start(const struct ty_config *config, const struct ty_heritage *heritage,
 	struct ty_service **out, struct ty_error *err);
 /* heritage.c: its memory, before all else. */

@@ -7,6 +7,7 @@
 #include "actors/service.h"
 #include "cache/checksum.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -169,6 +170,49 @@ static void test_damaged_table_is_refused(void **state)
 	expect(100, CHUNKS, CHUNKS);
 }
 
+/* ---- no memory ------------------------------------------------------------------------------------------- */
+
+enum ty_code __real_ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out, struct ty_slots_found *found,
+	struct ty_error *err);
+enum ty_code __wrap_ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out, struct ty_slots_found *found,
+	struct ty_error *err);
+static bool out_of_memory;
+
+/* The linker puts it before the other one. */
+enum ty_code __wrap_ty_slots_adopt(const struct ty_arena *arena, int fd, struct ty_slots **out, struct ty_slots_found *found,
+	struct ty_error *err)
+{
+	if (out_of_memory)
+		return ty_fail(err, TY_NO_MEMORY, "slot table: no memory to take it over");
+	return __real_ty_slots_adopt(arena, fd, out, found, err);
+}
+
+static void try_without_memory(int arena, int slots)
+{
+	struct ty_heritage heritage = {.arena = dup(arena), .slots = dup(slots), .record = -1, .http = -1};
+	struct ty_service *none = NULL;
+	struct ty_error err = {.text = ""};
+
+	out_of_memory = true;
+	assert_int_equal(ty_service_start(&service.config, &heritage, &none, &err), TY_NO_MEMORY);
+	out_of_memory = false;
+	assert_null(none);
+	assert_non_null(strstr(err.text, "no memory to take it over"));
+	/* they were the service's */
+	assert_int_equal(fcntl(heritage.arena, F_GETFD), -1);
+	assert_int_equal(fcntl(heritage.slots, F_GETFD), -1);
+}
+
+/* The cache is not given up for it: a service that is tried again when there is some has all of it. */
+static void test_no_memory_to_take_it_over(void **state)
+{
+	(void)state;
+	store(100, CHUNKS);
+	h_restart(&service, try_without_memory);
+	assert_true(service.service->restart.adopted);
+	expect(100, CHUNKS, CHUNKS);
+}
+
 static void test_another_size_is_refused(void **state)
 {
 	(void)state;
@@ -269,6 +313,7 @@ int main(void)
 		H_TEST_OF(test_damaged_contents_are_a_miss, setup, h_teardown),
 		H_TEST_OF(test_a_sample_that_is_damaged, setup, h_teardown),
 		H_TEST_OF(test_damaged_table_is_refused, setup, h_teardown),
+		H_TEST_OF(test_no_memory_to_take_it_over, setup, h_teardown),
 		H_TEST_OF(test_another_size_is_refused, setup, h_teardown),
 		H_TEST_OF(test_missing_sums_are_made, setup, h_teardown),
 	};
