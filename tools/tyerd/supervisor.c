@@ -371,9 +371,10 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 	bool refused = never_began(status) || (WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2));
 
 	s->ended = now_ms();
-	while (receive(s)) /* its last words */
+	while (s->channel >= 0 && receive(s)) /* its last words */
 		;
-	close(s->channel);
+	if (s->channel >= 0)
+		close(s->channel);
 	s->channel = -1;
 	if (s->intent == UPGRADE)
 		upgrade(s); /* and if that fails, as if it had died */
@@ -503,8 +504,9 @@ static int supervise(struct supervisor *s)
 		(void)poll(p, 2 + TY_PAGES_POLLED, patience(s, until));
 		while (s->channel >= 0 && p[1].revents & POLLIN && receive(s))
 			;
-		if (p[1].revents & POLLHUP && s->channel >= 0 && !(p[1].revents & POLLIN)) {
-			close(s->channel); /* it says nothing more; its end comes as a signal */
+		/* It says nothing more, which poll would tell of without end; its own end comes as a signal, and a driver may keep it for seconds. */
+		if (p[1].revents & POLLHUP && s->channel >= 0) {
+			close(s->channel);
 			s->channel = -1;
 		}
 		serve_pages(s);
