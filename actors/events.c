@@ -122,7 +122,6 @@ static void tell(void *self, struct ty_msg *msg)
 	send_batch(e, &batch);
 	/* release: pairs with the load before a snapshot */
 	atomic_store_explicit(&service->events_stats.events, e->sequence, memory_order_release);
-	atomic_store_explicit(&service->events_stats.subscribers, e->socket->edge.open, memory_order_relaxed);
 	free(list);
 }
 
@@ -205,8 +204,10 @@ static void wake(void *self)
 static int64_t poll_edge(void *self, int64_t now)
 {
 	struct events *e = self;
+	int64_t next = ty_rpc_edge_poll(&e->socket->edge, now);
 
-	return ty_rpc_edge_poll(&e->socket->edge, now);
+	atomic_store_explicit(&e->socket->service->events_stats.subscribers, e->socket->edge.open, memory_order_relaxed);
+	return next;
 }
 
 static void stop(void *self)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from outside import begin_pings, check, end_pings, finish
+from outside import begin_pings, check, end_pings, finish, until
 from subscriber import DELETED, DROPPED, EVICTED, MOVED, STORED, Subscriber
 
 tyerd, tyer, bench = sys.argv[1:4]
@@ -210,6 +210,14 @@ def follow(service, trace):
         s.close()
     late = Subscriber(service.events)
     check("others may still come", late.greeting == b"\0SP\0\0\x20\0\0")
+
+    def subscribers():
+        return json.loads(service.tool("status", "--json").stdout)["counters"]["tyer_events_subscribers"]
+
+    # whether or not there is anything to tell
+    until(lambda: subscribers() == 2)
+    late.socket.close()
+    until(lambda: subscribers() == 1)
 
 
 def control(service, trace):
