@@ -16,6 +16,7 @@
  *
  * An actor is in at most one queue, once: its mailbox's IDLE tag sees to that. Order is first in,
  * first out up to what runs concurrently; an actor put at the back is reached after all before it.
+ * (tests/model/ring.pml, tests/model/spill.pml)
  */
 #ifndef TY_RUNTIME_RUNQ_H
 #define TY_RUNTIME_RUNQ_H
