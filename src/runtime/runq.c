@@ -100,15 +100,14 @@ bool ty_runq_put_last(struct ty_runq *q, struct ty_actor *actor)
 /* Owner: move from the spill to the ring what fits. */
 static void refill(struct ty_runq *q)
 {
-	struct ty_actor *tail = q->spill_tail;
 	struct ty_actor *chain = atomic_exchange_explicit(&q->spill, NULL, memory_order_acquire);
 
 	while (chain) {
 		struct ty_actor *next = chain->run_next;
 
 		if (!ring_put(q, chain)) {
-			q->spill_tail = tail;
-			atomic_store_explicit(&q->spill, chain, memory_order_seq_cst); /* as in spill_put */
+			/* as in spill_put; its tail is what it was */
+			atomic_store_explicit(&q->spill, chain, memory_order_seq_cst);
 			return;
 		}
 		chain = next;
