@@ -390,7 +390,7 @@ const struct ty_metric ty_metrics[] = {
 	RPC("requests_open", TY_GAUGE, rpc_u32, open, "Requests received whose reply is not out yet."),
 	{"tyer_request_seconds", TY_HISTOGRAM, "seconds", latency, 0, "Time from a request's receipt to its answer."},
 	RPC("receive_errors", TY_COUNTER, rpc_u64, receive_errors, "Accepts and receives that failed."),
-	RPC("replies_unsent", TY_COUNTER, rpc_u64, unsent, "Replies that the client did not take; its connection was closed."),
+	RPC("replies_unsent", TY_COUNTER, rpc_u64, unsent, "Replies that the client did not take, or for which there was no memory; its connection was closed."),
 	RPC("connections", TY_GAUGE, rpc_u32, connections, "Connections for requests."),
 	RPC("connections_accepted", TY_COUNTER, rpc_u64, connections_accepted, "Connections for requests that came."),
 	RPC("connections_refused", TY_COUNTER, rpc_u64, connections_refused, "Of those, closed at once: too many, or no memory."),

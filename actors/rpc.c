@@ -224,21 +224,25 @@ static void reply(struct rpc *rpc, struct ty_rpc_slot *slot)
 	if (connection && verb == TYER__V1__REQUEST__VERB_REGISTER && exchange->code == TY_OK)
 		connection->device = exchange->reply.registered.device + 1;
 	if (connection) {
-		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
+		frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc, &connection->reserve);
 		if (!frame && exchange->code == TY_OK) {
 			exchange->code = ty_fail(&exchange->error, TY_NO_MEMORY, "no memory for the reply");
-			frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc);
+			frame = ty_rpc_reply_pack(slot, rpc->service->boot, ipc, &connection->reserve);
 		}
-		if (!frame) /* not even a few bytes: the client's deadline tells it */
-			ty_log(TY_LOG_ERROR, "rpc", "no memory for a reply: %s stays unanswered", ty_verb_name(verb));
 	}
 	count(&rpc->service->rpc_stats.replies[exchange->code], 1);
 	note_latency(rpc, exchange, verb);
 	put_slot(rpc, slot); /* before the reply is out: with it in hand the client may use the id again */
-	if (frame)
+	if (frame) {
 		ty_rpc_edge_send(connection, frame);
-	else
-		finish(rpc, held);
+		return;
+	}
+	finish(rpc, held);
+	if (!connection)
+		return;
+	/* Its reserve is on the way out already. Whoever hears nothing would wait; the connection's end tells it at once. */
+	count(&rpc->service->rpc_stats.unsent, 1 + connection->replies);
+	ty_rpc_edge_close(connection, "no memory for a reply");
 }
 
 static void refuse_here(struct rpc *rpc, struct ty_rpc_slot *slot, enum ty_code code, const char *fmt, ...) TY_PRINTF(4, 5);

@@ -66,7 +66,7 @@ struct ty_rpc_stats {
 	_Atomic uint64_t malformed, latency_us_sum[TY_VERBS];
 	_Atomic uint64_t latency[TY_VERBS][TY_LATENCY_BUCKETS]; /* answers that took at most ty_latency_bound_us[i] */
 	_Atomic uint64_t receive_errors; /* accepts and receives that failed, other than by the client's close */
-	_Atomic uint64_t unsent;         /* replies that the client did not take in time: its connection was closed */
+	_Atomic uint64_t unsent;         /* replies that the client did not take in time, or without memory for them: its connection was closed */
 	_Atomic uint32_t open;           /* requests not answered yet */
 	_Atomic uint32_t connections;
 	_Atomic uint64_t connections_accepted;

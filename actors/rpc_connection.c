@@ -76,7 +76,10 @@ static void drop_first(struct ty_rpc_connection *c)
 	c->edge->reply_bytes -= reply->size;
 	if (reply->request)
 		c->edge->calls->replied(c->edge->owner, reply);
-	free(reply);
+	if (reply->reserved)
+		c->reserve = reply;
+	else
+		free(reply);
 }
 
 static int64_t send_deadline(const struct ty_rpc_connection *c)
@@ -110,6 +113,8 @@ static void end(struct ty_rpc_connection *c)
 	c->late_at = TY_NEVER;
 	while (c->first)
 		drop_first(c);
+	free(c->reserve);
+	c->reserve = NULL;
 	free(c->body);
 	c->body = NULL;
 	c->next_free = edge->free;
@@ -526,11 +531,12 @@ void ty_rpc_connection_begin(struct ty_rpc_connection *c, int fd, uint64_t uid, 
 	c->from = c->to = 0;
 	c->first = NULL;
 	c->last = &c->first;
-	assert(!c->body && !c->slots && c->requests == 0 && c->replies == 0 && c->reply_bytes == 0 && c->late_at == TY_NEVER);
+	assert(!c->body && !c->reserve && !c->slots && c->requests == 0 && c->replies == 0 && c->reply_bytes == 0 && c->late_at == TY_NEVER);
 	c->deadline = frame_deadline(edge);
 	c->secure = !edge->tls;
 	c->events = EPOLLIN;
 	greeting->request = greeting->held = false;
+	greeting->reserved = true;
 	greeting->size = GREETING_BYTES;
 	make_greeting(greeting->bytes, edge->protocol->ours);
 	if (!ty_waiter_add(&edge->waiter, fd, c->events, (uintptr_t)c) ||

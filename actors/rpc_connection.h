@@ -22,6 +22,8 @@
 #define TY_RPC_HEADER_ROOM 64                              /* of a frame beyond max_request_bytes; at least 4 * HOPS_MAX */
 #define TY_RPC_READ_BYTES 4096                             /* received at once; a longer frame gets memory of its own */
 #define TY_RPC_TRANSFER_BYTES 64                           /* received at once, at least, when it is a transfer; a PING is less */
+#define TY_RPC_RESERVE_BYTES 640                           /* of a frame with any reply that has no parts of its own length: such a one has room
+                                                              on each connection also when there is no memory */
 #define TY_RPC_CONNECTIONS_MAX (4 * TY_MAX_CLIENTS + 64)   /* one more is closed at once */
 #define TY_RPC_CONNECTION_REQUESTS 128                     /* in the house; one more answers BUSY. Twice a ty_client's most */
 #define TY_RPC_CONNECTION_REPLIES 64                       /* that wait to be sent: until some are, nothing more is read */
@@ -56,6 +58,7 @@ struct ty_rpc_reply {
 	int64_t deadline; /* of its sending, which has begun; else TY_NEVER */
 	bool request;     /* answers one (the greeting does not) */
 	bool held;        /* that one came before the stop, which waits for it */
+	bool reserved;    /* it is the connection's reserve, and comes back to it */
 	size_t size, sent;
 	uint8_t bytes[];
 };
@@ -79,6 +82,7 @@ struct ty_rpc_connection {
 	size_t body_size, body_got;
 
 	struct ty_rpc_reply *first, **last;
+	struct ty_rpc_reply *reserve; /* room for TY_RPC_RESERVE_BYTES, for want of memory; the greeting is its first use. Null: it is on its way out */
 	uint32_t replies;
 	uint64_t reply_bytes;
 
@@ -176,7 +180,7 @@ size_t ty_rpc_read_hops(const uint8_t *bytes, size_t length);
 
 #define TY_RPC_GREETING_BYTES 8
 
-/* A connection that is free takes this socket; `greeting` has room for TY_RPC_GREETING_BYTES. Both are the connection's from here on. */
+/* A connection that is free takes this socket; `greeting` has room for TY_RPC_RESERVE_BYTES. Both are the connection's from here on. */
 void ty_rpc_connection_begin(struct ty_rpc_connection *c, int fd, uint64_t uid, struct ty_rpc_reply *greeting);
 /* Epoll tells something of it. */
 void ty_rpc_connection_event(struct ty_rpc_connection *c, uint32_t events);

@@ -96,7 +96,7 @@ static void admit(struct ty_rpc_edge *edge, int fd)
 		refuse(edge, fd);
 		return;
 	}
-	greeting = malloc(sizeof *greeting + TY_RPC_GREETING_BYTES);
+	greeting = malloc(sizeof *greeting + TY_RPC_RESERVE_BYTES);
 	if (greeting)
 		c = take_free(edge);
 	if (!c) {
@@ -234,6 +234,7 @@ void ty_rpc_edge_free(struct ty_rpc_edge *edge)
 			c->first = reply->next;
 			free(reply);
 		}
+		free(c->reserve);
 		free(c->body);
 		free(c);
 	}

@@ -119,7 +119,23 @@ static uint8_t *put64(uint8_t *out, uint64_t value)
 	return out;
 }
 
-struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t boot, bool ipc)
+/* An error's text may become twice as long by what it quotes. */
+_Static_assert(9 + 4 * TY_RPC_HOPS_MAX + 2 * sizeof(((struct ty_error *)0)->text) + 64 <= TY_RPC_RESERVE_BYTES, "any error fits into the reserve");
+
+static struct ty_rpc_reply *frame_of(size_t bytes, struct ty_rpc_reply **reserve)
+{
+	struct ty_rpc_reply *frame = malloc(sizeof *frame + bytes);
+
+	if (frame) {
+		frame->reserved = false;
+	} else if (*reserve && bytes <= TY_RPC_RESERVE_BYTES) {
+		frame = *reserve; /* `reserved` stays */
+		*reserve = NULL;
+	}
+	return frame;
+}
+
+struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t boot, bool ipc, struct ty_rpc_reply **reserve)
 {
 	const struct ty_exchange *exchange = &slot->exchange;
 	Tyer__V1__Reply reply = TYER__V1__REPLY__INIT;
@@ -146,7 +162,7 @@ struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t 
 		reply.blocks_in_use = exchange->blocks_in_use;
 	}
 	bytes = tyer__v1__reply__get_packed_size(&reply);
-	frame = malloc(sizeof *frame + 9 + slot->trace_bytes + bytes);
+	frame = frame_of(9 + slot->trace_bytes + bytes, reserve);
 	if (!frame)
 		return NULL;
 	out = frame->bytes;

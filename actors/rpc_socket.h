@@ -42,7 +42,8 @@ struct ty_rpc_socket {
 /* Frees the request and the parts of a reply that lie on the heap. */
 void ty_rpc_slot_clear(struct ty_rpc_slot *slot);
 
-/* rpc_reply.c: the exchange's reply as a frame, null if there is no memory for it. */
-struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t boot, bool ipc);
+/* rpc_reply.c: the exchange's reply as a frame. Without memory it is made in *reserve, which is null then; null if that is not there, or too
+ * small. What is no more than an error never is. */
+struct ty_rpc_reply *ty_rpc_reply_pack(const struct ty_rpc_slot *slot, uint64_t boot, bool ipc, struct ty_rpc_reply **reserve);
 
 #endif

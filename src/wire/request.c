@@ -15,20 +15,23 @@
  * live at any time from above. */
 struct budget {
 	size_t left;
-	bool exceeded;
+	bool exceeded, no_memory;
 };
 
 static void *budget_alloc(void *data, size_t size)
 {
 	struct budget *b = data;
 	size_t cost;
+	void *memory;
 
 	if (__builtin_add_overflow(size, (size_t)HEAP_OVERHEAD, &cost) || cost > b->left) {
 		b->exceeded = true;
 		return NULL;
 	}
 	b->left -= cost;
-	return malloc(size != 0 ? size : 1);
+	memory = malloc(size != 0 ? size : 1);
+	b->no_memory |= memory == NULL;
+	return memory;
 }
 
 static void budget_free(void *data, void *pointer)
@@ -49,6 +52,8 @@ static enum ty_code unpack(const ProtobufCMessageDescriptor *type, const void *b
 	if (budget.exceeded)
 		return ty_fail(err, TY_LIMIT, "%s of %zu bytes would take more than %zu bytes to unpack", what, length,
 			length * TY_UNPACK_FACTOR + TY_UNPACK_BASE);
+	if (budget.no_memory) /* nothing is wrong with it */
+		return ty_fail(err, TY_NO_MEMORY, "no memory to unpack a %s of %zu bytes", what, length);
 	return ty_fail(err, TY_PROTOCOL, "%zu bytes that are no %s of tyer.v1", length, what);
 }
 

@@ -201,7 +201,7 @@ size_t edge_ping_frame(uint8_t *out, uint32_t number)
 void raw_expect(int fd, const void *trace, size_t hops, enum ty_code code)
 {
 	size_t head = edge_over_tcp() ? 8 : 9, length;
-	uint8_t bytes[512];
+	uint8_t bytes[1024];
 	Tyer__V1__Reply *reply;
 
 	raw_read(fd, bytes, head);

@@ -76,6 +76,12 @@ static void engine_request(void *self, struct ty_msg *msg)
 		e->next = engine->held;
 		engine->held = e;
 		atomic_fetch_add(&house_seen.held, 1);
+	} else if (e->request->verb_case == TYER__V1__REQUEST__VERB_UNREGISTER && e->request->unregister->registration == COMPLAIN) {
+		char text[sizeof e->error.text];
+
+		memset(text, 1, sizeof text - 1);
+		text[sizeof text - 1] = '\0';
+		ty_exchange_refuse(e, TY_INVALID, "%s", text);
 	} else {
 		engine_answer(e);
 	}
@@ -148,6 +154,10 @@ static void metrics_status(void *self, struct ty_msg *msg)
 	(void)self;
 	tyer__v1__status_reply__init(status);
 	status->uptime_us = 4711;
+	if (atomic_load(&house_seen.status_bytes)) {
+		status->version = calloc(1, atomic_load(&house_seen.status_bytes) + 1);
+		memset(status->version, 'v', atomic_load(&house_seen.status_bytes));
+	}
 	e->reply.status = status;
 	e->code = TY_OK;
 	ty_exchange_answer(e);

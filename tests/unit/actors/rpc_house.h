@@ -13,7 +13,8 @@
 
 #define HOUSE_BOOT 0x1122334455667788u
 #define HOUSE_WAIT_MS 20000 /* nothing that is to happen takes so long */
-#define HOLD 999            /* UNREGISTER of this registration is kept until house_release */
+#define HOLD 999            /* UNREGISTER of this registration is kept until house_release ... */
+#define COMPLAIN 998        /* ... and of this one refused, with as long a text as there is, none of which is printable */
 
 /* The number of the client with this index (from 0) and generation. */
 #define CLIENT(generation, index) ((uint64_t)(generation) << 16 | ((index) + 1))
@@ -32,6 +33,7 @@ struct house {
 struct house_seen {
 	_Atomic uint32_t requests, hellos, routed, held;
 	_Atomic uint64_t client;
+	_Atomic uint32_t status_bytes; /* set by the test: of a text in STATUS's reply */
 	_Atomic int64_t allowed; /* deadline - received */
 };
 extern struct house_seen house_seen;
