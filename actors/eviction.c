@@ -9,6 +9,16 @@
 
 #define TICK_NS INT64_C(20000000) /* how often ops that wait are looked at: 20 ms */
 
+static void publish_limits(const struct eviction *e)
+{
+	struct ty_eviction_stats *stats = &e->service->eviction_stats;
+
+	atomic_store_explicit(&stats->quotas, e->quota_count, memory_order_relaxed);
+	atomic_store_explicit(&stats->limit_bytes, e->limit, memory_order_relaxed);
+	atomic_store_explicit(&stats->ahead_bytes, e->ahead, memory_order_relaxed);
+	atomic_store_explicit(&stats->kept_limit_bytes, e->kept_max, memory_order_relaxed);
+}
+
 static void publish(struct eviction *e)
 {
 	struct ty_eviction_stats *stats = &e->service->eviction_stats;
@@ -21,7 +31,7 @@ static void publish(struct eviction *e)
 	atomic_store_explicit(&stats->kept_bytes, e->kept_bytes, memory_order_relaxed);
 	atomic_store_explicit(&stats->order_bytes, ty_order_bytes(e->order), memory_order_relaxed);
 	atomic_store_explicit(&stats->waiting, e->waiting_count, memory_order_relaxed);
-	atomic_store_explicit(&stats->quotas, e->quota_count, memory_order_relaxed);
+	publish_limits(e);
 	/* release: pairs with the acquire of whoever waits until all is back, and then asks how much that is */
 	atomic_store_explicit(&stats->returning, e->returning, memory_order_release);
 	if (e->stop && e->sums_due == 0) { /* and writeback has it all */
@@ -491,12 +501,12 @@ static enum ty_code start(void *self, void *arg)
 	e->ahead = config->l1_ahead;
 	e->quota_count = config->quota_count;
 	memcpy(e->quotas, config->quotas, sizeof e->quotas);
-	atomic_store_explicit(&e->service->eviction_stats.quotas, e->quota_count, memory_order_relaxed);
 	e->keep_percent = config->keep_percent;
 	for (uint32_t i = 0; i < e->service->tier_count; i++)
 		if (e->service->tiers[i]->config.wait > e->patience)
 			e->patience = e->service->tiers[i]->config.wait;
 	e->kept_max = e->limit * config->keep_percent / 100;
+	publish_limits(e);
 	e->order = eviction_new_order(ty_policies[config->policy], e->quotas, e->quota_count, e->limit);
 	e->tried = calloc(e->service->arena.pieces, sizeof *e->tried);
 	if (e->order && e->tried && eviction_growth_open(e) == TY_OK)

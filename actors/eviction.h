@@ -25,6 +25,8 @@ struct ty_eviction_stats {
 	_Atomic uint64_t order_bytes;               /* memory of policies and bands beside the chunks */
 	_Atomic uint64_t waiting;                   /* ops that wait for room */
 	_Atomic uint64_t quotas;                    /* tenants that have one */
+	_Atomic uint64_t limit_bytes, ahead_bytes, kept_limit_bytes; /* of the arena, as configured or changed since: what may be used, is kept
+	                                                                ready, may be kept by pins */
 	_Atomic uint64_t waits;                     /* those that had to wait for a tier's writes */
 	/* After a restart: pieces that are still to come back; parts that did, that did not because their contents were damaged, or
 	 * because their piece could not be used, or their chunk is here already. */

@@ -557,8 +557,9 @@ const struct ty_metric ty_metrics[] = {
 	ACTOR("exhausted", TY_COUNTER, "", exhausted, "Runs that ended by their budget with messages left."),
 	ACTOR("queue_high", TY_GAUGE, "", queue_high, "Most messages that it ever found waiting."),
 
-	LIMIT("arena_bytes", "bytes", limit_u64, l1_size, "--l1-size"),
-	LIMIT("arena_ahead_bytes", "bytes", limit_u64, l1_ahead, "--l1-ahead"),
+	CACHE("limit_arena_bytes", TY_GAUGE, "bytes", limit_bytes, "--l1-size, as it is now: `tyer configure`"),
+	CACHE("limit_arena_ahead_bytes", TY_GAUGE, "bytes", ahead_bytes, "--l1-ahead, likewise"),
+	CACHE("limit_arena_kept_bytes", TY_GAUGE, "bytes", kept_limit_bytes, "--keep-percent of it, likewise: what pins may take away from eviction"),
 	LIMIT("checksum_threads", "", limit_u32, checksum_threads, "--checksum-threads"),
 	LIMIT("pack_threads", "", limit_u32, pack_threads, "--pack-threads, each way"),
 	LIMIT("populate_threads", "", limit_u32, populate_threads, "--populate-threads"),

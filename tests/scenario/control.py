@@ -241,6 +241,8 @@ def control(service, trace):
     check("gone", service.keys("--key", key) == set())
     check("CONFIGURE tells", service.said("configure") == "policy=arc\nkeep-percent=50\nl1-size=192MiB\nl1-ahead=64MiB\n")
     after = service.said("configure", "policy=s3-fifo", "quota=acme=64MiB", "l1-size=128MiB")
+    # and what is drawn as the bound is what bounds; eviction writes it after it has answered
+    until(lambda: [service.counter(f"tyer_limit_arena_{n}bytes") for n in ("", "ahead_", "kept_")] == [128 << 20, 64 << 20, 64 << 20])
     check("CONFIGURE changes", after == "policy=s3-fifo\nquota=acme=64MiB,64MiB\nkeep-percent=50\nl1-size=128MiB\nl1-ahead=64MiB\n", after)
     service.load(6, "acme", trace)
     size = sum(int(line.split("bytes=")[1].split()[0]) for line in service.said("list", "--tenant", "acme").splitlines())

@@ -264,6 +264,9 @@ static void set_everything(void)
 	atomic_store(&rpc->latency[TYER__V1__REQUEST__VERB_STORE][4], 2);
 	atomic_store(&rpc->latency[TYER__V1__REQUEST__VERB_STORE][TY_LATENCY_BUCKETS - 1], 4);
 	atomic_store(&rpc->latency_us_sum[TYER__V1__REQUEST__VERB_STORE], 1500000);
+	atomic_store(&eviction->limit_bytes, 2101);
+	atomic_store(&eviction->ahead_bytes, 2102);
+	atomic_store(&eviction->kept_limit_bytes, 2103);
 	atomic_store(&eviction->ready_bytes, 2001);
 	atomic_store(&eviction->failed_bytes, 2002);
 	atomic_store(&eviction->used_bytes, 2003);
@@ -380,7 +383,9 @@ static const struct {
 	{"tyer_limit_default_timeout_seconds", 30},
 	{"tyer_limit_stop_timeout_seconds", 10},
 	{"tyer_limit_request_bytes", 4194304},
-	{"tyer_limit_arena_bytes", 4294967296.0},
+	{"tyer_limit_arena_bytes", 2101},
+	{"tyer_limit_arena_ahead_bytes", 2102},
+	{"tyer_limit_arena_kept_bytes", 2103},
 	{"tyer_limit_operation_bytes", 17179869184.0},
 	{"tyer_limit_log_lines", 1024},
 };
