@@ -59,7 +59,9 @@ TY_API TY_MUST_USE enum ty_code ty_embed_open(const struct ty_embed_options *opt
  * operation begins, what is out goes on to its end, and this is called again. Null is allowed. Any thread, once at a time. */
 TY_API TY_MUST_USE enum ty_code ty_embed_close(struct ty_embed *embed, uint32_t timeout_us, struct ty_error *err);
 
-/* TY_OK: connected, with its device open. Else why it is not, as of the last attempt. Any thread. */
+/* TY_OK: connected, with its device open. TY_DEVICE_FAILED: an error came from which no call on the device recovers; all operations end
+ * with that, until another owner is opened (if the context is dead by then, in another process). Else why it is not connected, as of
+ * the last attempt. Any thread. */
 TY_API TY_MUST_USE enum ty_code ty_embed_state(const struct ty_embed *embed);
 
 /* Let the owner move this pool's blocks, for RETRIEVEs and STOREs of `client`, which lives in this process: fills pool->owner and

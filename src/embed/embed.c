@@ -60,6 +60,14 @@ static enum ty_code check_options(const struct ty_embed_options *o, struct ty_er
 	return TY_OK;
 }
 
+/* On the owner's thread. */
+static void device_failed(struct ty_service *service)
+{
+	struct ty_embed *e = ty_container_of(service, struct ty_embed, service);
+
+	atomic_store_explicit(&e->failed, true, memory_order_relaxed);
+}
+
 static enum ty_code make(const struct ty_embed_options *o, const struct ty_device_options *how, struct ty_embed **out, struct ty_error *err)
 {
 	struct ty_embed *e = calloc(1, sizeof *e);
@@ -90,6 +98,7 @@ static enum ty_code make(const struct ty_embed_options *o, const struct ty_devic
 	e->told.msg = (struct ty_msg)TY_MSG_INIT;
 	e->config.gpu_stall_after_us = STALL_AFTER_US;
 	e->service.config = &e->config;
+	e->service.faulted = device_failed;
 	e->service.arena.fd = -1;
 	*out = e;
 	return TY_OK;
@@ -210,7 +219,9 @@ enum ty_code ty_embed_close(struct ty_embed *e, uint32_t timeout_us, struct ty_e
 
 enum ty_code ty_embed_state(const struct ty_embed *e)
 {
-	return (enum ty_code)atomic_load_explicit(&e->state, memory_order_relaxed);
+	enum ty_code code = (enum ty_code)atomic_load_explicit(&e->state, memory_order_relaxed);
+
+	return code == TY_OK && atomic_load_explicit(&e->failed, memory_order_relaxed) ? TY_DEVICE_FAILED : code;
 }
 
 /* ---- pools ---------------------------------------------------------------------------------------------------------------- */

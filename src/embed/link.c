@@ -269,6 +269,7 @@ static void on_welcome(struct link *l, const struct ty_owner_frame *frame)
 		code = ty_arena_adopt(frame->welcome.arena_bytes, fd, &l->service->arena, &err);
 	if (code == TY_OK) {
 		l->stream.received_fd = -1; /* the arena's */
+		atomic_store_explicit(&l->embed->failed, false, memory_order_relaxed);
 		l->pieces = calloc(l->service->arena.pieces, 1);
 		code = l->pieces ? ty_spawn(l->embed->rt, &ty_gpu_class, &l->gpu_arg, &options, &l->gpu)
 				 : TY_NO_MEMORY;

@@ -137,6 +137,7 @@ struct ty_embed {
 	struct ty_monitor ended;
 	bool closing;
 	_Atomic int state;          /* enum ty_code; link, relaxed: it says nothing of other memory */
+	_Atomic bool failed;        /* the owner's device, since it opened; the owner's thread, and the link before it starts one; relaxed */
 	_Atomic int waits_for;      /* enum link_wait; likewise */
 	_Atomic uint64_t pieces;
 	struct ty_config config;    /* what the owner reads of one */

@@ -5,6 +5,7 @@
  */
 #include "embed_house.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/tsan.h"
@@ -233,6 +234,31 @@ static void test_late(void **state)
 	h_stop(&service);
 }
 
+/* The device fails under the owner: whoever asks how it is hears so. */
+static void test_device_fails(void **state)
+{
+	struct ty_embed_options o = {.size = sizeof o, .device = "cuda:0", .driver = getenv("TYER_STANDIN_LIBRARY"), .sharing = TY_EMBED_QUIET};
+	struct ty_embed *embed;
+	struct ty_error err = {.code = TY_OK};
+	struct h_client c;
+
+	(void)state;
+	start();
+	o.attach_path = service.config.attach;
+	if (ty_embed_open(&o, &embed, &err) != TY_OK)
+		fail_msg("%s", err.text);
+	assert_int_equal(ty_embed_state(embed), TY_OK);
+	h_open(&service, &c, NULL, "a", 0, 0);
+	assert_int_equal(offer_and_register(embed, &c, 0, NULL), TY_DEVICE_FAILED); /* at the pool's first address (meson.build) */
+	while (ty_embed_state(embed) == TY_OK)
+		ty_client_poll(c.client, 0, 1000);
+	assert_int_equal(ty_embed_state(embed), TY_DEVICE_FAILED);
+	assert_int_equal(offer_and_register(embed, &c, 0, NULL), TY_DEVICE_FAILED);
+	h_close(&c);
+	close_owner(embed);
+	h_stop(&service);
+}
+
 /* Another service with the same arena: the owner and the client come back by themselves, and what was stored is there. */
 static void test_service_comes_back(void **state)
 {
@@ -271,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_offers_count_at_once),
 		cmocka_unit_test(test_who_may),
 		cmocka_unit_test(test_late),
+		cmocka_unit_test(test_device_fails),
 		cmocka_unit_test(test_service_comes_back),
 	};
 
