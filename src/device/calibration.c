@@ -2,6 +2,7 @@
 #include "calibration.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #define RATE_LEAST 1u /* MB/s; a rate of 0 says "never measured" and is no calibration's */
 #define RATE_MOST 10000000u
 #define LINE_MAX_BYTES 256
+#define FILE_MAX_BYTES (64 << 10) /* one is two KiB long */
 
 static const char *const directions[2] = {"store", "retrieve"};
 
@@ -25,9 +27,12 @@ void ty_calibration_scale(struct ty_calibration *c)
 {
 	for (unsigned p = 1; p < TY_PATHS; p++)
 		for (unsigned d = 0; d < 2; d++)
-			for (unsigned i = 0; i < TY_PLAN_RUNS; i++)
-				c->rates.beside[p][d][i] = (uint32_t)((uint64_t)ty_plan_defaults.beside[p][d][i] *
-					c->rates.alone[p][d][i] / ty_plan_defaults.alone[p][d][i]);
+			for (unsigned i = 0; i < TY_PLAN_RUNS; i++) {
+				uint64_t rate = (uint64_t)ty_plan_defaults.beside[p][d][i] * c->rates.alone[p][d][i] /
+					ty_plan_defaults.alone[p][d][i];
+
+				c->rates.beside[p][d][i] = (uint32_t)(rate < RATE_LEAST ? RATE_LEAST : rate > RATE_MOST ? RATE_MOST : rate);
+			}
 }
 
 void ty_calibration_smooth(uint32_t rates[TY_PLAN_RUNS], const uint32_t compiled[TY_PLAN_RUNS])
@@ -214,12 +219,23 @@ enum ty_code ty_calibration_parse(FILE *in, const char *path, struct ty_calibrat
 
 enum ty_code ty_calibration_read(const char *path, struct ty_calibration *c, bool *there, struct ty_error *err)
 {
-	FILE *in = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* of a pipe, say: the owner waits for nobody */
 	enum ty_code code;
+	struct stat st;
+	FILE *in;
 
 	*there = false;
-	if (!in)
+	if (fd < 0)
 		return errno == ENOENT ? TY_OK : ty_fail(err, TY_IO, "%.128s: %s", path, strerror(errno));
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX_BYTES) {
+		close(fd);
+		return ty_fail(err, TY_INVALID, "%.128s: no ordinary file of at most %d bytes", path, FILE_MAX_BYTES);
+	}
+	in = fdopen(fd, "r");
+	if (!in) {
+		close(fd);
+		return ty_fail(err, TY_NO_MEMORY, "%.128s: no memory to read it", path);
+	}
 	code = ty_calibration_parse(in, path, c, err);
 	fclose(in);
 	*there = code == TY_OK;

@@ -62,6 +62,26 @@ static void there_and_back(void **state)
 	other.uuid[0] = 9;
 	assert_int_equal(ty_calibration_read(path, &other, &there, &err), TY_INVALID);
 	assert_int_equal(unlink(path), 0);
+	/* what is no file, or none that anybody wrote here */
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(ty_calibration_read(path, &again, &there, &err), TY_INVALID);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ty_calibration_write(directory, &c, &err), TY_OK);
+	assert_int_equal(truncate(path, 1 << 20), 0);
+	assert_int_equal(ty_calibration_read(path, &again, &there, &err), TY_INVALID);
+	assert_non_null(strstr(err.text, "no ordinary file"));
+	assert_int_equal(unlink(path), 0);
+	/* however slow it was, and however fast: what is written can be read */
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned p = 1; p < TY_PATHS; p++)
+			for (unsigned d = 0; d < 2; d++)
+				for (unsigned r = 0; r < TY_PLAN_RUNS; r++)
+					c.rates.alone[p][d][r] = i ? 10000000 : 1;
+		ty_calibration_scale(&c);
+		assert_int_equal(ty_calibration_write(directory, &c, &err), TY_OK);
+		assert_int_equal(ty_calibration_read(path, &again, &there, &err), TY_OK);
+		assert_int_equal(unlink(path), 0);
+	}
 	/* a directory that cannot be made */
 	assert_int_equal(ty_calibration_write("/proc/none/there", &c, &err), TY_IO);
 }
