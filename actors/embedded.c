@@ -20,7 +20,6 @@
 #define FRAMES_MAX 8         /* of one connection in one turn */
 #define LOOK_NS 5000000      /* how often operations that are out are looked at for who gave them up; and the arena for new pieces */
 #define HELLO_NS 30000000000 /* a connection that has not said HELLO for so long ends */
-#define OUT_MAX ((size_t)256 << 20) /* bytes on their way to an owner: one that does not read that much is lost */
 
 /* ---- connections ------------------------------------------------------------------------------------------------------------ */
 
@@ -97,7 +96,7 @@ static void flush(struct embedded *e, struct owner *o)
 	struct ty_error err;
 	enum ty_code code = ty_owner_flush(&o->stream, &err);
 
-	if (code == TY_BUSY && o->stream.out_length - o->stream.out_sent > OUT_MAX)
+	if (code == TY_BUSY && o->stream.out_length - o->stream.out_sent > TY_EMBEDDED_UNREAD)
 		code = ty_fail(&err, TY_LIMIT, "it does not read");
 	if (code == TY_OK || code == TY_BUSY)
 		wait_for_room(e, o, code == TY_BUSY);

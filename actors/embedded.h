@@ -12,6 +12,7 @@
 
 #define TY_EMBEDDED_DEVICE TY_MAX_DEVICES /* its place among the service's owners, behind those of devices */
 #define TY_EMBEDDED_MAX TY_BORROWERS      /* owners at once */
+#define TY_EMBEDDED_UNREAD ((size_t)256 << 20) /* bytes on their way to an owner: one that does not read that much is lost */
 
 /* Written by the actor (relaxed), read by metrics. */
 struct ty_embedded_stats {

@@ -596,6 +596,7 @@ const struct ty_metric ty_metrics[] = {
 	LIMIT("gpu_stall_limit_seconds", "seconds", limit_us, gpu_stall_limit_us, "--gpu-stall-limit, 0 for never"),
 	LIMIT("restart_backoff_seconds", "seconds", limit_us, restart_backoff_us, "--restart-backoff-us"),
 	CONSTANT("embedded_owners", "", TY_EMBEDDED_MAX, "Owners in engines' processes at once."),
+	CONSTANT("embedded_unread_bytes", "bytes", TY_EMBEDDED_UNREAD, "On their way to one of them; past that it is lost."),
 	CONSTANT("connections", "", TY_RPC_CONNECTIONS_MAX, "Connections for requests at once."),
 	CONSTANT("connection_requests", "", TY_RPC_CONNECTION_REQUESTS, "Requests of one of them in the service."),
 	CONSTANT("connection_replies", "", TY_RPC_CONNECTION_REPLIES, "Replies of one of them that wait: until some are taken nothing of it is read."),
