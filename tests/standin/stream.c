@@ -232,7 +232,8 @@ static void run(cu_stream stream)
 		op->function->run(op->parameters, op->grid);
 		break;
 	case OP_RECORD:
-		op->event->reached = op->lap;
+		if (op->lap > op->event->reached) /* of one that was recorded in another stream since, the later record counts */
+			op->event->reached = op->lap;
 		op->event->time = standin_clock();
 		break;
 	case OP_WRITE: /* release: what ran before it in the stream is seen by whoever sees it */
