@@ -77,6 +77,14 @@ static void note(struct cuda_device *dev, const char *fmt, ...)
 	va_end(args);
 }
 
+/* A call of open failed. If its error stays, the context is left alone, as any poisoned device's. */
+static enum ty_code open_failed(struct cuda_device *dev, struct ty_error *err, const char *what, cu_result result)
+{
+	if (ty_cuda_sticky(result))
+		ty_cuda_poison(dev, what, result);
+	return ty_cuda_fail(&dev->api, err, what, result);
+}
+
 static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 {
 	struct ty_device_info *info = &dev->base.info;
@@ -86,20 +94,20 @@ static enum ty_code identify(struct cuda_device *dev, struct ty_error *err)
 
 	result = CU(dev, cuDeviceGetName, info->model, (int)sizeof info->model - 1, dev->device);
 	if (result != CU_SUCCESS)
-		return ty_cuda_fail(&dev->api, err, "cuDeviceGetName", result);
+		return open_failed(dev, err, "cuDeviceGetName", result);
 	result = CU(dev, cuDeviceGetUuid, &uuid, dev->device);
 	if (result != CU_SUCCESS)
-		return ty_cuda_fail(&dev->api, err, "cuDeviceGetUuid", result);
+		return open_failed(dev, err, "cuDeviceGetUuid", result);
 	memcpy(info->uuid, uuid.bytes, sizeof info->uuid);
 	/* only to be near it: without it the owner runs anywhere */
 	if (CU(dev, cuDeviceGetPCIBusId, dev->base.pci, (int)sizeof dev->base.pci, dev->device) != CU_SUCCESS)
 		dev->base.pci[0] = '\0';
 	result = CU(dev, cuDeviceGetAttribute, &processors, CU_ATTRIBUTE_MULTIPROCESSORS, dev->device);
 	if (result != CU_SUCCESS || processors < 1)
-		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);
+		return open_failed(dev, err, "cuDeviceGetAttribute", result);
 	result = CU(dev, cuDeviceGetAttribute, &pitch, CU_ATTRIBUTE_MAX_PITCH, dev->device);
 	if (result != CU_SUCCESS || pitch < 0)
-		return ty_cuda_fail(&dev->api, err, "cuDeviceGetAttribute", result);
+		return open_failed(dev, err, "cuDeviceGetAttribute", result);
 	dev->max_pitch = (uint64_t)pitch;
 	dev->grid_max = (uint32_t)processors * 8; /* thread blocks that are resident at once */
 	return TY_OK;
@@ -125,7 +133,7 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 	cu_result result = CU(dev, cuEventCreate, &dev->slow, CU_EVENT_NO_TIMING);
 
 	if (result != CU_SUCCESS)
-		return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
+		return open_failed(dev, err, "cuEventCreate", result);
 	for (unsigned i = 0; i < 2; i++) {
 		struct cuda_lane *lane = &dev->lanes[i];
 
@@ -133,24 +141,24 @@ static enum ty_code make_streams(struct cuda_device *dev, struct ty_error *err)
 		for (unsigned s = 0; s < dev->stream_count && result == CU_SUCCESS; s++)
 			result = CU(dev, cuStreamCreate, &lane->copy[s], CU_STREAM_NON_BLOCKING);
 		if (result != CU_SUCCESS)
-			return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
+			return open_failed(dev, err, "cuStreamCreate", result);
 		for (unsigned u = 0; u < TY_CUDA_UNITS; u++) {
 			result = CU(dev, cuEventCreate, &lane->units[u].middle, CU_EVENT_NO_TIMING);
 			for (unsigned s = 0; s < dev->stream_count && result == CU_SUCCESS; s++)
 				result = CU(dev, cuEventCreate, &lane->units[u].ends[s], CU_EVENT_NO_TIMING);
 			if (result != CU_SUCCESS)
-				return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
+				return open_failed(dev, err, "cuEventCreate", result);
 		}
 	}
 	result = CU(dev, cuStreamCreate, &dev->engine.stream, CU_STREAM_NON_BLOCKING);
 	if (result != CU_SUCCESS)
-		return ty_cuda_fail(&dev->api, err, "cuStreamCreate", result);
+		return open_failed(dev, err, "cuStreamCreate", result);
 	result = CU(dev, cuEventCreate, &dev->engine.end, CU_EVENT_NO_TIMING);
 	if (result != CU_SUCCESS)
-		return ty_cuda_fail(&dev->api, err, "cuEventCreate", result);
+		return open_failed(dev, err, "cuEventCreate", result);
 	result = CU(dev, cuMemHostAlloc, (void **)&dev->upload, TY_MAX_GROUPS * TY_MAX_PLANES * sizeof *dev->upload,
 		CU_HOST_PORTABLE);
-	return result == CU_SUCCESS ? TY_OK : ty_cuda_fail(&dev->api, err, "cuMemHostAlloc for plane tables", result);
+	return result == CU_SUCCESS ? TY_OK : open_failed(dev, err, "cuMemHostAlloc for plane tables", result);
 }
 
 /* A GPU that cannot run the image still copies long runs well, so that is no failure of the device. */
@@ -178,7 +186,7 @@ static enum ty_code load_kernels(struct cuda_device *dev, const struct ty_device
 	if (result == CU_SUCCESS)
 		return TY_OK;
 	if (ty_cuda_sticky(result))
-		return ty_cuda_fail(&dev->api, err, call, result);
+		return open_failed(dev, err, call, result);
 	for (unsigned i = 0; i < 4; i++)
 		*kernels[i].function = NULL;
 	note(dev, "the kernels do not load (%s: %s): short runs are copied one by one", call,
@@ -230,7 +238,7 @@ static enum ty_code warm_up(struct cuda_device *dev, struct ty_error *err)
 		enum ty_code code;
 
 		if (result != CU_SUCCESS)
-			return ty_cuda_fail(&dev->api, err, "cuLaunchKernel", result);
+			return open_failed(dev, err, "cuLaunchKernel", result);
 		code = ty_cuda_finish(dev, dev->lanes[0].kernel, "the first launch of a kernel", err);
 		if (code != TY_OK)
 			return code;

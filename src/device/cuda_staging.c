@@ -74,6 +74,8 @@ enum ty_code ty_cuda_take_staging(struct cuda_device *dev, struct ty_error *err)
 	}
 	if (result != CU_SUCCESS) {
 		dev->staging = 0;
+		if (ty_cuda_sticky(result))
+			ty_cuda_poison(dev, "cuMemAlloc", result);
 		return ty_fail(err, result == CU_OUT_OF_MEMORY ? TY_NO_MEMORY : TY_DEVICE_FAILED,
 			"staging: %llu bytes of GPU memory cannot be had, nor %llu: %s (%d)", (unsigned long long)dev->staging_wanted,
 			(unsigned long long)TY_CUDA_STAGING_LEAST, ty_cuda_error_name(&dev->api, result), result);
