@@ -7,11 +7,12 @@
  * still about to take it out, who comes later may find it, and no grace period that has begun waits for them. It refers to its
  * actor until it is freed, so that a reader that found it may take a reference of its own.
  *
- * tests/model/names.pml has all of it but the table.
+ * tests/model/names.pml has all of it but the table, sides.pml what follows.
  *
  * Threads of the runtime are RCU readers. Other threads are not, and cannot be asked to register (they may have, for
- * purposes of their own): while one of them is in here it is counted, and nothing is freed that was unlinked before the
- * count was seen at 0 once. In deterministic mode there is one thread, and nothing to wait for.
+ * purposes of their own): while one of them is in here it is counted, on one of two sides, and nothing is freed before each side was
+ * seen at 0 once since it was unlinked. Newcomers are sent to the one side and the other in turn, so that each empties, however many
+ * threads look for names without end. In deterministic mode there is one thread, and nothing to wait for.
  *
  *            who with whom   add   take away   find   the actor's end
  *            all             yes   yes         yes    yes
@@ -20,6 +21,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <urcu/urcu-memb.h>
 #include <urcu/rculfhash.h>
 
@@ -27,11 +29,18 @@
 #include "runtime/runtime.h"
 
 #define BUCKETS 4096 /* TY_NAMES_MAX / BUCKETS names in each, at most; they do not grow: that needs a thread */
+/* What liburcu's table takes: the buckets, and a struct of less than a page; likewise what its thread is known by. */
+#define TABLE_BYTES (BUCKETS * sizeof(struct cds_lfht_node))
+#define LITTLE_BYTES 4096
+#define TURNS 3 /* from here to where both sides were seen empty: the first one may have been seen before */
 
 struct ty_names {
 	struct cds_lfht *table;
 	_Atomic(uint64_t) used;    /* names not freed yet: anyone; relaxed but for ty_names_free */
-	_Atomic(uint64_t) foreign; /* threads in here that are no readers. seq_cst: see enter */
+	_Atomic(uint64_t) foreign[2]; /* threads in here that are no readers. seq_cst: see enter */
+	/* Newcomers are counted on side turn % 2. It goes on when the other side is seen at 0: whoever does that read `turn` before. seq_cst, but
+	 * who enters may be wrong about it, relaxed */
+	_Atomic(uint64_t) turn;
 };
 
 /* LISTED to ATTACHED: ty_name, once the actor has the token; either to GONE: whoever unlinks. acq_rel. */
@@ -47,6 +56,7 @@ struct name {
 	struct ty_actor *actor;  /* a reference, for readers */
 	_Atomic(uint32_t) state;
 	_Atomic(uint32_t) through; /* what it is through with. acq_rel: whoever comes second has it freed */
+	uint64_t until;            /* it is freed when the turn is there; 0: no grace period is over yet. Of liburcu's thread */
 	char text[];
 };
 
@@ -70,21 +80,28 @@ static int match(struct cds_lfht_node *node, const void *text)
 	return strcmp(name->text, text) == 0;
 }
 
-static void enter(struct ty_names *names)
+/* Returns what `leave` is to be told. */
+static uint32_t enter(struct ty_names *names)
 {
-	if (ty_current && ty_current->reader)
+	uint32_t side;
+
+	if (ty_current && ty_current->reader) {
 		urcu_memb_read_lock();
-	else /* seq_cst, before the first look: either grace_period_over sees it, or this sees the name unlinked */
-		atomic_fetch_add_explicit(&names->foreign, 1, memory_order_seq_cst);
+		return 0;
+	}
+	/* Either side is right. seq_cst, before the first look: either both_were_empty sees it, or this sees the name unlinked */
+	side = atomic_load_explicit(&names->turn, memory_order_relaxed) % 2;
+	atomic_fetch_add_explicit(&names->foreign[side], 1, memory_order_seq_cst);
+	return side;
 }
 
-static void leave(struct ty_names *names)
+static void leave(struct ty_names *names, uint32_t side)
 {
 	if (ty_current && ty_current->reader) {
 		ty_tsan_release(&grace_period);
 		urcu_memb_read_unlock();
 	} else {
-		atomic_fetch_sub_explicit(&names->foreign, 1, memory_order_seq_cst);
+		atomic_fetch_sub_explicit(&names->foreign[side], 1, memory_order_seq_cst);
 	}
 }
 
@@ -97,13 +114,30 @@ static void free_name(struct name *name)
 	atomic_fetch_sub_explicit(&names->used, 1, memory_order_release); /* pairs with ty_names_free */
 }
 
+/* Has each side been seen at 0 since the name was unlinked? Who is counted after that does not find it. Each turn is the work of somebody who
+ * read it, and then saw the side that it does not send to at 0; so of those that follow the first one both are after the
+ * unlinking, and they are of one side and the other. */
+static bool both_were_empty(struct ty_names *names, struct name *name)
+{
+	uint64_t turn = atomic_load_explicit(&names->turn, memory_order_seq_cst);
+
+	if (!name->until)
+		name->until = turn + TURNS;
+	while (turn < name->until) {
+		if (atomic_load_explicit(&names->foreign[(turn + 1) % 2], memory_order_seq_cst))
+			return false;
+		if (atomic_compare_exchange_strong_explicit(&names->turn, &turn, turn + 1, memory_order_seq_cst, memory_order_seq_cst))
+			turn++;
+	}
+	return true;
+}
+
 static void grace_period_over(struct rcu_head *head)
 {
 	struct name *name = ty_container_of(head, struct name, rcu);
 
 	ty_tsan_acquire(name); /* of free_later */
-	/* seq_cst: pairs with enter. It was unlinked before, and who is counted later does not find it. */
-	if (atomic_load_explicit(&name->names->foreign, memory_order_seq_cst)) {
+	if (!both_were_empty(name->names, name)) {
 		urcu_memb_call_rcu(head, grace_period_over);
 		return;
 	}
@@ -130,13 +164,35 @@ void ty_names_free(struct ty_names *names)
 	free(names);
 }
 
+/* liburcu ends the process where it finds no memory: what it is about to take must be there to take. Others may take it meanwhile, but that
+ * is a moment. Whether one more thread may be made nobody can ask. */
+static bool liburcu_has_memory(void)
+{
+	void *table = calloc(1, TABLE_BYTES), *little = malloc(LITTLE_BYTES), *stack = MAP_FAILED;
+	size_t stack_bytes = 0;
+	pthread_attr_t attr;
+
+	if (table && little && pthread_getattr_default_np(&attr) == 0) {
+		if (pthread_attr_getstacksize(&attr, &stack_bytes) == 0)
+			stack = mmap(NULL, stack_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+		pthread_attr_destroy(&attr);
+	}
+	if (stack != MAP_FAILED)
+		munmap(stack, stack_bytes);
+	free(table);
+	free(little);
+	return stack != MAP_FAILED;
+}
+
 static struct ty_names *names_new(void)
 {
 	struct ty_names *names = calloc(1, sizeof *names);
 	sigset_t all, before;
 
-	if (!names)
+	if (!names || !liburcu_has_memory()) {
+		free(names);
 		return NULL;
+	}
 	ty_tsan_library_begin();
 	names->table = cds_lfht_new_flavor(BUCKETS, BUCKETS, BUCKETS, 0, &urcu_memb_flavor, NULL);
 	ty_tsan_library_end();
@@ -216,10 +272,10 @@ void ty_names_home(struct ty_monitor *token)
 {
 	struct name *name = ty_container_of(token, struct name, token);
 	struct ty_names *names = name->names;
+	uint32_t side = enter(names);
 
-	enter(names);
 	unlink_name(name);
-	leave(names);
+	leave(names, side);
 	is_through(name, HOME);
 }
 
@@ -257,7 +313,7 @@ enum ty_code ty_name(struct ty_actor *actor, const char *text)
 	struct ty_names *names;
 	struct name *name = NULL;
 	enum ty_code code = TY_NO_MEMORY;
-	uint32_t listed = LISTED;
+	uint32_t listed = LISTED, side;
 
 	if (length == 0 || length > TY_NAME_MAX)
 		return TY_INVALID;
@@ -272,9 +328,9 @@ enum ty_code ty_name(struct ty_actor *actor, const char *text)
 		atomic_fetch_sub_explicit(&names->used, 1, memory_order_release);
 		return code;
 	}
-	enter(names);
+	side = enter(names);
 	if (!list(name)) {
-		leave(names);
+		leave(names, side);
 		free_name(name);
 		return TY_EXISTS;
 	}
@@ -283,11 +339,11 @@ enum ty_code ty_name(struct ty_actor *actor, const char *text)
 		if (!atomic_compare_exchange_strong_explicit(
 			    &name->state, &listed, ATTACHED, memory_order_acq_rel, memory_order_acquire))
 			ty_monitors_detach(&name->token);
-		leave(names);
+		leave(names, side);
 		return TY_OK;
 	}
 	unlink_name(name);
-	leave(names);
+	leave(names, side);
 	is_through(name, HOME);
 	return TY_CLOSED;
 }
@@ -306,18 +362,18 @@ static struct name *look_up(struct ty_names *names, const char *text)
 enum ty_code ty_unname(struct ty_runtime *rt, const char *text)
 {
 	struct ty_names *names = names_of(rt);
-	uint32_t state = GONE;
+	uint32_t state = GONE, side;
 	struct name *name;
 
 	if (!names)
 		return TY_CLOSED;
-	enter(names);
+	side = enter(names);
 	name = look_up(names, text);
 	if (name)
 		state = unlink_name(name);
 	if (state == ATTACHED)
 		ty_monitors_detach(&name->token);
-	leave(names);
+	leave(names, side);
 	return state == GONE ? TY_CLOSED : TY_OK;
 }
 
@@ -325,14 +381,15 @@ enum ty_code ty_find(struct ty_runtime *rt, const char *text, struct ty_actor **
 {
 	struct ty_names *names = names_of(rt);
 	struct name *name;
+	uint32_t side;
 
 	*out = NULL;
 	if (!names)
 		return TY_CLOSED;
-	enter(names);
+	side = enter(names);
 	name = look_up(names, text);
 	if (name)
 		*out = ty_actor_ref(name->actor);
-	leave(names);
+	leave(names, side);
 	return *out ? TY_OK : TY_CLOSED;
 }

@@ -3,8 +3,11 @@
  * No memory: each call that allocates is made again and again, and each time the next allocation in it fails (the program is
  * linked with --wrap). It must say so by its code, leave nothing behind, and succeed once nothing fails.
  */
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "runtime_test.h"
 
@@ -111,13 +114,84 @@ static void test_spawn(void **unused)
 	ty_runtime_destroy(rt);
 }
 
+/* Of address space, now. */
+static rlim_t address_space(void)
+{
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC); /* not stdio: it wants memory */
+	char text[32] = "";
+
+	if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
+		abort();
+	close(fd);
+	return (rlim_t)strtoul(text, NULL, 10) * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ty_name with only `bytes` more of address space, and all used up that is free of what there is. */
+static enum ty_code name_within(struct ty_actor *a, const char *name, rlim_t bytes)
+{
+	struct rlimit before, few;
+	void *first = NULL, **taken;
+	enum ty_code code;
+
+	getrlimit(RLIMIT_AS, &before);
+	few = (struct rlimit){address_space() + 65536, before.rlim_max};
+	setrlimit(RLIMIT_AS, &few);
+	for (size_t size = 65536; size >= 64; size /= 2) {
+		while ((taken = malloc(size))) {
+			*taken = first;
+			first = taken;
+		}
+	}
+	few.rlim_cur = address_space() + bytes;
+	setrlimit(RLIMIT_AS, &few);
+	code = ty_name(a, name);
+	setrlimit(RLIMIT_AS, &before);
+	for (; first; first = taken) {
+		taken = *(void **)first;
+		free(first);
+	}
+	return code;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true /* it takes address space as it likes */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED false
+#endif
+
+/* liburcu ends the process where it finds no memory for a table, or for its thread. In a process whose first name this is. */
+static void test_first_name(void **unused)
+{
+	struct ty_runtime *rt;
+	struct ty_actor *a, *found;
+
+	(void)unused;
+	if (SANITIZED)
+		skip();
+	rt = make_runtime(1);
+	a = spawn(rt, &cls, NULL, TY_POOL);
+	assert_int_equal(name_within(a, "first", 4096), TY_NO_MEMORY);
+	assert_int_equal(name_within(a, "first", 1 << 20), TY_NO_MEMORY);
+	assert_int_equal(ty_find(rt, "first", &found), TY_CLOSED);
+	assert_int_equal(ty_name(a, "first"), TY_OK);
+	assert_int_equal(ty_find(rt, "first", &found), TY_OK);
+	ty_actor_unref(found);
+	ty_actor_unref(a);
+	ty_runtime_destroy(rt);
+}
+
 static void test_names(void **unused)
 {
 	struct ty_runtime *rt = make_runtime(1);
 	struct ty_actor *a = spawn(rt, &cls, NULL, TY_POOL), *found;
 
 	(void)unused;
-	EACH_FAILURE(2, ty_name(a, "one"));
+	EACH_FAILURE(4, ty_name(a, "one"));
 	EACH_FAILURE(1, ty_name(a, "two"));
 	assert_int_equal(ty_find(rt, "two", &found), TY_OK);
 	ty_actor_unref(found);
@@ -218,6 +292,7 @@ static void test_supervisor(void **unused)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_first_name),
 		cmocka_unit_test(test_create),
 		cmocka_unit_test(test_spawn),
 		cmocka_unit_test(test_names),
