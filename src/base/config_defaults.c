@@ -95,9 +95,35 @@ static enum ty_code check_quotas(const struct ty_config *config, struct ty_error
 	return TY_OK;
 }
 
-enum ty_code ty_config_fill_in(struct ty_config *config, struct ty_error *err)
+/* Each is fine by itself. */
+static enum ty_code check_pairs(const struct ty_config *config, struct ty_error *err)
 {
 	char small[32], large[32];
+
+	if (config->default_timeout_us > config->max_timeout_us) {
+		ty_format_time_us(small, sizeof small, config->default_timeout_us);
+		ty_format_time_us(large, sizeof large, config->max_timeout_us);
+		return ty_fail(err, TY_INVALID, "--default-timeout-us: found %s, expected at most --max-timeout-us, %s", small, large);
+	}
+	/* else who asks for nothing has more of a device than who asks for all that one may */
+	if (config->client_weight > config->max_client_weight)
+		return ty_fail(err, TY_INVALID, "--client-weight: found %u, expected at most --max-client-weight, %u", config->client_weight,
+			config->max_client_weight);
+	/* what is not stalled yet is not ended for it either */
+	if (config->gpu_stall_limit_us && config->gpu_stall_limit_us < config->gpu_stall_after_us) {
+		ty_format_time_us(small, sizeof small, config->gpu_stall_limit_us);
+		ty_format_time_us(large, sizeof large, config->gpu_stall_after_us);
+		return ty_fail(err, TY_INVALID, "--gpu-stall-limit: found %s, expected 0 or at least --gpu-stall-after, %s", small, large);
+	}
+	for (uint32_t i = 0; i < config->embed_uid.count; i++)
+		if (!ty_config_allows_uid(config, config->embed_uid.uid[i]))
+			return ty_fail(err, TY_INVALID, "--embed-uid: found user %u, expected one that may be a client: named in --allow-uid, too",
+				config->embed_uid.uid[i]);
+	return TY_OK;
+}
+
+enum ty_code ty_config_fill_in(struct ty_config *config, struct ty_error *err)
+{
 	enum ty_code code = TY_OK;
 
 	if (!config->listen[0])
@@ -122,13 +148,5 @@ enum ty_code ty_config_fill_in(struct ty_config *config, struct ty_error *err)
 	if (config->l1_ahead > config->l1_size)
 		config->l1_ahead = config->l1_size;
 	code = check_quotas(config, err);
-	if (code)
-		return code;
-	if (config->default_timeout_us > config->max_timeout_us) {
-		ty_format_time_us(small, sizeof small, config->default_timeout_us);
-		ty_format_time_us(large, sizeof large, config->max_timeout_us);
-		return ty_fail(err, TY_INVALID, "--default-timeout-us: found %s, expected at most --max-timeout-us, %s",
-			small, large);
-	}
-	return TY_OK;
+	return code ? code : check_pairs(config, err);
 }

@@ -201,6 +201,25 @@ static void check_alone(void **state)
 	REFUSED("--check: found a value", "--check=on");
 }
 
+/* Options that are fine alone, and say different things together. */
+static void contradictions(void **state)
+{
+	char uids[48];
+
+	(void)state;
+	REFUSED("--default-timeout-us: found 30s, expected at most --max-timeout-us, 1s", "--max-timeout-us=1s");
+	REFUSED("--client-weight: found 10, expected at most --max-client-weight, 5", "--max-client-weight=5");
+	REFUSED("--client-weight: found 100, expected at most --max-client-weight, 99", "--max-client-weight=99", "--client-weight=100");
+	assert_int_equal(PARSE("--max-client-weight=5", "--client-weight=5"), TY_OK);
+	REFUSED("--gpu-stall-limit: found 9999ms, expected 0 or at least --gpu-stall-after, 10s", "--gpu-stall-limit=9999ms");
+	REFUSED("--gpu-stall-limit: found 30s, expected 0 or at least --gpu-stall-after, 60s", "--gpu-stall-after=60s");
+	assert_int_equal(PARSE("--gpu-stall-limit=0", "--gpu-stall-after=60s"), TY_OK);
+	assert_int_equal(PARSE("--gpu-stall-limit=10s"), TY_OK);
+	snprintf(uids, sizeof uids, "--embed-uid=%u,%u", (unsigned)geteuid(), 4242u);
+	REFUSED("--embed-uid: found user 4242, expected one that may be a client: named in --allow-uid, too", uids);
+	assert_int_equal(PARSE(uids, "--allow-uid=4242"), TY_OK);
+}
+
 static void command_line_refusals(void **state)
 {
 	char args[40][40], long_value[400];
@@ -241,7 +260,6 @@ static void command_line_refusals(void **state)
 	REFUSED("--quota: tenant \"b\": with it the soft quotas are more than the arena's", "--quota=a=3GiB", "--quota=b=2GiB");
 	REFUSED("--quota: tenant \"a\": has two quotas", "--quota=a=1GiB", "--quota=a=2GiB");
 	REFUSED("--log-format: found \"xml\"", "--log-format=xml");
-	REFUSED("--default-timeout-us: found 30s, expected at most --max-timeout-us, 1s", "--max-timeout-us=1s");
 	REFUSED("--device: found \"cuda:0\" again", "--device=cuda:0", "--device=cuda:0");
 	REFUSED("--device: found \"host\" again", "--device=host:hang-after=1", "--device=host");
 	REFUSED("--device: found \"cuda:00\"", "--device=cuda:00");
@@ -395,6 +413,7 @@ int main(void)
 		cmocka_unit_test(sizes_are_rounded),
 		cmocka_unit_test(help_and_version),
 		cmocka_unit_test(check_alone),
+		cmocka_unit_test(contradictions),
 		cmocka_unit_test(command_line_refusals),
 		cmocka_unit_test(file_and_order),
 		cmocka_unit_test(file_refusals),
