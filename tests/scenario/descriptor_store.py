@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # descriptor_store.py TYERD TYER PROBE: this script is systemd: it keeps the descriptors that it is handed (FDSTORE) and hands them
-# to the next tyerd (LISTEN_FDS), with our own supervisor in between and without it. Strangers' descriptors are not taken.
+# to the next tyerd (LISTEN_FDS), with our own supervisor in between and without it. Strangers' descriptors are not taken. Then it is
+# a supervisor of ours, which is gone without its death's being the worker's.
 import array
 import os
 import re
@@ -71,4 +72,14 @@ for supervise in ("on", "off"):
     ports = re.findall(r"http: serving on (.*)", service.log())
     check("and its pages are where they were", len(ports) == 2 and len(set(ports)) == 1, ports)
     check("it stops as it should", service.stop() == 0, service.log()[-1500:])
+
+# The kernel ends a worker with its supervisor, unless the program has capabilities of its own: then nobody else does.
+ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+service = Service(tyerd, tyer, environment={"TYER_SUPERVISOR": str(its.fileno())}, pass_fds=[its.fileno()])
+its.close()
+while b"READY=1" not in ours.recv(4096):
+    pass
+client = Probe(probe, service).open()
+ours.close()
+check("a worker whose supervisor is gone ends", service.process.wait() == 1, service.log()[-1500:])
 finish()

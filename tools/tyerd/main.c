@@ -5,7 +5,9 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -105,7 +107,10 @@ int main(int argc, char **argv)
 	supervisor = supervisor_socket();
 	if (supervisor < 0 && config.supervise)
 		return ty_supervisor_run(&config, argv, &kept);
-	if (supervisor >= 0)
+	if (supervisor >= 0) {
+		/* again: the kernel forgets it for a program that has capabilities of its own, to lock memory, say */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		ty_notify_over(supervisor);
+	}
 	return ty_worker_run(&config, &kept);
 }

@@ -20,6 +20,11 @@ void ty_notify_over(int fd)
 	supervisor = fd;
 }
 
+int ty_notify_socket(void)
+{
+	return supervisor;
+}
+
 static void send_message(int socket, const struct sockaddr_un *to, socklen_t length, const char *state, int fd)
 {
 	struct timeval wait = {.tv_sec = WAIT_S};

@@ -13,6 +13,9 @@
 /* Once, before the others: from now on messages go over this socket. */
 void ty_notify_over(int fd);
 
+/* That socket; -1: there is none. Its end is the supervisor's. */
+int ty_notify_socket(void);
+
 /* Send `state` ("READY=1") if anybody wants it, with `fd` unless it is -1. Waits for a moment if the other side is behind;
  * other errors are its loss. Main thread. */
 void ty_notify(const char *state, int fd);

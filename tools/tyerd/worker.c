@@ -167,15 +167,22 @@ static int wait_for_signal(struct ty_service *service, int signals)
 	struct watch watches[TY_MAX_DEVICES] = {{0}};
 
 	for (;;) {
-		struct pollfd p[] = {{.fd = signals, .events = POLLIN}, {.fd = service->fault_fd, .events = POLLIN}};
+		struct pollfd p[] = {{.fd = signals, .events = POLLIN}, {.fd = service->fault_fd, .events = POLLIN},
+			{.fd = ty_notify_socket()}};
 		struct signalfd_siginfo info;
 
-		if (poll(p, 2, LOOK_MS) > 0 && p[0].revents && read(signals, &info, sizeof info) == sizeof info) {
+		if (poll(p, 3, LOOK_MS) > 0 && p[0].revents && read(signals, &info, sizeof info) == sizeof info) {
 			ty_log(TY_LOG_INFO, "main", "%s: stopping", strsignal((int)info.ssi_signo));
 			return EXIT_SUCCESS;
 		}
 		if (p[1].revents)
 			look_for_fault(service);
+		/* The kernel should have ended us with it. Whoever comes next finds neither sockets nor GPUs taken. */
+		if (p[2].revents) {
+			ty_log_set_sink(NULL);
+			ty_log(TY_LOG_ERROR, "main", "the supervisor is gone: exiting as it is");
+			_exit(EXIT_FAILURE);
+		}
 		look_for_stall(service, watches);
 		if (nothing_to_serve(service)) {
 			ty_log(TY_LOG_ERROR, "main", "no device could be opened (see above): stopping");
