@@ -15,6 +15,7 @@
                                             else's turn, so no more ... */
 #define AHEAD_BATCHES 2        /* ... but for these, so that it never runs dry */
 #define RETRIEVE_RUN 8         /* retrieve batches in a row while a store waits */
+#define BATCH_COST ((uint64_t)512 << 10) /* what a batch takes beside its bytes, as bytes: 10 us of the link, the device's and the owner's */
 #define EXPIRE_NS 10000000     /* how often ops that wait are looked at for cancel and deadline: 10 ms */
 
 /* ---- small queues ------------------------------------------------------------------------------ */
@@ -87,7 +88,7 @@ static struct flow **share_next(struct share *s)
 static void share_charge(struct share *s, struct flow *flow, uint64_t bytes, uint32_t weight)
 {
 	s->now = flow->due;
-	flow->due += bytes / TY_RUN_ALIGN * TY_WEIGHT_MAX / weight;
+	flow->due += (bytes + BATCH_COST) / TY_RUN_ALIGN * TY_WEIGHT_MAX / weight;
 }
 
 /* ---- ops ----------------------------------------------------------------------------------------- */

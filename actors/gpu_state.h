@@ -40,8 +40,8 @@ struct flow {
 	struct flow *next; /* of the active ones */
 };
 
-/* All clients' ops in one direction. Virtual time is what each client has moved, divided by its weight: the one that is behind
- * the others goes next (start-time fair queueing). */
+/* All clients' ops in one direction. Virtual time is what each client has moved, and what its batches cost beside that, divided by its weight:
+ * the one that is behind the others goes next (start-time fair queueing). */
 struct share {
 	struct flow *active; /* those with ops */
 	uint64_t now;        /* due of the batch that went last */

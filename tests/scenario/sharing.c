@@ -6,7 +6,8 @@
  *     so of each of the others;
  *   - no client gets ahead by having been away;
  *   - while a store waits at most RETRIEVE_RUN batches of retrieves pass it;
- *   - clients that register and unregister pools all the time hold up nobody's operations.
+ *   - clients that register and unregister pools all the time hold up nobody's operations;
+ *   - nor does one whose operations are next to nothing, however many it has.
  *
  * usage: sharing [SEEDS [FIRST]]
  */
@@ -30,6 +31,11 @@
 #define BLOCKS 64
 #define POOLS 12 /* that are registered and unregistered all the time ... */
 #define TURNS 12 /* ... of which so many at most come back between two ends of operations */
+#define TINY 16u /* bytes of a block of client 0's, in a run for that */
+#define TINY_DEPTH 300u
+#define TINY_PASS 12u    /* of its operations end for each of another's, at most: nine by what they cost, and those that the device has at once ... */
+#define TINY_START 12u   /* ... at first */
+#define TINY_OTHERS 100u  /* of another's operations, and it is over */
 
 static uint64_t rng_state;
 
@@ -65,6 +71,9 @@ static struct world {
 	_Atomic uint64_t words[TY_TIMELINE_WORDS];
 	uint32_t depth; /* operations of a client that wait, in each direction: more than the device is given at once */
 	uint32_t run;   /* bytes of a block: LARGE or SMALL */
+	struct ty_map tiny; /* client 0's, if it has a layout */
+	uint32_t ended[2];  /* operations: of its; of others ... */
+	bool alone;         /* ... of which no more come */
 } w;
 
 static uint64_t chunk_bytes(void)
@@ -86,7 +95,7 @@ static bool pool_is_back(struct ty_msg *msg, uint32_t type)
 {
 	struct ty_map *map = ty_container_of(msg, struct ty_map, msg);
 
-	if (map == &w.map)
+	if (map == &w.map || map == &w.tiny)
 		return false;
 	assert(map->code == TY_OK);
 	assert(++w.turns <= TURNS || !w.pools_wanted);
@@ -108,8 +117,10 @@ static void landed(struct ty_msg *msg)
 	assert(f->op.code == TY_OK);
 	w.turns = 0;
 	c->out[dir]--;
-	c->moved[dir] += f->op.copy_count * chunk_bytes();
-	w.moved[dir] += f->op.copy_count * chunk_bytes();
+	c->moved[dir] += f->op.copy_count * f->op.layout->chunk_bytes;
+	w.moved[dir] += f->op.copy_count * f->op.layout->chunk_bytes;
+	w.ended[f->client != 0]++;
+	assert(!w.tiny.layout || w.alone || w.ended[0] <= TINY_PASS * (w.ended[1] + TINY_START));
 	if (dir) {
 		w.since = w.stores_out ? w.since + f->op.copy_count : 0;
 	} else {
@@ -120,7 +131,7 @@ static void landed(struct ty_msg *msg)
 	/* Small: every operation is a batch, of up to 4 chunks; three times the bound, for the two directions end at their own pace, and two actors
 	 * whose turns are the seed's tell of them (of 700 seeds the most was 67, once, else 51). Large: a
 	 * chunk is a batch, and until a store ends each client's first may have 4 to go, each behind RETRIEVE_RUN of retrieves. */
-	assert(w.since <= (w.run == SMALL ? 3 * RETRIEVE_RUN * 4 : RETRIEVE_RUN * 4 * CLIENTS + 64));
+	assert(w.tiny.layout || w.since <= (w.run == SMALL ? 3 * RETRIEVE_RUN * 4 : RETRIEVE_RUN * 4 * CLIENTS + 64));
 	free(f);
 }
 
@@ -142,14 +153,15 @@ static void engine_mapped(void *self, struct ty_msg *msg)
 	(void)self;
 	if (pool_is_back(msg, TY_ENGINE_MAPPED))
 		return;
-	assert(w.map.code == TY_OK);
-	w.mapped = true;
+	assert(w.map.code == TY_OK && w.tiny.code == TY_OK);
+	w.mapped = w.map.mapping && (!w.tiny.layout || w.tiny.mapping);
 }
 
 static void engine_unmapped(void *self, struct ty_msg *msg)
 {
 	(void)self;
-	w.unmapped = !pool_is_back(msg, TY_ENGINE_UNMAPPED);
+	if (!pool_is_back(msg, TY_ENGINE_UNMAPPED))
+		w.unmapped = !w.map.mapping && !w.tiny.mapping;
 }
 
 static const struct ty_handler engine_handlers[] = {
@@ -190,7 +202,8 @@ static void send_op(uint32_t index, int dir)
 {
 	struct client *c = &w.clients[index];
 	struct flight *f = calloc(1, sizeof *f);
-	uint32_t chunks = 1 + rnd(4);
+	const struct ty_map *map = index == 0 && w.tiny.layout ? &w.tiny : &w.map;
+	uint32_t chunks = w.tiny.layout ? 1 : 1 + rnd(4);
 
 	f->client = index;
 	f->op.kind = dir ? TY_OP_RETRIEVE : TY_OP_STORE;
@@ -204,8 +217,8 @@ static void send_op(uint32_t index, int dir)
 	f->op.deadline = TY_NEVER;
 	f->op.ready = (struct ty_mark){1, 1};
 	f->op.timeline = &w.timeline;
-	f->op.layout = w.map.layout;
-	f->op.mapping = w.map.mapping;
+	f->op.layout = map->layout;
+	f->op.mapping = map->mapping;
 	f->op.count = f->op.copy_count = chunks;
 	f->op.blocks = f->blocks;
 	f->op.copies = f->copies;
@@ -255,24 +268,21 @@ static void check_shares(const uint64_t from[CLIENTS][2])
 
 /* ---- a run ---------------------------------------------------------------------------------------------- */
 
-static struct ty_layout *make_pool(int *fd)
+static void make_pool(struct ty_map *map, struct ty_region *region, uint32_t run, int *fd)
 {
-	static struct ty_region region;
-	static struct ty_plane plane;
-	static struct ty_group group;
-	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1};
-	uint64_t bytes = (uint64_t)BLOCKS * w.run;
+	struct ty_plane plane = {0, 0};
+	struct ty_group group = {16, BLOCKS, run, run, 1, &plane};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = region, .groups = &group, .parts = 1};
+	uint64_t bytes = (uint64_t)BLOCKS * run;
 	struct ty_layout *layout;
 
 	*fd = memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert(*fd >= 0 && ftruncate(*fd, (off_t)bytes) == 0 && fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
-	region = (struct ty_region){.is_fd = true, .fd = *fd, .allocation_bytes = bytes, .length = bytes};
-	plane = (struct ty_plane){0, 0};
-	group = (struct ty_group){16, BLOCKS, w.run, w.run, 1, &plane};
-	assert(ty_layout_create(&pool, 128, TY_PIECE_BYTES, &layout, NULL) == TY_OK && layout->chunk_bytes == chunk_bytes());
-	w.map.regions = &region;
-	w.map.region_count = 1;
-	return layout;
+	*region = (struct ty_region){.is_fd = true, .fd = *fd, .allocation_bytes = bytes, .length = bytes};
+	assert(ty_layout_create(&pool, 128, TY_PIECE_BYTES, &layout, NULL) == TY_OK && layout->chunk_bytes == (uint64_t)8 * run);
+	*map = (struct ty_map){.msg = TY_MSG_INIT, .home = w.engine, .home_type = TY_ENGINE_MAPPED, .layout = layout, .regions = region,
+		.region_count = 1};
+	assert(ty_send(w.service->gpu[0], &map->msg, TY_GPU_MAP) == TY_OK);
 }
 
 static void start(uint64_t seed)
@@ -289,6 +299,7 @@ static void start(uint64_t seed)
 	w.depth = w.run == LARGE ? 16 : 100;
 	w.service = calloc(1, sizeof *w.service);
 	w.service->config = &w.config;
+	w.config.gpu_stall_after_us = UINT32_MAX;
 	assert(ty_runtime_create(&ro, &w.rt, NULL) == TY_OK);
 	w.service->rt = w.rt;
 	assert(ty_spawn(w.rt, &clients_class, NULL, &pool, &w.service->clients) == TY_OK);
@@ -314,25 +325,82 @@ static void register_pools(void)
 	}
 }
 
+static struct ty_region region, tiny_region;
+static int fd, tiny_fd;
+
+static void begin(uint64_t seed, bool tiny)
+{
+	rng_state = seed * 0x9e3779b97f4a7c15ull + 1;
+	start(seed);
+	w.run = tiny ? LARGE : w.run;
+	w.slots = aligned_alloc(4096, 4 * chunk_bytes());
+	memset(w.slots, 1, 4 * chunk_bytes());
+	make_pool(&w.map, &region, w.run, &fd);
+	if (tiny)
+		make_pool(&w.tiny, &tiny_region, TINY, &tiny_fd);
+	while (!w.mapped)
+		steps(1);
+}
+
+static void unmap(struct ty_map *map)
+{
+	map->home_type = TY_ENGINE_UNMAPPED;
+	assert(ty_send(w.service->gpu[0], &map->msg, TY_GPU_UNMAP) == TY_OK);
+}
+
+/* All of it is over. */
+static void end(void)
+{
+	unmap(&w.map);
+	if (w.tiny.layout)
+		unmap(&w.tiny);
+	while (!w.unmapped)
+		steps(1);
+	ty_runtime_destroy(w.rt);
+	ty_actor_unref(w.service->gpu[0]);
+	ty_actor_unref(w.service->eviction);
+	ty_actor_unref(w.service->clients);
+	ty_actor_unref(w.engine);
+	if (w.tiny.layout)
+		close(tiny_fd);
+	free((void *)(uintptr_t)w.tiny.layout);
+	free((void *)(uintptr_t)w.map.layout);
+	free(w.slots);
+	free(w.service);
+	close(fd);
+}
+
+/* Client 0 has far more operations waiting than the device takes, of next to no bytes; another one's go on beside them. */
+static void run_tiny(uint64_t seed)
+{
+	uint32_t others;
+
+	begin(seed, true);
+	for (uint32_t i = 0; i < 2; i++)
+		w.clients[i] = (struct client){.weight = 1, .here = true};
+	for (others = 0; others < TINY_OTHERS;) {
+		for (int dir = 0; dir < 2; dir++)
+			for (; w.clients[1].out[dir] < 24; others++)
+				send_op(1, dir);
+		for (int dir = 0; dir < 2; dir++)
+			while (w.clients[0].out[dir] < TINY_DEPTH)
+				send_op(0, dir);
+		steps(atomic_load(&w.words[1]) ? 1 + rnd(6) : 4 * TINY_DEPTH + 1000);
+		atomic_store(&w.words[1], 1); /* what was sent first begins when all of it is there */
+	}
+	w.alone = true;
+	while (ty_runtime_step(w.rt))
+		;
+	end();
+}
+
 static void run(uint64_t seed)
 {
 	uint64_t from[CLIENTS][2];
-	struct ty_layout *layout;
 	bool small;
-	int fd;
 
-	rng_state = seed * 0x9e3779b97f4a7c15ull + 1;
-	start(seed);
+	begin(seed, false);
 	small = w.run == SMALL;
-	w.slots = aligned_alloc(4096, 4 * chunk_bytes());
-	memset(w.slots, 1, 4 * chunk_bytes());
-	layout = make_pool(&fd);
-	w.map.home = w.engine;
-	w.map.home_type = TY_ENGINE_MAPPED;
-	w.map.layout = layout;
-	assert(ty_send(w.service->gpu[0], &w.map.msg, TY_GPU_MAP) == TY_OK);
-	while (!w.mapped)
-		steps(1);
 	for (uint32_t i = 0; i < CLIENTS; i++)
 		w.clients[i] = (struct client){.weight = 1 + rnd(i == 0 ? 1 : 10), .here = i < STEADY};
 	/* What is sent first waits for its ready word until all of it is there: else its order would be that of its arrival. */
@@ -358,19 +426,7 @@ static void run(uint64_t seed)
 	while (ty_runtime_step(w.rt)) /* small: all of it, with nothing behind it */
 		;
 	assert(!w.pools_out);
-	w.map.home_type = TY_ENGINE_UNMAPPED;
-	assert(ty_send(w.service->gpu[0], &w.map.msg, TY_GPU_UNMAP) == TY_OK);
-	while (!w.unmapped)
-		steps(1);
-	ty_runtime_destroy(w.rt);
-	ty_actor_unref(w.service->gpu[0]);
-	ty_actor_unref(w.service->eviction);
-	ty_actor_unref(w.service->clients);
-	ty_actor_unref(w.engine);
-	free(layout);
-	free(w.slots);
-	free(w.service);
-	close(fd);
+	end();
 }
 
 int main(int argc, char **argv)
@@ -383,6 +439,7 @@ int main(int argc, char **argv)
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
 		run(seed);
+		run_tiny(seed);
 		moved += w.moved[0] + w.moved[1];
 	}
 	printf("sharing: %llu seeds, %llu MiB moved\n", (unsigned long long)seeds, (unsigned long long)(moved >> 20));
