@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 
-from outside import check, finish, wait_gone
+from outside import check, finish, until, wait_gone
 
 tyerd, tyer, bench = sys.argv[1:4]
 folder = tempfile.TemporaryDirectory(prefix="tyer-life-")
@@ -107,6 +107,23 @@ def stop_with_requests_open():
     check("SIGTERM under load: exit 0", s.stop() == 0, s.log())
     load.wait(timeout=60)  # its requests ended typed: it is told, and does not hang
     check("the load generator ends", load.returncode in (0, 1), load.returncode)
+
+
+def stop_while_it_starts():
+    """The worker waits for its configuration, and has not come to look at signals yet."""
+    config = os.path.join(folder.name, "tyerd.conf")
+    open(config, "w").close()
+    s = Service("starts", "--config", config)
+    os.mkfifo(config + ".waits")
+    os.rename(config + ".waits", config)
+
+    def children():
+        return open(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read().split()
+
+    worker = children()[0]
+    os.kill(int(worker), signal.SIGKILL)
+    until(lambda: [pid for pid in children() if pid != worker])
+    check("SIGTERM while a worker starts: exit 0", s.stop() == 0, s.log())
 
 
 def turns():
@@ -214,6 +231,6 @@ def sizes():
         check(f"starts with {size}", s.stop() == 0, s.log())
 
 
-for part in (life, stop_with_requests_open, turns, refusals, sizes):
+for part in (life, stop_with_requests_open, stop_while_it_starts, turns, refusals, sizes):
     part()
 finish()

@@ -222,6 +222,12 @@ static bool never_began(int status)
 	return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NEVER_BEGAN;
 }
 
+/* It was asked to stop before it came to look at signals: then the kernel ends it, and nothing was begun. */
+static bool asked_too_early(const struct supervisor *s, int status)
+{
+	return s->intent == STOP && !s->ready && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+}
+
 static void describe_end(struct supervisor *s, int status)
 {
 	if (s->told[0])
@@ -380,7 +386,7 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 		upgrade(s); /* and if that fails, as if it had died */
 	/* A first one that says that it cannot serve is right; later ones may have met what passes. */
 	if (s->intent == STOP || (refused && s->restarts == 0)) {
-		*exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+		*exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : asked_too_early(s, status) ? EXIT_SUCCESS : EXIT_FAILURE;
 		return true;
 	}
 	if (s->intent == RUN)
