@@ -7,7 +7,11 @@
  *
  * each with messages that do nothing but that, and with messages that compute for about half a microsecond: what an
  * empty message costs is, from the second worker on, mostly cache lines that move between CPUs. Streams come
- * with one source, whose own pace is the limit where messages are empty, and with sixteen.
+ * with one source, whose own pace is the limit where messages are empty, and with sixteen; and with the sine that each
+ * message of Savina's program takes.
+ *
+ * Memory is laid out as such programs' authors would: an actor's neighbours there are those it talks to, and what travels has
+ * lines of its own. Else CPUs wait for lines that they have no use for, and fetch each other's before they are asked to.
  *
  * Before them comes how long a cache line takes from the first CPU to each other one: the rest hangs on that.
  *
@@ -22,6 +26,7 @@
  * how long actors ran a message, ns of all workers' time together: for scripts that have two builds take turns.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
@@ -41,6 +46,7 @@
 #define BLOCK 64
 #define BLOCKS 4 /* under way to a sink */
 #define TALKERS 120
+#define ANGLE 37.2 /* Savina's */
 #define MAX_ROUNDS 99
 #define MAX_COUNTS 16
 #define MAX_WORKERS 64
@@ -87,6 +93,14 @@ static uint64_t compute(uint64_t x, uint64_t steps)
 	return x;
 }
 
+/* What a message of Savina's fork-join throughput does: the square of a sine. The angle is no constant to the compiler. */
+static double sine_squared(double angle)
+{
+	double s = sin(angle);
+
+	return s * s;
+}
+
 static _Atomic(uint32_t) finished; /* by the actor that sees the end: release; main: acquire */
 
 struct own { /* every actor's state: the program's own memory */
@@ -125,6 +139,7 @@ struct sink;
 struct item {
 	struct ty_msg msg;
 	uint64_t value;
+	double angle;
 	struct block *last_of; /* null but for a block's last */
 };
 
@@ -140,8 +155,10 @@ struct sink {
 	struct ty_msg joined;
 	uint64_t next; /* the source's: the next value to send */
 	uint64_t each, steps;
+	bool sine;
 	uint64_t counted __attribute__((aligned(64))); /* the sink's, from here */
 	uint64_t sum, digest;
+	double squares;
 } __attribute__((aligned(64)));
 
 static void on_fill(void *self, struct ty_msg *msg)
@@ -153,6 +170,7 @@ static void on_fill(void *self, struct ty_msg *msg)
 	(void)self;
 	for (int i = 0; i < BLOCK && sink->next < sink->each; i++) {
 		block->items[i].value = sink->next++;
+		block->items[i].angle = ANGLE;
 		ty_bundle_add(&bundle, &block->items[i].msg, ITEM);
 	}
 	/* Behind the last value there is nobody to send to: who waited for it may have ended it all. */
@@ -167,6 +185,8 @@ static void on_item(void *self, struct ty_msg *msg)
 
 	sink->sum += item->value;
 	sink->digest ^= compute(item->value, sink->steps);
+	if (sink->sine)
+		sink->squares += sine_squared(item->angle);
 	if (++sink->counted == sink->each)
 		must(ty_send(sink->end, &sink->joined, JOINED));
 	else if (item->last_of)
@@ -213,6 +233,7 @@ struct program {
 	uint64_t sources; /* streams; 0: big */
 	uint64_t steps;   /* of compute, a message */
 	uint64_t messages;
+	bool sine;        /* a message of streams */
 };
 
 static int64_t run_streams(struct ty_runtime *rt, const struct program *program, uint64_t *messages)
@@ -222,29 +243,39 @@ static int64_t run_streams(struct ty_runtime *rt, const struct program *program,
 	struct ty_actor *ending = spawn(rt, &end_class, &end), **sources = table_of(program->sources, sizeof *sources);
 	struct sink *all = table_of(sinks, sizeof *all);
 	struct block *blocks = table_of(sinks * BLOCKS, sizeof *blocks);
+	volatile double angle = ANGLE; /* by the library, as in the sinks */
+	double squares = 0;
 	int64_t began;
 
-	for (uint64_t i = 0; i < program->sources; i++)
-		sources[i] = spawn(rt, &source_class, NULL);
+	/* what is one source's lies together: an actor's neighbours in memory are those it talks to */
 	for (uint64_t i = 0; i < sinks; i++) {
+		if (i % SINKS == 0)
+			sources[i / SINKS] = spawn(rt, &source_class, NULL);
 		all[i].end = ending;
 		all[i].each = each;
 		all[i].steps = program->steps;
+		all[i].sine = program->sine;
 		all[i].self = spawn(rt, &sink_class, &all[i]);
 	}
 	began = clock_ns();
 	for (uint64_t i = 0; i < sinks * BLOCKS; i++) {
-		blocks[i].source = sources[i % program->sources];
-		blocks[i].sink = &all[i % sinks];
-		blocks[i].items[BLOCK - 1].last_of = &blocks[i];
-		must(ty_send(blocks[i].source, &blocks[i].msg, FILL));
+		uint64_t turn = i / program->sources; /* all sources in turn, and all sinks of each */
+		uint64_t sink = i % program->sources * SINKS + turn % SINKS;
+		struct block *block = &blocks[sink * BLOCKS + turn / SINKS];
+
+		block->source = sources[sink / SINKS];
+		block->sink = &all[sink];
+		block->items[BLOCK - 1].last_of = block;
+		must(ty_send(block->source, &block->msg, FILL));
 	}
 	wait_finished();
 	began = clock_ns() - began;
 	for (uint64_t value = 0; value < each; value++)
 		digest ^= compute(value, program->steps);
+	for (uint64_t i = 0; program->sine && i < each; i++)
+		squares += sine_squared(angle);
 	for (uint64_t i = 0; i < sinks; i++) {
-		if (all[i].sum != each * (each - 1) / 2 || all[i].digest != digest) {
+		if (all[i].sum != each * (each - 1) / 2 || all[i].digest != digest || all[i].squares != squares) {
 			fprintf(stderr, "scale: a sink's sum is wrong\n");
 			exit(1);
 		}
@@ -259,41 +290,59 @@ static int64_t run_streams(struct ty_runtime *rt, const struct program *program,
 
 /* ---- big ----------------------------------------------------------------------------------- */
 
-struct ping {
+struct ping { /* whoever has it; its lines are nobody else's */
 	struct ty_msg msg;
 	struct ty_actor *from;
 	uint64_t value;
+} __attribute__((aligned(64)));
+
+struct tally { /* of a talker: written when it stops */
+	uint64_t received, digest;
 };
 
 struct talker {
 	struct ty_actor **all, *end;
-	uint64_t left, received, steps, digest;
+	struct tally *tally;
+	uint64_t left, steps;
 	uint32_t random;
-	struct ping ping;
-} __attribute__((aligned(64)));
+	struct tally now;
+};
+
+static enum ty_code talker_start(void *self, void *arg)
+{
+	*(struct talker *)self = *(const struct talker *)arg;
+	return TY_OK;
+}
+
+static void talker_stop(void *self)
+{
+	struct talker *talker = self;
+
+	*talker->tally = talker->now;
+}
 
 static void on_ping(void *self, struct ty_msg *msg)
 {
-	struct talker *talker = own(self);
+	struct talker *talker = self;
 	struct ping *ping = ty_container_of(msg, struct ping, msg);
 
-	talker->received++;
+	talker->now.received++;
 	ping->value = compute(ping->value, talker->steps);
 	must(ty_send(ping->from, msg, PONG));
 }
 
 static void on_pong(void *self, struct ty_msg *msg)
 {
-	struct talker *talker = own(self);
+	struct talker *talker = self;
 	struct ping *ping = ty_container_of(msg, struct ping, msg);
 
-	talker->digest = compute(ping->value, talker->steps);
+	talker->now.digest = compute(ping->value, talker->steps);
 	if (!talker->left) {
 		must(ty_send(talker->end, msg, JOINED));
 		return;
 	}
 	talker->left--;
-	ping->value = talker->digest;
+	ping->value = talker->now.digest;
 	talker->random = talker->random * 1664525u + 1013904223u;
 	must(ty_send(talker->all[(talker->random >> 8) % TALKERS], msg, PING));
 }
@@ -301,37 +350,42 @@ static void on_pong(void *self, struct ty_msg *msg)
 static int64_t run_big(struct ty_runtime *rt, const struct program *program, uint64_t *messages)
 {
 	static const struct ty_handler handlers[] = {{"ping", on_ping}, {"pong", on_pong}};
-	static const struct ty_class cls = {.name = "talker", .state_size = sizeof(struct own), .first_type = PING,
-		.type_count = 2, .handlers = handlers, .start = on_start};
+	static const struct ty_class cls = {.name = "talker", .state_size = sizeof(struct talker), .first_type = PING,
+		.type_count = 2, .handlers = handlers, .start = talker_start, .stop = talker_stop};
 	uint64_t each = program->messages / TALKERS / 2, received = 0;
 	struct end end = {.expected = TALKERS};
 	struct ty_actor *ending = spawn(rt, &end_class, &end), **all = table_of(TALKERS, sizeof *all);
-	struct talker *talkers = table_of(TALKERS, sizeof *talkers);
+	struct talker *first = table_of(TALKERS, sizeof *first);
+	struct tally *tallies = table_of(TALKERS, sizeof *tallies);
+	struct ping *pings = table_of(TALKERS, sizeof *pings);
 	int64_t began;
 
 	for (uint32_t i = 0; i < TALKERS; i++) {
-		all[i] = spawn(rt, &cls, &talkers[i]);
-		talkers[i] = (struct talker){.all = all, .end = ending, .left = each, .steps = program->steps,
-			.random = i, .ping = {.from = all[i], .value = i}};
+		first[i] = (struct talker){.all = all, .end = ending, .tally = &tallies[i], .left = each, .steps = program->steps,
+			.random = i};
+		all[i] = spawn(rt, &cls, &first[i]);
+		pings[i] = (struct ping){.from = all[i], .value = i};
 	}
 	began = clock_ns();
 	for (uint32_t i = 0; i < TALKERS; i++)
-		must(ty_send(all[i], &talkers[i].ping.msg, PONG));
+		must(ty_send(all[i], &pings[i].msg, PONG));
 	wait_finished();
 	began = clock_ns() - began;
+	for (uint32_t i = 0; i < TALKERS; i++)
+		let_go(all[i]);
+	let_go(ending);
+	must(ty_runtime_stop(rt, TY_NEVER, TY_NEVER, NULL));
 	for (uint32_t i = 0; i < TALKERS; i++) {
-		received += talkers[i].received;
-		if (talkers[i].digest != compute(i, program->steps * (2 * each + 1))) {
+		received += tallies[i].received;
+		if (tallies[i].digest != compute(i, program->steps * (2 * each + 1))) {
 			fprintf(stderr, "scale: a talker's digest is wrong\n");
 			exit(1);
 		}
-		let_go(all[i]);
 	}
 	if (received != each * TALKERS) {
 		fprintf(stderr, "scale: %" PRIu64 " pings, expected %" PRIu64 "\n", received, each * TALKERS);
 		exit(1);
 	}
-	let_go(ending);
 	*messages = TALKERS * (2 * each + 1);
 	return began;
 }
@@ -564,12 +618,13 @@ static int read_counts(char *text, uint32_t *out)
 int main(int argc, char **argv)
 {
 	static const struct program programs[] = {
-		{"streams, 1 source, empty", 1, 0, 8000000},
-		{"streams, 1 source, computing", 1, 400, 2000000},
-		{"streams, 16 sources, empty", 16, 0, 16000000},
-		{"streams, 16 sources, computing", 16, 400, 2000000},
-		{"big, empty", 0, 0, 4000000},
-		{"big, computing", 0, 400, 2000000},
+		{.name = "streams, 1 source, empty", .sources = 1, .messages = 8000000},
+		{.name = "streams, 1 source, computing", .sources = 1, .steps = 400, .messages = 2000000},
+		{.name = "streams, 16 sources, empty", .sources = 16, .messages = 16000000},
+		{.name = "streams, 16 sources, a sine", .sources = 16, .sine = true, .messages = 16000000},
+		{.name = "streams, 16 sources, computing", .sources = 16, .steps = 400, .messages = 2000000},
+		{.name = "big, empty", .messages = 4000000},
+		{.name = "big, computing", .steps = 400, .messages = 2000000},
 	};
 	uint32_t workers[MAX_COUNTS] = {1, 2, 4, 8, 16};
 	int counts = 5, rounds = 5;

@@ -24,10 +24,10 @@ static const struct ty_class sink_class = CLASS("sink", JOINED, sink_handlers);
 
 /* ---- big: K actors, each sends N pings to others drawn at random, one at a time -------------- */
 
-struct ping {
+struct ping { /* on a line of its own: it is with another actor while its owner answers others */
 	struct ty_msg msg;
 	struct ty_actor *from;
-};
+} __attribute__((aligned(64)));
 
 struct talker {
 	struct ty_actor **all, *sink;
