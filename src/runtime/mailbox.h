@@ -47,6 +47,17 @@ enum {
 #define TY_BOX_OVER ((uintptr_t)3)   /* two bits: IDLE's is never set with CLOSED's otherwise */
 #define TY_BOX_DEAD ((uintptr_t)7)
 
+/* Have a line come to be written. Whoever reads it first gets a copy, and waits once more when it writes. Any address will do,
+ * also of what is gone. */
+static inline void ty_fetch(const void *line)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin asks for a copy */
+#else
+	__builtin_prefetch(line, 1);
+#endif
+}
+
 struct ty_mailbox {
 	_Atomic(uintptr_t) word;
 };
@@ -165,16 +176,20 @@ static inline void *ty_mailbox_end(struct ty_mailbox *box)
 	return (void *)(late & ~TY_BOX_CLOSED);
 }
 
-/* Reverse a list taken from a mailbox and append it, oldest first. Says how many there were. */
+/* Reverse a list taken from a mailbox and append it, oldest first. Says how many there were. Each message is written here, so its
+ * line is fetched before it is read (ty_fetch). */
 static inline uint32_t ty_mailbox_sort(struct ty_msg *newest, struct ty_fifo *urgent, struct ty_fifo *normal)
 {
 	struct ty_msg *first[2] = {NULL, NULL}, *last[2];
 	uint32_t count = 0;
 
+	ty_fetch(newest);
 	for (struct ty_msg *msg = newest, *next; msg; msg = next) {
-		uint32_t which = msg->flags & TY_MSG_URGENT;
+		uint32_t which;
 
 		next = msg->next;
+		ty_fetch(next ? next : msg); /* a null address would be looked up in vain */
+		which = msg->flags & TY_MSG_URGENT;
 		msg->next = first[which];
 		if (!first[which])
 			last[which] = msg;

@@ -45,6 +45,7 @@ static struct ty_msg *take_handed(struct ty_actor *actor, uint32_t budget)
 	if (!newest || actor->threaded)
 		return NULL;
 	actor->handed = NULL;
+	ty_fetch(newest); /* its handler will write it, if we do not */
 	if (newest->next || !budget) {
 		take_in(actor, newest);
 		return NULL;

@@ -137,12 +137,17 @@ static struct ty_actor *ring_pop(struct ty_runq *q, bool *moved)
 	}
 }
 
-/* It is run after the one that is run now: have what that takes come meanwhile, for it may have run elsewhere last. */
+/* It is run after the one that is run now: have what that takes come meanwhile, for it may have run elsewhere last. Of the state
+ * the last two lines: most have no more. */
 static void expect(const struct ty_actor *actor)
 {
+	const unsigned char *end_of_state = (const unsigned char *)actor; /* nothing of the actor is read: that would wait */
+
+	ty_fetch(end_of_state - TY_LINE);
+	ty_fetch(end_of_state - 1);
 	ty_fetch(&actor->box);
 	ty_fetch(&actor->last);
-	ty_fetch(&actor->counts);
+	ty_fetch((const unsigned char *)&actor->arg - 1);
 }
 
 struct ty_actor *ty_runq_pop_any(struct ty_runq *q, bool *moved)

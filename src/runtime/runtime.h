@@ -165,22 +165,10 @@ struct ty_worker {
 	struct ty_runq_look looks[TY_MAX_WORKERS]; /* at the other workers' queues */
 };
 
-/* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: so that
- * senders, the runner and the state do not disturb each other wherever lines begin, what is seldom touched
- * comes first, and what senders write is a line's length away from what the runner writes. */
+/* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: what senders, the
+ * runner and the handlers touch of every message lies together, state first, wherever lines begin, and what senders write
+ * is a line's length away from what the runner writes. What is seldom touched comes last: there the neighbour begins. */
 struct ty_actor {
-	/* seldom touched */
-	struct ty_msg stop_msg;
-	union {
-		struct ty_msg nudge_msg; /* real time: the alarm's home, or a mailbox, or the actor has it */
-		struct {                 /* deterministic mode: its thread's */
-			struct ty_actor *sim_next; /* of the actors that have a poll */
-			int64_t sim_poll;          /* when it wants to be called */
-		};
-	};
-	struct ty_monitor_core *watchers; /* runner's: monitors of this actor */
-	struct ty_monitor_core *watching; /* runner's: its monitors of others that are out */
-
 	/* senders' */
 	struct ty_mailbox box;
 	struct ty_actor *run_next;      /* whoever scheduled it, then the queue's owner */
@@ -197,9 +185,8 @@ struct ty_actor {
 	const struct ty_class *cls;
 	uint64_t number;                /* order of spawning */
 
-	struct ty_actor *list_next;     /* destroy's list */
-
 	/* runner's */
+	struct ty_heap_node *due_last;  /* expired timers: a ring through next and prev, known by its last */
 	_Atomic(uint8_t) last;          /* worker that ran it: a hint to senders */
 	_Atomic(uint8_t) stopping;      /* enum ty_stopping */
 	bool timers_changed;            /* ty_timers_sync has something to do */
@@ -212,24 +199,36 @@ struct ty_actor {
 	uint8_t alarm_home;             /* the worker where the alarm is set; TY_NOWHERE: it is here */
 	int16_t reason;                 /* enum ty_code: how it ended; constant once the mailbox is over */
 	struct ty_fifo urgent, normal;
-	struct ty_heap_node *due_last;  /* expired timers: a ring through next and prev, known by its last */
+	struct ty_counts counts;
+
+	/* not touched by every message */
 	union {
 		void *arg;              /* until it has started */
 		struct ty_heap timers;  /* armed */
 	};
-	struct ty_counts counts;
-
 	/* the alarm is in a heap, or a message, or here: written by the thread that holds it, else by the runner */
 	union {
 		struct ty_heap_node alarm; /* its key: for when, while alarm_home is not TY_NOWHERE */
 		struct ty_msg alarm_msg;
 	};
+	struct ty_msg stop_msg;
+	union {
+		struct ty_msg nudge_msg; /* real time: the alarm's home, or a mailbox, or the actor has it */
+		struct {                 /* deterministic mode: its thread's */
+			struct ty_actor *sim_next; /* of the actors that have a poll */
+			int64_t sim_poll;          /* when it wants to be called */
+		};
+	};
+	struct ty_monitor_core *watchers; /* runner's: monitors of this actor */
+	struct ty_monitor_core *watching; /* runner's: its monitors of others that are out */
+	struct ty_actor *list_next;       /* destroy's list */
 };
 
 #define TY_NOWHERE UINT8_MAX
 static_assert(TY_MAX_WORKERS <= TY_NOWHERE, "a worker, or none");
 static_assert(TY_REGISTRY_CHUNKS + 6 < 31, "slot");
 static_assert(offsetof(struct ty_actor, last) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
+static_assert(offsetof(struct ty_actor, arg) <= 2 * TY_LINE, "what every message touches");
 static_assert(sizeof(struct ty_actor) <= 224, "with its state, malloc's and the registry's part: 256 bytes");
 static_assert(offsetof(struct ty_heap_node, key) >= sizeof(struct ty_msg), "the alarm's message spares its key");
 
@@ -286,17 +285,6 @@ struct ty_runtime {
 enum ty_stopping { TY_STOP_NONE, TY_STOP_SENT, TY_STOP_ASKED, TY_STOP_CUT };
 
 extern _Thread_local struct ty_thread *ty_current __attribute__((tls_model("initial-exec")));
-
-/* Have a line come to be written. Whoever reads it first gets a copy, and waits once more when it writes. Any address will do,
- * also of what is gone. */
-static inline void ty_fetch(const void *line)
-{
-#if defined(__x86_64__)
-	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin asks for a copy */
-#else
-	__builtin_prefetch(line, 1);
-#endif
-}
 
 /* ---- run.c ---- */
 
