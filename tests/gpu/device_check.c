@@ -555,19 +555,6 @@ static void print_json(void)
 	printf("\n  ],\n  \"failed\": 0\n}\n");
 }
 
-static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
-{
-	char *end;
-	unsigned long long n = strtoull(text, &end, 10);
-
-	if (end == text || *end || text[0] == '-' || n < least || n > most) {
-		fprintf(stderr, "--%s %s: expected a number of %llu..%llu\n", name, text, (unsigned long long)least,
-			(unsigned long long)most);
-		exit(2);
-	}
-	return n;
-}
-
 static void parse(int argc, char **argv)
 {
 	static const struct option known[] = {
@@ -584,11 +571,11 @@ static void parse(int argc, char **argv)
 		switch (o) {
 		case 'd': options.device = optarg; break;
 		case 'D': options.driver = optarg; break;
-		case 'c': options.chunks = (uint32_t)number("chunks", optarg, 2, 4096); break;
-		case 'r': options.repeats = (uint32_t)number("repeats", optarg, 1, REPEATS_MAX); break;
-		case 's': options.staging = number("staging", optarg, 1, UINT64_MAX); break;
-		case 't': options.tile = number("tile", optarg, 1, UINT64_MAX); break;
-		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
+		case 'c': options.chunks = (uint32_t)measure_number("chunks", optarg, 2, 4096); break;
+		case 'r': options.repeats = (uint32_t)measure_number("repeats", optarg, 1, REPEATS_MAX); break;
+		case 's': options.staging = measure_number("staging", optarg, 1, UINT64_MAX); break;
+		case 't': options.tile = measure_number("tile", optarg, 1, UINT64_MAX); break;
+		case 'l': options.limit = (uint32_t)measure_number("limit", optarg, 1, 3600); break;
 		case 'y': options.tiny = true; break;
 		case 'j': options.json = true; break;
 		case 'n': options.skip_sweep = true; break;

@@ -17,6 +17,19 @@ double measure_now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+uint64_t measure_number(const char *name, const char *text, uint64_t least, uint64_t most)
+{
+	char *end;
+	unsigned long long n = strtoull(text, &end, 10);
+
+	if (end == text || *end || text[0] == '-' || n < least || n > most) {
+		fprintf(stderr, "--%s %s: expected a number of %llu..%llu\n", name, text, (unsigned long long)least,
+			(unsigned long long)most);
+		exit(2);
+	}
+	return n;
+}
+
 /* ---- lists --------------------------------------------------------------------------------------- */
 
 static _Noreturn void no_such(const char *what, const char *word, size_t length)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What path_check and embedded_check share: lists of ways and of run lengths, and rounds. A machine of others' has moments in which
+ * What path_check, embedded_check and device_check share: numbers in options, lists of ways and of run lengths, and rounds. A machine of others' has moments in which
  * nothing goes as it should; so each figure is taken in several rounds, a plain copy before ours in each, and what counts is the
  * median of the rounds' ratios. Their least and most are told beside it.
  */
@@ -16,6 +16,9 @@
 #define MEASURE_CROSS_PLANES 64u         /* ... of so many planes */
 
 double measure_now(void);
+
+/* An option's value; what is no number of least..most ends the program with 2. */
+uint64_t measure_number(const char *name, const char *text, uint64_t least, uint64_t most);
 
 /* ---- what is measured -------------------------------------------------------------------------- */
 

@@ -398,19 +398,6 @@ static double step_alone(void)
 	return median;
 }
 
-static uint64_t number(const char *name, const char *text, uint64_t least, uint64_t most)
-{
-	char *end;
-	unsigned long long n = strtoull(text, &end, 10);
-
-	if (end == text || *end || text[0] == '-' || n < least || n > most) {
-		fprintf(stderr, "--%s %s: expected a number of %llu..%llu\n", name, text, (unsigned long long)least,
-			(unsigned long long)most);
-		exit(2);
-	}
-	return n;
-}
-
 static void parse(int argc, char **argv)
 {
 	static const struct option known[] = {
@@ -426,10 +413,10 @@ static void parse(int argc, char **argv)
 		switch (o) {
 		case 'd': options.device = optarg; break;
 		case 'D': options.driver = optarg; break;
-		case 's': options.seconds = (double)number("seconds", optarg, 1, 3600000) / 1e3; break;
-		case 'r': options.rounds = (uint32_t)number("rounds", optarg, 1, MEASURE_ROUNDS); break;
-		case 'l': options.limit = (uint32_t)number("limit", optarg, 1, 3600); break;
-		case 'B': options.bytes = number("bytes", optarg, 64, 8192) * MIB; break;
+		case 's': options.seconds = (double)measure_number("seconds", optarg, 1, 3600000) / 1e3; break;
+		case 'r': options.rounds = (uint32_t)measure_number("rounds", optarg, 1, MEASURE_ROUNDS); break;
+		case 'l': options.limit = (uint32_t)measure_number("limit", optarg, 1, 3600); break;
+		case 'B': options.bytes = measure_number("bytes", optarg, 64, 8192) * MIB; break;
 		case 'C': options.calibration = optarg; break;
 		case 'R': options.runs = optarg; break;
 		case 'w': options.ways = optarg; break;
