@@ -83,29 +83,10 @@ void do_fail(struct script *s)
 
 void set_up(struct fixture *f, uint64_t seed)
 {
-	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
-
 	seen = (struct seen){0};
 	note_to = NULL;
-	assert_int_equal(ty_runtime_create(&options, &f->rt, NULL), TY_OK);
-	f->a = spawn(f->rt, &cls, NULL, TY_POOL);
-	f->b = spawn(f->rt, &cls, NULL, TY_POOL);
-	f->c = spawn(f->rt, &cls, NULL, TY_DEDICATED);
+	set_up_of(f, seed, &cls);
 	settle(f);
-}
-
-void settle(struct fixture *f)
-{
-	while (ty_runtime_step(f->rt))
-		;
-}
-
-void tear_down(struct fixture *f)
-{
-	ty_actor_unref(f->a);
-	ty_actor_unref(f->b);
-	ty_actor_unref(f->c);
-	ty_runtime_destroy(f->rt);
 }
 
 void run_in(struct ty_actor *actor, struct script *script)

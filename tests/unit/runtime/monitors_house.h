@@ -5,7 +5,7 @@
 #ifndef TY_RUNTIME_MONITORS_HOUSE_H
 #define TY_RUNTIME_MONITORS_HOUSE_H
 
-#include "runtime_test.h"
+#include "three.h"
 
 enum { RUN = 1, DOWN, NOTE };
 
@@ -35,14 +35,7 @@ extern struct seen seen;
 extern struct ty_actor *note_to;       /* the next stop sends it a note */
 extern const struct ty_class cls;      /* its argument: what start answers, or NULL: TY_OK */
 
-struct fixture {
-	struct ty_runtime *rt;
-	struct ty_actor *a, *b, *c; /* of `cls`; c on a thread of its own, were there threads */
-};
-
-void set_up(struct fixture *f, uint64_t seed);
-void settle(struct fixture *f); /* until nothing is left to do */
-void tear_down(struct fixture *f);
+void set_up(struct fixture *f, uint64_t seed); /* three of `cls` */
 
 /* `script` runs in `actor`. */
 void run_in(struct ty_actor *actor, struct script *script);

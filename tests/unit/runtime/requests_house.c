@@ -83,26 +83,7 @@ void do_release(struct agent *agent, struct script *script)
 
 void set_up(struct fixture *f, uint64_t seed)
 {
-	struct ty_runtime_options options = {.size = sizeof options, .seed = seed};
-
-	assert_int_equal(ty_runtime_create(&options, &f->rt, NULL), TY_OK);
-	f->a = spawn(f->rt, &agent_class, NULL, TY_POOL);
-	f->b = spawn(f->rt, &agent_class, NULL, TY_POOL);
-	f->c = spawn(f->rt, &agent_class, NULL, TY_DEDICATED);
-}
-
-void settle(struct fixture *f)
-{
-	while (ty_runtime_step(f->rt))
-		;
-}
-
-void tear_down(struct fixture *f)
-{
-	ty_actor_unref(f->a);
-	ty_actor_unref(f->b);
-	ty_actor_unref(f->c);
-	ty_runtime_destroy(f->rt);
+	set_up_of(f, seed, &agent_class);
 }
 
 void run_in(struct ty_actor *actor, struct script *script)

@@ -5,7 +5,7 @@
 #ifndef TY_RUNTIME_REQUESTS_HOUSE_H
 #define TY_RUNTIME_REQUESTS_HOUSE_H
 
-#include "runtime_test.h"
+#include "three.h"
 
 #define MS INT64_C(1000000)
 
@@ -39,14 +39,7 @@ struct script {
 extern const struct ty_class agent_class;    /* it has no refuse */
 extern const struct ty_class refusing_class; /* its refuse takes answers */
 
-struct fixture {
-	struct ty_runtime *rt;
-	struct ty_actor *a, *b, *c; /* agents; c on a thread of its own, were there threads */
-};
-
-void set_up(struct fixture *f, uint64_t seed);
-void settle(struct fixture *f); /* until nothing is left to do */
-void tear_down(struct fixture *f);
+void set_up(struct fixture *f, uint64_t seed); /* three agents */
 
 /* `script` runs in `actor`. */
 void run_in(struct ty_actor *actor, struct script *script);
