@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alone.h"
+
 enum { RUN = 0x900, HOME, PASSED };
 
 struct driver {
@@ -61,14 +63,6 @@ static void must(enum ty_code code, const struct ty_error *err)
 	abort();
 }
 
-static void release(struct driven *d)
-{
-	ty_index_destroy(d->service->index);
-	ty_arena_close(&d->service->arena);
-	free(d->service);
-	d->service = NULL;
-}
-
 static enum ty_code open_tier(struct driven *d, void *(*serve)(void *over))
 {
 	struct ty_error err = {.text = ""};
@@ -88,34 +82,22 @@ static enum ty_code open_tier(struct driven *d, void *(*serve)(void *over))
 enum ty_code driven_open(struct driven *d, uint32_t pieces, const char *spec, void *(*serve)(void *over))
 {
 	struct ty_runtime_options options = {.size = sizeof options, .seed = 1};
-	struct ty_spawn_options own = {.size = sizeof own, .cpu = -1};
 	struct ty_error err = {.text = ""};
 	enum ty_code code;
 
 	memset(d, 0, sizeof *d);
-	d->service = calloc(1, sizeof *d->service);
-	d->service->config = &d->config;
-	d->config.l1_size = pieces * TY_PIECE_BYTES;
-	d->config.tier_count = 1;
-	d->config.pack_threads = 1;
-	snprintf(d->config.tier[0], sizeof d->config.tier[0], "%s", spec);
-	must(ty_arena_open(d->config.l1_size, &d->service->arena, &err), &err);
-	must(ty_index_create(&d->service->index, &err), &err);
+	d->service = alone_new(&d->config, pieces, 1, spec);
 	code = open_tier(d, serve);
 	if (code != TY_OK) {
-		release(d);
+		alone_free(d->service);
+		d->service = NULL;
 		return code;
 	}
 	d->tier = d->service->tiers[0];
 	must(ty_runtime_create(&options, &d->service->rt, &err), &err);
 	must(ty_spawn(d->service->rt, &driver_class, d, NULL, &d->driver), &err);
-	must(ty_packers_spawn(d->service, &err), &err);
-	if (d->tier->cls->spawn)
-		must(d->tier->cls->spawn(d->tier, &err), &err);
-	own.executor = d->tier->cls->executor;
-	must(ty_spawn(d->service->rt, d->tier->cls->actor, d->tier, &own, &d->tier->actor), &err);
-	d->start = d->stop = (struct ty_msg)TY_MSG_INIT;
-	must(ty_send(d->tier->actor, &d->start, TY_TIER_START), &err);
+	d->stop = (struct ty_msg)TY_MSG_INIT;
+	alone_spawn(d->service, &d->start);
 	while (atomic_load(&d->tier->stats.state) == TY_TIER_STARTING && ty_runtime_step(d->service->rt))
 		;
 	assert(atomic_load(&d->tier->stats.state) != TY_TIER_STARTING);
@@ -134,12 +116,8 @@ void driven_close(struct driven *d)
 	assert(atomic_load(&d->tier->stats.buffer_bytes) == 0);
 	ty_runtime_destroy(d->service->rt);
 	ty_actor_unref(d->driver);
-	ty_actor_unref(d->tier->actor);
-	if (d->tier->cls->release)
-		d->tier->cls->release(d->tier);
-	ty_packers_release(d->service);
-	ty_tiers_close(d->service);
-	release(d);
+	alone_close(d->service);
+	d->service = NULL;
 }
 
 void driven_submit(struct driven *d, struct driven_batch *batch)

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "alone.h"
 #include "cache/checksum.h"
 
 enum { DRIVER_RUN = 0x900, DRIVER_HOME };
@@ -77,28 +78,16 @@ static const struct ty_class driver_class = {
 enum ty_code house_open(struct house *h, const char *spec)
 {
 	struct ty_runtime_options options = {.size = sizeof options, .workers = 2};
-	struct ty_spawn_options own = {.size = sizeof own, .executor = TY_DEDICATED, .cpu = -1};
 	struct ty_error err = {.text = ""};
 	static struct ty_msg start_message;
 	enum ty_code code;
 
 	memset(h, 0, sizeof *h);
-	h->service = calloc(1, sizeof *h->service);
-	h->service->config = &h->config;
-	h->config.l1_size = HOUSE_PIECES * TY_PIECE_BYTES;
-	h->config.tier_count = 1;
-	h->config.pack_threads = 2;
-	snprintf(h->config.tier[0], sizeof h->config.tier[0], "%s", spec);
-	code = ty_arena_open(h->config.l1_size, &h->service->arena, &err);
-	assert(code == TY_OK);
-	code = ty_index_create(&h->service->index, &err);
-	assert(code == TY_OK);
+	h->service = alone_new(&h->config, HOUSE_PIECES, 2, spec);
 	code = ty_tiers_open(h->service, &err);
 	if (code != TY_OK) {
 		snprintf(h->error, sizeof h->error, "%s", err.text);
-		ty_index_destroy(h->service->index);
-		ty_arena_close(&h->service->arena);
-		free(h->service);
+		alone_free(h->service);
 		return code;
 	}
 	h->tier = h->service->tiers[0];
@@ -107,17 +96,7 @@ enum ty_code house_open(struct house *h, const char *spec)
 	assert(code == TY_OK);
 	code = ty_spawn(h->service->rt, &driver_class, h, NULL, &h->driver);
 	assert(code == TY_OK);
-	code = ty_packers_spawn(h->service, &err);
-	assert(code == TY_OK);
-	if (h->tier->cls->spawn)
-		code = h->tier->cls->spawn(h->tier, &err);
-	assert(code == TY_OK);
-	own.executor = h->tier->cls->executor;
-	code = ty_spawn(h->service->rt, h->tier->cls->actor, h->tier, &own, &h->tier->actor);
-	assert(code == TY_OK);
-	start_message = (struct ty_msg)TY_MSG_INIT;
-	code = ty_send(h->tier->actor, &start_message, TY_TIER_START);
-	assert(code == TY_OK);
+	alone_spawn(h->service, &start_message);
 	while (atomic_load(&h->tier->stats.state) == TY_TIER_STARTING)
 		usleep(100);
 	return TY_OK;
@@ -133,14 +112,7 @@ void house_close(struct house *h)
 	assert(sent == TY_OK);
 	ty_runtime_destroy(h->service->rt);
 	ty_actor_unref(h->driver);
-	ty_actor_unref(h->tier->actor);
-	if (h->tier->cls->release)
-		h->tier->cls->release(h->tier);
-	ty_packers_release(h->service);
-	ty_tiers_close(h->service);
-	ty_index_destroy(h->service->index);
-	ty_arena_close(&h->service->arena);
-	free(h->service);
+	alone_close(h->service);
 	close(h->event_fd);
 }
 
