@@ -193,6 +193,43 @@ static void test_run_queue_steal(void **unused)
 	free(actors);
 }
 
+/* Thieves empty the ring while there is a spill. */
+static void test_run_queue_spill(void **unused)
+{
+	enum { SPILLED = 1 + TY_RING, LAST = SPILLED + 5 };
+	struct ty_actor *actors = make_actors();
+	struct ty_runq *q = make_queue(), *thief = make_queue();
+	bool moved;
+
+	(void)unused;
+	for (uint32_t i = 0; i < LAST; i++)
+		ty_runq_put(q, &actors[i]);
+	while (q->head != q->tail)
+		assert_non_null(ty_runq_steal(q, thief));
+	assert_true(ty_runq_stealable(q));
+	assert_true(ty_runq_put(q, &actors[LAST])); /* behind the spill, though the ring has all its places */
+	assert_true(q->head == q->tail);
+	for (uint32_t i = 0; i <= LAST; i++) {
+		if (i > 0 && i < SPILLED)
+			continue;
+		assert_ptr_equal(ty_runq_pop(q, &moved), &actors[i]); /* the first, which is not alone */
+		assert_int_equal(moved, i == 0);
+	}
+	assert_null(ty_runq_pop(q, &moved));
+	/* more than the ring has places: what does not fit spills anew, and is appended to */
+	for (uint32_t i = 0; i < 3 * TY_RING; i++)
+		ty_runq_put(q, &actors[i]);
+	for (uint32_t i = 0; i < TY_RING; i++)
+		assert_ptr_equal(ty_runq_pop(q, &moved), &actors[i]);
+	ty_runq_put(q, &actors[3 * TY_RING]);
+	for (uint32_t i = TY_RING; i <= 3 * TY_RING; i++)
+		assert_ptr_equal(ty_runq_pop(q, &moved), &actors[i]);
+	assert_null(ty_runq_pop(q, &moved));
+	free(q);
+	free(thief);
+	free(actors);
+}
+
 /* What a thief leaves, and for how long. */
 static void test_run_queue_waits(void **unused)
 {
@@ -347,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_heap),
 		cmocka_unit_test(test_run_queue_order),
 		cmocka_unit_test(test_run_queue_steal),
+		cmocka_unit_test(test_run_queue_spill),
 		cmocka_unit_test(test_run_queue_waits),
 		cmocka_unit_test(test_thief_whose_finds_last),
 		cmocka_unit_test(test_registry),
