@@ -118,7 +118,7 @@ void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane)
 {
 	struct cuda_unit *unit = &lane->units[lane->first];
 	bool to_host, waits;
-	int64_t now;
+	int64_t now, limit = dev->waited_ns;
 
 	if (!lane->count || unit->path != TY_PATH_STAGED || dev->base.poisoned) {
 		lane->watched = 0;
@@ -136,7 +136,9 @@ void ty_cuda_watch(struct cuda_device *dev, struct cuda_lane *lane)
 		return;
 	if (!lane->watched)
 		lane->watched = now;
-	if (now - lane->watched <= dev->waited_ns)
+	if (unit->bytes > TY_CUDA_WAITED_BYTES)
+		limit = (int64_t)((double)limit * (double)unit->bytes / (double)TY_CUDA_WAITED_BYTES);
+	if (now - lane->watched <= limit)
 		return;
 	lane->watched = now; /* as long again is another sign */
 	saw(dev, true);

@@ -45,7 +45,8 @@
 #define TY_CUDA_QUEUE 64u        /* batches of a lane, in flight or waiting */
 #define TY_CUDA_ISSUE 4u         /* units issued by one submit or poll, of a lane */
 #define TY_CUDA_WAITED_US 600u    /* a kernel that is held up so long waits for somebody else's; */
-#define TY_CUDA_WAITED_LAUNCHES 40u /* but not less than so many launches take alone */
+#define TY_CUDA_WAITED_LAUNCHES 40u /* but not less than so many launches take alone; */
+#define TY_CUDA_WAITED_BYTES ((uint64_t)64 << 20) /* and one that moves more than this itself takes as much longer */
 #define TY_CUDA_SLOW_SEEN 2u      /* so often in a row, and there is an engine */
 #define TY_CUDA_QUICK_SEEN 4u     /* so many probes in a row that were not held up, and it is gone */
 #define TY_CUDA_PROBE_NS ((int64_t)25000000) /* from a probe to the next */
@@ -56,7 +57,8 @@ struct cuda_unit {
 	struct ty_batch *batch;
 	cu_event middle; /* between the unit's two halves, when it is staged */
 	cu_event ends[TY_CUDA_STREAMS]; /* staged: the first alone */
-	uint32_t stream;                /* staged: of the lane's copy[] */
+	uint32_t stream;                /* staged: of the lane's copy[] ... */
+	uint64_t bytes;                 /* ... that its kernel moves */
 	uint32_t awaited; /* bits: those of ends that are recorded and not seen yet */
 	enum ty_path path;
 	uint32_t copies;

@@ -299,6 +299,7 @@ static cu_result place(struct cuda_device *dev, struct cuda_unit *unit, cu_strea
 	uint32_t first = take_slots(dev, direction, slots);
 	cu_result result = wait_for_slots(dev, first, slots, before);
 
+	unit->bytes = bytes;
 	dev->slot_uses++;
 	for (uint32_t i = first; i < first + slots; i++) {
 		dev->slots[i].unit = unit;
