@@ -54,6 +54,7 @@ struct cu_context_object {
 	pid_t owner;       /* thread that retained it first */
 	cu_result poison;  /* returned by every call once set */
 	cu_stream streams; /* linked */
+	cu_event events;   /* likewise */
 	cu_stream turn;    /* whose operation runs next */
 	size_t used;       /* bytes allocated */
 };
@@ -63,6 +64,7 @@ struct cu_stream_object {
 	struct op *first, *last;
 };
 struct cu_event_object {
+	cu_event next; /* of the context's: what an owner left is still the driver's */
 	cu_context context;
 	bool timed;
 	uint64_t recorded, reached; /* laps */
