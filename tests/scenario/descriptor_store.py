@@ -79,6 +79,8 @@ service = Service(tyerd, tyer, environment={"TYER_SUPERVISOR": str(its.fileno())
 its.close()
 while b"READY=1" not in ours.recv(4096):
     pass
+while b"X_TYER_RETURNED=1" not in ours.recv(4096):  # it says so too, when all of an old cache is back, of which there was none
+    pass
 client = Probe(probe, service).open()
 ours.close()
 check("a worker whose supervisor is gone ends", service.process.wait() == 1, service.log()[-1500:])

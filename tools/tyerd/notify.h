@@ -9,6 +9,8 @@
 #define TY_NOTIFY_MAX 1024 /* bytes of a message */
 /* A line of our own: why this process ends by itself. */
 #define TY_NOTIFY_REASON "X_TYER_REASON="
+/* Another one, to a supervisor alone: all that the process before left serves again. */
+#define TY_NOTIFY_RETURNED "X_TYER_RETURNED=1"
 
 /* Once, before the others: from now on messages go over this socket. */
 void ty_notify_over(int fd);

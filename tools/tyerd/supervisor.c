@@ -37,6 +37,7 @@
 #define STOP_GRACE_MS 5000   /* beyond --stop-timeout-us and --drain-timeout-us, before a worker that was asked to stop is killed */
 #define CHECK_MS 10000       /* for a new program to say whether it takes the configuration */
 #define UNREADY_MAX 3        /* workers in a row that crash or are killed over a kept cache before they are ready: it is given up */
+#define UNRETURNED_MAX 8     /* workers in a row that crash before all of a kept cache is back: likewise. They serve meanwhile, so it may be others' doing */
 #define REASON_MAX 200
 
 enum intent { RUN, STOP, UPGRADE };
@@ -53,12 +54,13 @@ struct supervisor {
 	int channel;     /* to it */
 	int64_t started; /* when, ms */
 	bool ready;      /* it said so */
+	bool returned;   /* and that all of a kept cache is back */
 	int64_t kill_at; /* it was asked to stop: killed at this time */
 	char told[REASON_MAX]; /* why it ends, in its own words */
 
 	int64_t next_start;          /* while there is no worker */
 	uint32_t restarts, in_a_row; /* workers that ended and were followed by another; of them, short lives just now */
-	uint32_t unready;            /* in a row, of those that were given a cache */
+	uint32_t unready, unreturned; /* in a row, of those that were given a cache: that did not become ready; that crashed before it was back */
 	char reason[REASON_MAX];     /* why the last one ended ... */
 	int64_t ended;               /* ... and when, ms */
 	struct ty_pages pages;
@@ -124,7 +126,7 @@ static bool start_worker(struct supervisor *s)
 	s->pid = pid;
 	s->channel = ends[0];
 	s->started = now_ms();
-	s->ready = false;
+	s->ready = s->returned = false;
 	s->kill_at = INT64_MAX;
 	s->told[0] = '\0';
 	return true;
@@ -161,6 +163,9 @@ static void listen_to(struct supervisor *s, char *text, int fd)
 			s->ready = true;
 			s->unready = 0;
 			ty_notify("READY=1", -1);
+		} else if (strcmp(line, TY_NOTIFY_RETURNED) == 0) {
+			s->returned = true;
+			s->unreturned = 0;
 		} else if (strcmp(line, "FDSTORE=1") == 0) {
 			store = true;
 		} else if (strcmp(line, "FDSTOREREMOVE=1") == 0) {
@@ -253,36 +258,59 @@ static int64_t backoff(const struct supervisor *s)
 	return delay < most ? delay : most;
 }
 
+/* Was it a fault of its own, and nobody's kill? */
+static bool crashed(int status)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+
+	for (size_t i = 0; WIFSIGNALED(status) && i < sizeof faults / sizeof faults[0]; i++)
+		if (WTERMSIG(status) == faults[i])
+			return true;
+	return false;
+}
+
+/* A program that could not be started says nothing of the cache: it may be half a file, on its way. Nor does one that says that it cannot
+ * serve, for want of an address or a tier's folder: a cache that it cannot use it puts away by itself. */
+static bool is_caches_fault(struct supervisor *s, int status, bool refused)
+{
+	if (s->kept->fd[TY_KEPT_ARENA] < 0 || refused)
+		return false;
+	if (!s->ready)
+		return ++s->unready == UNREADY_MAX;
+	return !s->returned && crashed(status) && ++s->unreturned == UNRETURNED_MAX;
+}
+
 static void give_up_cache(struct supervisor *s)
 {
-	ty_log(TY_LOG_ERROR, "supervisor", "%u workers in a row died over the cache before they were ready: it is given up",
-		s->unready);
-	s->unready = 0;
+	if (s->ready)
+		ty_log(TY_LOG_ERROR, "supervisor", "%u workers in a row crashed before all of the cache was back: it is given up", s->unreturned);
+	else
+		ty_log(TY_LOG_ERROR, "supervisor", "%u workers in a row died over the cache before they were ready: it is given up", s->unready);
+	s->unready = s->unreturned = 0;
 	for (int i = 0; i < TY_KEPT_CACHE; i++)
 		keep(s, ty_kept_names[i], -1);
 }
 
-/* A program that could not be started says nothing of the cache: it may be half a file, on its way. It is tried again, not at once. Nor does
- * one that says that it cannot serve, for want of an address or a tier's folder: a cache that it cannot use it puts away by itself. */
-static void plan_next(struct supervisor *s, bool began, bool refused)
+/* A program that could not be started is tried again, not at once. */
+static void plan_next(struct supervisor *s, int status, bool refused)
 {
 	int64_t now = now_ms(), lived = now - s->started, delay;
-	char status[TY_NOTIFY_MAX];
+	char said[TY_NOTIFY_MAX];
 
 	s->in_a_row = lived >= SETTLED_MS ? 1 : s->in_a_row + 1;
-	if (began && !refused && !s->ready && s->kept->fd[TY_KEPT_ARENA] >= 0 && ++s->unready == UNREADY_MAX)
+	if (is_caches_fault(s, status, refused))
 		give_up_cache(s);
 	delay = backoff(s);
-	if (!began && delay < BACKOFF_MIN_MS)
+	if (never_began(status) && delay < BACKOFF_MIN_MS)
 		delay = BACKOFF_MIN_MS;
 	s->next_start = now + delay;
 	s->restarts++;
 	ty_log(TY_LOG_ERROR, "supervisor", "the worker (pid %d) ended after %lld.%03lld s: %s; the next one starts in %lld ms (%s%u)",
 		(int)s->pid, (long long)(lived / 1000), (long long)(lived % 1000), s->reason, (long long)delay,
 		s->in_a_row > 1 ? "short lives in a row: " : "restarts: ", s->in_a_row > 1 ? s->in_a_row : s->restarts);
-	snprintf(status, sizeof status, "STATUS=worker ended (%s), next one in %lld ms, restarts: %u", s->reason, (long long)delay,
+	snprintf(said, sizeof said, "STATUS=worker ended (%s), next one in %lld ms, restarts: %u", s->reason, (long long)delay,
 		s->restarts);
-	ty_notify(status, -1);
+	ty_notify(said, -1);
 }
 
 /* ---- upgrade ------------------------------------------------------------------------------------------- */
@@ -392,7 +420,7 @@ static bool ended(struct supervisor *s, int status, int *exit_status)
 	if (s->intent == RUN)
 		describe_end(s, status);
 	s->intent = RUN;
-	plan_next(s, !never_began(status), refused);
+	plan_next(s, status, refused);
 	s->pid = 0;
 	return false;
 }

@@ -162,15 +162,28 @@ static void look_for_stall(struct ty_service *service, struct watch watches[TY_M
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
+/* Until all of an old cache is back a crash may be its doing, and the supervisor counts. */
+static bool tell_returned(const struct ty_service *service)
+{
+	/* acquire: pairs with eviction's release */
+	if (atomic_load_explicit(&service->eviction_stats.returning, memory_order_acquire) != 0)
+		return false;
+	if (ty_notify_socket() >= 0)
+		ty_notify(TY_NOTIFY_RETURNED, -1);
+	return true;
+}
+
 static int wait_for_signal(struct ty_service *service, int signals)
 {
 	struct watch watches[TY_MAX_DEVICES] = {{0}};
+	bool returned = false;
 
 	for (;;) {
 		struct pollfd p[] = {{.fd = signals, .events = POLLIN}, {.fd = service->fault_fd, .events = POLLIN},
 			{.fd = ty_notify_socket()}};
 		struct signalfd_siginfo info;
 
+		returned = returned || tell_returned(service);
 		if (poll(p, 3, LOOK_MS) > 0 && p[0].revents && read(signals, &info, sizeof info) == sizeof info) {
 			ty_log(TY_LOG_INFO, "main", "%s: stopping", strsignal((int)info.ssi_signo));
 			return EXIT_SUCCESS;
