@@ -128,10 +128,14 @@ bool ty_cuda_sticky(cu_result result)
 	case CU_DEINITIALIZED:
 	case CU_ECC_UNCORRECTABLE:
 	case CU_NVLINK_UNCORRECTABLE:
+	case CU_CONTAINED:
 	case CU_ILLEGAL_ADDRESS:
 	case CU_LAUNCH_TIMEOUT:
 	case CU_CONTEXT_IS_DESTROYED:
 	case CU_ASSERT:
+	case CU_TENSOR_MEMORY_LEAK:
+	case CU_MPS_CLIENT_TERMINATED:
+	case CU_EXTERNAL_DEVICE:
 	case CU_UNKNOWN:
 		return true;
 	default: /* hardware stack error, illegal instruction, misaligned address, ..., launch failed */
@@ -141,7 +145,8 @@ bool ty_cuda_sticky(cu_result result)
 
 bool ty_cuda_gone(cu_result result)
 {
-	return ty_cuda_sticky(result) || result == CU_NOT_INITIALIZED || result == CU_INVALID_CONTEXT || result == CU_INVALID_HANDLE;
+	/* what a driver may say of a context's end is not all known: only what surely says nothing of it does not count */
+	return result != CU_SUCCESS && result != CU_NOT_READY && result != CU_OUT_OF_MEMORY && result != CU_INVALID_VALUE;
 }
 
 enum ty_code ty_cuda_fail(const struct ty_cuda *api, struct ty_error *err, const char *what, cu_result result)

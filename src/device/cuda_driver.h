@@ -27,7 +27,7 @@ void ty_cuda_forget(const struct ty_cuda *api, cu_context context);
 const char *ty_cuda_error_name(const struct ty_cuda *api, cu_result result);
 /* Does every later call in this process fail after this one? */
 bool ty_cuda_sticky(cu_result result);
-/* Is there nothing of the context's that still runs? Other errors of a call about it say nothing of what was queued before. */
+/* By what a call about a context's work came to: is there nothing of it that still runs? Some errors say nothing of what was queued before. */
 bool ty_cuda_gone(cu_result result);
 /* The code for an error that is not sticky, of a call that `what` names; fills err. */
 enum ty_code ty_cuda_fail(const struct ty_cuda *api, struct ty_error *err, const char *what, cu_result result);

@@ -133,7 +133,8 @@ cu_result standin_enter(enum standin_name name, bool context, bool queues)
 				current->owner);
 		if (current->poison != CU_SUCCESS)
 			return current->poison;
-		if (result >= CU_ILLEGAL_ADDRESS && result != CU_ALREADY_REGISTERED && result != CU_NOT_REGISTERED)
+		if ((result >= CU_ILLEGAL_ADDRESS && result != CU_ALREADY_REGISTERED && result != CU_NOT_REGISTERED) ||
+			result == CU_CONTAINED || result == CU_ECC_UNCORRECTABLE)
 			current->poison = result;
 	}
 	if (result == STANDIN_HANG && !queues) {

@@ -197,6 +197,8 @@ static void failing_calls(void **state)
 		{"cuEventQuery", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST, TY_PATH_STAGED},
 		{"cuEventQuery", 9, CU_ECC_UNCORRECTABLE, 0, TY_TO_DEVICE, TY_PATH_STAGED},
 		{"cuEventQuery", 7, CU_LAUNCH_FAILED, 6, TY_TO_DEVICE, TY_PATH_DIRECT},
+		{"cuEventQuery", 3, CU_CONTAINED, 0, TY_TO_HOST, TY_PATH_STAGED},
+		{"cuEventQuery", 3, CU_INVALID_HANDLE, 0, TY_TO_HOST, TY_PATH_STAGED},
 		{"cuMemcpyBatchAsync_v2", 1, CU_ILLEGAL_ADDRESS, 0, TY_TO_HOST, TY_PATH_BATCH},
 		{"cuMemcpyBatchAsync_v2", 3, CU_INVALID_VALUE, 0, TY_TO_DEVICE, TY_PATH_BATCH},
 		{"cuMemcpy2DAsync", 5, CU_INVALID_VALUE, 0, TY_TO_HOST, TY_PATH_STRIDED},
@@ -293,6 +295,9 @@ static void failing_maps(void **state)
 		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_ILLEGAL_ADDRESS},
 		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_UNKNOWN},
 		{.call = "cuMemGetAddressRange", .nth = 1, .code = CU_LAUNCH_FAILED},
+		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_CONTAINED},
+		{.call = "cuIpcOpenMemHandle", .nth = 1, .code = CU_MPS_CLIENT_TERMINATED},
+		{.call = "cuMemGetAddressRange", .nth = 1, .code = CU_EXTERNAL_DEVICE},
 	};
 
 	(void)state;
