@@ -14,11 +14,8 @@
 #include "redis.h"
 
 #include <assert.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "cache/checksum.h"
@@ -437,18 +434,17 @@ static void on_start(void *self, struct ty_msg *msg)
 static void wake(void *self)
 {
 	struct redis_actor *a = self;
-	uint64_t one = 1;
 
-	(void)!write(a->redis->wake_fd, &one, sizeof one);
+	ty_waiter_wake(&a->redis->waiter);
 }
 
 static void wait_for_events(void *self, int64_t deadline)
 {
 	struct redis_actor *a = self;
-	struct pollfd p = {.fd = a->redis->epoll_fd, .events = POLLIN};
-	int64_t left = deadline == TY_NEVER ? -1 : (deadline - ty_now() + 999999) / 1000000;
+	int64_t left = deadline == TY_NEVER ? -1 : deadline - ty_now();
 
-	(void)poll(&p, 1, deadline == TY_NEVER ? -1 : left < 0 ? 0 : left > 60000 ? 60000 : (int)left);
+	if (deadline == TY_NEVER || left > 0)
+		ty_waiter_wait(&a->redis->waiter, left);
 }
 
 static int64_t poll_servers(void *self, int64_t now)
@@ -459,16 +455,12 @@ static int64_t poll_servers(void *self, int64_t now)
 static enum ty_code start(void *self, void *arg)
 {
 	struct redis_actor *a = self;
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = REDIS_NODES};
 
 	a->tier = arg;
 	a->redis = a->tier->state;
 	a->due_end = &a->due;
 	memset(a->slots, REDIS_NO_NODE, sizeof a->slots);
-	if (epoll_ctl(a->redis->epoll_fd, EPOLL_CTL_ADD, a->redis->wake_fd, &event) == 0)
-		return TY_OK;
-	ty_log(TY_LOG_ERROR, "tier", "redis: epoll_ctl: %m");
-	return TY_IO;
+	return TY_OK;
 }
 
 static void stop(void *self)

@@ -13,6 +13,7 @@
 #ifndef TY_ACTORS_REDIS_H
 #define TY_ACTORS_REDIS_H
 
+#include "base/waiter.h"
 #include "redis_connection.h"
 #include "service.h"
 #include "tier_turns.h"
@@ -50,7 +51,7 @@ struct redis {
 	char prefix[24], user[64], secret[REDIS_SECRET_MAX];
 	struct redis_tls *tls;      /* null: plain */
 	char tls_name[128];         /* of all nodes; empty: each has its own */
-	int wake_fd, epoll_fd;
+	struct ty_waiter waiter;    /* the actor's, but for its making and its wakes */
 };
 
 /* An EXISTS: its commands come home in any order. */

@@ -3,15 +3,12 @@
 
 #include <assert.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/log.h"
 
 #define CONNECT_NS INT64_C(3000000000)
 #define BACKOFF_MIN_NS INT64_C(50000000)
 #define BACKOFF_MAX_NS INT64_C(5000000000)
-#define EVENTS_MAX 16
 
 /* ---- slots ----------------------------------------------------------------------------------------------- */
 
@@ -131,8 +128,7 @@ bool redis_send_auth(const struct redis *r, struct redis_connection *c, redis_re
 
 bool redis_node_connect(struct redis_node *node)
 {
-	const struct redis *r = node->a->redis;
-	struct epoll_event event = {.data.u32 = node->index};
+	struct redis *r = node->a->redis;
 	struct ty_error err = {.text = ""};
 
 	if (node->c)
@@ -141,8 +137,8 @@ bool redis_node_connect(struct redis_node *node)
 		return false;
 	node->c = redis_connect(node->host, node->port, r->tls, node->name, &err);
 	if (node->c) {
-		event.events = redis_events(node->c);
-		if (epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, redis_fd(node->c), &event) != 0)
+		node->events = redis_events(node->c);
+		if (!ty_waiter_add(&r->waiter, redis_fd(node->c), node->events, node->index))
 			(void)ty_fail(&err, TY_IO, "epoll_ctl: %m");
 		else if (!redis_send_auth(r, node->c, on_auth, node))
 			(void)ty_fail(&err, TY_NO_MEMORY, "no memory");
@@ -152,14 +148,13 @@ bool redis_node_connect(struct redis_node *node)
 		return false;
 	}
 	node->since = ty_now();
-	node->events = event.events;
 	return true;
 }
 
 /* Let the connection go on, and have epoll wait for what it waits for. */
 static void step(struct redis_node *node)
 {
-	struct epoll_event event = {.data.u32 = node->index};
+	uint32_t events;
 
 	if (!redis_step(node->c)) {
 		lost(node, redis_error(node->c));
@@ -167,28 +162,23 @@ static void step(struct redis_node *node)
 	}
 	if (!node->open_since && redis_is_open(node->c))
 		node->open_since = ty_now();
-	event.events = redis_events(node->c);
-	if (event.events == node->events)
+	events = redis_events(node->c);
+	if (events == node->events)
 		return;
-	if (epoll_ctl(node->a->redis->epoll_fd, EPOLL_CTL_MOD, redis_fd(node->c), &event) != 0)
+	if (!ty_waiter_change(&node->a->redis->waiter, redis_fd(node->c), events, node->index))
 		ty_log(TY_LOG_ERROR, "tier", "redis: epoll_ctl: %m");
-	node->events = event.events;
+	node->events = events;
 }
 
 bool redis_poll(struct redis_actor *a)
 {
-	struct epoll_event events[EVENTS_MAX];
+	const struct epoll_event *events;
 	bool more;
-	int n = epoll_wait(a->redis->epoll_fd, events, EVENTS_MAX, 0);
+	int n = ty_waiter_take(&a->redis->waiter, &events);
 
-	for (int i = 0; i < n; i++) {
-		uint64_t count;
-
-		if (events[i].data.u32 >= REDIS_NODES) /* somebody sent us a message */
-			(void)!read(a->redis->wake_fd, &count, sizeof count);
-		else if (a->nodes[events[i].data.u32].c) /* else: lost by an event before */
-			step(&a->nodes[events[i].data.u32]);
-	}
+	for (int i = 0; i < n; i++)
+		if (a->nodes[events[i].data.u64].c) /* else: lost by an event before */
+			step(&a->nodes[events[i].data.u64]);
 	/* What messages and replies have made to be sent goes out before anybody waits. */
 	redis_commands_go_on(a);
 	for (uint32_t i = 0; i < a->node_count; i++)

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "redis.h"
 
-#include <errno.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/secret.h"
 
@@ -212,15 +208,16 @@ static enum ty_code look(struct redis *r, struct ty_error *err)
 enum ty_code redis_open(struct ty_tier *tier, struct ty_error *err)
 {
 	struct redis *r = calloc(1, sizeof *r);
+	struct ty_error why;
 	enum ty_code code;
 
 	if (!r)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for a redis tier");
 	r->tier = tier;
 	tier->state = r;
-	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	code = r->wake_fd < 0 || r->epoll_fd < 0 ? ty_fail(err, TY_IO, "--tier: redis: %s", strerror(errno)) : TY_OK;
+	code = ty_waiter_open(&r->waiter, &why);
+	if (code != TY_OK)
+		code = ty_fail(err, code, "--tier: redis: %s", why.text);
 	if (code == TY_OK)
 		code = take_arguments(r, err);
 	if (code == TY_OK)
@@ -239,10 +236,7 @@ void redis_close(struct ty_tier *tier)
 {
 	struct redis *r = tier->state;
 
-	if (r->wake_fd >= 0)
-		close(r->wake_fd);
-	if (r->epoll_fd >= 0)
-		close(r->epoll_fd);
+	ty_waiter_close(&r->waiter);
 	redis_tls_free(r->tls);
 	explicit_bzero(r->secret, sizeof r->secret);
 	free(r);

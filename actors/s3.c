@@ -13,11 +13,8 @@
 #include "s3.h"
 
 #include <assert.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "cache/checksum.h"
@@ -483,24 +480,22 @@ static int64_t poll_store(void *self, int64_t now)
 static void wake(void *self)
 {
 	struct s3_actor *a = self;
-	uint64_t one = 1;
 
-	(void)!write(a->s3->wake_fd, &one, sizeof one);
+	ty_waiter_wake(&a->s3->waiter);
 }
 
 static void wait_for_events(void *self, int64_t deadline)
 {
 	struct s3_actor *a = self;
-	struct pollfd p = {.fd = a->s3->epoll_fd, .events = POLLIN};
-	int64_t left = deadline == TY_NEVER ? -1 : (deadline - ty_now() + 999999) / 1000000;
+	int64_t left = deadline == TY_NEVER ? -1 : deadline - ty_now();
 
-	(void)poll(&p, 1, deadline == TY_NEVER ? -1 : left < 0 ? 0 : left > 60000 ? 60000 : (int)left);
+	if (deadline == TY_NEVER || left > 0)
+		ty_waiter_wait(&a->s3->waiter, left);
 }
 
 static enum ty_code start(void *self, void *arg)
 {
 	struct s3_actor *a = self;
-	struct epoll_event event = {.events = EPOLLIN};
 
 	a->tier = arg;
 	a->s3 = a->tier->state;
@@ -512,10 +507,9 @@ static enum ty_code start(void *self, void *arg)
 	a->limit[S3_DOWN] = (a->s3->connections + 1) / 2;
 	for (int lane = 0; lane < S3_LANES; lane++)
 		a->queue_end[lane] = &a->queue[lane];
-	event.data.fd = a->s3->wake_fd;
-	if (s3_transfers_open(a) && epoll_ctl(a->s3->epoll_fd, EPOLL_CTL_ADD, a->s3->wake_fd, &event) == 0)
+	if (s3_transfers_open(a))
 		return TY_OK;
-	ty_log(TY_LOG_ERROR, "tier", "s3: libcurl or epoll_ctl: %m");
+	ty_log(TY_LOG_ERROR, "tier", "s3: libcurl cannot be used");
 	return TY_IO;
 }
 

@@ -17,6 +17,7 @@
 #include <curl/curl.h>
 
 #include "base/breaker.h"
+#include "base/waiter.h"
 #include "service.h"
 #include "tier_turns.h"
 #include "wire/s3.h"
@@ -76,7 +77,7 @@ struct s3 {
 	uint32_t connections, retries;
 	int64_t stall;                 /* ns */
 	uint64_t random;               /* a seed for pauses, other than that of other machines */
-	int wake_fd, epoll_fd;
+	struct ty_waiter waiter;       /* the actor's, but for its making and its wakes */
 	char addresses[S3_ADDRESSES_MAX]; /* as in struct s3_lookup; "": libcurl is given an address in the URL */
 	struct s3_lookup lookup;
 	struct ty_actor *names;        /* null: there is no name to look up */

@@ -6,8 +6,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/secret.h"
@@ -297,16 +295,16 @@ static enum ty_code find(struct s3 *s3, struct ty_error *err)
 enum ty_code s3_open(struct ty_tier *tier, struct ty_error *err)
 {
 	struct s3 *s3 = calloc(1, sizeof *s3);
-	enum ty_code code = TY_OK;
+	struct ty_error why;
+	enum ty_code code;
 
 	if (!s3)
 		return ty_fail(err, TY_NO_MEMORY, "no memory for an S3 tier");
 	s3->tier = tier;
 	tier->state = s3;
-	s3->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s3->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (s3->wake_fd < 0 || s3->epoll_fd < 0)
-		code = ty_fail(err, TY_IO, "--tier: s3: eventfd or epoll: %s", strerror(errno));
+	code = ty_waiter_open(&s3->waiter, &why);
+	if (code != TY_OK)
+		code = ty_fail(err, code, "--tier: s3: %s", why.text);
 	else if (sodium_init() < 0 || curl_global_init(CURL_GLOBAL_DEFAULT))
 		code = ty_fail(err, TY_IO, "--tier: s3: libsodium or libcurl cannot be used");
 	if (code == TY_OK)
@@ -326,10 +324,7 @@ void s3_close(struct ty_tier *tier)
 {
 	struct s3 *s3 = tier->state;
 
-	if (s3->wake_fd >= 0)
-		close(s3->wake_fd);
-	if (s3->epoll_fd >= 0)
-		close(s3->epoll_fd);
+	ty_waiter_close(&s3->waiter);
 	explicit_bzero(&s3->credentials, sizeof s3->credentials);
 	free(s3);
 	tier->state = NULL;

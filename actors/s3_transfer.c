@@ -14,12 +14,9 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/log.h"
 
-#define EVENTS_MAX 32
 #define EXPECT_MS 100L            /* a store that does not say "continue" by then is sent the contents */
 #define BUFFER_BYTES (256L << 10) /* of libcurl's, for each transfer and direction */
 
@@ -294,15 +291,14 @@ void s3_transfer_end(struct s3_request *r)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
 {
 	struct s3_actor *a = user;
-	struct epoll_event event = {.data.fd = fd};
+	uint32_t events = (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0u) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0u);
 
 	(void)easy;
 	if (what == CURL_POLL_REMOVE) {
-		(void)epoll_ctl(a->s3->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		ty_waiter_remove(&a->s3->waiter, fd);
 		return 0;
 	}
-	event.events = (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0u) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0u);
-	if (epoll_ctl(a->s3->epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0) {
+	if (!(known ? ty_waiter_change : ty_waiter_add)(&a->s3->waiter, fd, events, (uint64_t)fd)) {
 		ty_log(TY_LOG_ERROR, "tier", "s3: epoll_ctl: %m");
 		return -1;
 	}
@@ -356,19 +352,13 @@ static void take_results(struct s3_actor *a)
 
 bool s3_transfers_run(struct s3_actor *a, int64_t now)
 {
-	struct epoll_event events[EVENTS_MAX];
-	int n = epoll_wait(a->s3->epoll_fd, events, EVENTS_MAX, 0), running;
+	const struct epoll_event *events;
+	int n = ty_waiter_take(&a->s3->waiter, &events), running;
 
 	for (int i = 0; i < n; i++) {
 		uint32_t what = events[i].events;
 
-		if (events[i].data.fd == a->s3->wake_fd) { /* somebody sent us a message */
-			uint64_t count;
-
-			(void)!read(a->s3->wake_fd, &count, sizeof count);
-			continue;
-		}
-		(void)curl_multi_socket_action(a->multi, events[i].data.fd,
+		(void)curl_multi_socket_action(a->multi, (curl_socket_t)events[i].data.u64,
 			(what & EPOLLIN ? CURL_CSELECT_IN : 0) | (what & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
 				(what & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0),
 			&running);
@@ -378,5 +368,5 @@ bool s3_transfers_run(struct s3_actor *a, int64_t now)
 		(void)curl_multi_socket_action(a->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	}
 	take_results(a);
-	return n == EVENTS_MAX;
+	return n == TY_WAITER_EVENTS;
 }
