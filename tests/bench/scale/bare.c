@@ -2,9 +2,10 @@
  *
  * What cache lines allow: bare [--rounds N] [--workers 1,2,4,...] [--messages N] [--work STEPS]
  *
- * scale's big without a runtime. 120 talkers ping each other at random, one ping of each under way; each talker stays with
- * one thread, each thread with one CPU, and from each thread to each other one goes a ring that nobody else touches.
- * Nobody sleeps, nothing is counted, checked or bounded, none can be stolen: no runtime for general use could move less.
+ * First how long a line takes from the first CPU to each other one: the rest hangs on that. Then scale's big without a
+ * runtime: 120 talkers ping each other at random, one ping of each under way; each talker stays with one thread, each thread
+ * with one CPU, and from each thread to each other one goes a ring that nobody else touches. Nobody sleeps, nothing is counted,
+ * checked or bounded, none can be stolen: no runtime for general use could move less.
  * What is in a place of a ring:
  *
  *   address  the message's address, eight to a line: the message is a line of its own, as where a program owns its messages
@@ -304,11 +305,95 @@ static double run_once(uint32_t count)
 	return (double)began / (double)handled;
 }
 
+/* ---- lines --------------------------------------------------------------------------------- */
+
+#define BOUNCES 20000
+
+struct shared_line {
+	alignas(LINE) _Atomic(uint32_t) turn; /* even: the first thread's; whoever has it adds one */
+	alignas(LINE) size_t cpu;             /* of the second */
+};
+
+static bool pin(size_t cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof set, &set) == 0; /* of the calling thread */
+}
+
+static void bounce(struct shared_line *line, uint32_t parity)
+{
+	for (uint32_t turn = parity; turn < 2 * BOUNCES; turn += 2) {
+		while (atomic_load_explicit(&line->turn, memory_order_acquire) != turn)
+			;
+		atomic_store_explicit(&line->turn, turn + 1, memory_order_release);
+	}
+}
+
+static void *second(void *arg)
+{
+	struct shared_line *line = arg;
+
+	if (!pin(line->cpu))
+		fail("no CPU");
+	bounce(line, 1);
+	return NULL;
+}
+
+/* ns that a line takes from the caller's CPU to another. */
+static double move_to(size_t cpu)
+{
+	struct shared_line line = {.cpu = cpu};
+	int64_t began = clock_ns();
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, second, &line) != 0)
+		fail("no CPU");
+	bounce(&line, 0);
+	pthread_join(thread, NULL);
+	return (double)(clock_ns() - began) / (2.0 * BOUNCES);
+}
+
+static void show_lines(void)
+{
+	cpu_set_t all;
+	bool first = true;
+
+	if (sched_getaffinity(0, sizeof all, &all) != 0)
+		fail("no CPU");
+	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		if (!first)
+			printf(" %zu: %.0f", cpu, move_to(cpu));
+		else if (pin(cpu))
+			printf("a line from CPU %zu to, ns:", cpu);
+		first = false;
+		fflush(stdout);
+	}
+	printf("\n");
+	if (sched_setaffinity(0, sizeof all, &all) != 0)
+		fail("no CPU");
+}
+
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
 
 	return (x > y) - (x < y);
+}
+
+/* Of the counts those that this machine has CPUs for: who spins needs one. Returns how many. */
+static size_t that_have_cpus(uint32_t *counts, size_t count, uint32_t cpus)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (counts[i] >= 1 && counts[i] <= MAX_WORKERS && counts[i] <= cpus)
+			counts[kept++] = counts[i];
+	return kept;
 }
 
 int main(int argc, char **argv)
@@ -348,8 +433,8 @@ int main(int argc, char **argv)
 				fail("no memory");
 	if (sched_getaffinity(0, sizeof all, &all) != 0)
 		fail("no CPUs");
-	while (count && (counts[count - 1] < 1 || counts[count - 1] > (uint32_t)CPU_COUNT(&all) || counts[count - 1] > MAX_WORKERS))
-		count--; /* who spins needs a CPU */
+	count = that_have_cpus(counts, count, (uint32_t)CPU_COUNT(&all));
+	show_lines();
 	for (int round = 0; round < rounds; round++)
 		for (size_t i = 0; i < count; i++)
 			for (kind = 0; kind < KINDS; kind++)

@@ -13,8 +13,6 @@
  * Memory is laid out as such programs' authors would: an actor's neighbours there are those it talks to, and what travels has
  * lines of its own. Else CPUs wait for lines that they have no use for, and fetch each other's before they are asked to.
  *
- * Before them comes how long a cache line takes from the first CPU to each other one: the rest hangs on that.
- *
  * The worker counts take turns in each round, and with each the same work apart: so many processes of one worker each,
  * which have their share of the messages and send each other none. That is what the machine gives (CPUs may be two
  * halves of one, and all have one memory); a runtime that shared nothing could not do more.
@@ -27,7 +25,6 @@
  */
 #include <inttypes.h>
 #include <math.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -390,79 +387,6 @@ static int64_t run_big(struct ty_runtime *rt, const struct program *program, uin
 	return began;
 }
 
-/* ---- lines --------------------------------------------------------------------------------- */
-
-#define BOUNCES 20000
-
-struct line {
-	alignas(64) _Atomic(uint32_t) turn; /* even: the first thread's; whoever has it adds one */
-	alignas(64) size_t cpu;             /* of the second */
-};
-
-static bool pin(size_t cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return sched_setaffinity(0, sizeof set, &set) == 0; /* of the calling thread */
-}
-
-static void bounce(struct line *line, uint32_t parity)
-{
-	for (uint32_t turn = parity; turn < 2 * BOUNCES; turn += 2) {
-		while (atomic_load_explicit(&line->turn, memory_order_acquire) != turn)
-			;
-		atomic_store_explicit(&line->turn, turn + 1, memory_order_release);
-	}
-}
-
-static void *second(void *arg)
-{
-	struct line *line = arg;
-
-	if (!pin(line->cpu))
-		exit(1);
-	bounce(line, 1);
-	return NULL;
-}
-
-/* ns that a line takes from the caller's CPU to another. */
-static double move_to(size_t cpu)
-{
-	struct line line = {.cpu = cpu};
-	int64_t began = clock_ns();
-	pthread_t thread;
-
-	if (pthread_create(&thread, NULL, second, &line) != 0)
-		exit(1);
-	bounce(&line, 0);
-	pthread_join(thread, NULL);
-	return (double)(clock_ns() - began) / (2.0 * BOUNCES);
-}
-
-static void show_lines(void)
-{
-	cpu_set_t all;
-	bool first = true;
-
-	if (sched_getaffinity(0, sizeof all, &all) != 0)
-		exit(1);
-	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all))
-			continue;
-		if (!first)
-			printf(" %zu: %.0f", cpu, move_to(cpu));
-		else if (pin(cpu))
-			printf("a line from CPU %zu to, ns:", cpu);
-		first = false;
-		fflush(stdout);
-	}
-	printf("\n");
-	if (sched_setaffinity(0, sizeof all, &all) != 0)
-		exit(1);
-}
-
 /* ---- all of them --------------------------------------------------------------------------- */
 
 struct result {
@@ -661,7 +585,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "scale: no program %s\n", only);
 		return 2;
 	}
-	show_lines();
 	printf("%ld CPUs, %d rounds, median\n%-30s %3s %8s %8s %6s %8s %6s %8s %8s %8s\n", cpus, rounds, "program", "wrk",
 		"ns", "best", "times", "apart", "times", "runs", "steals", "wakes");
 	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
