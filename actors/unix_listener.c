@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/descriptors.h"
+#include "base/folder.h"
 
 #define BACKLOG 128
 
@@ -17,6 +18,7 @@ static enum ty_code make_directory(const struct ty_config *config, const char *w
 {
 	char directory[sizeof((struct sockaddr_un *)0)->sun_path];
 	const char *slash = strrchr(path, '/');
+	struct ty_error why;
 
 	if (slash == NULL || slash == path)
 		return TY_OK;
@@ -27,6 +29,8 @@ static enum ty_code make_directory(const struct ty_config *config, const char *w
 			: ty_fail(err, TY_IO, "%s: cannot open the directory \"%s\" for others: %s", what, directory, strerror(errno));
 	if (errno != EEXIST)
 		return ty_fail(err, TY_IO, "%s: cannot make the directory \"%s\": %s", what, directory, strerror(errno));
+	if (ty_folder_check(path, &why) != TY_OK)
+		return ty_fail(err, why.code, "%s: %s", what, why.text);
 	return TY_OK;
 }
 

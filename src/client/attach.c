@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "wire/pool.h"
 
 /* ---- connecting ------------------------------------------------------------------------------------------------------ */
@@ -38,8 +39,11 @@ enum ty_code ty_attach_connect(struct ty_client *c, struct ty_error *err)
 	struct epoll_event event = {.events = EPOLLIN};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = c->options.attach_path;
+	enum ty_code code = ty_folder_check(path, err);
 	int rv, error;
 
+	if (code != TY_OK)
+		return code;
 	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
 	c->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->attach_fd < 0)

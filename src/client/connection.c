@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "wire/request.h"
 
 #define GREETING_BYTES 8
@@ -254,6 +255,8 @@ enum ty_code ty_connection_dial(struct ty_connection *c, const struct ty_address
 	assert(c->fd < 0 && c->out == NULL && address->secure == (tls != NULL));
 	*c = (struct ty_connection){.fd = -1, .epoll_fd = epoll_fd, .address = address, .tls = tls, .waits = true};
 	c->out_end = &c->out;
+	if (address->ipc && ty_folder_check(((const struct sockaddr_un *)&address->socket)->sun_path, err) != TY_OK)
+		return err->code;
 	c->fd = socket(address->socket.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->fd < 0)
 		return ty_fail(err, TY_IO, "connecting to %s: socket: %s", address->url, strerror(errno));

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "base/log.h"
 #include "wire/attach.h"
 
@@ -143,11 +144,16 @@ static void connect_attach(struct link *l)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = l->embed->options.attach_path;
 	bool knocked = l->phase == LINK_KNOCKING;
+	struct ty_error err;
 	char text[200];
 
 	if (!knocked)
 		l->deadline = ty_now() + ATTEMPT_NS;
 	l->phase = LINK_ATTACHED;
+	if (ty_folder_check(path, &err) != TY_OK) {
+		link_lose(l, err.code, err.text);
+		return;
+	}
 	memcpy(address.sun_path, path, strlen(path)); /* it fits: open looked */
 	l->attach_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->attach_fd >= 0 && connect(l->attach_fd, (const struct sockaddr *)&address, sizeof address) == 0 &&

@@ -6,6 +6,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import ssl
@@ -303,6 +304,54 @@ def tls():
     s.stop()
 
 
-for part in (users, tcp, tls):
+def default_folder():
+    """Whose sockets lie in /tmp/tyer-UID: the name can be foreseen, and anybody may have made it."""
+    if os.getuid() != 0:
+        print("default_folder: left out, it takes other users")
+        return
+    owner = 20000 + os.getpid() % 40000
+    path, bins = f"/tmp/tyer-{owner}", folder.name + "/bin"
+    os.mkdir(bins, 0o755)
+    for program in (tyerd, tyer):
+        shutil.copy2(program, bins)
+        os.chmod(f"{bins}/{os.path.basename(program)}", 0o755)
+    as_owner = {"user": owner, "group": owner, "extra_groups": [], "cwd": "/", "text": True, "env": {"PATH": "/usr/bin:/bin"}}
+    service = [f"{bins}/{os.path.basename(tyerd)}", "--device", "host", "--http", "off", "--l1-size", "64MiB"]
+    ping = [f"{bins}/{os.path.basename(tyer)}", "ping"]
+
+    def refused(words):
+        started = subprocess.run(service, capture_output=True, timeout=60, **as_owner)
+        check(f"tyerd: {words}", started.returncode == 1 and words in started.stderr, started)
+        asked = subprocess.run(ping, capture_output=True, timeout=60, **as_owner)
+        check(f"tyer: {words}", asked.returncode == 2 and words in asked.stderr, asked)
+
+    try:
+        os.mkdir(path)
+        os.chown(path, STRANGER, STRANGER)
+        os.chmod(path, 0o777)
+        with socket.socket(socket.AF_UNIX) as stranger:  # one that would take all that comes
+            stranger.bind(path + "/tyer.sock")
+            os.chmod(path + "/tyer.sock", 0o666)
+            stranger.listen()
+            refused(f"{path} is a folder of user {STRANGER}, mode 777")
+        os.unlink(path + "/tyer.sock")
+        os.chown(path, owner, owner)
+        refused(f"{path} is a folder of user {owner}, mode 777")
+        os.rmdir(path)
+        os.symlink(folder.name, path)
+        refused(f"{path} is a link of user 0")
+        os.unlink(path)
+        own = subprocess.Popen(service, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **as_owner)
+        check("its own folder, that it made", own.stdout.readline().startswith(f"tyerd ready: listen=ipc://{path}/tyer.sock"))
+        check("and asks there", subprocess.run(ping, capture_output=True, timeout=60, **as_owner).returncode == 0)
+        own.terminate()
+        check("it ends", own.wait() == 0)
+    finally:
+        if os.path.islink(path):
+            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+for part in (users, tcp, tls, default_folder):
     part()
 finish()
