@@ -346,10 +346,10 @@ TY_API void ty_actor_end(void);
  * anyone gets a DOWN. TY_EXISTS: it is taken; TY_INVALID: it is empty or too long; TY_CLOSED: the actor is over;
  * TY_LIMIT, TY_NO_MEMORY. Caller: anyone who holds a reference. */
 TY_API TY_MUST_USE enum ty_code ty_name(struct ty_actor *actor, const char *name);
-/* Take the name away. TY_CLOSED: nobody has it. Caller: anyone. */
+/* Take the name away. TY_CLOSED: nobody has it, as nobody has a null one. Caller: anyone. */
 TY_API enum ty_code ty_unname(struct ty_runtime *rt, const char *name);
 /* The actor that has the name: *out is a new reference. It never waits, whoever changes names meanwhile. TY_CLOSED: nobody
- * has it. Caller: anyone. */
+ * has it, as nobody has a null one. Caller: anyone. */
 TY_API TY_MUST_USE enum ty_code ty_find(struct ty_runtime *rt, const char *name, struct ty_actor **out);
 
 /* ---- timers -------------------------------------------------------------------------------- */

@@ -354,6 +354,8 @@ static struct name *look_up(struct ty_names *names, const char *text)
 	struct cds_lfht_iter iter;
 	struct cds_lfht_node *node;
 
+	if (!text)
+		return NULL;
 	cds_lfht_lookup(names->table, hash(text), match, text, &iter);
 	node = cds_lfht_iter_get_node(&iter);
 	return node ? ty_container_of(node, struct name, node) : NULL;

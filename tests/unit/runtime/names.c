@@ -150,6 +150,10 @@ static void test_refused(void **unused)
 	longest[TY_NAME_MAX] = 0;
 	assert_int_equal(ty_name(a, longest), TY_OK);
 	expect_found(rt, longest, a);
+	none = a;
+	assert_int_equal(ty_find(rt, NULL, &none), TY_CLOSED); /* nobody has none */
+	assert_null(none);
+	assert_int_equal(ty_unname(rt, NULL), TY_CLOSED);
 	ty_actor_unref(a);
 	ty_runtime_destroy(rt);
 }
