@@ -92,40 +92,43 @@ static enum ty_code open_import(struct cuda_device *dev, const struct ty_region 
 
 /* ---- this process's own ------------------------------------------------------------------------------- */
 
-#define OWN_RANGES 4096 /* physical pieces of one region: more than that is not looked at */
-
-/* Is there memory as far as the region says? It may be several allocations, mapped one behind the other. */
+/* Is there memory as far as the region says? It may be many allocations, mapped one behind the other: the next few are looked at. TY_BUSY: there
+ * are more. */
 static enum ty_code open_own(struct cuda_device *dev, struct cuda_mapping *m, const struct ty_region *region, uint32_t index,
-	struct ty_error *err)
+	uint32_t *calls, struct ty_error *err)
 {
-	struct cuda_import *import = calloc(1, sizeof *import);
-	uint32_t ranges = 0;
+	struct cuda_import *import = m->imports[index];
 
-	if (!import)
-		return ty_fail(err, TY_NO_MEMORY, "no memory for a region");
-	import->own = true;
-	import->uses = 1;
-	import->address = region->address;
-	m->imports[index] = import;
-	while (import->bytes < region->allocation_bytes && ranges < OWN_RANGES) {
+	if (!import) {
+		import = calloc(1, sizeof *import);
+		if (!import)
+			return ty_fail(err, TY_NO_MEMORY, "no memory for a region");
+		import->own = true;
+		import->uses = 1;
+		import->address = region->address;
+		m->imports[index] = import;
+	}
+	for (; import->bytes < region->allocation_bytes; ++*calls) {
 		cu_address start = 0, at = region->address + import->bytes;
 		size_t bytes = 0;
-		cu_result result = CU(dev, cuMemGetAddressRange, &start, &bytes, at);
+		cu_result result;
 
+		if (*calls >= TY_CUDA_MAP_CALLS)
+			return TY_BUSY;
+		result = CU(dev, cuMemGetAddressRange, &start, &bytes, at);
 		if (result != CU_SUCCESS && ty_cuda_stays(dev, "cuMemGetAddressRange", result))
 			return ty_cuda_fail(&dev->api, err, "cuMemGetAddressRange", result);
 		if (result != CU_SUCCESS || at < start || at - start >= bytes)
 			break;
-		if (!ranges++)
+		if (import->bytes) /* a strided copy is kept inside of one allocation */
+			m->stretch.rows_end = true;
+		else
 			import->first = start;
 		import->bytes += bytes - (at - start);
 	}
-	if (!ranges)
+	if (!import->bytes)
 		return ty_fail(err, TY_INVALID, "regions[%u].address: %#llx is no memory of %s in this process", index,
 			(unsigned long long)region->address, dev->base.info.name);
-	/* a strided copy is kept inside of one allocation */
-	if (ranges > 1)
-		m->stretch.rows_end = true;
 	return TY_OK;
 }
 
@@ -271,10 +274,12 @@ enum ty_code ty_cuda_import(struct cuda_device *dev, struct cuda_mapping *m, con
 		const struct ty_region *r = &regions[m->region];
 		enum ty_code code;
 
-		if (calls == TY_CUDA_MAP_CALLS)
+		if (calls >= TY_CUDA_MAP_CALLS)
 			return TY_BUSY;
 		if (r->address) {
-			code = open_own(dev, m, r, m->region, err);
+			code = open_own(dev, m, r, m->region, &calls, err);
+			if (code == TY_BUSY)
+				return code;
 		} else if (!has_pieces(r)) {
 			code = open_import(dev, r, m->region, &m->imports[m->region], err);
 		} else {

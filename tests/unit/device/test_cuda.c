@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gpu.h"
 #include "kernels/gather.h"
@@ -300,6 +301,58 @@ static void own_memory(void **state)
 	assert_int_equal(g.driver.live(), 0);
 }
 
+#define OWN_PIECES 30u
+
+/* The same in many pieces, mapped one behind the other: they are looked at in turns, and no strided copy crosses from one to the next. */
+static void own_memory_in_pieces(void **state)
+{
+	static const enum ty_path ways[] = {TY_PATH_STAGED, TY_PATH_BATCH, TY_PATH_STRIDED};
+	struct ty_device_options o = gpu_options();
+	const uint64_t bytes = OWN_PIECES * 2 * GPU_MIB, run = 64 << 10;
+	struct ty_plane planes[2] = {{0, 0}, {0, bytes / 2}};
+	struct ty_region region = {.allocation_bytes = bytes, .length = bytes};
+	struct ty_group group = {.block_tokens = 16, .block_count = (uint32_t)(bytes / 2 / run), .block_stride = run, .run_bytes = (uint32_t)run,
+		.plane_count = 2, .planes = planes};
+	struct ty_pool pool = {.region_count = 1, .group_count = 1, .regions = &region, .groups = &group, .parts = 1, .owner = {1}};
+	struct test_pool named = {.name = "own pieces"};
+	struct ty_error err = {0};
+	struct ty_cuda_client *c;
+	struct ty_layout *layout;
+	int fds[OWN_PIECES];
+
+	(void)state;
+	assert_int_equal(ty_cuda_client_open(g.driver.path, 0, &c, &err), TY_OK);
+	assert_int_equal(ty_cuda_client_alloc_pieces(c, OWN_PIECES, 2 * GPU_MIB, &region.address, fds, &err), TY_OK);
+	assert_int_equal(ty_layout_create(&pool, 32, 64 * GPU_MIB, &layout, &err), TY_OK);
+	for (unsigned w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+		struct test_trip t = {.pool = &named, .layout = layout, .view = {(uint8_t *)(uintptr_t)region.address}, .slots = g.slots,
+			.slot_bytes = GPU_SLOT_BYTES, .random = w};
+		unsigned turns = 0;
+
+		o.path = ways[w];
+		t.dev = gpu_open(&o);
+		while (ty_device_map_some(t.dev, layout, &region, &t.mapping, &err) == TY_BUSY)
+			turns++;
+		assert_non_null(t.mapping);
+		assert_true(turns >= 2);
+		test_round_trip(&t);
+		ty_device_unmap(t.dev, t.mapping);
+		/* one page more than there is */
+		region.allocation_bytes += 4096;
+		assert_int_equal(ty_device_map(t.dev, layout, &region, &t.mapping, &err), TY_INVALID);
+		assert_non_null(strstr(err.text, "allocation_bytes"));
+		region.allocation_bytes -= 4096;
+		ty_device_unregister_host(t.dev, g.slots);
+		ty_device_close(t.dev);
+	}
+	for (unsigned i = 0; i < OWN_PIECES; i++)
+		close(fds[i]);
+	ty_cuda_client_free_pieces(c, region.address, OWN_PIECES, 2 * GPU_MIB);
+	ty_cuda_client_close(c);
+	assert_int_equal(g.driver.live(), 0);
+	free(layout);
+}
+
 /* The engine's side, in this process. */
 static void client_side(void **state)
 {
@@ -376,6 +429,7 @@ int main(void)
 		cmocka_unit_test(pieces),
 		cmocka_unit_test(two_devices),
 		cmocka_unit_test(own_memory),
+		cmocka_unit_test(own_memory_in_pieces),
 		cmocka_unit_test(client_side),
 	};
 
