@@ -172,6 +172,7 @@ static bool liburcu_has_memory(void)
 	size_t stack_bytes = 0;
 	pthread_attr_t attr;
 
+	__asm__ volatile("" : "+r"(table), "+r"(little)); /* clang leaves out what is allocated only to be freed */
 	if (table && little && pthread_getattr_default_np(&attr) == 0) {
 		if (pthread_attr_getstacksize(&attr, &stack_bytes) == 0)
 			stack = mmap(NULL, stack_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
