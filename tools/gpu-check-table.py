@@ -128,19 +128,21 @@ def device():
     if report:
         judge("the owner", "GPU memory beyond a bare context, MiB", report["beyond_context_bytes"] / 2**20, 192, "{:.0f}",
               least=False)
-    longest = ("", 0.0)
+    longest = ("", 0.0, None)
     if report:
         for call in report["calls"]:
             if call["longest_us"] > longest[1]:
-                longest = (call["name"], call["longest_us"])
+                longest = (call["name"], call["longest_us"], None)
             tell("the owner", f"{call['name']}: times, mean us, most us",
                  f"{call['count']} {call['total_us'] / call['count']:.2f} {call['longest_us']:.0f}")
     for name in ("alone", "busy"):
         for r in (load(name) or {"rows": []})["rows"]:
             if r["longest_call_us"] > longest[1]:
-                longest = (r["longest_call"], r["longest_call_us"])
+                longest = (r["longest_call"], r["longest_call_us"], r["waited_us"])
     if longest[0]:
         judge("the owner", f"longest call in steady state: {longest[0]}, us", longest[1], 2000, "{:.0f}", least=False)
+        if longest[2] is not None:
+            tell("the owner", "its thread waited for a CPU in those seconds, in all, us", f"{longest[2]:.0f}")
 
 
 def latency():
