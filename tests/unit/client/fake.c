@@ -125,12 +125,20 @@ static void release_held(struct fake *f)
 
 /* ---- attach ---------------------------------------------------------------------------------------------------------- */
 
+/* The client may be gone by now: it was closed, or has given up, before it was served. */
+static void tell(struct fake *f, const struct ty_attach_frame *frame, int fd, const char *what)
+{
+	enum ty_code code = ty_attach_send(f->attach_fd, frame, fd, NULL);
+
+	must(code == TY_OK || code == TY_CLOSED, what);
+}
+
 void fake_descriptor_ok(struct fake *f, uint32_t number, enum ty_code code)
 {
 	struct ty_attach_frame frame = {
 		.type = TY_ATTACH_DESCRIPTOR_OK, .descriptor_ok = {.number = number, .code = code}};
 
-	must(ty_attach_send(f->attach_fd, &frame, -1, NULL) == TY_OK, "DESCRIPTOR_OK");
+	tell(f, &frame, -1, "DESCRIPTOR_OK");
 }
 
 static void greet(struct fake *f)
@@ -144,7 +152,7 @@ static void greet(struct fake *f)
 		return;
 	if (f->options.refuse) {
 		frame = (struct ty_attach_frame){.type = TY_ATTACH_REFUSED, .refused = {.code = TY_LIMIT, .text = "max_clients"}};
-		must(ty_attach_send(f->attach_fd, &frame, -1, NULL) == TY_OK, "REFUSED");
+		tell(f, &frame, -1, "REFUSED");
 		return;
 	}
 	if (f->options.version != 0) {
@@ -159,7 +167,7 @@ static void greet(struct fake *f)
 	must(ty_attach_timeline_map(fd, &f->timeline, NULL) == TY_OK, "timeline");
 	memset(f->token, 0xab, sizeof f->token);
 	memcpy(frame.welcome.token, f->token, sizeof f->token);
-	must(ty_attach_send(f->attach_fd, &frame, fd, NULL) == TY_OK, "WELCOME");
+	tell(f, &frame, fd, "WELCOME");
 	close(fd);
 }
 
