@@ -196,6 +196,35 @@ static void on_attach(struct fake *f)
 	fake_descriptor_ok(f, frame.descriptor.number, TY_OK);
 }
 
+/* ---- the socket's end ------------------------------------------------------------------------------------------------- */
+
+#define CLOSE_S 10 /* for nng to close a socket */
+
+static void *close_socket(void *arg)
+{
+	nng_close(*(nng_socket *)arg);
+	free(arg);
+	return NULL;
+}
+
+/* nng's reaper (1.5.2) waits for ever for a pipe's task now and then, once in a hundred runs on a busy machine, and nng_close for it:
+ * such a socket is left to itself. It listens no more by then, and its connections are closed. */
+static void close_rep(struct fake *f)
+{
+	nng_socket *socket = malloc(sizeof *socket);
+	struct timespec until;
+	pthread_t closer;
+
+	must(socket != NULL, "no memory");
+	*socket = f->rep;
+	f->rep_open = false;
+	must(pthread_create(&closer, NULL, close_socket, socket) == 0, "pthread_create");
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLOSE_S;
+	if (pthread_timedjoin_np(closer, NULL, &until) != 0)
+		must(pthread_detach(closer) == 0, "pthread_detach");
+}
+
 /* ---- the thread ------------------------------------------------------------------------------------------------------ */
 
 static void obey(struct fake *f)
@@ -210,8 +239,7 @@ static void obey(struct fake *f)
 	if (atomic_exchange_explicit(&f->drop_rep, false, memory_order_acquire)) {
 		while (f->held_count > 0)
 			nng_msg_free(f->held[--f->held_count]);
-		nng_close(f->rep);
-		f->rep_open = false;
+		close_rep(f);
 	}
 	if (atomic_exchange_explicit(&f->release, false, memory_order_acquire))
 		release_held(f);
@@ -317,8 +345,7 @@ void fake_pause(struct fake *f)
 		nng_msg_free(f->held[--f->held_count]);
 	atomic_store_explicit(&f->holding, 0, memory_order_relaxed);
 	if (f->rep_open)
-		nng_close(f->rep);
-	f->rep_open = false;
+		close_rep(f);
 	if (f->attach_fd >= 0)
 		close(f->attach_fd);
 	if (f->listen_fd >= 0)

@@ -399,7 +399,7 @@ static void body_probe_is_out(const void *ends)
 {
 	struct ty_error err;
 
-	patience_us = ends ? 0 : 100000;
+	patience_us = ends ? 0 : 2000000; /* it is waited for */
 	set_up_for(0, "ops=4", TY_PATH_PLANNED, 1);
 	driver.inject("cuLaunchKernel", 2, STANDIN_HANG);
 	driver.set("ops=0");
