@@ -289,8 +289,12 @@ static void tell(const struct measure_way *way, uint32_t run, const struct measu
 	fprintf(json, "%s\n    {\"run_bytes\": %u, \"way\": \"%s\", \"path\": \"%s\", \"cross_layer\": %s", first_row ? "" : ",", run,
 		way->name, goes, run >= MEASURE_CROSS_LAYER ? "true" : "false");
 	measure_print_json(json, r, options.busy);
-	fprintf(json, ",\n     \"idle_submit_us\": %.2f, \"longest_call\": \"%s\", \"longest_call_us\": %.1f, \"waited_us\": %.1f}", idle_us,
-		longest, us, waited_us() - way_waited_us);
+	fprintf(json, ",\n     \"idle_submit_us\": %.2f, \"longest_call\": \"%s\", \"longest_call_us\": %.1f, \"waited_us\": ", idle_us,
+		longest, us);
+	if (way_waited_us < 0)
+		fprintf(json, "null}");
+	else
+		fprintf(json, "%.1f}", waited_us() - way_waited_us);
 	first_row = false;
 }
 
