@@ -107,11 +107,12 @@ static struct talker talkers[TALKERS];
 static struct own_message messages[TALKERS];
 static struct worker workers[MAX_WORKERS];
 static uint8_t homes[TALKERS]; /* the worker's index */
+/* main's, and constant while workers run */
 static uint32_t worker_count, all_ready;
 static uint64_t each, steps;
 static enum kind kind;
-static alignas(LINE) _Atomic(uint32_t) started;  /* how many are, then go: relaxed count, seq_cst */
-static alignas(LINE) _Atomic(uint32_t) finished; /* talkers that have sent all: acq_rel */
+static alignas(LINE) _Atomic(uint32_t) started;  /* each worker adds itself, main comes last, and then all go: seq_cst */
+static alignas(LINE) _Atomic(uint32_t) finished; /* talkers that have sent all. acq_rel, read with acquire: who sees all of them ends */
 
 static _Noreturn void fail(const char *what)
 {
