@@ -165,10 +165,23 @@ struct ty_worker {
 	struct ty_runq_look looks[TY_MAX_WORKERS]; /* at the other workers' queues */
 };
 
-/* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: what senders, the
- * runner and the handlers touch of every message lies together, state first, wherever lines begin, and what senders write
- * is a line's length away from what the runner writes. What is seldom touched comes last: there the neighbour begins. */
+/* What an actor needs beside its state, which lies before it. Small, and with no alignment beyond malloc's: so that
+ * senders, the runner and the state do not disturb each other wherever lines begin, what is seldom touched
+ * comes first, and what senders write is a line's length away from what the runner writes. What every message touches lies
+ * together, in two lines' length. */
 struct ty_actor {
+	/* seldom touched */
+	struct ty_msg stop_msg;
+	union {
+		struct ty_msg nudge_msg; /* real time: the alarm's home, or a mailbox, or the actor has it */
+		struct {                 /* deterministic mode: its thread's */
+			struct ty_actor *sim_next; /* of the actors that have a poll */
+			int64_t sim_poll;          /* when it wants to be called */
+		};
+	};
+	struct ty_monitor_core *watchers; /* runner's: monitors of this actor */
+	struct ty_monitor_core *watching; /* runner's: its monitors of others that are out */
+
 	/* senders' */
 	struct ty_mailbox box;
 	struct ty_actor *run_next;      /* whoever scheduled it, then the queue's owner */
@@ -211,24 +224,14 @@ struct ty_actor {
 		struct ty_heap_node alarm; /* its key: for when, while alarm_home is not TY_NOWHERE */
 		struct ty_msg alarm_msg;
 	};
-	struct ty_msg stop_msg;
-	union {
-		struct ty_msg nudge_msg; /* real time: the alarm's home, or a mailbox, or the actor has it */
-		struct {                 /* deterministic mode: its thread's */
-			struct ty_actor *sim_next; /* of the actors that have a poll */
-			int64_t sim_poll;          /* when it wants to be called */
-		};
-	};
-	struct ty_monitor_core *watchers; /* runner's: monitors of this actor */
-	struct ty_monitor_core *watching; /* runner's: its monitors of others that are out */
-	struct ty_actor *list_next;       /* destroy's list */
+	struct ty_actor *list_next; /* destroy's list */
 };
 
 #define TY_NOWHERE UINT8_MAX
 static_assert(TY_MAX_WORKERS <= TY_NOWHERE, "a worker, or none");
 static_assert(TY_REGISTRY_CHUNKS + 6 < 31, "slot");
 static_assert(offsetof(struct ty_actor, last) - offsetof(struct ty_actor, box) >= TY_LINE, "senders apart");
-static_assert(offsetof(struct ty_actor, arg) <= 2 * TY_LINE, "what every message touches");
+static_assert(offsetof(struct ty_actor, arg) - offsetof(struct ty_actor, box) <= 2 * TY_LINE, "what every message touches");
 static_assert(sizeof(struct ty_actor) <= 224, "with its state, malloc's and the registry's part: 256 bytes");
 static_assert(offsetof(struct ty_heap_node, key) >= sizeof(struct ty_msg), "the alarm's message spares its key");
 
